@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 def inside(box: tuple[float, ...], width: int, height: int) -> tuple[float, float, float, float]:
-    """Clip one box to its image; a box outside gets width or height 0.
+    """Clip one box to its image; a box outside the image gets width or height 0.
 
     Example:
         >>> inside((-5, 10, 20, 100), 64, 48)
@@ -20,19 +20,20 @@ def inside(box: tuple[float, ...], width: int, height: int) -> tuple[float, floa
 
 
 def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]) -> NDArray[np.float64]:
-    """Clip boxes to their images, with positive width and height; a box outside gets width or height 0.
+    """Clip boxes to their images, with positive width and height; a box outside the image gets width or height 0.
 
-    A negative width or height means that the corners were given in the other order.
+    A negative width or height means that the corners are in reverse order.
 
     Args:
         boxes: (N, 4) x, y, width, height in pixels.
-        sizes: N widths and heights of the stored images. If None, boxes are clipped only at 0.
+        sizes: Width and height of the stored image for each of the N boxes. If an entry is None, the box is clipped
+            only at 0.
 
     Returns:
         (N, 4) x, y, width, height in pixels.
     """
     limits = np.array([size or (np.inf, np.inf) for size in sizes], dtype=np.float64).reshape(-1, 2)
-    with np.errstate(over="ignore"):  # an overflow to infinity is clipped like any other end
+    with np.errstate(over="ignore"):  # an overflow to infinity is clipped like any other coordinate
         ends = boxes[:, :2] + boxes[:, 2:]
     near, far = np.minimum(boxes[:, :2], ends), np.maximum(boxes[:, :2], ends)
     near, far = np.clip(near, 0, limits), np.clip(far, 0, limits)
@@ -40,6 +41,6 @@ def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | Non
 
 
 def non_empty(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether each of the (N, 4) boxes is at least one pixel wide and high with rounded corners, as for a crop."""
+    """Return whether each of the (N, 4) boxes is at least one pixel wide and high after rounding, as in `crop`."""
     near, far = np.rint(boxes[:, :2]), np.rint(boxes[:, :2] + boxes[:, 2:])
     return (far[:, 0] > near[:, 0]) & (far[:, 1] > near[:, 1])

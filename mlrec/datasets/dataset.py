@@ -1,4 +1,4 @@
-"""`Dataset`: the folder `data/<name>` that `prepare` writes: one manifest per split, and `dataset.json`."""
+"""`Dataset`: the folder `data/<name>` written by `prepare`, with one manifest per split and `dataset.json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlrec.utils.files import is_temporary, read_own_json, write_json
 
 DATASET_FILE = "dataset.json"
 FINGERPRINTS_FILE = "fingerprints.npz"
-IMAGES_FOLDER = "images"  # images that the source holds inside other files
+IMAGES_FOLDER = "images"  # images that the source stores inside other files
 
 
 class Info(msgspec.Struct, frozen=True):
@@ -24,8 +24,8 @@ class Info(msgspec.Struct, frozen=True):
 
     Attributes:
         name: Name of the dataset.
-        source: Source: `kind` (a key of `READERS`), `path`, and the options needed to read it again.
-        recipe: Training recipe used by default.
+        source: `kind` (a key of `READERS`), `path`, and the options needed to read the source again.
+        recipe: Default training recipe.
         labels: C label names, in the order of the target columns.
         splits: Number of samples per split.
         skipped: Number of skipped records, by reason.
@@ -48,7 +48,7 @@ class Dataset:
     Attributes:
         path: Folder of the dataset.
         info: Content of `dataset.json`.
-        loaded: Manifests that are in memory already, because they have just been written.
+        loaded: Manifests that are already in memory because they have just been written.
     """
 
     path: Path
@@ -65,29 +65,29 @@ class Dataset:
         path = Path(path)
         if not (path / DATASET_FILE).is_file():
             known = [entry.parent.name for entry in path.absolute().parent.glob(f"[!.]*/{DATASET_FILE}")]
-            raise DataError(f"{path}: no prepared dataset here{nearest(path.name, known)}; run mlrec prepare first")
+            raise DataError(f"{path}: no prepared dataset found{nearest(path.name, known)}; run mlrec prepare first")
         return cls(path, read_own_json(path / DATASET_FILE, Info, DataError, "remove the folder and prepare it again"))
 
     @classmethod
     def latest(cls, root: Path | str = "data") -> Dataset:
-        """Open the dataset prepared last in the folder `root`.
+        """Open the most recently prepared dataset in the folder `root`.
 
         Raises:
             DataError: There is no prepared dataset.
         """
         files = sorted(Path(root).glob(f"[!.]*/{DATASET_FILE}"), key=lambda file: (file.stat().st_mtime_ns, file))
         if not files:
-            raise DataError(f"no prepared dataset under {root}; run mlrec prepare, or name one with --data")
+            raise DataError(f"no prepared dataset under {root}; run mlrec prepare, or choose a dataset with --data")
         return cls.load(files[-1].parent)
 
     def manifest(self, split: str) -> Manifest:
         """Load the manifest of `split`.
 
         Raises:
-            DataError: There is no such split; the message lists the splits.
+            DataError: There is no such split; the message lists the available splits.
         """
         if split not in self.info.splits:
-            raise DataError(f"{self.path}: no split '{split}'; the splits are {', '.join(self.info.splits)}")
+            raise DataError(f"{self.path}: no split '{split}'; available splits: {', '.join(self.info.splits)}")
         return self.loaded.get(split) or Manifest.load(self.manifest_path(split))
 
     def manifest_path(self, split: str) -> Path:
@@ -96,7 +96,7 @@ class Dataset:
 
 
 def load_or_latest(path: Path | str | None, root: Path | str = "data") -> Dataset:
-    """Open the dataset in the folder `path`, or for None the dataset prepared last in the folder `root`.
+    """Open the dataset in the folder `path`, or the most recently prepared dataset in `root` if `path` is None.
 
     Raises:
         DataError: See `Dataset.load` and `Dataset.latest`.
@@ -107,7 +107,7 @@ def load_or_latest(path: Path | str | None, root: Path | str = "data") -> Datase
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Check that a folder is absent, empty, or a prepared dataset, so that it can be replaced.
+    """Check that a folder can be replaced because it is absent, empty, or a prepared dataset.
 
     Raises:
         DataError: The folder contains files that mlrec did not write.
@@ -115,15 +115,17 @@ def refuse_foreign(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / DATASET_FILE).is_file():
-        raise DataError(f"{folder}: is not a prepared dataset; remove it or choose another --name")
-    info = read_own_json(folder / DATASET_FILE, Info, DataError, "remove the folder, or choose another --name")
+        raise DataError(f"{folder}: not a prepared dataset; remove the folder or choose a different --name")
+    info = read_own_json(folder / DATASET_FILE, Info, DataError, "remove the folder, or choose a different --name")
     for entry in sorted(folder.iterdir()):
         own = entry.suffix == ".jsonl" or entry.name in (DATASET_FILE, FINGERPRINTS_FILE) or is_temporary(entry)
         own = own or entry == cache_path(entry.with_name(entry.name.removeprefix(".").removesuffix(".cache")))
         if entry.is_dir():
             own = entry.name == IMAGES_FOLDER and info.source.get("unpacked") is True
         if not own:
-            raise DataError(f"{entry}: was not written by mlrec and would be lost; move it, or choose another --name")
+            raise DataError(
+                f"{entry}: this path was not written by mlrec and would be lost; move it, or choose a different --name"
+            )
 
 
 def write(folder: Path, info: Info, manifests: Sequence[Manifest]) -> None:

@@ -1,4 +1,4 @@
-"""Export of manifests to formats of other tools: CSV, COCO, Hugging Face imagefolder, Label Studio and FiftyOne."""
+"""Export of manifests to other formats: CSV, COCO, Hugging Face imagefolder, Label Studio and FiftyOne."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from mlrec.datasets.readers.columns import SPLIT_COLUMN
 from mlrec.datasets.readers.csv_labels import NAME_COLUMN
 from mlrec.utils.errors import DataError, counted
 
-METADATA_COLUMN = "file_name"  # of a Hugging Face imagefolder
+METADATA_COLUMN = "file_name"  # image column in a Hugging Face imagefolder
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's reference to a file below its document root
 PREDICTED = 0.5  # probability at or above which a label is predicted
 
 
 @dataclass(frozen=True, eq=False)
 class SplitScores:
-    """Probabilities (N, C) of a model for the samples and labels of a manifest, in their order.
+    """Model probabilities for the samples and labels of a manifest, in the order of the manifest.
 
     Attributes:
         model: Name of the model.
-        probabilities: (N, C).
+        probabilities: (N, C) probabilities.
     """
 
     model: str
@@ -39,14 +39,14 @@ class SplitScores:
 
 
 def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
-    """Convert a manifest to a CSV `filename,<label>...` with cells 1, 0 and -1 (unknown).
+    """Convert a manifest to CSV with the header `filename,<label>...` and the cell values 1, 0 and -1 (unknown).
 
     Args:
-        manifest: One split.
+        manifest: Manifest of one split.
         name_column: Header of the first column.
 
     Raises:
-        DataError: Samples are boxes, or a label has the name of another column.
+        DataError: Samples are boxes, or a label has the same name as another column.
 
     Example:
         >>> from pathlib import Path
@@ -57,7 +57,9 @@ def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
     _refuse_boxes(manifest)
     for name in (name_column, SPLIT_COLUMN):
         if name in manifest.labels:
-            raise DataError(f"{manifest.name}: the label '{name}' has the name of a column; export as coco")
+            raise DataError(
+                f"{manifest.name}: the label '{name}' has the same name as a column; export as coco instead"
+            )
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([name_column, *manifest.labels])
@@ -69,17 +71,17 @@ def as_metadata(manifest: Manifest) -> str:
     """Return the `metadata.csv` of a Hugging Face imagefolder: `file_name`, then one column of 1, 0 and -1 per label.
 
     Raises:
-        DataError: Samples are boxes, or a label has the name of another column.
+        DataError: Samples are boxes, or a label has the same name as another column.
     """
     return as_csv(manifest, METADATA_COLUMN)
 
 
 def as_labelstudio(manifest: Manifest, scores: SplitScores | None = None) -> list[dict[str, Any]]:
-    """Tasks of Label Studio with one annotation each. Images are references to local files below the root.
+    """Convert a manifest to Label Studio tasks with one annotation each. Images are referenced as local files.
 
-    A task whose labels are all unknown has no annotation. With `scores` each task has a prediction: the labels at
-    p >= 0.5, and the minimum of max(p, 1 - p) over labels as its score, so that uncertain images can be reviewed first.
-    The probabilities are in the `meta` of the task.
+    A task whose labels are all unknown has no annotation. With `scores`, each task also has a prediction: the labels
+    with p >= 0.5, and the minimum of max(p, 1 - p) over labels as the prediction score, so that uncertain images can be
+    reviewed first. The probabilities are in the `meta` field of the task. File references are relative to the root.
 
     Raises:
         DataError: Samples are boxes, or some but not all labels of a sample are unknown.
@@ -111,7 +113,7 @@ def _choices(labels: Sequence[str], chosen: NDArray[np.bool_]) -> list[dict[str,
 
 
 def labeling_config(labels: Sequence[str]) -> str:
-    """Return the Label Studio labeling configuration of the tasks; it keeps the order of the labels.
+    """Return the Label Studio labeling configuration for the tasks, with the labels in the same order.
 
     Example:
         >>> "".join(labeling_config(["R&B"]).split())[-41:]
@@ -125,9 +127,9 @@ def labeling_config(labels: Sequence[str]) -> str:
 
 
 def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
-    """The `labels.json` of FiftyOne's image classification: `classes`, and class indices by image stem.
+    """Convert a manifest to FiftyOne's image classification `labels.json`: `classes`, and class indices by image stem.
 
-    An image whose labels are all unknown has the value null: it is not annotated.
+    An image whose labels are all unknown has the value null, which means that the image is not annotated.
 
     Raises:
         DataError: Samples are boxes, some but not all labels of a sample are unknown, or two image names differ only in
@@ -140,7 +142,7 @@ def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
 
 
 def as_fiftyone_predictions(manifest: Manifest, scores: SplitScores) -> dict[str, Any]:
-    """Return the predicted labels (p >= 0.5) with their confidence in the same form, for a second field."""
+    """Return the predicted labels (p >= 0.5) and their confidences, formatted as in `as_fiftyone`."""
     rows = [
         [{"label": int(k), "confidence": round(float(p[k]), 6)} for k in np.flatnonzero(p >= PREDICTED)]
         for p in scores.probabilities
@@ -152,16 +154,16 @@ def _without_endings(manifest: Manifest) -> list[str]:
     names = [without_ending(image) for image in manifest.images]
     same = duplicates_in(names)
     if same:
-        what = f"several images are '{same[0]}' apart from their ending, which FiftyOne leaves out"
-        raise DataError(f"{manifest.name}: {what}; rename one")
+        what = f"multiple images are named '{same[0]}' without the extension, which FiftyOne omits"
+        raise DataError(f"{manifest.name}: {what}; rename one of them")
     return names
 
 
 def as_coco(manifest: Manifest) -> dict[str, Any]:
-    """Convert a manifest to COCO: categories in label order from 1, one annotation without a box per positive label.
+    """Convert a manifest to COCO: one category per label (ids from 1), one annotation without a box per positive label.
 
     Raises:
-        DataError: Samples are boxes, or a label is unknown, which COCO cannot express.
+        DataError: Samples are boxes, or a label is unknown, which COCO cannot represent.
     """
     _refuse_boxes(manifest)
     _refuse_unknown(manifest, "COCO")
@@ -177,7 +179,7 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
 
 
 def as_coco_results(scores: SplitScores) -> list[dict[str, Any]]:
-    """Return COCO results for the dataset of `as_coco`: the probability of each image and category, without boxes."""
+    """Return COCO results for the dataset from `as_coco`: a probability per image and category, without boxes."""
     return [
         {"id": k, "image_id": row + 1, "category_id": column + 1, "score": round(float(p), 6)}
         for k, ((row, column), p) in enumerate(np.ndenumerate(scores.probabilities), 1)
@@ -185,27 +187,27 @@ def as_coco_results(scores: SplitScores) -> list[dict[str, Any]]:
 
 
 def with_unknown_as_negative(manifest: Manifest) -> Manifest:
-    """Replace unknown labels by negative ones, for formats without unknown labels."""
+    """Replace unknown labels with negative labels, for formats without unknown labels."""
     return replace(manifest, targets=np.where(manifest.targets == UNKNOWN, NEGATIVE, manifest.targets).astype(np.int8))
 
 
 def _refuse_boxes(manifest: Manifest) -> None:
     if manifest.boxes is not None:
         raise DataError(
-            f"{manifest.name}: its samples are boxes in images, which this format cannot express; "
-            f"use {manifest.split}.jsonl itself, one JSON object per line"
+            f"{manifest.name}: the samples are boxes in images, which this format cannot represent; "
+            f"use {manifest.split}.jsonl directly (one JSON object per line)"
         )
 
 
 def _refuse_unknown(manifest: Manifest, tool: str) -> None:
     targets = manifest.targets
-    if tool != "COCO":  # the others have images that are not annotated
+    if tool != "COCO":  # the other formats support images without annotations
         targets = targets[~(targets == UNKNOWN).all(axis=1)]
     unknown = int(np.count_nonzero(targets == UNKNOWN))
     if unknown:
         raise DataError(
             f"{manifest.name}: split '{manifest.split}' has "
-            f"{counted(unknown, 'unknown label')}, which {tool} cannot express; "
+            f"{counted(unknown, 'unknown label')}, which {tool} cannot represent; "
             "export as csv, or write them as negative with --unknown negative"
         )
 

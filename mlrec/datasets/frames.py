@@ -1,4 +1,4 @@
-"""Manifests as data frames and Hugging Face datasets, and single samples; see the methods of `Manifest`."""
+"""Conversion of manifests to and from data frames and Hugging Face datasets; see the methods of `Manifest`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlrec.datasets.image_paths import name_below
 from mlrec.datasets.images.decode import Pixels, decode_box
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.names import clean_label, duplicates_in, image_name
-from mlrec.utils.errors import DataError, ValidationReport, nearest
+from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -27,13 +27,13 @@ OTHER_COLUMNS = ("id", "split")
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One sample of a manifest.
+    """One sample in a manifest.
 
     Attributes:
         id: Name of the sample.
         path: Path of the image file.
         labels: Names of the positive labels.
-        unknown: Names of the unknown labels; all others are negative.
+        unknown: Names of the unknown labels; all other labels are negative.
         target: (C,) int8; 1 positive, 0 negative, -1 unknown.
         box: x, y, width, height in pixels of the stored image, or None for the whole image.
     """
@@ -46,7 +46,7 @@ class Sample:
     box: tuple[float, float, float, float] | None
 
     def pixels(self) -> Pixels:
-        """Decode the image, or its box, to (H, W, 3) uint8 RGB, upright.
+        """Decode the image, or the part inside its box, to (H, W, 3) uint8 RGB, upright.
 
         Raises:
             DataError: The file is missing or is not an image.
@@ -55,13 +55,13 @@ class Sample:
 
 
 def sample_of(manifest: Manifest, position: int) -> Sample:
-    """Return the sample at a position; a negative one counts from the end.
+    """Return the sample at a position; a negative position counts from the end.
 
     Raises:
         IndexError: There is no such sample.
     """
     if not -len(manifest) <= position < len(manifest):
-        raise IndexError(f"sample {position} of {len(manifest)}")
+        raise IndexError(f"sample {position} is out of range for {counted(len(manifest), 'sample')}")
     k = position % len(manifest)
     target = manifest.target_rows(np.array([k]))[0]
     positive, unknown = (
@@ -71,7 +71,7 @@ def sample_of(manifest: Manifest, position: int) -> Sample:
 
 
 def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
-    """Return a manifest as a data frame, see `Manifest.to_frame`."""
+    """Return a manifest as a data frame; see `Manifest.to_frame`."""
     import pandas as pd
 
     index = pd.Index(list(manifest.sample_ids), name="id")
@@ -83,21 +83,21 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
         columns |= {name: manifest.boxes[:, k] for k, name in enumerate(BOX_COLUMNS)}
     for label in manifest.labels:
         if label in columns:
-            raise DataError(f"the label '{label}' has the name of another column; use labels_only=True")
-    known = targets.astype("Int8").mask(targets == UNKNOWN)  # empty cells: -1 would change means and sums
+            raise DataError(f"the label '{label}' has the same name as another column; use labels_only=True")
+    known = targets.astype("Int8").mask(targets == UNKNOWN)  # use empty cells because -1 would change means and sums
     return pd.concat([pd.DataFrame(columns, index=index), known], axis=1)
 
 
 def from_frame(
     frame: DataFrame, root: Path | str, *, name: str, split: str | None, labels: Sequence[str] | None
 ) -> Manifest:
-    """Return the manifest of a data frame, see `Manifest.from_frame`."""
+    """Return the manifest of a data frame; see `Manifest.from_frame`."""
     rows = _rows_of_split(frame, split)
     findings = ValidationReport()
     columns = _label_columns(rows, labels)
-    names = [clean_label(str(column), "the frame", findings) for column in columns]
+    names = [clean_label(str(column), "the data frame", findings) for column in columns]
     for repeated in duplicates_in(names):
-        findings.error("the frame", f"two columns are the label '{repeated}'; keep one")
+        findings.error("the data frame", f"two columns have the label '{repeated}'; keep one")
     root = Path(root).absolute()
     images = _images(rows, root, findings)
     targets = np.empty((len(rows), len(columns)), np.int8)
@@ -108,8 +108,8 @@ def from_frame(
         boxes = rows[list(BOX_COLUMNS)].to_numpy(dtype=np.float64)
     ids = _ids(rows, images, boxes is not None)
     for repeated in duplicates_in(ids):
-        findings.error("the frame", f"sample '{repeated}' is repeated; keep one row")
-    findings.raise_errors("the frame cannot be used", "")
+        findings.error("the data frame", f"sample '{repeated}' is repeated; keep one row")
+    findings.raise_errors("the data frame is invalid", "")
     if split is None and "split" in rows and len(rows):
         split = str(rows["split"].iloc[0])
     return Manifest(name, split or "all", root, tuple(names), tuple(images), targets, boxes, tuple(ids))
@@ -119,15 +119,15 @@ def _rows_of_split(frame: DataFrame, split: str | None) -> DataFrame:
     """Return the rows of one split."""
     repeated = duplicates_in(map(str, frame.columns))
     if repeated:
-        raise DataError(f"the frame has two columns '{repeated[0]}'; keep one")
+        raise DataError(f"the data frame has two columns named '{repeated[0]}'; keep one")
     if "split" not in frame:
         return frame
     splits = list(dict.fromkeys(frame["split"].astype(str)))
     shown = ", ".join(splits)
     if split is None and len(splits) > 1:
-        raise DataError(f"the frame has the splits {shown}; choose one with split=")
+        raise DataError(f"the data frame has the splits {shown}; choose one with split=")
     if split is not None and split not in splits:
-        raise DataError(f"the frame has no split '{split}'; choose one of {shown}")
+        raise DataError(f"the data frame has no split '{split}'; choose one of {shown}")
     return frame if split is None else frame[frame["split"].astype(str) == split]
 
 
@@ -136,12 +136,12 @@ def _has_boxes(frame: DataFrame) -> bool:
 
 
 def _label_columns(frame: DataFrame, labels: Sequence[str] | None) -> list[Any]:
-    """Return the label columns: those named, or all that do not describe the image."""
+    """Return the label columns: the columns in `labels`, or all columns that do not describe the image."""
     by_name = {str(column): column for column in frame.columns}
     if labels is not None:
         for label in labels:
             if label not in by_name:
-                raise DataError(f"the frame has no column '{label}'{nearest(label, by_name)}")
+                raise DataError(f"the data frame has no column '{label}'{nearest(label, by_name)}")
         return [by_name[label] for label in labels]
     others = {*IMAGE_COLUMNS, *OTHER_COLUMNS}
     if _has_boxes(frame):
@@ -159,26 +159,26 @@ def _images(frame: DataFrame, root: Path, findings: ValidationReport) -> list[st
     images = []
     for value in values:
         if not isinstance(value, str | Path):
-            findings.error(where, f"{value!r} is not the path of an image; needs a column 'image'")
+            findings.error(where, f"{value!r} is not an image path; add a column 'image'")
             continue
         inside: str | None = str(value)
         if Path(value).is_absolute():
             inside = name_below(root, Path(value))
         if inside is None:
-            findings.error(where, f"'{value}' is not below {root}; give its folder as root")
+            findings.error(where, f"'{value}' is not below {root}; pass the image folder as root")
             continue
         images.append(image_name(inside, where, findings))
     return images
 
 
 def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8]:
-    """Return 1, 0 and -1 (also for an empty cell) of a column of 1, 0, -1, True, False and empty cells."""
+    """Convert a column of 1, 0, -1, True, False and empty cells to 1, 0 and -1; empty cells become -1."""
     import pandas as pd
 
     where = f"column '{column.name}'"
     numeric = pd.api.types.is_numeric_dtype(column) or all(isinstance(v, bool | int | float) for v in column.dropna())
-    if not numeric:  # also the text "1": it may be a number of something else
-        findings.error(where, "is not 1, 0, -1 or empty; name the columns of labels with labels=[...]")
+    if not numeric:  # includes the text "1", which may be a number with a different meaning
+        findings.error(where, "the values are not 1, 0, -1 or empty; list the label columns in labels=[...]")
         return np.zeros(len(column), np.int8)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     values = np.where(np.isnan(values), UNKNOWN, values)
@@ -191,7 +191,7 @@ def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8
 
 
 def _ids(frame: DataFrame, images: Sequence[str], boxed: bool) -> list[str]:
-    """Return the names of the samples: the index or the column `id`, otherwise the image, with a number for a box."""
+    """Return the sample names: the index or the column `id`, otherwise the image, followed by a number for a box."""
     if frame.index.name == "id" or not any(name in frame for name in IMAGE_COLUMNS):
         return [str(name) for name in frame.index]
     if "id" in frame:
@@ -207,7 +207,7 @@ def _ids(frame: DataFrame, images: Sequence[str], boxed: bool) -> list[str]:
 
 
 def to_hf(manifest: Manifest) -> Any:
-    """Return a manifest as a Hugging Face dataset, see `Manifest.to_hf`."""
+    """Return a manifest as a Hugging Face dataset; see `Manifest.to_hf`."""
     hf = _hugging_face()
     names = hf.Sequence(hf.ClassLabel(names=list(manifest.labels)))
     columns: dict[str, tuple[Any, list[Any]]] = {
@@ -224,14 +224,18 @@ def to_hf(manifest: Manifest) -> Any:
 
 
 def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, labels: Sequence[str] | None) -> Manifest:
-    """Return the manifest of a Hugging Face dataset, see `Manifest.from_hf`."""
+    """Return the manifest of a Hugging Face dataset; see `Manifest.from_hf`."""
     import pandas as pd
 
     hf = _hugging_face()
     if not isinstance(dataset, hf.Dataset):
-        raise DataError(f"from_hf takes one split, not a {type(dataset).__name__}; choose one, as dataset['train']")
+        raise DataError(
+            f"from_hf expects one split, not a {type(dataset).__name__}; select one, for example dataset['train']"
+        )
     if not isinstance(dataset.features.get("image"), hf.Image):
-        raise DataError(f"the dataset has no column 'image' of images; its columns are {', '.join(dataset.features)}")
+        raise DataError(
+            f"the dataset has no image column named 'image'; available columns: {', '.join(dataset.features)}"
+        )
     root = Path(root).absolute()
     stored = dataset.cast_column("image", hf.Image(decode=False))
     images = [_stored_image(row, k, root) for k, row in enumerate(stored["image"])]
@@ -252,16 +256,18 @@ def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, lab
 
 
 def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str], list[NDArray[np.int8]]]:
-    """Return label names and the targets of each, from lists of positive and, optionally, unknown labels."""
+    """Return the label names and the targets of each label, from lists of positive and, optionally, unknown labels."""
     classes = getattr(dataset.features.get("labels"), "feature", None)
     names = getattr(classes, "names", None)
     if names is None:
-        raise DataError("the column 'labels' is not a Sequence(ClassLabel); name columns of 1, 0, -1 with labels=[...]")
+        raise DataError(
+            "column 'labels' is not a Sequence(ClassLabel); list columns with values 1, 0, -1 in labels=[...]"
+        )
     targets = np.zeros((len(dataset), len(names)), np.int8)
     for column, value in (("labels", POSITIVE), ("unknown", UNKNOWN)):
         for row, chosen in enumerate(columns.get(column, ())):
             if chosen is None:
-                raise DataError(f"row {row}: the column '{column}' is empty; write [] for a sample without labels")
+                raise DataError(f"row {row}: column '{column}' is empty; write [] for a sample without labels")
             if (targets[row, chosen] == POSITIVE).any():
                 raise DataError(f"row {row}: a label is both positive and unknown")
             targets[row, chosen] = value
@@ -269,7 +275,7 @@ def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str],
 
 
 def _stored_image(image: dict[str, Any], row: int, root: Path) -> str:
-    """Return the path of an image below `root`; bytes are written there."""
+    """Return the path of an image below `root`; an image stored as bytes is written to this path."""
     from mlrec.datasets.readers.table_parquet import SIGNATURES
     from mlrec.utils.files import write_bytes
 
@@ -283,7 +289,7 @@ def _stored_image(image: dict[str, Any], row: int, root: Path) -> str:
     if not target.exists():
         write_bytes(target, content)
     elif target.read_bytes() != content:
-        raise DataError(f"{target}: exists with other content; give an empty folder as root")
+        raise DataError(f"{target}: the file already exists with different content; pass an empty folder as root")
     return name
 
 
@@ -291,5 +297,7 @@ def _hugging_face() -> Any:
     try:
         import datasets
     except ImportError as error:
-        raise DataError("Hugging Face datasets need a package; pip install 'mlrec[datasets]'") from error
+        raise DataError(
+            "Hugging Face datasets require an optional package; install it with pip install 'mlrec[datasets]'"
+        ) from error
     return datasets

@@ -1,8 +1,8 @@
-"""Lists of image files, and the file that a name in an annotation refers to.
+"""Lists of image files, and lookup of the files that names in annotations refer to.
 
 A list contains every file with an image extension, in a folder and all folders below it. Hidden files and folders are
-skipped. Links to folders are followed, but each real folder is visited once, so circular links terminate. Names are
-kept: a link is not replaced by its target, because labels are looked up by name (YOLO: `images` → `labels`).
+skipped. Links to folders are followed, but each real folder is visited only once, so circular links terminate. Links
+are not replaced by their targets because labels are looked up by name (YOLO: `images` → `labels`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Omitted:
 
     Attributes:
         files: Visible files without an image extension.
-        folders: Messages about folders that were not entered: links to a folder that was listed already, unreadable
+        folders: Messages about folders that were not entered: links to folders that are already listed, and unreadable
             folders.
     """
 
@@ -36,11 +36,11 @@ class Omitted:
     folders: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """One line with counts by extension, or an empty string if nothing was skipped.
+        """Return one line with counts by extension, or an empty string if nothing was skipped.
 
         Example:
             >>> Omitted([Path("a.txt"), Path("b.HEIC"), Path("c.txt")]).describe()
-            '3 files have no image extension (2 .txt, 1 .heic), first a.txt'
+            '3 files have no image extension (2 .txt, 1 .heic), for example a.txt'
         """
         parts = []
         if self.files:
@@ -50,7 +50,7 @@ class Omitted:
                 shown.append("...")
             first = self.files[0]
             have = counted(len(self.files), "file has", "files have")
-            parts.append(f"{have} no image extension ({', '.join(shown)}), first {first}")
+            parts.append(f"{have} no image extension ({', '.join(shown)}), for example {first}")
         return "; ".join([*parts, *self.folders])
 
     def warn(self, findings: ValidationReport) -> None:
@@ -61,7 +61,7 @@ class Omitted:
 
 
 def is_image(name: str) -> bool:
-    """Whether a file name has an image extension and is not hidden.
+    """Return whether a file name has an image extension and is not hidden.
 
     Example:
         >>> is_image("a/photo.JPE"), is_image("a/.photo.jpg"), is_image("photo.heic")
@@ -81,20 +81,20 @@ def without_ending(name: str) -> str:
 
 
 def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
-    """List all visible files below `folder`: the files of a folder by name, then those of its subfolders.
+    """List all visible files below `folder`: the files of each folder by name, then the files of its subfolders.
 
     Args:
-        folder: Folder to start in. It is entered even if it is hidden or a link.
+        folder: Folder to start in. The folder is entered even if it is hidden or a link.
         omitted: Collector of the folders that were not entered.
     """
     listed = {os.path.realpath(folder)}
 
     def enters(path: Path) -> bool:
         real = os.path.realpath(path)
-        # A link to a folder that contains the link is circular, also if that folder is above `folder`.
+        # A link to a folder that contains the link is circular, even if that folder is above `folder`.
         inside = os.path.realpath(path.parent) + os.sep
         if real in listed or inside.startswith(real.rstrip(os.sep) + os.sep):
-            omitted.folders.append(f"{path} leads to a folder that is listed already")
+            omitted.folders.append(f"{path} links to a folder that is already listed")
             return False
         listed.add(real)
         return True
@@ -132,7 +132,7 @@ def matching_images(pattern: str, omitted: Omitted) -> Iterator[Path]:
         matches = _matches_at_any_depth(Path(pattern), omitted)
     for path in matches:
         if path.is_dir():
-            omitted.folders.append(f"{path} is a folder; give the folder itself to use its images")
+            omitted.folders.append(f"{path} is a folder; pass the folder itself to use its images")
         elif is_image(path.name):
             yield path
         else:
@@ -156,7 +156,7 @@ def _matches_at_any_depth(pattern: Path, omitted: Omitted) -> Iterator[Path]:
 
 
 def _as_regex(part: str) -> str:
-    """Return the regular expression of one part of a glob and its trailing slash."""
+    """Return the regular expression for one part of a glob, including its trailing slash."""
     if part == "**":
         return "(?:[^/]+/)*"
     kinds = {"*": "[^/]*", "?": "[^/]"}
@@ -173,9 +173,9 @@ def _as_regex(part: str) -> str:
 
 
 def unused_images(root: Path, used: Iterable[str]) -> list[str]:
-    """List image files below `root` that are not in `used`, as names below `root`.
+    """List the image files below `root` that are not in `used`, as paths relative to `root`.
 
-    A file with two names, because one of its folders is a link, counts as used under both.
+    A file that has two names because one of its folders is a link counts as used under both names.
     """
     real: dict[str, str] = {}
 
@@ -191,11 +191,11 @@ def unused_images(root: Path, used: Iterable[str]) -> list[str]:
 
 
 class ImageIndex:
-    """Index of the image files below a folder, for names that are spelled differently from the file.
+    """Index of the image files below a folder, for names that are spelled differently in annotations.
 
     Attributes:
         root: Folder of the images.
-        names: Names of all image files below it.
+        names: Names of all image files below `root`.
     """
 
     def __init__(self, root: Path) -> None:
@@ -208,11 +208,11 @@ class ImageIndex:
                 self._by_base.setdefault(key, []).append(name)
 
     def find(self, name: str) -> list[str]:
-        """Return the files that `name` can refer to: one, several if it is ambiguous, or none.
+        """Return the files that `name` may refer to: one file, multiple files if the name is ambiguous, or no file.
 
-        A backslash separates folders. NFC and NFD are the same name. A name without an image extension matches any
-        extension. A file in a deeper folder is found by the end of its path. An absolute path comes from another
-        machine: its longest matching suffix is used.
+        Backslashes are treated as folder separators. Names that differ only in NFC or NFD form are equal. A name
+        without an image extension matches any extension. A file in a deeper folder is found by the end of its path. An
+        absolute path is assumed to come from another machine, so its longest matching suffix is used.
         """
         parts = [part for part in normal(name).split("/") if part not in ("", ".")]
         absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None
@@ -230,18 +230,18 @@ class ImageIndex:
 
 
 def _ends_with(file: str, tail: str) -> bool:
-    """Whether the path `file` ends with `tail`, with or without its extension."""
+    """Return whether the path `file` ends with `tail`, with or without its extension."""
     return any(f"/{path}".endswith(f"/{tail}") for path in (file, without_ending(file)))
 
 
 def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dict[str, str]:
-    """Find the files of names that are spelled differently in the annotation.
+    """Find the files for names that are spelled differently in the annotation.
 
-    Each different spelling is a warning. A name that matches several files is an error. A name without a file is
-    skipped: it becomes an error when the file is opened.
+    Each different spelling is reported as a warning, and a name that matches multiple files as an error. A name without
+    a file is skipped; opening the file raises an error later.
 
     Returns:
-        Name of the file below `root`, by the name in the annotation.
+        File names relative to `root`, keyed by the name in the annotation.
     """
     missing = [name for name in names if not os.path.lexists(root / name)]
     if not missing:
@@ -252,15 +252,15 @@ def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dic
         files = index.find(name)
         if len(files) == 1:
             renamed[name] = files[0]
-            findings.warn("names were matched to files that are spelled differently", f"{name} is {files[0]}")
+            findings.warn("names were matched to files with a different spelling", f"{name} matched {files[0]}")
         elif files:
             some = ", ".join(files[:3])
-            findings.error(f"{root / name}", f"no such file; it could be any of {some}; write the full path")
+            findings.error(f"{root / name}", f"no such file; the name matches {some}; write the full path")
     return renamed
 
 
 def name_below(root: Path, path: Path) -> str | None:
-    """Return the name of `path` below `root`, or None if it is elsewhere. Both may contain links.
+    """Return `path` relative to `root`, or None if `path` is not below `root`. Both paths may contain links.
 
     Example:
         >>> name_below(Path("/data/pets"), Path("/data/pets/images/../images/a.jpg"))

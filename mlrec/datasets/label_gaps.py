@@ -1,4 +1,4 @@
-"""Labels of a split that cannot be learned from it, and that have no AP on it."""
+"""Labels that cannot be learned from a split and have no AP on this split."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.utils.errors import counted
 
-NOT_SCORED = "so their AP is undefined there"
-NOT_LEARNED = "so a model trained on it cannot learn them"
+NOT_SCORED = "so the AP of these labels is undefined"
+NOT_LEARNED = "so a model trained on this split cannot learn them"
 
 
 @dataclass(frozen=True)
 class LabelGaps:
-    """Labels that cannot be learned from a split and have no AP on it.
+    """Labels that cannot be learned from a split and have no AP on this split.
 
     Attributes:
         split: Name of the split.
         labels: Number of all labels.
-        no_positive: Labels without a positive.
-        no_negative: Labels with a positive but without a known negative.
+        no_positive: Labels without positives.
+        no_negative: Labels with positives but without known negatives.
         always: Labels of `no_negative` that are positive in every sample.
     """
 
@@ -33,26 +33,26 @@ class LabelGaps:
     always: tuple[str, ...]
 
     def messages(self, consequence: str = NOT_SCORED) -> dict[str, str]:
-        """One sentence per kind of gap, with its count and `consequence`, mapped to the names of the labels."""
+        """Return one sentence per kind of gap, with the label count and `consequence`, mapped to the label names."""
         no_negative = ", ".join(self.no_negative)
         if self.always:
             no_negative += f"; positive in every sample: {', '.join(self.always)}"
         named = {}
         if self.no_positive:
             count = f"{len(self.no_positive)} of {counted(self.labels, 'label')}"
-            named[f"split '{self.split}' has no positive for {count}, {consequence}"] = ", ".join(self.no_positive)
+            named[f"split '{self.split}' has no positives for {count}, {consequence}"] = ", ".join(self.no_positive)
         if self.no_negative:
             count = f"{len(self.no_negative)} of {counted(self.labels, 'label')}"
-            named[f"split '{self.split}' has no known negative for {count}, {consequence}"] = no_negative
+            named[f"split '{self.split}' has no known negatives for {count}, {consequence}"] = no_negative
         return named
 
     def lines(self, consequence: str = NOT_SCORED) -> list[str]:
-        """`messages` as lines to print."""
+        """Return `messages` as lines to print."""
         return [f"{sentence}: {labels}" for sentence, labels in self.messages(consequence).items()]
 
 
 def label_gaps(manifest: Manifest) -> LabelGaps:
-    """Find labels without a positive or without a known negative; none if no label of the split is known."""
+    """Find labels without positives or without known negatives; empty if no label of the split is known."""
     targets, samples = manifest.sparse_targets, len(manifest)
     positives, unknowns = targets.counts(POSITIVE), targets.counts(UNKNOWN)
     some_known = bool((unknowns < samples).any())

@@ -1,4 +1,4 @@
-"""Images that the user names: files, folders, globs, lists, manifests, packed images, and a CSV of boxes."""
+"""Images specified by the user: files, folders, globs, lists, manifests, packed images, and a CSV of boxes."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ Box = tuple[float, float, float, float]
 BOX_COLUMNS = ("x", "y", "width", "height")
 MANIFEST = ".jsonl"
 LIST = ".txt"
-PACKED = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that hold images
+PACKED = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that contain images
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image, or a box in it (x, y, width, height in pixels of the stored image).
+    """An image, or a box in an image (x, y, width, height in pixels of the stored image).
 
     Attributes:
         id: Name of the item in results.
-        path: Image file, or for an image that is not a file, its name.
+        path: Image file, or the name of an image that is not a file.
         box: Box to use instead of the whole image.
-        content: Content to use instead of the file at `path`: bytes of an image file, a function that returns them, or
-            RGB pixels (H, W, 3) uint8.
+        content: Content to use instead of the file at `path`: bytes of an image file, a function that returns these
+            bytes, or RGB pixels (H, W, 3) uint8.
     """
 
     id: str
@@ -47,11 +47,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Source:
-    """Images of one path or of one packed file.
+    """Images from one path or from one packed file.
 
     Attributes:
         items: Images, read as needed.
-        packed: Tar or Parquet file that holds the images; None if each is a file.
+        packed: Tar or Parquet file that contains the images; None if each image is a separate file.
     """
 
     items: Iterator[Item]
@@ -59,7 +59,7 @@ class Source:
 
 
 def load_item(item: Item, how: Decoder = "fast") -> Stored:
-    """Decode the image of an item without applying its orientation, see `decode.load`.
+    """Decode the image of an item without applying its orientation; see `decode.load`.
 
     Raises:
         DataError: The image cannot be decoded.
@@ -73,24 +73,26 @@ def load_item(item: Item, how: Decoder = "fast") -> Stored:
 
 
 def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Item]:
-    """Iterate over the images that `paths` name, in that order; arguments and errors as in `sources_of`."""
+    """Iterate over the images in `paths`, in order; see `sources_of` for arguments and errors."""
     return (item for source in sources_of(paths, report) for item in source.items)
 
 
 def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Source]:
-    """Iterate over the sources of images that `paths` name, in that order.
+    """Iterate over the image sources in `paths`, in order.
 
-    Folders and globs are read as needed, by the rules of `image_paths`. A file that is named directly may have any
+    Folders and globs are read as needed, as described in `image_paths`. A file that is specified directly may have any
     extension. Samples of a manifest (`.jsonl`) keep their ids and boxes; the ids of other images are paths. Packed
-    files are tar shards and Parquet files; a folder without image files may hold them. A list (`.txt`) has one path
-    per line, relative to the folder of the list.
+    files are tar shards and Parquet files; a folder without image files may contain packed files. A list (`.txt`) has
+    one path per line, relative to the folder of the list.
 
     Args:
         paths: Files, folders (with all folders below), globs, lists, manifests, and packed files.
-        report: Function that receives one line per folder or glob with skipped files, after its last image.
+        report: Function that receives one line per folder or glob with skipped files, after the last image of the
+            folder or glob.
 
     Raises:
-        UsageError: A path does not exist, or a folder or glob has no image; raised before the first image.
+        UsageError: A path does not exist, or a folder or glob contains no images. The error is raised before the first
+            image is returned.
     """
     findings, sources = ValidationReport(), []
     for path in paths:
@@ -98,14 +100,15 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
             sources.append(_sources_in(path, report))
         except UsageError as error:
             findings.errors.append(str(error))
-    findings.raise_errors("paths cannot be used", "", UsageError)
+    findings.raise_errors("invalid paths", "", UsageError)
     return (source for several in sources for source in several)
 
 
 def boxes_of(file: Path) -> list[Item]:
-    """Read the boxes of a CSV with the columns `filename,x,y,width,height` and, optionally, `id`.
+    """Read boxes from a CSV file with the columns `filename,x,y,width,height` and, optionally, `id`.
 
-    File names are relative to the folder of the CSV. The default id of a box is `filename#k`, k counted from 0.
+    File names are relative to the folder of the CSV file. The default id of a box is `filename#k`, with k counted from
+    0.
 
     Raises:
         DataError: A column is missing or a number is invalid; all errors are listed.
@@ -114,7 +117,7 @@ def boxes_of(file: Path) -> list[Item]:
     table = read_csv(file, findings)
     missing = [name for name in ("filename", *BOX_COLUMNS) if name not in table.columns]
     if missing:
-        raise DataError(f"{file}: no column {', '.join(missing)}; needs filename,x,y,width,height")
+        raise DataError(f"{file}: no column {', '.join(missing)}; expected filename,x,y,width,height")
     count: dict[str, int] = {}
     items = []
     for row, cells in enumerate(table.rows):
@@ -124,7 +127,7 @@ def boxes_of(file: Path) -> list[Item]:
         box = _box(table, row, findings)
         if box is not None:
             items.append(Item(values.get("id") or f"{name}#{count[name]}", file.parent / name, box))
-    findings.raise_errors(f"{file}: boxes cannot be read", "")
+    findings.raise_errors(f"{file}: invalid boxes", "")
     return items
 
 
@@ -140,13 +143,13 @@ def _box(table: TextTable, row: int, findings: ValidationReport) -> Box | None:
             return None
     x, y, width, height = numbers
     if not all(map(math.isfinite, numbers)) or not non_empty(np.array([numbers])).all():
-        findings.error(table.where(row), "the box is empty; x, y, width, height are pixels, from 0")
+        findings.error(table.where(row), "the box is empty; x, y, width and height are in pixels, counted from 0")
         return None
     return x, y, width, height
 
 
 def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Source]:
-    """Return the sources of one path. The path is checked now, a folder is listed later."""
+    """Return the sources of one path. The path is checked immediately; a folder is listed later."""
     place, omitted = Path(path), Omitted()
     if place.is_dir():
         images = image_files(place, omitted)
@@ -159,11 +162,11 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
         images = matching_images(path, omitted)
     else:
         if place.exists():
-            raise UsageError(f"{path}: is not a regular file; give images or folders")
+            raise UsageError(f"{path}: not a regular file; specify images or folders")
         near = alike(place)
         hint = f"; did you mean {near}?" if near else "; check the path"
         raise UsageError(f"{path}: no such file or folder{hint}")
-    first = next(images, None)  # read now, so that a folder without images is an error at once
+    first = next(images, None)  # read now, so that a folder without images raises an error immediately
     if first is None and place.is_dir():
         shards = (str(file) for file in files_below(place, Omitted()) if is_packed(file.name))
         first_shard = next(shards, None)
@@ -172,12 +175,12 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
     if first is None:
         skipped = omitted.describe()
         reason = f" ({skipped})" if skipped else ""
-        raise UsageError(f"{path}: no image here{reason}; image extensions are {' '.join(SUFFIXES)}")
+        raise UsageError(f"{path}: no images found{reason}; supported extensions: {' '.join(SUFFIXES)}")
     return iter([Source(_chained(path, first, images, omitted, report))])
 
 
 def is_packed(name: str) -> bool:
-    """Whether the file contains images, judged by its name.
+    """Return whether a file contains images, based on its name.
 
     Example:
         >>> is_packed("train-000000.tar"), is_packed("a.jpg")
@@ -190,16 +193,16 @@ def _packed_matches(pattern: str) -> list[str]:
     """Return the packed files that match a glob, if any.
 
     Raises:
-        UsageError: It matches image files as well.
+        UsageError: The glob also matches image files.
     """
-    # By the rules of images: `glob` alone would follow a link to a folder above it again and again.
+    # Same rules as for images: `glob` alone would repeatedly follow a link to a parent folder.
     others = Omitted()
     images = [str(file) for file in matching_images(pattern, others)]
     packed = [str(file) for file in others.files if is_packed(file.name)]
     if packed and images:
         raise UsageError(
-            f"{pattern}: matches images and packed files, such as {images[0]} and "
-            f"{packed[0]}; give one pattern for each"
+            f"{pattern}: the pattern matches images and packed files, such as {images[0]} and "
+            f"{packed[0]}; use one pattern for each"
         )
     return packed
 
@@ -219,7 +222,7 @@ def _file_source(path: str) -> Source:
 
 
 def _listed(file: Path) -> Iterator[Item]:
-    """Iterate over the images of a list, read line by line; a missing image is an unreadable image."""
+    """Iterate over the images in a list, which is read line by line; a missing image is reported as unreadable."""
     try:
         with file.open(encoding="utf-8-sig") as lines:
             for line in lines:
@@ -227,7 +230,7 @@ def _listed(file: Path) -> Iterator[Item]:
                 if name:
                     yield Item(str(file.parent / name), file.parent / name)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: is not a readable list of paths, one per line ({error})") from error
+        raise DataError(f"{file}: the list of paths (one per line) cannot be read ({error})") from error
 
 
 def _chained(
@@ -238,7 +241,7 @@ def _chained(
         yield Item(str(file), file)
     skipped = omitted.describe()
     if report and skipped:
-        report(f"{path}: skipped: {skipped}")
+        report(f"{path}: some files were skipped ({skipped})")
 
 
 def _samples(manifest: Manifest) -> list[Item]:

@@ -1,8 +1,8 @@
 """`Manifest`: one split of one dataset, in the format that all other modules read.
 
-A JSONL file: line 1 holds the dataset, the split, the root folder and the labels; the other lines hold one sample each.
-Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The configuration sets how training uses unknown
-labels, the conventions how scoring uses them.
+A manifest is a JSONL file: line 1 contains the dataset, the split, the root folder and the labels; each of the other
+lines contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The training
+configuration sets how training uses unknown labels, and the metric conventions set how scoring uses them.
 """
 
 from __future__ import annotations
@@ -41,17 +41,18 @@ FORMAT = "mlrec-manifest/1"
 class Manifest:
     """One split: N samples, C labels.
 
-    `len(manifest)`, `manifest[3]`, `manifest[10:20]` and `for sample in manifest` work as for a list. A sample has
-    `id`, `path`, `labels` (the positive ones), `unknown`, `target` (C,), `box` and `pixels()`.
+    `len(manifest)`, `manifest[3]`, `manifest[10:20]` and `for sample in manifest` work as with a list. A sample has
+    `id`, `path`, `labels` (the positive labels), `unknown`, `target` (C,), `box` and `pixels()`.
 
     Attributes:
         name, split: Names of the dataset ("voc2007") and of the split ("test").
-        root: Absolute folder that `images` are relative to.
+        root: Absolute path of the folder to which `images` are relative.
         labels: C label names, in the order of the target columns.
-        images: N paths below `root`, as spelled on disk; several samples may share one (the persons of an image).
+        images: N paths below `root`, as spelled on disk; multiple samples may share one path (the persons in one
+            image).
         targets: (N, C) int8; 1 positive, 0 negative, -1 unknown.
         boxes: (N, 4) float64 x, y, width, height in pixels of the stored image, or None for whole images.
-        sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in it, counted from 0.
+        sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in the image, counted from 0.
 
     Raises:
         DataError: The shapes do not match.
@@ -85,7 +86,7 @@ class Manifest:
         if self.boxes is not None and self.boxes.shape != (samples, 4):
             raise DataError(f"{self.name}/{self.split}: boxes have shape {self.boxes.shape}, expected ({samples}, 4)")
         given: object = self.targets
-        if isinstance(given, SparseTargets):  # of `of_sparse`
+        if isinstance(given, SparseTargets):  # passed by `of_sparse`
             object.__setattr__(self, "_sparse", given)
             object.__delattr__(self, "targets")
 
@@ -96,7 +97,7 @@ class Manifest:
         object.__setattr__(self, "targets", self.__dict__["_sparse"].dense())
         return self.__dict__["targets"]
 
-    def __repr__(self) -> str:  # short: the fields are as long as the dataset, and sparse targets stay sparse
+    def __repr__(self) -> str:  # kept short: the fields are as long as the dataset, and sparse targets stay sparse
         name = printable(f"{self.name}/{self.split}")
         return f"<Manifest {name}: {counted(len(self), 'sample')}, {counted(len(self.labels), 'label')}>"
 
@@ -118,16 +119,17 @@ class Manifest:
         return (self[k] for k in range(len(self)))
 
     def to_frame(self, *, labels_only: bool = False) -> DataFrame:
-        """Return one row per sample, with the sample ids as index.
+        """Return one row per sample, with the sample ids as the index.
 
-        Columns: `image`, `split`, `x`, `y`, `width`, `height` (of boxes), and one per label: 1, 0, or `pandas.NA` if
-        unknown, so that means and sums are those of the known samples.
+        The columns are `image`, `split`, `x`, `y`, `width`, `height` (for boxes), and one column per label: 1, 0, or
+        `pandas.NA` if unknown, so that means and sums are computed over the known samples.
 
         Args:
-            labels_only: Only the columns of labels, int8 with -1 for unknown: the targets that `evaluate` takes.
+            labels_only: Return only the label columns as int8, with -1 for unknown: the targets that `evaluate`
+                accepts.
 
         Raises:
-            DataError: A label has the name of another column.
+            DataError: A label has the same name as another column.
 
         Example:
             >>> manifest = Manifest("pets", "val", Path("/data"), ("cat",), ("a.jpg", "b.jpg"), np.array([[1], [-1]]))
@@ -153,13 +155,13 @@ class Manifest:
         Args:
             frame: One row per sample: `image` or `filename` (or the index), optionally `id`, `split`, `x`, `y`, `width`
                 and `height`, and one column per label: 1 or True, 0 or False, -1 or empty if unknown.
-            root: Folder of the images; absolute paths below it are shortened.
+            root: Folder of the images; absolute paths below this folder are converted to relative paths.
             name: Name of the dataset.
-            split: Split to take from column `split`; without that column, its name.
-            labels: Columns of labels. By default all columns that are not named above.
+            split: Split to select from the column `split`; without this column, the name of the split.
+            labels: Label columns. By default, all columns that are not listed above.
 
         Raises:
-            DataError: A column or a cell is invalid, a sample is repeated, or there are several splits and none is
+            DataError: A column or a cell is invalid, a sample is repeated, or there are multiple splits and none is
                 chosen.
 
         Example:
@@ -175,8 +177,8 @@ class Manifest:
     def to_hf(self) -> Any:
         """Return a Hugging Face `datasets.Dataset`.
 
-        Columns: `id`, `image`, `labels` and `unknown` (`Sequence(ClassLabel)`), and `box` if there are any. Characters
-            that the library does not allow in split names are replaced by `_`.
+        The columns are `id`, `image`, `labels` and `unknown` (`Sequence(ClassLabel)`), and `box` if the samples have
+        boxes. Characters that the library does not allow in split names are replaced by `_`.
 
         Raises:
             DataError: The package `datasets` is not installed.
@@ -195,17 +197,17 @@ class Manifest:
         split: str | None = None,
         labels: Sequence[str] | None = None,
     ) -> Manifest:
-        """Create a manifest from one split of a `datasets.Dataset`, see `frames.from_hf`.
+        """Create a manifest from one split of a `datasets.Dataset`; see `frames.from_hf`.
 
         Args:
             dataset: Dataset with a column `image`, and `labels` or one column of 1, 0, -1 per label.
-            root: Folder of the image files. Images that are stored in the dataset are written there.
-            name: Name of the manifest's dataset.
-            split: Name of the split. By default that of the dataset.
-            labels: Columns of labels; by default the names of the column `labels`.
+            root: Folder of the image files. Images that are stored in the dataset are written to this folder.
+            name: Name of the dataset in the manifest.
+            split: Name of the split. By default, the split name of the dataset.
+            labels: Label columns; by default, the class names of the column `labels`.
 
         Raises:
-            DataError: The dataset has several splits or is invalid, or the package is not installed.
+            DataError: The dataset has multiple splits or is invalid, or the package is not installed.
         """
         from mlrec.datasets.frames import from_hf
 
@@ -216,7 +218,7 @@ class Manifest:
         return dict(zip(self.labels, self.sparse_targets.counts(POSITIVE).tolist(), strict=True))
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Pickle only the path of a large manifest, so that another process maps the same file."""
+        """Pickle only the path of a large manifest, so that another process can map the same file."""
         if "_file" in self.__dict__:
             return _load_copy, self.__dict__["_file"]
         return super().__reduce_ex__(protocol)
@@ -240,14 +242,14 @@ class Manifest:
     def sparse_targets(self) -> SparseTargets:
         """Targets by sample: only positive and unknown labels.
 
-        With many labels they are much smaller than the dense array.
+        With many labels, sparse targets are much smaller than the dense array.
         """
         sparse: SparseTargets | None = self.__dict__.get("_sparse")
         return SparseTargets.of(self.targets) if sparse is None else sparse
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of labels and samples, but not of `root`, so that moved data keep it."""
+        """SHA-256 of labels and samples, but not of `root`, so that moved data keeps the same digest."""
         content = hashlib.sha256(msgspec.json.encode(self.labels))
         for line in self._lines():
             content.update(b"\n" + line)
@@ -265,20 +267,20 @@ class Manifest:
         return x, y, width, height
 
     def target_rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
-        """Return the dense targets of some samples, (len(samples), C), without creating the full array."""
+        """Return the dense targets of the given samples, (len(samples), C), without creating the full array."""
         sparse = self.__dict__.get("_sparse")
         rows: NDArray[np.int8] = self.targets[samples] if sparse is None else sparse.rows(samples)
         return rows
 
     @cached_property
     def image_ranks(self) -> NDArray[np.intp]:
-        """(N,) position of the image of each sample among all images by name; equal for the persons of one image."""
+        """(N,) rank of each sample's image among all images sorted by name; equal for the persons in one image."""
         return ranks(self.images)
 
     def changed(self, **changes: Any) -> Manifest:
         """Return a copy of the manifest with some attributes replaced, like `dataclasses.replace`.
 
-        Unchanged targets keep their form, so no dense array is created.
+        Unchanged targets keep their representation, so no dense array is created.
         """
         own = self.__dict__
         kept = {key: own[key] for key in ("name", "split", "root", "labels", "images", "boxes", "sample_ids")}
@@ -286,7 +288,7 @@ class Manifest:
         return Manifest(**{**kept, "targets": targets, **changes})
 
     def subset(self, samples: Sequence[int] | NDArray[np.integer[Any]], split: str | None = None) -> Manifest:
-        """Return the samples at these positions, in this order, optionally as a split of another name."""
+        """Return the samples at these positions, in this order, optionally as a split with a different name."""
         chosen = np.asarray(samples, dtype=np.intp)
         images = taken(self.images, chosen)
         sparse = self.__dict__.get("_sparse")
@@ -310,12 +312,12 @@ class Manifest:
         """Return the same samples with only these labels, in this order.
 
         Raises:
-            DataError: There is no such label; the message gives the nearest one.
+            DataError: There is no such label; the message suggests the nearest label.
         """
         return self.of_columns(chosen, label_columns(self.labels, chosen, f"{self.name}/{self.split}"))
 
     def of_columns(self, labels: Sequence[str], columns: Sequence[int] | NDArray[np.intp]) -> Manifest:
-        """Return the same samples with these columns, in their order, and their names."""
+        """Return the same samples with these columns, in this order, and these label names."""
         if np.array_equal(columns, np.arange(len(self.labels))):
             return self
         sparse = self.__dict__.get("_sparse")
@@ -323,17 +325,19 @@ class Manifest:
         return self.changed(labels=tuple(labels), targets=targets)
 
     def save(self, path: Path) -> None:
-        """Write the manifest to `path` atomically, and a binary copy of a large one next to it.
+        """Write the manifest to `path` atomically; for a large manifest, also write a binary copy next to the file.
 
         Raises:
-            DataError: The root is not valid text.
+            DataError: The path of the root is not valid text.
         """
         header = Header(FORMAT, self.name, self.split, str(self.root), list(self.labels))
         try:
             first = msgspec.json.encode(header)
         except UnicodeEncodeError as error:
-            raise DataError(f"{self.root}: a path that is not UTF-8 cannot be stored; rename it") from error
-        # One pass over the samples gives the file, its key and the digest of the manifest.
+            raise DataError(
+                f"{self.root}: a path that is not valid UTF-8 cannot be stored; rename the folder"
+            ) from error
+        # One pass over the samples writes the file and computes its key and the manifest digest.
         key, digest, size = hashlib.sha256(first + b"\n"), hashlib.sha256(msgspec.json.encode(self.labels)), 0
         with atomic_write(path) as stream:
             stream.write(first + b"\n")
@@ -353,7 +357,7 @@ class Manifest:
 
         Raises:
             DataError: The file is not a manifest, a line is invalid, a label is unknown, or an id is repeated; the
-                message names file and line.
+                message states the file and line.
         """
         path = Path(path)
         check_regular(path)
@@ -409,7 +413,7 @@ class Manifest:
 
 
 def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None:
-    """Read the binary copy of a manifest file that has this SHA-256, or None if there is none."""
+    """Read the binary copy of the manifest file with this SHA-256; return None if there is no such copy."""
     copy = manifest_cache.read(path, key, checked=checked)
     if copy is None:
         return None
@@ -433,13 +437,13 @@ def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None
 
 
 def _load_copy(path: Path, key: str) -> Manifest:
-    """Open a manifest in another process that this process has loaded."""
+    """Open a manifest that another process has loaded and pickled."""
     manifest = _read_copy(path, key, checked=False)
     if manifest is not None:
         return manifest
     if path.is_file() and sha256(path) == key:  # only the copy was deleted
         return Manifest.load(path)
-    raise DataError(f"{path}: was changed while a program that uses it was starting; start it again")
+    raise DataError(f"{path}: the manifest was changed while a program that uses it was starting; restart the program")
 
 
 def image_of(sample_id: str) -> str:

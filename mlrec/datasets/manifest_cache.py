@@ -1,7 +1,8 @@
-"""Binary copy of a large manifest next to its JSONL file, which loads quickly and lets processes share memory.
+"""Binary copy of a large manifest next to its JSONL file, which loads quickly and allows processes to share memory.
 
-The JSONL file is authoritative: the copy stores the SHA-256 of its bytes and is ignored if it differs, so the copy can
-be deleted at any time. Line 1 is a JSON header with the offset of each array; arrays are read through a memory map.
+The JSONL file is authoritative: the copy stores the SHA-256 of the JSONL file and is ignored if the hash differs. The
+copy can be deleted at any time. Line 1 is a JSON header with the offset of each array; arrays are read through a memory
+map.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mlrec.utils.files import atomic_write
 
 FORMAT = "mlrec-cache/1"
 CACHED_FROM = 2**20  # bytes; a smaller manifest is read in a few milliseconds
-ALIGNED = 64  # arrays begin at multiples of this, as NumPy's own do
+ALIGNED = 64  # arrays start at multiples of this offset, as in NumPy
 CHUNK = 2**22
 
 Arrays = dict[str, NDArray[Any]]
@@ -42,7 +43,7 @@ class _Header(msgspec.Struct):
 
 
 def cache_path(manifest: Path) -> Path:
-    """Return the path of the copy of a manifest file."""
+    """Return the path of the binary copy of a manifest file."""
     return manifest.with_name(f".{manifest.name}.cache")
 
 
@@ -67,7 +68,7 @@ def read(manifest: Path, key: str, *, checked: bool = True) -> tuple[dict[str, A
 
     Args:
         manifest: Manifest file.
-        key: SHA-256 of its bytes.
+        key: SHA-256 of the manifest file.
         checked: Whether to compare the arrays with their checksums.
 
     Returns:
@@ -86,7 +87,7 @@ def read(manifest: Path, key: str, *, checked: bool = True) -> tuple[dict[str, A
                 if checked and _checksum(stream, start + place.begin, place) != place.checksum:
                     return None
                 arrays[name] = _mapped(path, start + place.begin, place)
-    except (OSError, ValueError, TypeError, msgspec.MsgspecError):  # no copy, or one that was cut off or damaged
+    except (OSError, ValueError, TypeError, msgspec.MsgspecError):  # the copy is missing, truncated or damaged
         return None
     return header.fields, arrays
 
@@ -99,7 +100,7 @@ def _mapped(path: Path, begin: int, place: _Array) -> NDArray[Any]:
     shape = tuple(place.shape)
     if 0 in shape:  # nothing to map
         return np.zeros(shape, dtype=place.dtype)
-    # Copy on write: nothing that a program does to the array reaches the file.
+    # Copy on write: changes to the array do not change the file.
     return np.memmap(path, dtype=place.dtype, mode="c", offset=begin, shape=shape)
 
 

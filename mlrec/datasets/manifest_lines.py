@@ -1,4 +1,4 @@
-"""Encoding and decoding of the lines of a manifest file, one block of samples at a time."""
+"""Encoding and decoding of the lines in a manifest file, one block of samples at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Header(msgspec.Struct, forbid_unknown_fields=True):
-    """Line 1."""
+    """Line 1 of a manifest file."""
 
     format: str
     name: str
@@ -35,7 +35,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """One sample."""
+    """Line of one sample."""
 
     image: str
     positive: list[str]
@@ -46,7 +46,7 @@ class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class ManifestLines:
-    """Content of a manifest file; `key` is the SHA-256 of its bytes, `sample_ids` is empty if no line has an id."""
+    """Content of a manifest file; `key` is the SHA-256 of the file, `sample_ids` is empty if no line has an id."""
 
     header: Header
     images: Texts
@@ -63,7 +63,7 @@ def encoded_lines(
     targets: SparseTargets,
     boxes: NDArray[np.float64] | None,
 ) -> Iterator[bytes]:
-    """Encode the samples, one line each, without the line end."""
+    """Encode the samples as one line each, without line endings."""
     encode = msgspec.json.Encoder().encode
     samples = zip(images, sample_ids, strict=True)
     for begin, rows, columns, values in targets.blocks():
@@ -105,7 +105,7 @@ def read_lines(path: Path, expected: str) -> ManifestLines:
 
 
 class _Samples:
-    """Samples read so far, in compact form, and the errors of their lines."""
+    """Samples read so far, in compact form, and the errors in their lines."""
 
     def __init__(self, labels: Sequence[str], path: Path) -> None:
         self._labels, self._path = labels, path
@@ -142,7 +142,7 @@ class _Samples:
         boxed = sum(map(len, self._boxes))
         if boxed and boxed != len(images):
             findings.error(f"{self._path}", "some samples have a box and others do not")
-        findings.raise_errors(f"{self._path}: not a valid manifest", "prepare the dataset again")
+        findings.raise_errors(f"{self._path}: invalid manifest (prepare the dataset again)", "")
         codes, lengths = np.asarray(self._codes, np.int32), np.asarray(self._lengths, np.int32)
         labels = len(header.labels)
         boxes = None
@@ -158,11 +158,11 @@ class _Samples:
         )
 
     def _coded(self, sample: Line, where: str) -> list[int]:
-        """Return the codes of a sample's labels, see `SparseTargets`."""
+        """Return the codes of a sample's labels; see `SparseTargets`."""
         column = self._column
         positive = {column[name] for name in sample.positive if name in column}
         unknown = {column[name] for name in sample.unknown if name in column}
-        # Checked only if something can be wrong: most lines have known positive labels and nothing else.
+        # Checked only if necessary: most lines contain only known positive labels.
         if len(positive) < len(sample.positive) or unknown or sample.unknown:
             self._check_names(sample, where)
         if not unknown:
@@ -184,10 +184,10 @@ class _Samples:
 
 def _header(first: tuple[int, bytes] | None, path: Path, expected: str) -> Header:
     if first is None:
-        raise DataError(f"{path}: empty; prepare the dataset again")
+        raise DataError(f"{path}: the file is empty; prepare the dataset again")
     header: Header = _decode(msgspec.json.Decoder(Header), first[1], path, 1)
     if header.format != expected:
-        raise DataError(f"{path}: format is {header.format}, expected {expected}; prepare the dataset again")
+        raise DataError(f"{path}: the format is {header.format}, expected {expected}; prepare the dataset again")
     twice = repeated(header.labels)
     if twice:
         raise DataError(f"{path}: line 1: label '{twice[0]}' is repeated; keep one")
@@ -217,7 +217,7 @@ def _decode(decoder: Any, line: bytes, path: Path, number: int) -> Any:
 
 
 def _names(labels: Sequence[str], rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> list[list[str]]:
-    """Iterate over the labels of each sample of a block, in label order."""
+    """Return the labels of each sample in a block, in label order."""
     ends = np.searchsorted(rows, np.arange(size + 1)).tolist()
     names = [labels[column] for column in columns.tolist()]
     return [names[start:end] for start, end in pairwise(ends)]

@@ -1,4 +1,4 @@
-"""Names from third-party annotations: image files, with normalized spelling and inside the root only, and labels."""
+"""Names from third-party annotations: normalized image names, which must be inside the root, and label names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest
 
 LONGEST_PATH, LONGEST_PART = 4096, 255
-SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # a split's name is a file's
+SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # split names are used as file names
 _USUAL = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # most names: valid without further checks
 _ELSEWHERE = re.compile(r"^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|\\)")
 
@@ -23,12 +23,12 @@ _ELSEWHERE = re.compile(r"^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|\\)")
 def image_name(name: str, where: str, findings: ValidationReport) -> str:
     """Normalize `name` to a path below the root of the images.
 
-    Links that lead out of the root are checked when files are opened.
+    Links that lead outside the root are checked when files are opened.
 
     Args:
         name: Name in the annotation.
         where: File, record and field, for messages.
-        findings: Collector of errors: an absolute path, a drive, a URL, `..`, a control character, or a name that is
+        findings: Collector of errors about absolute paths, drives, URLs, `..`, control characters, and names that are
             too long for a file system.
 
     Example:
@@ -45,7 +45,7 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
 
 
 def is_usual(name: str) -> bool:
-    """Whether a name is valid without further checks, as most names are."""
+    """Return whether a name is valid without further checks, as most names are."""
     return len(name) <= LONGEST_PART and _USUAL.fullmatch(name) is not None
 
 
@@ -67,7 +67,7 @@ def normal(name: str) -> str:
 def alike(path: Path) -> Path | None:
     r"""Return an existing file or folder whose name looks like the missing `path`, or None.
 
-    The names may differ in upper and lower case, in the Unicode form (NFC, NFD), or in `\` for `/`.
+    The names may differ in upper and lower case, in the Unicode form (NFC, NFD), or in the use of `\` instead of `/`.
     """
     place = Path(path.anchor)  # the current folder if `path` is relative
     for part in (part for piece in path.relative_to(path.anchor).parts for part in piece.split("\\") if part):
@@ -85,23 +85,23 @@ def alike(path: Path) -> Path | None:
 def _fault(name: str) -> str:
     parts = name.split("/")
     if not name.strip() or posixpath.normpath(name) == ".":
-        return "is empty; give the path of an image"
+        return "is empty; specify an image path"
     if name.startswith("/") or _ELSEWHERE.match(name):
         return "is absolute; names must be relative to the image directory"
     if ".." in parts:
-        return "leaves the image directory; names must be relative, without '..'"
+        return "is outside the image directory; names must be relative, without '..'"
     if holds_control(name):
         return "contains a control character; rename the file"
     if len(name) <= LONGEST_PART and name.isascii():
         return ""
     encoded = [len(part.encode("utf-8")) for part in parts]
     if max(encoded) > LONGEST_PART or sum(encoded) + len(parts) > LONGEST_PATH:
-        return f"is too long for a file name ({LONGEST_PART} bytes per part, {LONGEST_PATH} in all)"
+        return f"is too long for a file name ({LONGEST_PART} bytes per part, {LONGEST_PATH} in total)"
     return ""
 
 
 def clean_label(name: str, where: str, findings: ValidationReport) -> str:
-    """Strip whitespace around a label name and convert it to Unicode form NFC; each change is a warning.
+    """Strip whitespace around a label name and convert it to Unicode form NFC; each change is reported as a warning.
 
     Example:
         >>> clean_label(" cat ", "a.csv", ValidationReport())
@@ -109,12 +109,12 @@ def clean_label(name: str, where: str, findings: ValidationReport) -> str:
     """
     stripped = name.strip()
     if stripped != name:
-        findings.warn("blanks around a label name were stripped", f"{where}: '{name}'")
+        findings.warn("whitespace around label names was stripped", f"{where}: '{name}'")
     normal = unicodedata.normalize("NFC", stripped)
     if normal != stripped:
-        findings.warn("a label name was brought to Unicode form NFC", f"{where}: '{name}'")
+        findings.warn("label names were normalized to Unicode form NFC", f"{where}: '{name}'")
     if not normal:
-        findings.error(where, "a label has an empty name; give it one")
+        findings.error(where, "the label name is empty; add a name")
     if holds_control(normal):
         findings.error(where, f"the label name '{normal}' contains a control character; rename it")
     return normal
@@ -139,16 +139,16 @@ def duplicates_in(names: Iterable[str]) -> list[str]:
 def label_columns(
     labels: Sequence[str], chosen: Sequence[str], where: object, error: type[MlrecError] = DataError
 ) -> list[int]:
-    """Return the columns of the labels `chosen` among all `labels`, in the order of `chosen`.
+    """Return the columns of the labels `chosen` within `labels`, in the order of `chosen`.
 
     Args:
         labels: C label names, in the order of the columns.
         chosen: Names to look up.
         where: File, folder or split that has the labels, for the message.
-        error: Kind of the error.
+        error: Class of the error.
 
     Raises:
-        MlrecError: (of the kind `error`) A name is not among the labels; the message gives the nearest one.
+        MlrecError: (of class `error`) A name is not among the labels; the message suggests the nearest label.
 
     Example:
         >>> label_columns(["cat", "dog", "person"], ["person", "cat"], "pets/val")
@@ -162,7 +162,7 @@ def label_columns(
 
 
 def label_order(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.intp]:
-    """Return the permutation that puts columns in the order of `labels` into the order of `expected`.
+    """Return the permutation that reorders columns from the order of `labels` to the order of `expected`.
 
     Raises:
         DataError: The two sets of names differ.
@@ -178,8 +178,8 @@ def label_order(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.in
         if missing:
             parts.append(f"missing {_few(missing)}")
         if extra:
-            parts.append(f"not expected {_few(extra)}")
-        raise DataError(f"label sets differ ({len(labels)} here, {len(expected)} expected): {'; '.join(parts)}")
+            parts.append(f"unexpected {_few(extra)}")
+        raise DataError(f"label sets differ (found {len(labels)}, expected {len(expected)}): {'; '.join(parts)}")
     position = {name: k for k, name in enumerate(labels)}
     return np.array([position[name] for name in expected], dtype=np.intp)
 

@@ -1,7 +1,7 @@
-"""Annotated objects of a dataset: boxes and masks, read from the annotations that it was prepared from.
+"""Annotated objects in a dataset: boxes and masks, read from the annotations used to prepare the dataset.
 
-They are needed for AP by object size and for the localization of heat maps. A manifest holds image-level labels only,
-so the annotation files that `dataset.json` names must still exist.
+Objects are needed for AP by object size and for heat map localization. A manifest contains only image-level labels, so
+the annotation files listed in `dataset.json` must still exist.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from mlrec.utils.errors import DataError, ValidationReport
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The K annotated objects of one image.
+    """The K annotated objects in one image.
 
     Attributes:
         ids: (K,) annotation ids (COCO) or positions in the file counted from 1 (VOC).
-        labels: (K,) columns of the manifest.
+        labels: (K,) label columns in the manifest.
         boxes: (K, 4) x, y, width, height in pixels of the stored image, from 0.
         areas: (K,) areas in square pixels, of the segmentation if annotated, otherwise of the box.
-        crowd: (K,) whether the annotation is a region of many objects (COCO).
+        crowd: (K,) whether the annotation is a region with many objects (COCO).
         difficult: (K,) whether the object is hard to recognise (VOC).
         size: Annotated width and height of the stored image, or None.
-        segmentations: (K,) segmentations as annotated, in JSON; `null` if there is none.
+        segmentations: (K,) segmentations as annotated, in JSON; `null` if there is no segmentation.
     """
 
     ids: NDArray[np.int64]
@@ -52,13 +52,13 @@ class Objects:
         return len(self.ids)
 
     def mask(self, k: int) -> NDArray[np.bool_]:
-        """Return the mask of object `k`, (H, W) of the stored image: the inside of its box if no mask is annotated.
+        """Return the (H, W) mask of object `k` in the stored image: the inside of its box if no mask is annotated.
 
         Raises:
             DataError: The segmentation is invalid, or the image size is not annotated.
         """
         if self.size is None:
-            raise DataError(f"annotation {self.ids[k]}: no image size, so no mask; add width and height")
+            raise DataError(f"annotation {self.ids[k]}: the mask requires the image size; add width and height")
         width, height = self.size
         segmentation = msgspec.json.decode(self.segmentations[k])
         if not segmentation:
@@ -89,7 +89,7 @@ class _ObjectsFile(msgspec.Struct):
 
 
 def load_objects(dataset: Dataset, split: str) -> list[Objects]:
-    """Load the objects of each sample of `split`, in the order of its manifest.
+    """Load the objects in each sample of `split`, in the order of the manifest.
 
     Raises:
         DataError: The source has no objects (for example a CSV), or its annotations are missing or have changed.
@@ -106,10 +106,10 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
     else:
         kind = source.get("kind", "this source")
         raise DataError(
-            f"{dataset.path}: {kind} has no annotated objects; use a COCO dataset, or VOC with Annotations "
+            f"{dataset.path}: {kind} has no annotated objects; use a COCO dataset, or a VOC dataset with Annotations "
             "and JPEGImages"
         )
-    findings.raise_errors(f"{dataset.path}: objects cannot be read", "prepare the dataset again")
+    findings.raise_errors(f"{dataset.path}: invalid objects (prepare the dataset again)", "")
     return objects
 
 
@@ -127,7 +127,7 @@ def _voc(manifest: Manifest, findings: ValidationReport) -> list[Objects]:
 def _of_voc(annotation: Annotation, column: dict[str, int]) -> Objects:
     known = [(k, thing) for k, thing in enumerate(annotation.objects, 1) if thing.label in column and thing.corners]
     corners = np.array([thing.corners for _, thing in known], dtype=np.float64).reshape(-1, 4)
-    # VOC's corners count from 1, and the second corner is inside the box
+    # VOC corners are 1-based, and the second corner is inside the box
     boxes = np.concatenate([corners[:, :2] - 1, corners[:, 2:] - corners[:, :2] + 1], axis=1)
     return Objects(
         ids=np.array([k for k, _ in known], dtype=np.int64),
@@ -155,7 +155,7 @@ def _coco(manifest: Manifest, path: Path, folder: str, findings: ValidationRepor
     objects = []
     for name in manifest.images:
         if name not in images:
-            findings.error(f"{path}", f"{name} is not in this file any more; prepare the dataset again")
+            findings.error(f"{path}", f"{name} is no longer in this file; prepare the dataset again")
             continue
         image = images[name]
         size = None
@@ -194,15 +194,15 @@ def _decoded(segmentation: Any, width: int, height: int) -> NDArray[np.bool_]:
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if len(polygon) >= 6]
         if not polygons:
-            raise ValueError("no polygon of three points")
+            raise ValueError("no polygon with three or more points")
         encoded = mask.merge(mask.frPyObjects(polygons, height, width))
     else:
         if segmentation["size"] != [height, width]:
-            raise ValueError(f"size {segmentation['size']}, but the image has [{height}, {width}]")
+            raise ValueError(f"the size is {segmentation['size']}, but the image size is [{height}, {width}]")
         encoded = segmentation
         if isinstance(segmentation["counts"], list):
             if sum(segmentation["counts"]) != width * height or min(segmentation["counts"]) < 0:
-                raise ValueError("runs do not add up to the image")
+                raise ValueError("the runs do not add up to the image size")
             encoded = mask.frPyObjects(segmentation, height, width)
     decoded: NDArray[np.uint8] = mask.decode(encoded)
     return decoded.astype(np.bool_)

@@ -1,7 +1,7 @@
-"""Official files of the datasets of the paper, with size and SHA-256.
+"""Official files of the datasets used in the paper, with sizes and SHA-256 digests.
 
-Sizes and digests of VOC and COCO are those that TensorFlow Datasets publishes (url_checksums of tensorflow/datasets).
-No digest is published for WIDER Attribute, and its files are on Google Drive, which requires a browser.
+Sizes and digests of VOC and COCO are those published by TensorFlow Datasets (url_checksums of tensorflow/datasets). No
+digest is published for WIDER Attribute, and its files are on Google Drive, which requires a browser.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """An archive: URL of its folder, name, bytes, SHA-256."""
+    """An archive: folder URL, name, size in bytes, and SHA-256 digest."""
 
     folder: str
     name: str
@@ -24,9 +24,9 @@ class OfficialDataset:
     """Origin and files of a dataset.
 
     Attributes:
-        page: Page of its authors.
+        page: Web page of the dataset authors.
         licence: Terms of use in one line.
-        files: Archives, unpacked into one folder; none if they cannot be downloaded automatically.
+        files: Archives, unpacked into one folder; empty if the files cannot be downloaded automatically.
         prepare: Kind and path below the unpacked folder, for `mlrec prepare`.
         note: Additional information, or instructions for a manual download.
     """
@@ -68,8 +68,8 @@ OFFICIAL = {
             ),
         ),
         ("voc2012", "VOCdevkit"),
-        "The test images need an account of the evaluation server, http://host.robots.ox.ac.uk:8080/. Their labels are "
-        "not public. Unpack the test images over VOCdevkit to predict them.",
+        "The test images require an account on the evaluation server, http://host.robots.ox.ac.uk:8080/. The test "
+        "labels are not public. To predict these labels, unpack the test images into the same VOCdevkit folder.",
     ),
     "coco2014": OfficialDataset(
         "https://cocodataset.org/",
@@ -92,11 +92,11 @@ OFFICIAL = {
     ),
     "wider": OfficialDataset(
         "http://mmlab.ie.cuhk.edu.hk/projects/WIDERAttribute.html",
-        "see the page of the dataset",
+        "see the dataset page",
         (),
         ("wider", ""),
-        "The files are on Google Drive and cannot be downloaded automatically. No SHA-256 is published, so they cannot "
-        "be checked either. Open the page in a browser, download wider_attribute_image.tgz and "
+        "The files are on Google Drive and cannot be downloaded automatically. No SHA-256 is published, so the files "
+        "cannot be verified either. Open the page in a browser, download wider_attribute_image.tgz and "
         "wider_attribute_annotation.zip, and unpack both into one folder.",
     ),
 }  # fmt: skip

@@ -14,13 +14,13 @@ from mlrec.utils.errors import DataError
 
 
 def packed_items(file: Path) -> Iterator[Item]:
-    """Iterate over the images of a packed file, in its order.
+    """Iterate over the images in a packed file, in file order.
 
     The id of an image is the path of the file without its extension, followed by the name of the image in the file:
-    `shards/train-000000/a.jpg`, as `mlrec prepare` names it. Images without a name are numbered.
+    `shards/train-000000/a.jpg`, as in `mlrec prepare`. Images without a name are numbered.
 
     Raises:
-        DataError: The file cannot be read, is not complete, or holds no image.
+        DataError: The file cannot be read, is incomplete, or contains no images.
     """
     found = False
     stem = re.sub(r"(?i)(\.tar|\.tar\.gz|\.tgz|\.parquet)$", "", str(file))
@@ -29,18 +29,18 @@ def packed_items(file: Path) -> Iterator[Item]:
         sample = f"{stem}/{name}"
         yield Item(sample, Path(sample), None, content)
     if not found:
-        raise DataError(f"{file}: contains no image; leave it out")
+        raise DataError(f"{file}: the file contains no images; omit it")
 
 
 def _images_in(file: Path) -> Iterator[tuple[str, bytes]]:
     if file.suffix.casefold() == ".parquet":
         table = ParquetTable(file)
         if table.image_column is None:
-            raise DataError(f"{file}: no column contains image bytes; for image paths, write a list (.txt)")
+            raise DataError(f"{file}: no column contains image bytes; for image paths, use a list (.txt)")
         for name, content in table.images():
             yield name, content or b""  # reported as an empty image
         return
     for member, stream in tar_members(file):
         if is_image(member.name):
-            # An image over the limit is not read; its first bytes alone are reported as a damaged image.
+            # An image above the size limit is not read in full; its first bytes are reported as a damaged image.
             yield member.name, read_member(file, stream, MAX_IMAGE)

@@ -14,7 +14,7 @@ POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
 CELLS = 2**23  # cells of a dense block
 
 
-# Position of the first sample of a block; then for each code the row in the block, the column and the value.
+# Position of the first sample in a block; then the row in the block, the column and the value of each code.
 Block = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
 
 
@@ -22,7 +22,7 @@ class SparseTargets:
     """Targets (N, C) that take two bytes per positive or unknown label, or four with more than 32,767 labels.
 
     Attributes:
-        codes: (E,) for each positive label its column k, for each unknown label `-1 - k`; by sample, then by column.
+        codes: (E,) column k for each positive label, `-1 - k` for each unknown label; sorted by sample, then by column.
         offsets: (N + 1,) int64, start of the codes of each sample.
         labels: C, the number of columns.
 
@@ -37,7 +37,7 @@ class SparseTargets:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """N and C."""
+        """Shape (N, C)."""
         return len(self.offsets) - 1, self.labels
 
     @classmethod
@@ -69,15 +69,15 @@ class SparseTargets:
             yield begin, rows, columns_of(codes), np.where(codes < 0, UNKNOWN, POSITIVE).astype(np.int8)
 
     def __getitem__(self, sample: int) -> NDArray[Any]:
-        """The codes of a sample."""
+        """Return the codes of a sample."""
         return self.codes[self.offsets[sample] : self.offsets[sample + 1]]
 
     def take(self, samples: NDArray[np.integer[Any]]) -> SparseTargets:
-        """Return the targets of some samples, in their order."""
+        """Return the targets of the given samples, in this order."""
         return SparseTargets(*ragged.taken(self.codes, self.offsets, samples), self.labels)
 
     def choose(self, columns: Sequence[int] | NDArray[np.integer[Any]]) -> SparseTargets:
-        """Return some columns, in their order."""
+        """Return the given columns, in this order."""
         place = np.full(self.labels, -1, dtype=np.int64)
         place[np.asarray(columns, dtype=np.intp)] = np.arange(len(columns))
         parts = []
@@ -91,7 +91,7 @@ class SparseTargets:
         return SparseTargets(*ragged.joined(parts, code_type(len(columns))), len(columns))
 
     def rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
-        """Return the dense targets of some samples, (len(samples), C)."""
+        """Return the dense targets of the given samples, (len(samples), C)."""
         return self.take(samples).dense()
 
     def counts(self, value: int) -> NDArray[np.int64]:
@@ -104,7 +104,7 @@ class SparseTargets:
         return total
 
     def per_sample(self, value: int) -> NDArray[np.int64]:
-        """Return the number of positive or of unknown labels of each sample, (N,)."""
+        """Return the number of positive or unknown labels of each sample, (N,)."""
         totals = np.zeros(self.shape[0], dtype=np.int64)
         for begin, rows, _, values in self.blocks():
             size = min(ragged.BLOCK, len(totals) - begin)
@@ -113,7 +113,7 @@ class SparseTargets:
 
 
 def sparse(targets: NDArray[np.int8] | SparseTargets) -> SparseTargets:
-    """Convert targets of either form to sparse targets."""
+    """Convert targets in either form to sparse targets."""
     return targets if isinstance(targets, SparseTargets) else SparseTargets.of(targets)
 
 
@@ -123,12 +123,12 @@ def code_type(labels: int) -> Any:
 
 
 def coded(columns: NDArray[np.integer[Any]], values: NDArray[np.int8], labels: int) -> NDArray[Any]:
-    """Codes of columns and their values, see `SparseTargets`."""
+    """Return the codes of columns and their values; see `SparseTargets`."""
     return np.where(values == POSITIVE, columns, -1 - columns).astype(code_type(labels))
 
 
 def columns_of(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Columns of codes."""
+    """Return the columns of codes."""
     return np.where(codes < 0, -1 - codes, codes)
 
 

@@ -1,4 +1,4 @@
-"""Names of splits: one vocabulary for all sources, not case-sensitive, written as train, val, trainval and test."""
+"""Names of splits: one case-insensitive vocabulary for all sources, written as train, val, trainval and test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mlrec.datasets.names import SPLIT_NAME
 from mlrec.utils.errors import UsageError, ValidationReport
 
 USUAL = ("train", "val", "trainval", "test")
-WHOLE = "all"  # the one split of a source that names none
+WHOLE = "all"  # the only split of a source without split names
 VOCABULARY = {
     "train": "train",
     "training": "train",
@@ -20,13 +20,13 @@ VOCABULARY = {
     "testing": "test",
     "trainval": "trainval",
     "all": WHOLE,
-    "default": WHOLE,  # CVAT's name for images of no split
+    "default": WHOLE,  # CVAT's name for images without a split
 }
-NESTED = {"trainval": ("train", "val"), WHOLE: ("train", "val", "trainval")}  # the first holds the others by design
+NESTED = {"trainval": ("train", "val"), WHOLE: ("train", "val", "trainval")}  # each key contains its values by design
 
 
 def usual_order(split: str) -> tuple[int, str]:
-    """Sort key of split names: train, val, trainval, test, then the others by name.
+    """Return the sort key of a split name: train, val, trainval, test, then all others by name.
 
     Example:
         >>> sorted(["test", "extra", "train"], key=usual_order)
@@ -38,7 +38,7 @@ def usual_order(split: str) -> tuple[int, str]:
 
 
 def known_split(name: str) -> str | None:
-    """Return the split for a name, or None if it is not in the vocabulary.
+    """Return the split for a name, or None if the name is not in the vocabulary.
 
     Example:
         >>> known_split("Validation"), known_split("holdout")
@@ -48,7 +48,7 @@ def known_split(name: str) -> str | None:
 
 
 def disjoint(first: str, second: str) -> bool:
-    """Whether two splits must not share images: all pairs except trainval (or all) and its parts.
+    """Return whether two splits must not share images: all pairs except trainval (or all) and its parts.
 
     Example:
         >>> disjoint("train", "test"), disjoint("trainval", "train")
@@ -61,7 +61,7 @@ def parse_names(text: str) -> dict[str, str]:
     """Parse `OWN=val,...` of `--splits`; the original names are not case-sensitive.
 
     Raises:
-        UsageError: The text is malformed, names a split twice, or names a split that cannot be a file name.
+        UsageError: The text is malformed, lists a split twice, or lists a split that cannot be a file name.
 
     Example:
         >>> parse_names("Fold0=train, holdout=val")
@@ -74,7 +74,7 @@ def parse_names(text: str) -> dict[str, str]:
         if not equals or not own or not SPLIT_NAME.fullmatch(split):
             raise UsageError(f"--splits {text}: '{pair}' is not OWN=train, OWN=val or OWN=test")
         if own.casefold() in names:
-            raise UsageError(f"--splits {text}: names '{own}' twice; name it once")
+            raise UsageError(f"--splits {text}: '{own}' is listed twice; list it once")
         names[own.casefold()] = split
     return names
 
@@ -82,14 +82,14 @@ def parse_names(text: str) -> dict[str, str]:
 def resolve_names(
     places: Mapping[str, str], given: Mapping[str, str], findings: ValidationReport, *, one_column: bool = False
 ) -> dict[str, str]:
-    """Map each name of a source to a split: by `--splits`, otherwise by the vocabulary, otherwise unchanged.
+    """Map each name of a source to a split: by `--splits`, otherwise by the vocabulary; other names are unchanged.
 
-    Two names for one split are an error, because they may mean two sets of images. `--splits` joins them. In one column
-    of a table, names that differ only in case are joined with a warning.
+    Two names for one split are an error because they may mean two sets of images; `--splits` joins such names. In one
+    column of a table, names that differ only in case are joined with a warning.
 
     Args:
-        places: All names of the source, with their places for messages.
-        given: Names of `--splits`, see `parse_names`.
+        places: All names in the source, with their positions for messages.
+        given: Split names from `--splits`; see `parse_names`.
         findings: Collector of errors and warnings.
         one_column: Whether the names are cells of one column.
 
@@ -102,10 +102,10 @@ def resolve_names(
         key = own.strip().casefold()
         split = given.get(key) or known_split(own) or own.strip()
         if not SPLIT_NAME.fullmatch(split):
-            findings.error(place, f"'{split}' is not a valid split name; write train, val or test")
+            findings.error(place, f"'{split}' is not a valid split name; use train, val or test")
         elif key not in given and known_split(own) is None:
             findings.warn(
-                "split names that are not train, val, trainval or test were kept; --splits OWN=val,... renames them",
+                "split names other than train, val, trainval and test were kept; rename them with --splits OWN=val,...",
                 f"{split} ({place})",
             )
         other = first.setdefault(split.casefold(), own)
@@ -133,5 +133,5 @@ def _check_joined(
     both = ",".join(f"{name.strip()}={split}" for name in (other, own))
     findings.error(
         place,
-        f"'{own}' and '{other}' are both split '{split}'; --splits {both} joins them, or rename one",
+        f"'{own}' and '{other}' both map to split '{split}'; join them with --splits {both}, or rename one",
     )

@@ -116,17 +116,17 @@ def test_cells_of_any_kind_of_number_are_read() -> None:
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ({"cat": ["1", "0"]}, {}, "column 'cat': is not 1, 0, -1 or empty; name the columns"),
+        ({"cat": ["1", "0"]}, {}, "column 'cat': the values are not 1, 0, -1 or empty; list the label columns"),
         ({"cat": [2, 0]}, {}, "column 'cat', row '0': 2 is not 1, 0, -1 or empty"),
         ({"cat": [0.5, 0]}, {}, "row '0': 0.5 is not"),
-        ({"by": ["me", "you"]}, {}, "column 'by': is not 1, 0, -1 or empty; name the columns of labels"),
-        ({"split": ["train", "val"]}, {}, "the frame has the splits train, val; choose one with split="),
+        ({"by": ["me", "you"]}, {}, "column 'by': the values are not 1, 0, -1 or empty; list the label columns"),
+        ({"split": ["train", "val"]}, {}, "the data frame has the splits train, val; choose one with split="),
         ({"split": ["train", "val"]}, {"split": "test"}, "no split 'test'; choose one of train, val"),
         ({"image": ["a.jpg", "a.jpg"]}, {}, r"sample 'a\.jpg' is repeated; keep one row"),
-        ({"image": ["../a.jpg", "b.jpg"]}, {}, "leaves the image directory"),
-        ({"image": ["/other/a.jpg", "b.jpg"]}, {}, "is not below /data; give its folder as root"),
-        ({"image": [None, "b.jpg"]}, {}, "is not the path of an image"),
-        ({" cat": [1, 0]}, {}, "two columns are the label 'cat'"),
+        ({"image": ["../a.jpg", "b.jpg"]}, {}, "is outside the image directory"),
+        ({"image": ["/other/a.jpg", "b.jpg"]}, {}, "is not below /data; pass the image folder as root"),
+        ({"image": [None, "b.jpg"]}, {}, "is not an image path"),
+        ({" cat": [1, 0]}, {}, "two columns have the label 'cat'"),
         ({}, {"labels": ["cot"]}, "no column 'cot'; did you mean 'cat'"),
     ],
 )
@@ -135,12 +135,12 @@ def test_what_a_frame_does_not_state_is_an_error(change: dict, options: dict, me
     with pytest.raises(DataError, match=message):
         Manifest.from_frame(frame, "/data", **options)
     rows = pd.DataFrame({"cat": [1, 0]})
-    with pytest.raises(DataError, match="0 is not the path of an image; needs a column 'image'"):
+    with pytest.raises(DataError, match="0 is not an image path; add a column 'image'"):
         Manifest.from_frame(rows, "/data")
 
 
 def test_a_label_with_the_name_of_a_column_is_refused(manifest: Manifest) -> None:
-    with pytest.raises(DataError, match="label 'split' has the name of another column"):
+    with pytest.raises(DataError, match="label 'split' has the same name as another column"):
         replace(manifest, labels=("cat", "dog", "split")).to_frame()
 
 
@@ -175,7 +175,7 @@ def test_hugging_face_keeps_every_sample(manifest: Manifest, boxed: Manifest, tm
     assert other[2].pixels().tolist() == boxed[2].pixels().tolist()
     assert sorted(path.name for path in (tmp_path / "other").iterdir()) == ["a.png", "c.png", "d.png"]
     (tmp_path / "other" / "a.png").write_bytes(b"other")
-    with pytest.raises(DataError, match=r"a\.png: exists with other content"):
+    with pytest.raises(DataError, match=r"a\.png: the file already exists with different content"):
         Manifest.from_hf(stored, tmp_path / "other")
 
 
@@ -186,10 +186,14 @@ def test_columns_of_labels_and_faults_of_hugging_face_datasets(manifest: Manifes
     read = Manifest.from_hf(dataset, manifest.root, labels=["cat", "dog"], split="val")
     assert read.targets.tolist() == [[1, 0], [0, 0], [-1, 1], [-1, 1]]
     for wrong, options, message in (
-        (hf.DatasetDict(train=dataset), {}, r"takes one split, not a DatasetDict; choose one, as dataset\['train'\]"),
+        (
+            hf.DatasetDict(train=dataset),
+            {},
+            r"expects one split, not a DatasetDict; select one, for example dataset\['train'\]",
+        ),
         (dataset, {}, r"'labels' is not a Sequence\(ClassLabel\)"),
         (dataset, {"labels": ["cat", "cow"]}, "no column 'cow'"),
-        (dataset.remove_columns("image"), {}, "has no column 'image' of images; its columns are cat, dog"),
+        (dataset.remove_columns("image"), {}, "has no image column named 'image'; available columns: cat, dog"),
     ):
         with pytest.raises(DataError, match=message):
             Manifest.from_hf(wrong, manifest.root, **options)

@@ -42,7 +42,7 @@ def test_links_are_followed_once_hidden_folders_skipped_and_what_was_not_taken_i
     omitted = Omitted()
     assert [file.relative_to(folder).as_posix() for file in image_files(folder, omitted)] == TAKEN
     assert [file.name for file in omitted.files] == ["c.txt"]
-    assert [line.split(" leads to ")[0] for line in omitted.folders] == [
+    assert [line.split(" links to ")[0] for line in omitted.folders] == [
         f"{folder}/linked again", f"{folder}/deep/circle", f"{folder}/deep/up",
     ]  # fmt: skip
 
@@ -55,7 +55,7 @@ def test_a_folder_and_a_glob_name_the_same_images_and_report_the_same(
     listings = [[item.id for item in items_of([path], reports.append)] for path in ("root", "root/**", "root/**/*")]
     assert listings == [[f"root/{name}" for name in TAKEN]] * 3
     assert len(reports) == 3
-    assert all("1 file has no image extension (1 .txt), first root/c.txt" in line for line in reports)
+    assert all("1 file has no image extension (1 .txt), for example root/c.txt" in line for line in reports)
 
 
 def test_a_glob_matches_the_same_files_as_the_standard_library(folder: Path) -> None:

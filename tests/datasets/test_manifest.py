@@ -104,7 +104,7 @@ def test_subset_keeps_order_boxes_and_ids() -> None:
 
 def test_labels_are_reordered_by_name() -> None:
     assert persons().reordered(("male", "hat")).targets.tolist() == [[-1, 1], [1, 0], [0, 0]]
-    with pytest.raises(DataError, match="missing 'female'; not expected 'male'"):
+    with pytest.raises(DataError, match="missing 'female'; unexpected 'male'"):
         persons().reordered(("hat", "female"))
     assert label_order(["a", "b", "c"], ["c", "a", "b"]).tolist() == [2, 0, 1]
 
@@ -155,7 +155,7 @@ def test_label_names_are_cleaned_with_a_warning() -> None:
     assert clean_label(" e\u0301 ", "f", findings) == "\u00e9"
     assert len(findings.warnings) == 2
     clean_label("  ", "f: category 3", findings)
-    assert findings.errors == ["f: category 3: a label has an empty name; give it one"]
+    assert findings.errors == ["f: category 3: the label name is empty; add a name"]
 
 
 def test_repeated_names_come_once_each() -> None:

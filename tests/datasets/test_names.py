@@ -28,7 +28,7 @@ def test_a_good_name_gets_its_one_spelling(name: str, plain: str) -> None:
         ("C:\\a.jpg", "absolute"),
         ("\\\\host\\a.jpg", "absolute"),
         ("file:///a.jpg", "absolute"),
-        ("a/../../b.jpg", "leaves the image directory"),
+        ("a/../../b.jpg", "is outside the image directory"),
         ("a\nb.jpg", "control character"),
         ("a\x1b[2J.jpg", "control character"),
         ("a\x00.jpg", "control character"),

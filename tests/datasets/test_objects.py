@@ -89,8 +89,8 @@ def test_objects_belong_to_their_sample(tmp_path: Path) -> None:
     [
         ({"size": [HEIGHT, WIDTH], "counts": [10**12]}, "do not add up"),
         ({"size": [HEIGHT, WIDTH], "counts": [-4, HEIGHT * WIDTH + 4]}, "do not add up"),
-        ({"size": [10**6, 10**6], "counts": "abc"}, "but the image has"),
-        ([[1, 2, 3, 4]], "no polygon of three points"),
+        ({"size": [10**6, 10**6], "counts": "abc"}, "but the image size is"),
+        ([[1, 2, 3, 4]], "no polygon with three or more points"),
         ([["a"] * 6], "invalid segmentation"),
         ({"counts": []}, "invalid segmentation"),
         (7, "invalid segmentation"),
@@ -105,7 +105,7 @@ def test_a_segmentation_that_cannot_be_used_names_its_annotation(tmp_path: Path,
 
 def test_a_mask_needs_the_size_of_its_image(tmp_path: Path) -> None:
     (objects,) = load_objects(coco(tmp_path, {"bbox": [2, 1, 5, 3]}, width=0, height=0), "train")
-    with pytest.raises(DataError, match="no image size"):
+    with pytest.raises(DataError, match="the mask requires the image size"):
         objects.mask(0)
 
 

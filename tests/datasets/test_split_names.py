@@ -203,7 +203,7 @@ def test_a_name_is_known_in_any_case_and_others_are_not() -> None:
     assert [known_split(name) for name in (" VALID ", "Default", "minival", "")] == ["val", "all", None, None]
     findings = ValidationReport()
     assert resolve_names({"../x": "labels.csv"}, {}, findings) == {"../x": "../x"}
-    assert findings.errors == ["labels.csv: '../x' is not a valid split name; write train, val or test"]
+    assert findings.errors == ["labels.csv: '../x' is not a valid split name; use train, val or test"]
 
 
 def test_an_image_folder_may_have_another_spelling_than_its_annotation_file(tmp_path: Path) -> None:

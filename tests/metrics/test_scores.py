@@ -73,7 +73,7 @@ def test_faults_are_reported_in_one_line_with_their_place(tmp_path: Path, rows: 
 
 
 def test_other_labels_are_reported(tmp_path: Path) -> None:
-    assert "missing 'dog'; not expected 'Dog'" in told(
+    assert "missing 'dog'; unexpected 'Dog'" in told(
         tmp_path, "filename,cat,Dog\n1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\n"
     )
     assert "no label 'dig'; did you mean 'dog'?" in told(tmp_path, "filename,cat,dog\n1.jpg,0,1\n", labels=["dig"])

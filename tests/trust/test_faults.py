@@ -164,7 +164,7 @@ def test_labels_in_another_order_give_the_same_numbers_to_the_last_bit(home: Pat
 
 def test_other_labels_are_refused_with_the_difference(home: Path, tmp_path: Path) -> None:
     other = relabelled(home / "data/tiny", tmp_path / "other", ["blue", "green", "purple"])
-    with pytest.raises(ModelError, match=r"missing 'red'; not expected 'purple'"):
+    with pytest.raises(ModelError, match=r"missing 'red'; unexpected 'purple'"):
         evaluate_run(home / "runs/one", data=other)
 
 

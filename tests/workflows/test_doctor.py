@@ -188,7 +188,7 @@ def test_all_pairs_of_splits_and_all_labels_without_ap_are_looked_at(
     ]
     labels = [check.found for check in checks if check.name == "labels of val"]
     assert labels == [
-        "split 'val' has no known negative for 1 of 3 labels, so their AP is undefined there: blue; "
+        "split 'val' has no known negatives for 1 of 3 labels, so the AP of these labels is undefined: blue; "
         "positive in every sample: blue"
     ]
 

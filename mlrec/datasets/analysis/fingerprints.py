@@ -1,4 +1,4 @@
-"""Cache of image fingerprints in the folder of a dataset, so that each file is read once."""
+"""Cache of image fingerprints in the dataset folder, so that each file is read only once."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class FingerprintCache:
 
     Attributes:
         prints: Fingerprints by image name.
-        stamps: Size and modification time of each image file that exists, by name.
-        missing: Names of files that must be read, because they are new or have changed.
+        stamps: Size and modification time of each existing image file, by name.
+        missing: Names of files that must be read because they are new or have changed.
     """
 
     prints: dict[str, Fingerprint]
@@ -29,7 +29,7 @@ class FingerprintCache:
 
     @classmethod
     def load(cls, path: Path, root: Path, names: Sequence[str]) -> FingerprintCache:
-        """Load the fingerprints of the images `names` below `root` from `path`; an unreadable file counts as empty."""
+        """Load the fingerprints of the images `names` below `root` from `path`; an unreadable cache counts as empty."""
         stamps = {name: stamp for name in names if (stamp := _stamp(root / name))}
         prints = {name: fingerprint for name, (stamp, fingerprint) in _read(path).items() if stamps.get(name) == stamp}
         return cls(prints, stamps, [name for name in stamps if name not in prints])

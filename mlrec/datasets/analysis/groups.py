@@ -1,4 +1,4 @@
-"""Groups of samples that belong together: persons of one image, images of one patient, copies of one image."""
+"""Groups of samples that belong together: persons in one image, images of one patient, copies of one image."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
 
     Args:
         count: Number of nodes.
-        pairs: Edges, as positions of two nodes.
+        pairs: Edges, as pairs of node positions.
 
     Returns:
-        (count,) number of the component of each node.
+        (count,) component number of each node.
 
     Example:
         >>> connected(4, [(0, 3), (3, 1)]).tolist()
@@ -52,7 +52,7 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
 
 
 def joined(groupings: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Join several groupings of the same N samples: samples of one group in any of them are in one group.
+    """Join groupings of the same N samples: samples that share a group in any grouping share a group in the result.
 
     Example:
         >>> joined([np.array([0, 0, 1]), np.array([0, 1, 1])]).tolist()

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from mlrec.datasets.images import decode
 
 SIDE = 32  # side of a thumbnail in pixels
-ALIKE = 0.97  # lowest correlation of two thumbnails of the same image
-COARSE = 4  # side of a coarse cell in pixels of the thumbnail
-SLACK = 0.03  # coarse thumbnails may correlate this much less than fine ones; usually they correlate more
-PLAIN = 2.0  # standard deviation in grey levels; an image that varies less resembles any other
+ALIKE = 0.97  # minimum correlation between two thumbnails of the same image
+COARSE = 4  # side of a coarse cell in thumbnail pixels
+SLACK = 0.03  # allowed difference: coarse thumbnails usually correlate more than fine ones, but may correlate less
+PLAIN = 2.0  # standard deviation in grey levels; an image with less variation resembles any other image
 BLOCK = 2048  # thumbnails compared at a time
 
 
@@ -39,7 +39,7 @@ class DuplicatePair:
 
 
 def fingerprint(path: Path | str) -> Fingerprint:
-    """Read one image file.
+    """Compute the fingerprint of one image file.
 
     Raises:
         DataError: The file is not an accepted image.
@@ -59,7 +59,7 @@ def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[Dup
     """Find all pairs of duplicates and near-duplicates, in order of their positions.
 
     Thumbnails are compared by their correlation, which does not depend on brightness and contrast. Nearly uniform
-    images are only compared by content.
+    images are compared only by file content.
 
     Args:
         fingerprints: Fingerprints of the images.
@@ -79,7 +79,7 @@ def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[Dup
 
 
 def _alike(thumbnails: Sequence[NDArray[np.uint8]], alike: float) -> Iterator[tuple[int, int, float]]:
-    """Pairs of thumbnails with a correlation of at least `alike`, preselected by coarse thumbnails, block by block."""
+    """Find thumbnail pairs with a correlation of at least `alike`, preselected by coarse thumbnails, in blocks."""
     pixels = np.array(thumbnails, dtype=np.float32).reshape(len(thumbnails), SIDE, SIDE)
     cells = pixels.reshape(-1, SIDE // COARSE, COARSE, SIDE // COARSE, COARSE).mean(axis=(2, 4))
     coarse, fine = _directions(cells), _directions(pixels)
@@ -96,7 +96,7 @@ def _alike(thumbnails: Sequence[NDArray[np.uint8]], alike: float) -> Iterator[tu
 
 
 def _directions(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each image as a unit vector, so that dot products are correlations; zeros for a nearly uniform image."""
+    """Convert each image to a unit vector, so that dot products are correlations; zeros for a nearly uniform image."""
     vectors = images.reshape(len(images), math.prod(images.shape[1:]))
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -15,8 +15,8 @@ from mlrec.utils import ragged
 from mlrec.utils.errors import UsageError, counted
 
 Part = NDArray[np.intp]
-MOVES = 300  # most improvements of one split; a few dozen are usual
-CANDIDATES = 64  # groups of each part that are tried in exchanges
+MOVES = 300  # maximum number of improvements per split; a few dozen are typical
+CANDIDATES = 64  # number of groups per part that are tried in exchanges
 LEAST_GAIN = 1e-4
 
 
@@ -29,9 +29,9 @@ def stratified(
     least two", "at least four", ...
 
     Args:
-        targets: (N, C); 1 positive, 0 negative, -1 unknown. Unknown labels keep their proportion as well.
+        targets: (N, C); 1 positive, 0 negative, -1 unknown. The proportion of unknown labels is also preserved.
         groups: (N,) group numbers, 0 to G - 1, without gaps; samples of one group are assigned to the same part.
-        shares: Share of the samples for each part; the sum is 1.
+        shares: Fraction of the samples in each part; the fractions sum to 1.
         seed: Random seed for ties.
 
     Returns:
@@ -43,7 +43,7 @@ def stratified(
     amount = int(groups.max(initial=-1)) + 1
     if amount < len(shares):
         raise UsageError(
-            f"{counted(amount, 'group')} of samples cannot fill {counted(len(shares), 'part')}; use fewer folds"
+            f"{counted(amount, 'sample group')} cannot fill {counted(len(shares), 'part')}; use fewer folds"
         )
     counts = _counts_of_groups(sparse(targets), groups, amount)
     random = np.random.RandomState(seed)
@@ -55,12 +55,12 @@ def stratified(
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """Sparse counts (G, K) of groups and columns; only those above 0 are stored, by group, then by column.
+    """Sparse counts (G, K) of groups and columns; only counts above 0 are stored, sorted by group, then by column.
 
     Attributes:
-        shape: G and K.
-        columns, counts: (E,) each.
-        offsets: (G + 1,) start of each group.
+        shape: (G, K).
+        columns, counts: (E,) column and count of each entry.
+        offsets: (G + 1,) start index of each group.
     """
 
     shape: tuple[int, int]
@@ -70,7 +70,7 @@ class GroupCounts:
 
     @classmethod
     def of(cls, shape: tuple[int, int], cells: NDArray[np.int64]) -> GroupCounts:
-        """Count cells, which are given as `group * K + column`, in any order."""
+        """Count cells, passed as `group * K + column` in any order."""
         cells, counts = np.unique(cells, return_counts=True)
         group, columns = np.divmod(cells, shape[1])
         return cls(shape, columns, counts, ragged.offsets_of(np.bincount(group, minlength=shape[0])))
@@ -81,7 +81,7 @@ class GroupCounts:
         return np.repeat(np.arange(self.shape[0]), np.diff(self.offsets))
 
     def rows(self, groups: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the dense rows of some groups, with `values` (E,) instead of the counts."""
+        """Return the dense rows of the given groups, with `values` (E,) instead of the counts."""
         columns, offsets = ragged.taken(self.columns, self.offsets, groups)
         rows = np.zeros((len(groups), self.shape[1]))
         rows[np.repeat(np.arange(len(groups)), np.diff(offsets)), columns] = ragged.taken(values, self.offsets, groups)[
@@ -91,7 +91,7 @@ class GroupCounts:
 
 
 def _counts_of_groups(targets: SparseTargets, groups: NDArray[np.intp], amount: int) -> GroupCounts:
-    """Samples of each group by positive label, by unknown label, and altogether: G x (2 C + 1)."""
+    """Count the samples in each group by positive label, by unknown label, and in total: G x (2 C + 1)."""
     width = 2 * targets.labels + 1
     cells = [groups.astype(np.int64) * width + width - 1]
     for begin, row, column, value in targets.blocks():
@@ -100,7 +100,7 @@ def _counts_of_groups(targets: SparseTargets, groups: NDArray[np.intp], amount: 
 
 
 def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -> Part:
-    """Assign whole groups to parts at random, with about the same shares: the baseline of stratification."""
+    """Assign whole groups to parts at random, with approximately these shares, as a baseline for stratification."""
     size = np.bincount(groups)
     order = np.random.default_rng(seed).permutation(len(size))
     middle = np.cumsum(size[order]) - size[order] / 2
@@ -110,7 +110,7 @@ def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -
 
 
 def prevalence_error(targets: NDArray[np.int8] | SparseTargets, chosen: NDArray[np.bool_]) -> float:
-    """Mean absolute difference of label prevalence between the chosen samples and all samples, as a fraction."""
+    """Mean absolute difference in label prevalence between the chosen samples and all samples, as a fraction."""
     if not chosen.any():
         return 1.0
     targets = sparse(targets)
@@ -123,8 +123,8 @@ def prevalence_error(targets: NDArray[np.int8] | SparseTargets, chosen: NDArray[
 def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> Part:
     """Move and swap groups between parts as long as this brings labels and samples closer to their shares.
 
-    The distance is that of the chi-square test: squared deviations from the expected counts, divided by the total of
-    each label. `gain[g, q]` is half of its decrease when group g moves to part q.
+    The distance is defined as in the chi-square test: squared deviations from the expected counts, divided by the total
+    of each label. `gain[g, q]` is half of the decrease in distance when group g moves to part q.
     """
     groups, columns = counts.shape
     total = np.bincount(counts.columns, counts.counts, minlength=columns)
@@ -133,7 +133,7 @@ def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> P
     part, everyone = part.copy(), np.arange(groups)
 
     def product(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scalar product of `weights` (K,) with each group."""
+        """Return the scalar product of `weights` (K,) with each group."""
         return np.bincount(group, used * weights[counts.columns], minlength=groups).astype(np.float64)
 
     has = [np.bincount(counts.columns, used * (part[group] == k), minlength=columns) for k in range(len(shares))]
@@ -159,7 +159,7 @@ def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> P
 def _exchange(
     gain: NDArray[np.float64], part: Part, counts: GroupCounts, used: NDArray[np.float64]
 ) -> list[tuple[int, int]]:
-    """Return the best swap of two groups, among the best candidates of each pair of parts; empty without a gain."""
+    """Return the best swap of two groups among the best candidates of all part pairs; empty if no swap has a gain."""
     best, moves = LEAST_GAIN, []
     for p, q in itertools.combinations(range(gain.shape[1]), 2):
         there, back = (
@@ -188,7 +188,7 @@ def _greatest(values: NDArray[np.float64], amount: int) -> NDArray[np.intp]:
 
 
 def _thermometer(counts: GroupCounts) -> SparseTargets:
-    """(G, K) counts as binary columns "at least 1, 2, 4, 8, ...", without constant columns."""
+    """Encode (G, K) counts as binary columns "at least 1, 2, 4, 8, ...", without constant columns."""
     groups, columns = counts.shape
     group, most = counts.group, int(counts.counts.max(initial=0))
     cells = []

@@ -1,4 +1,4 @@
-"""Statistics of a dataset: labels per split, shifts between splits, co-occurrence of labels, sizes."""
+"""Statistics of a dataset: label counts per split, shifts between splits, label co-occurrence, and sizes."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from mlrec.utils import ragged
 from mlrec.utils.texts import distinct, first_places
 from mlrec.utils.texts import joined as joined_texts
 
-LEAST_POSITIVES = 10  # fewest co-occurrences of an implication
+LEAST_POSITIVES = 10  # minimum number of co-occurrences for an implication
 SIGNIFICANCE = 0.05
-PAIR_COST = 1000  # counting a pair of labels takes about as long as this many multiplications of matrices
+PAIR_COST = 1000  # counting a pair of labels takes about as long as this many multiplications in a matrix product
 
 Counts = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """Counts of one split.
+    """Counts for one split.
 
     Attributes:
         split: Name of the split.
         images: Number of image files.
-        samples: Number of samples; more than images if persons are labelled.
-        labels: C names.
+        samples: Number of samples; larger than `images` if persons are labelled.
+        labels: C label names.
         positives, negatives, unknown: Number of samples per label, C each.
         histogram: Number of samples with 0, 1, 2, ... positive labels.
     """
@@ -52,7 +52,7 @@ class SplitStatistics:
         return sum(self.positives) / max(self.samples, 1)
 
     def prevalence(self, label: int) -> float | None:
-        """Share of positives among the known samples; None if no sample is known."""
+        """Fraction of positives among the samples with a known label; None if there are no such samples."""
         known = self.positives[label] + self.negatives[label]
         if known == 0:
             return None
@@ -61,7 +61,7 @@ class SplitStatistics:
 
 @dataclass(frozen=True)
 class Shift:
-    """A label whose prevalence (fractions) differs between two splits by more than chance; `z` in standard errors."""
+    """A label whose prevalence (a fraction) differs significantly between two splits; `z` is in standard errors."""
 
     label: str
     first: float
@@ -87,7 +87,7 @@ class Sizes:
 
 
 def describe(manifest: Manifest) -> SplitStatistics:
-    """Count one split."""
+    """Compute the statistics of one split."""
     targets = manifest.sparse_targets
     counts = {value: tuple(targets.counts(value).tolist()) for value in (POSITIVE, NEGATIVE, UNKNOWN)}
     return SplitStatistics(
@@ -105,7 +105,8 @@ def describe(manifest: Manifest) -> SplitStatistics:
 def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
     """Find labels whose prevalence differs between two splits, the most significant first.
 
-    Two-proportion z-test at 5 % over all labels (Bonferroni): with random splits, one dataset in twenty shows a shift.
+    The test is a two-proportion z-test at 5 % over all labels (Bonferroni). With random splits, one dataset in twenty
+    shows a shift.
     """
     bound = NormalDist().inv_cdf(1 - SIGNIFICANCE / 2 / max(len(first.labels), 1))
     significant = []
@@ -120,11 +121,11 @@ def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
 def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
     """Count co-occurrences of labels over all splits.
 
-    Unknown labels are not counted. A sample in several splits, such as trainval and train, is counted once.
+    Unknown labels are not counted. A sample in multiple splits, such as trainval and train, is counted once.
 
     Returns:
-        Two (C, C) counts: samples in which row and column are positive (the diagonal counts each label), and samples in
-        which the row is positive and the column negative.
+        Two (C, C) counts: samples in which both the row label and the column label are positive (the diagonal counts
+        each label), and samples in which the row label is positive and the column label is negative.
     """
     targets = _targets_once(manifests)
     labels = targets.labels
@@ -143,27 +144,27 @@ def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Labels of the samples of a block: `columns`, sample after sample, and `lengths`, the number of each sample."""
+    """Labels of the samples in a block: `columns`, concatenated by sample, and `lengths`, the number per sample."""
 
     columns: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
     @classmethod
     def of(cls, rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> SparseRows:
-        """Labels given by sample and column, in the order of the samples."""
+        """Create the labels from their samples and columns, in the order of the samples."""
         return cls(columns, np.bincount(rows, minlength=size))
 
     def dense(self, labels: int) -> NDArray[np.float32]:
-        """The labels as a matrix of 0 and 1."""
+        """Return the labels as a matrix of 0 and 1."""
         matrix = np.zeros((len(self.lengths), labels), dtype=np.float32)
         matrix[np.repeat(np.arange(len(self.lengths)), self.lengths), self.columns] = 1
         return matrix
 
 
 def _add_pairs(counts: NDArray[np.int32], first: SparseRows, second: SparseRows) -> None:
-    """Add to each cell of `counts` the samples that have the row's label in `first` and the column's in `second`.
+    """Add the number of samples with the row label in `first` and the column label in `second` to each cell.
 
-    If samples have few labels, pairs are counted one by one. Otherwise a matrix product is faster.
+    If samples have few labels, pairs are counted one by one. Otherwise, a matrix product is faster.
     """
     labels = len(counts)
     if (first.lengths * second.lengths).sum() * PAIR_COST > len(first.lengths) * labels**2:
@@ -181,10 +182,10 @@ def implications(
     """Find labels that are never positive without another label.
 
     Args:
-        labels: C names.
-        together: (C, C) number of samples in which row and column are positive, see `cooccurrence`.
-        apart: (C, C) number of samples in which only the row is positive.
-        least: Minimum number of co-occurrences; fewer may be chance.
+        labels: C label names.
+        together: (C, C) number of samples in which both labels are positive; see `cooccurrence`.
+        apart: (C, C) number of samples in which only the row label is positive.
+        least: Minimum number of co-occurrences; fewer may be due to chance.
     """
     holds = (apart == 0) & (together >= least)
     np.fill_diagonal(holds, False)
@@ -192,17 +193,17 @@ def implications(
 
 
 def positive_counts(manifests: Sequence[Manifest]) -> Counts:
-    """Count the positives of each label (C,) over all splits; a sample of several splits counts once."""
+    """Count the positives of each label (C,) over all splits; a sample in multiple splits is counted once."""
     return _targets_once(manifests).counts(POSITIVE)
 
 
 def rare(statistics: SplitStatistics, least: int) -> dict[str, int]:
-    """Labels with fewer than `least` positives, with their number of positives."""
+    """Return the labels with fewer than `least` positives, and their number of positives."""
     return {label: n for label, n in zip(statistics.labels, statistics.positives, strict=True) if n < least}
 
 
 def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
-    """Quantiles of widths, heights or areas; None if there are no values.
+    """Compute quantiles of widths, heights or areas; None if there are no values.
 
     Example:
         >>> sizes([1, 2, 3, 4, 5]).quantiles
@@ -215,14 +216,14 @@ def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
 
 
 def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Select the splits that are not part of a larger one, in the given order: trainval and test of VOC."""
+    """Select the splits that are not part of a larger split, in order, for example trainval and test of VOC."""
     longest = sorted(manifests, key=len, reverse=True)
     names = {manifest.split for manifest, fresh in zip(longest, _not_earlier(longest), strict=True) if fresh.any()}
     return [manifest for manifest in manifests if manifest.split in names]
 
 
 def _z(first: SplitStatistics, second: SplitStatistics, label: int) -> float:
-    """Statistic of the two-proportion z-test; 0 if it is undefined."""
+    """Statistic of the two-proportion z-test; 0 if undefined."""
     a, b = first.positives[label], second.positives[label]
     n, m = a + first.negatives[label], b + second.negatives[label]
     if not n or not m or a + b in (0, n + m):

@@ -1,10 +1,10 @@
 """Iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011).
 
-The rarest remaining label is distributed first. Each of its samples goes to the part that lacks the label most; ties go
-to the part that lacks samples most, then to a random part. The result equals that of the package
-iterative-stratification, which the tests verify. It is not used here because it imports scikit-learn and SciPy, which
-takes longer than all work of `mlrec split`, and because it counts all labels of all remaining samples again for each
-label.
+The rarest remaining label is distributed first. Each sample with this label is assigned to the part with the largest
+shortage of the label. Ties are broken by the largest shortage of samples, then at random. The tests verify that the
+result equals that of the package iterative-stratification. The package is not used here because importing scikit-learn
+and SciPy takes longer than all other work in `mlrec split`, and because the package recounts all labels of all
+remaining samples for each label.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def iterative(labels: SparseTargets, shares: NDArray[np.float64], random: np.ran
     Each positive label is processed twice: when its column is distributed, and when its sample is assigned.
 
     Args:
-        labels: (N, C) which labels each sample has; none is unknown.
-        shares: (P,) share of the samples for each part; the sum is 1.
-        random: Random numbers for ties.
+        labels: (N, C) labels of each sample, without unknown labels.
+        shares: (P,) fraction of the samples in each part; the fractions sum to 1.
+        random: Random number generator for ties.
     """
     samples = labels.shape[0]
     part = np.zeros(samples, dtype=np.intp)
@@ -50,7 +50,7 @@ def iterative(labels: SparseTargets, shares: NDArray[np.float64], random: np.ran
         part[holders] = chosen
         waiting[holders] = False
         columns, lengths = ragged.taken(labels.codes, labels.offsets, holders)
-        # One by one, as the package does: 0.1 - 1 - 1 is not 0.1 - 2.
+        # Subtract one by one, as the package does: in floating point, 0.1 - 1 - 1 differs from 0.1 - 2.
         np.subtract.at(wanted_of, (np.repeat(chosen, np.diff(lengths)), columns), 1)
         left -= np.bincount(columns, minlength=len(left))
     for sample in np.flatnonzero(waiting).tolist():
@@ -60,7 +60,7 @@ def iterative(labels: SparseTargets, shares: NDArray[np.float64], random: np.ran
 
 
 def _samples_by_label(labels: SparseTargets, counts: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the samples that have each label, in order, and the start of each label."""
+    """Return the samples with each label, in order, and the start index of each label."""
     order = np.argsort(labels.codes, kind="stable")
     samples = np.repeat(np.arange(labels.shape[0], dtype=np.int32), np.diff(labels.offsets))[order]
     return samples, ragged.offsets_of(counts)
@@ -75,7 +75,7 @@ def _greatest(values: Sequence[float], among: Sequence[int]) -> list[int]:
 def _drawn(among: Sequence[int], random: np.random.RandomState) -> int:
     """Return a random element of `among`.
 
-    A single one is returned without a draw, so that `random` does not advance.
+    A single element is returned without drawing, so that `random` does not advance.
     """
     if len(among) == 1:
         return among[0]

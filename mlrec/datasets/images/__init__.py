@@ -1,1 +1,1 @@
-"""Decoding of image files, and checks of their integrity."""
+"""Image decoding and integrity checks."""

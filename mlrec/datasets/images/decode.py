@@ -1,10 +1,10 @@
-"""Decoding of images with simplejpeg, or with Pillow if the file is not a JPEG that simplejpeg decodes.
+"""Decoding of images with simplejpeg, or with Pillow for files that simplejpeg cannot decode.
 
 Regular files in the formats JPEG, PNG, BMP, GIF, TIFF and WEBP with at most 89,478,485 pixels are accepted. Only the
-first frame of an animation is used. A truncated JPEG, PNG or GIF is an error, even if only one byte is missing, and so
-is any file with missing pixels. Grey and CMYK become RGB, 16-bit values are divided by 257, alpha is blended with
-white, and float and 32-bit integer pixels are errors. The EXIF orientation is applied; a box, in pixels of the stored
-image, is rotated with it. Invalid EXIF or ICC data is ignored.
+first frame of an animation is used. A truncated JPEG, PNG or GIF raises an error, even if only one byte is missing, and
+so does any file with missing pixels. Grey and CMYK images are converted to RGB, 16-bit values are divided by 257,
+transparent pixels are blended with white, and float and 32-bit integer pixels raise an error. The EXIF orientation is
+applied to the image and to its box, which is in pixels of the stored image. Invalid EXIF or ICC data is ignored.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ SUFFIXES = (
     *(".png", ".apng", ".bmp", ".gif", ".tif", ".tiff", ".webp"),
 )
 ORIENTATION_TAG = 0x0112
-# Warnings of libjpeg that leave every pixel right; all other warnings mean damage.
+# Warnings from libjpeg that do not affect pixels; all other warnings indicate damage.
 _HARMLESS = ("extraneous bytes before marker", "Invalid SOS parameters")
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 class Stored(NamedTuple):
-    """An image as it is stored: before its EXIF orientation is applied.
+    """An image as stored, before its EXIF orientation is applied.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.
         orientation: EXIF orientation, 1 to 8; 1 is upright.
-        animated: Whether the file has further frames or pages, which are ignored.
+        animated: Whether the file has additional frames or pages, which are ignored.
     """
 
     pixels: Pixels
@@ -66,11 +66,11 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
 
     Args:
         path: Image file.
-        how: Decoder: "fast" as described above; "pil" returns the pixels of `Image.open(path).convert("RGB")` without
-            rotation, as the paper's code does.
+        how: Decoder: "fast" as described for this module; "pil" returns the pixels of `Image.open(path).convert("RGB")`
+            without rotation, as the paper's code does.
 
     Raises:
-        DataError: The file is not an accepted image; the message names the file, the fault and the fix.
+        DataError: The file is not an accepted image; the message states the file, the fault and the fix.
 
     Example:
         >>> from PIL import Image
@@ -85,7 +85,7 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
 def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | None, how: Decoder = "fast") -> Pixels:
     """Decode the part of an image inside `box` (x, y, width, height in pixels of the stored image), upright.
 
-    A box of None is the whole image.
+    If `box` is None, the whole image is decoded.
 
     Raises:
         DataError: See `decode`.
@@ -106,7 +106,7 @@ def load(path: Path | str, how: Decoder = "fast") -> Stored:
 
 
 def crop(pixels: Pixels, box: NDArray[np.float64] | tuple[float, ...]) -> Pixels:
-    """Cut `box` (x, y, width, height) out of stored pixels. Pixels outside the image are black, as in PIL."""
+    """Crop `box` (x, y, width, height) from stored pixels. Pixels outside the image are black, as in PIL."""
     x, y, width, height = (float(value) for value in box)
     left, top, right, bottom = round(x), round(y), round(x + width), round(y + height)
     rows, columns = pixels.shape[:2]
@@ -120,7 +120,7 @@ def crop(pixels: Pixels, box: NDArray[np.float64] | tuple[float, ...]) -> Pixels
 
 
 def upright(pixels: Pixels, orientation: int) -> Pixels:
-    """Apply an EXIF orientation (1 to 8) to stored pixels; returns a contiguous array."""
+    """Apply an EXIF orientation (1 to 8) to stored pixels and return a contiguous array."""
     return np.ascontiguousarray(_rotated(pixels, orientation))
 
 
@@ -165,10 +165,10 @@ def _rotated(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
-    """Read width and height of the stored image from its header.
+    """Read the width and height of the stored image from its header.
 
     Raises:
-        DataError: The header is not that of an accepted image, see `decode`.
+        DataError: The file does not have the header of an accepted image; see `decode`.
     """
     with _metadata_ignored():
         return _open(read_image_file(path), path).size
@@ -178,7 +178,7 @@ def read_orientation(path: Path | str) -> int:
     """Read the EXIF orientation, 1 to 8, from the header.
 
     Raises:
-        DataError: The header is not that of an accepted image, see `decode`.
+        DataError: The file does not have the header of an accepted image; see `decode`.
     """
     with _metadata_ignored():
         return _orientation(_open(read_image_file(path), path))
@@ -193,26 +193,29 @@ def read_image_file(path: Path | str) -> bytes:
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
-            raise _refused(path, "is not a regular file; give an image file")
+            raise _refused(path, "not a regular file; specify an image file")
         if status.st_size > MAX_FILE_BYTES:
-            raise _refused(path, f"has {status.st_size:,} bytes, more than {MAX_FILE_BYTES:,}; make it smaller")
+            raise _refused(
+                path,
+                f"the file has {status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}; make it smaller",
+            )
         return Path(path).read_bytes()
     except FileNotFoundError as error:
         near = alike(Path(path))
         if near:
             remedy = f", but there is {near}; use that name"
         else:
-            remedy = "; check the path and that the archive is unpacked"
+            remedy = "; check the path and make sure that the archive is unpacked"
         raise _refused(path, f"no such image file{remedy}") from error
     except (OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         reason = getattr(error, "strerror", None) or error
-        raise _refused(path, f"cannot be read ({reason}); check the path") from error
+        raise _refused(path, f"the file cannot be read ({reason}); check the path") from error
 
 
 def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored:
-    """Decode the bytes of an image file; `path` is used in messages only.
+    """Decode the bytes of an image file; `path` is used only in messages.
 
     Raises:
         DataError: See `decode`.
@@ -224,7 +227,7 @@ def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored
 
 
 def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixels:
-    """Convert a Pillow image to (H, W, 3) uint8 RGB, upright, by the rules of `decode`; `name` is used in messages.
+    """Convert a Pillow image to (H, W, 3) uint8 RGB, upright, as in `decode`; `name` is used in messages.
 
     Raises:
         DataError: The image has pixels of an unsupported kind, or its file is damaged.
@@ -237,19 +240,19 @@ def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixe
 
 @contextmanager
 def _damage_reported(name: Path | str, what: str) -> Iterator[None]:
-    """Convert any error of Pillow to a DataError about `name`; `what` must be replaced, "file" or "image"."""
+    """Convert any Pillow error to a DataError about `name` that asks to replace `what` ("file" or "image")."""
     try:
         yield
     except DataError as error:
         raise _refused(name, str(error)) from error
     except MemoryError:
         raise
-    except Exception as error:  # Pillow raises nearly anything on damaged files
+    except Exception as error:  # Pillow raises almost any exception for damaged files
         raise _refused(name, f"{_damage(error)}; replace the {what}") from error
 
 
 class _Silence:
-    """Number of threads inside `_metadata_ignored`, and the context that restores the warnings after the last one."""
+    """Number of threads inside `_metadata_ignored`, and the context that restores the warnings after the last exit."""
 
     lock = threading.Lock()
     inside = 0
@@ -258,9 +261,10 @@ class _Silence:
 
 @contextmanager
 def _metadata_ignored() -> Iterator[None]:
-    """Ignore Pillow's warnings of broken metadata, which do not change pixels.
+    """Ignore Pillow's warnings about broken metadata, which do not change pixels.
 
-    `warnings.catch_warnings` alone is not thread-safe: one thread would restore the warnings that another has disabled.
+    `warnings.catch_warnings` alone is not thread-safe: one thread would restore the warnings that another thread
+    disabled.
     """
     with _Silence.lock:
         if not _Silence.inside:
@@ -278,20 +282,22 @@ def _metadata_ignored() -> Iterator[None]:
 
 
 def _open(data: bytes, path: Path | str) -> Image.Image:
-    """Return the header of the image after checking the format and size limits."""
+    """Read the image header and check the format and size limits."""
     from PIL import Image
 
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise _refused(path, f"has over {MAX_PIXELS:,} pixels; make it smaller") from error
+        raise _refused(path, f"the image has more than the limit of {MAX_PIXELS:,} pixels; make it smaller") from error
     except MemoryError:
         raise
-    except Exception as error:  # Pillow raises nearly anything on damaged headers
+    except Exception as error:  # Pillow raises almost any exception for damaged headers
         raise _refused(path, _no_image(data, error)) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise _refused(path, f"{width} x {height} pixels are over the limit of {MAX_PIXELS:,}; make it smaller")
+        raise _refused(
+            path, f"the image has {width} x {height} pixels, more than the limit of {MAX_PIXELS:,}; make it smaller"
+        )
     return image
 
 
@@ -304,10 +310,10 @@ def _stored(image: Image.Image, data: bytes, how: Decoder) -> Stored:
         pixels = _jpeg(image, data)
     else:
         if jpeg:
-            _strictly(data, "CMYK")  # finds damage; the pixels are Pillow's, whose CMYK conversion differs
+            _strictly(data, "CMYK")  # detects damage only; pixels are from Pillow, whose CMYK conversion differs
         pixels = _to_rgb(image)
     animated = not jpeg and bool(getattr(image, "is_animated", False))
-    orientation = 1  # the paper's code, which "pil" repeats, does not rotate
+    orientation = 1  # the paper's code, which "pil" reproduces, does not rotate images
     if how == "fast":
         orientation = _orientation(image)
     return Stored(pixels, orientation, animated)
@@ -319,7 +325,7 @@ def _jpeg(image: Image.Image, data: bytes) -> Pixels:
 
 
 def _strictly(data: bytes, colours: str) -> Pixels | None:
-    """Decode a JPEG; None after a warning that does not mean damage. Raises ValueError for damage."""
+    """Decode a JPEG. Return None after a warning that does not indicate damage, and raise ValueError for damage."""
     import simplejpeg
 
     try:
@@ -340,7 +346,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
         return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
         kind = "float" if image.mode == "F" else "32-bit integer"
-        raise DataError(f"has {kind} pixels, whose range is unknown; convert it to 8 or 16 bits")
+        raise DataError(f"the image has {kind} pixels, whose range is unknown; convert it to 8 or 16 bits")
     if image.mode in _ALPHA_MODES or image.has_transparency_data:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image.convert("RGBA"))
@@ -350,7 +356,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 - broken EXIF data mean no orientation
+    except Exception:  # noqa: BLE001 - invalid EXIF data means no orientation
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
@@ -358,14 +364,14 @@ def _orientation(image: Image.Image) -> int:
 def _no_image(data: bytes, error: Exception) -> str:
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not data:
-        return "is empty (0 bytes); replace the file"
+        return "the file is empty (0 bytes); replace it"
     if head.startswith(b"version https://git-lfs"):
-        return f"is a Git LFS pointer ({len(data)} bytes), not the image; run 'git lfs pull'"
+        return f"the file is a Git LFS pointer ({len(data)} bytes), not the image; run 'git lfs pull'"
     if head.startswith((b"<!doctype html", b"<html")):
-        return "is an HTML page (a login or error page?), not an image; download it again"
+        return "the file is an HTML page (a login or error page?), not an image; download it again"
     if "text" in str(error).lower() and "large" in str(error).lower():
-        return "holds compressed text that unpacks to more than Pillow allows; replace the file"
-    return f"is not an image of the formats {', '.join(FORMATS)}; replace the file"
+        return "the file contains compressed text that unpacks to more than Pillow allows; replace the file"
+    return f"not an image in a supported format ({', '.join(FORMATS)}); replace the file"
 
 
 def _damage(error: Exception) -> str:
@@ -379,7 +385,7 @@ def _refused(path: Path | str, what: str) -> DataError:
     return DataError(f"{path}: {what}")
 
 
-MOST_SCANS = 100  # of a JPEG; each scan covers all pixels, and files usually have at most a dozen
+MOST_SCANS = 100  # limit per JPEG; each scan covers all pixels, and files usually have at most a dozen scans
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _END, _SCAN = 0xD9, 0xDA
 
@@ -402,7 +408,7 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _markers(data: bytes) -> Iterator[int]:
-    """Iterate over the markers of the first image in a JPEG file, without markers inside segments (previews)."""
+    """Iterate over the markers of the first image in a JPEG file, skipping markers inside segments (previews)."""
     marker = _MARKER.search(data, 2)
     while marker is not None:
         kind = data[marker.start() + 1]
@@ -421,13 +427,13 @@ def _check_png(data: bytes) -> None:
         if kind == b"IEND":
             return
         if kind == b"IDAT" and zlib.crc32(memoryview(data)[at + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            raise OSError("a checksum of its pixels is wrong")
+            raise OSError("the checksum of the pixel data is wrong")
         at = end + 4
     raise OSError("image file is truncated")
 
 
 def _check_gif(data: bytes) -> None:
-    """Walk over the blocks up to the trailer ";": images ",", extensions "!", each followed by sub-blocks."""
+    """Iterate over the blocks up to the trailer ";": images ",", extensions "!", each followed by sub-blocks."""
     at = 13 + _palette(data[10])
     while data[at : at + 1] not in (b"", b";"):
         if data[at] == ord(","):

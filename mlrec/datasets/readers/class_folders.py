@@ -1,4 +1,4 @@
-"""Folders that are named after classes: `FOLDER/<class>/<image>`, with or without a folder per split above them."""
+"""Folders that are named after classes: `FOLDER/<class>/<image>`, with or without a parent folder per split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_
 from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_bytes
 
-# Endings of files that can hold labels, and folders that other layouts keep images or annotations in.
+# Extensions of files that may contain labels, and folders in which other layouts keep images or annotations.
 ANNOTATIONS = (
     *(".csv", ".tsv", ".txt", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".data", ".names"),
     *(".xls", ".xlsx", ".parquet", ".arrow", ".mat", ".npy", ".npz", ".pkl", ".tar", ".tgz"),
@@ -35,12 +35,12 @@ class _Photograph:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a set of class folders, or None: images in folders, and no file that can be an annotation."""
+    """Return the reason to recognize `path` as class folders (images in folders, no annotation files), or None."""
     if not path.is_dir():
         return None
     folders = _visible_folders(path)
     splits = [folder for folder in folders if known_split(folder.name) and not _images_directly_in(folder)]
-    splits = [folder for folder in splits if _visible_folders(folder)]  # else it is a class that is called `test`
+    splits = [folder for folder in splits if _visible_folders(folder)]  # otherwise it is a class named `test`
     classes = folders
     if splits:
         classes = [inner for folder in splits for inner in _visible_folders(folder)]
@@ -52,7 +52,7 @@ def recognizes(path: Path) -> str | None:
     named = [folder for folder in classes if folder.name.casefold() not in NO_CLASSES and not known_split(folder.name)]
     if len(named) < len(classes) or not any(_images_directly_in(folder) for folder in classes):
         return None
-    return f"images are in folders that can be classes, such as {classes[0].name}"
+    return f"images are in folders that may be classes, such as {classes[0].name}"
 
 
 def _files(place: Path) -> list[Path]:
@@ -60,25 +60,25 @@ def _files(place: Path) -> list[Path]:
 
 
 def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read class folders: an image is positive for the class whose folder it is in, negative for all others.
+    """Read class folders: an image is positive for the class of its folder and negative for all other classes.
 
-    An image that is in several class folders, with the same name and content, is one sample with several labels.
-    If folders `train`, `valid` (or `val`) and `test` contain class folders, they are the splits; otherwise the only
-    split is `all`. Labels are sorted by name.
+    An image that is in multiple class folders, with the same name and content, is one sample with multiple labels. If
+    folders `train`, `valid` (or `val`) and `test` contain class folders, these folders are the splits; otherwise the
+    only split is `all`. Labels are sorted by name.
 
     Raises:
         DataError: There is no class folder with an image, or it is ambiguous whether folders are classes or splits.
     """
     root = path.absolute()
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder of the class folders")
+        raise DataError(f"{root}: no such folder; specify the folder that contains the class folders")
     omitted = Omitted()
     folders_by_split = _folders_by_split(root, options.split_names, omitted, findings)
     found = {split: _images_by_class(folders, omitted, findings) for split, folders in folders_by_split.items()}
     omitted.warn(findings)
     labels = tuple(sorted({label for images in found.values() for label in images}))
     if not labels:
-        raise DataError(f"{root}: no image in a class folder; expected {root}/<class>/<image>")
+        raise DataError(f"{root}: no images in class folders; expected {root}/<class>/<image>")
     _check_spelling(labels, root, findings)
     manifests = []
     for split, images in found.items():
@@ -91,34 +91,34 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     reading = Reading(root.name, manifests, {"kind": "folders", "path": str(root)})
     several = sum(int(np.count_nonzero((manifest.targets == POSITIVE).sum(axis=1) > 1)) for manifest in manifests)
     if several:
-        merged = counted(several, "image that is", "images that are")
-        reading.footnotes.append(f"{merged} in several class folders became one sample each, with all those labels")
+        merged = counted(several, "image occurs", "images occur")
+        reading.footnotes.append(f"{merged} in multiple class folders; each became one sample with all these labels")
     return reading
 
 
 def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
     """Return the images of all class folders, in order of class and name, for a model whose `classes` are known.
 
-    A class folder is named by its class (for ImageNet the WordNet id, `n01440764`) or by the class index from 0.
-    The columns of the targets are `classes`; each image has one class.
+    A class folder is named after its class (for ImageNet the WordNet id, `n01440764`) or after the class index, counted
+    from 0. The columns of the targets are `classes`; each image has one class.
 
     Raises:
         DataError: There are no class folders, a folder is not one of the classes, or there is no image.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give a folder with one folder a class")
+        raise DataError(f"{root}: no such folder; specify a folder with one folder per class")
     findings = ValidationReport()
     folders: dict[int, Path] = {}
     place = {name: k for k, name in enumerate(classes)} | {str(k): k for k in range(len(classes))}
     for folder in _visible_folders(root):
         if folder.name not in place:
-            known = f"none of the {counted(len(classes), 'class', 'classes')} ({classes[0]} ... {classes[-1]})"
-            findings.error(str(folder), f"{known}, nor a number of one{nearest(folder.name, classes)}")
+            known = f"not one of the {counted(len(classes), 'class', 'classes')} ({classes[0]} ... {classes[-1]})"
+            findings.error(str(folder), f"{known} and not a class index{nearest(folder.name, classes)}")
         elif place[folder.name] in folders:
-            findings.error(str(folder), f"the same class as {folders[place[folder.name]].name}")
+            findings.error(str(folder), f"the folder has the same class as {folders[place[folder.name]].name}")
         else:
             folders[place[folder.name]] = folder
-    findings.raise_errors(f"{root}: not a folder of class folders", "rename the folders")
+    findings.raise_errors(f"{root}: invalid class folders (rename them)", "")
     root = root.absolute()
     found = [
         (image.relative_to(root).as_posix(), label)
@@ -152,8 +152,8 @@ def _folders_by_split(
     if not splits:
         if named and len(named) == len(others):
             raise DataError(
-                f"{root}: {', '.join(folder.name for folder in named)} are names of splits and contain images "
-                "directly, so no folder names a class; expected <split>/<class>/<image>"
+                f"{root}: {', '.join(folder.name for folder in named)} are named like splits but contain images "
+                "directly, so there are no class folders; expected <split>/<class>/<image>"
             )
         _warn_outside(root, _images_directly_in(root), findings)
         return {WHOLE: folders}
@@ -161,7 +161,7 @@ def _folders_by_split(
         other = next(folder for folder in others if folder not in named)
         raise DataError(
             f"{root}: '{splits[0].name}' is the name of a split, but '{other.name}' next to it "
-            "is not, so it is ambiguous whether these are classes; put the splits into a separate folder"
+            "is not, so it is unclear whether these folders are classes; put the splits into a separate folder"
         )
     found: dict[str, list[Path]] = {}
     names = resolve_names({folder.name: str(folder) for folder in splits}, given, findings)
@@ -188,11 +188,13 @@ def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: Valida
     for folder in folders:
         images = list(image_files(folder, omitted))
         if not images:
-            findings.warn("folders without an image are not labels", str(folder))
+            findings.warn("folders without images are not labels", str(folder))
             continue
         for image in images:
             if image.parent != folder:
-                findings.warn("images in folders below a class folder have that class", f"{image} is {folder.name}")
+                findings.warn(
+                    "images in subfolders of a class folder have that class", f"{image} has class {folder.name}"
+                )
         found.setdefault(clean_label(folder.name, str(folder), findings), []).extend(images)
     return found
 
@@ -209,8 +211,8 @@ def _check_spelling(labels: Sequence[str], root: Path, findings: ValidationRepor
 def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationReport) -> list[_Photograph]:
     """Return the samples of one split: files with equal name and content are merged, with all their classes.
 
-    Files with equal content but different names are separate samples, with a warning if their labels differ: the same
-        photograph would be both positive and negative for a class.
+    Files with equal content but different names are separate samples, with a warning if their labels differ, because
+    the same photograph would be both positive and negative for a class.
     """
     identity = _identities([file for files in images.values() for file in files], findings)
     first: dict[tuple[str, str], str] = {}
@@ -228,14 +230,14 @@ def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationRepor
         twin = twins.setdefault(content, photograph)
         if twin.classes != photograph.classes:
             findings.warn(
-                "equal images under different names have different labels; give them one name to merge them",
+                "identical images with different names have different labels; use one name to merge them",
                 f"{twin.image} and {photograph.image}",
             )
     return list(photographs.values())
 
 
 def _identities(files: Sequence[Path], findings: ValidationReport) -> dict[Path, str]:
-    """Return a key of the content of each file; only files of equal size are read."""
+    """Return a content key for each file; only files of equal size are read."""
     by_size: dict[int, list[Path]] = {}
     identity: dict[Path, str] = {}
     for file in files:

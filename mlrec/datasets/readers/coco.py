@@ -1,9 +1,9 @@
-"""COCO: one JSON file per split, in the layout of the official archives or of exporting tools, or a custom file.
+"""COCO: one JSON file per split, in the layout of the official archives or of export tools, or a custom file.
 
-An image is positive for every category that any of its annotations has, crowds included. All other labels are negative.
-In LVIS only labels that the image lists as verified are negative, and the rest are unknown. Labels are in ascending
-order of category ids. For COCO 2014 and 2017, images without any annotation are skipped by default, as in the paper
-(82,081 of 82,783 and 40,137 of 40,504 images of 2014 remain); other sources keep them.
+An image is positive for every category that any of its annotations has, including crowd annotations. All other labels
+are negative. In LVIS, only labels that the image lists as verified are negative, and all others are unknown. Labels are
+in ascending order of category ids. For COCO 2014 and 2017, images without any annotation are skipped by default, as in
+the paper (82,081 of 82,783 and 40,137 of 40,504 images of 2014 remain); other sources keep them.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from mlrec.datasets.readers.samples import ImageFinder
 from mlrec.utils.errors import DataError, ValidationReport, counted
 
 EMPTY = "images without any annotation"
-STORAGE = ("images/v1/", "images/v2/")  # of Objects365
-MAY_BE_NAN = ("bbox", "segmentation", "area")  # an image's labels do not depend on these
+STORAGE = ("images/v1/", "images/v2/")  # storage folders of Objects365
+MAY_BE_NAN = ("bbox", "segmentation", "area")  # image labels do not depend on these fields
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
-    """Fields that are read from an entry of `images`.
+    """Fields that are read from an entry in `images`.
 
     LVIS has `coco_url` instead of `file_name`, and verified negatives.
     """
@@ -48,7 +48,7 @@ class Image(msgspec.Struct, frozen=True, gc=False):
 
 
 class Category(msgspec.Struct, frozen=True, gc=False):
-    """Fields that are read from an entry of `categories`."""
+    """Fields that are read from an entry in `categories`."""
 
     id: Id
     name: str
@@ -72,11 +72,11 @@ class _Split:
     """Content of one file.
 
     Attributes:
-        manifest: All images and all categories of the file.
+        manifest: All images and all categories in the file.
         annotated: (N,) whether an image has an annotation.
         group: Label of the category that only groups the others, if it exists and has no annotation.
         sizes: Annotated width and height, by image.
-        annotated_names: Annotated name, by image that was found under another name.
+        annotated_names: Annotated name of each image that was found under a different name.
     """
 
     manifest: Manifest
@@ -89,13 +89,13 @@ class _Split:
 def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `path/annotations/instances_<split><year>.json`, with images in `path/<split><year>` or below `path/images`.
 
-    These layouts are also read: one file per split folder (Roboflow), files whose names end with a split (LVIS,
-        Objects365), a single file in a folder (CVAT's `instances_default.json`), or `path` itself if it is a file. For
-        a custom dataset, the files `options.annotations` are read as the splits `options.splits`, with images below
-        `options.images` (default: `path`).
+    These layouts are also supported: one file per split folder (Roboflow), files whose names end with a split (LVIS,
+    Objects365), a single file in a folder (CVAT's `instances_default.json`), or `path` itself if it is a file. For a
+    custom dataset, the files `options.annotations` are read as the splits `options.splits`, with images below
+    `options.images` (default: `path`).
 
     Raises:
-        DataError: There is no annotation file, there are several years and none is chosen, or a file cannot be read.
+        DataError: There is no annotation file, there are multiple years and none is chosen, or a file cannot be read.
     """
     name, parts = find_parts(path, options, findings)
     splits: list[_Split] = []
@@ -108,15 +108,15 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
             findings.errors.append(str(error))
             continue
         splits.append(_split(name, part, file, findings))
-        del file  # a third of a gigabyte, before the next one comes
+        del file  # frees a third of a gigabyte before the next file is read
     without_group = _without_group([split.manifest for split in splits], [split.group for split in splits], findings)
     manifests: list[Manifest] = []
-    for part, split, manifest in zip(parts, splits, without_group, strict=False):  # errors leave no split
+    for part, split, manifest in zip(parts, splits, without_group, strict=False):  # after errors there are no splits
         empty = int(np.count_nonzero(~split.annotated))
         if empty and part.is_official and not options.keep_empty:
             footnotes.append(
-                f"{manifest.split}: {empty:,} of {counted(len(manifest), 'image')} have no annotation and are left "
-                "out, as in the paper; --keep-empty keeps them"
+                f"{manifest.split}: {empty:,} of {counted(len(manifest), 'image')} have no annotation and are "
+                "skipped, as in the paper; use --keep-empty to keep them"
             )
             left_out += empty
             manifest = manifest.subset(np.flatnonzero(split.annotated))
@@ -137,7 +137,7 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
 
 
 def annotated_path(folder: str, image: Image) -> str:
-    """Return the annotated path of an image below the root, unchecked; LVIS annotates a URL.
+    """Return the annotated path of an image below the root, without checks. LVIS annotates a URL.
 
     Example:
         >>> annotated_path("train2017", Image(9, "000000000009.jpg"))
@@ -157,22 +157,22 @@ def annotated_path(folder: str, image: Image) -> str:
 def _without_group(
     manifests: Sequence[Manifest], groups: Iterable[str | None], findings: ValidationReport
 ) -> list[Manifest]:
-    """Remove the category that groups all others from the manifests, if no file has an annotation of it."""
+    """Remove the category that groups all others from the manifests if no annotation has this category."""
     names = set(groups)
     group = next(iter(names), None)
     if len(names) != 1 or group is None:
         return list(manifests)
-    findings.warn("a category that only groups the others is not a label", group)
+    findings.warn("a category that only groups the others is not used as a label", group)
     return [manifest.with_labels([label for label in manifest.labels if label != group]) for manifest in manifests]
 
 
 def _split(name: str, part: Part, file: _CocoFile, findings: ValidationReport) -> _Split:
-    """Read all images of one file, their annotated sizes, and which images have an annotation."""
+    """Read all images in one file, their annotated sizes, and whether each image has an annotation."""
     images = _images(file.images, part, findings)
     labels, category_ids = categories(file.categories, part.file, findings)
     paths, annotated_names = _paths(images, part, findings)
     for path in duplicates_in(paths):
-        findings.error(f"{part.file}", f"{path} has two image ids, which splits its labels")
+        findings.error(f"{part.file}", f"{path} has two image ids, so its labels are split between them")
     targets = np.zeros((len(images), len(labels)), dtype=np.int8)
     annotated = np.zeros(len(images), dtype=np.bool_)
     if images and labels:
@@ -199,9 +199,9 @@ def _paths(images: Sequence[Image], part: Part, findings: ValidationReport) -> t
         where = f"{part.file}: images[{k}] (id {image.id}): file_name"
         name = annotated_path("", image)
         if not name:
-            findings.error(where, "is missing, and so is coco_url; name the file of the image")
+            findings.error(where, "both file_name and coco_url are missing; add the name of the image file")
         names = [name]
-        if finder.exists(part.folder):  # Objects365 names folders of its storage that are not in its archives
+        if finder.exists(part.folder):  # Objects365 file names contain storage folders that are not in the archives
             names += [name.removeprefix(prefix) for prefix in STORAGE if name.startswith(prefix)]
         path = finder.find(names, where, (part.folder, ""))
         if path != annotated_path(part.folder, image):
@@ -221,7 +221,7 @@ def _verified_negatives(
             if category in column:
                 targets[row, column[category]] = NEGATIVE
             else:
-                what = f'neg_category_ids has {category}, which is not in "categories"; add it there'
+                what = f'neg_category_ids contains {category}, which is not in "categories"; add this category'
                 findings.error(f"{part.file}: image with id {image.id}", what)
     return targets
 
@@ -254,7 +254,7 @@ def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> 
 
 
 def categories(entries: Sequence[Category], file: Path, findings: ValidationReport) -> tuple[list[str], list[int]]:
-    """Return label names and category ids, in ascending order of the ids."""
+    """Return the label names and category ids, in ascending order of the ids."""
     by_id: dict[int, Category] = {}
     for k, entry in enumerate(entries):
         if (earlier := by_id.setdefault(entry.id, entry)) is entry:
@@ -266,9 +266,9 @@ def categories(entries: Sequence[Category], file: Path, findings: ValidationRepo
     ids = sorted(by_id)
     labels = [clean_label(by_id[key].name, f"{file}: category {key}", findings) for key in ids]
     if not labels:
-        findings.error(f"{file}", '"categories" is empty; it must name the labels')
+        findings.error(f"{file}", '"categories" is empty; it must list the labels')
     for label in duplicates_in(labels):
-        findings.error(f"{file}: categories", f"'{label}' is the name of two categories; rename one")
+        findings.error(f"{file}: categories", f"two categories are named '{label}'; rename one")
     return labels, ids
 
 
@@ -279,7 +279,7 @@ def _places(
     part: Part,
     findings: ValidationReport,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return row and column of each annotation; a reference to a missing image or category is an error."""
+    """Return the row and column of each annotation; references to missing images or categories are errors."""
     count = len(annotations)
     rows, known_image = _positions(np.fromiter((a.image_id for a in annotations), np.int64, count), image_ids)
     columns, known_category = _positions(
@@ -292,7 +292,7 @@ def _places(
             if found.id is not None:
                 where += f" (id {found.id})"
             findings.error(
-                where, f'{key} {getattr(found, key)} is not in "{home}"; add it there or remove the annotation'
+                where, f'{key} {getattr(found, key)} is not in "{home}"; add this {home} entry or remove the annotation'
             )
     _check_ids(annotations, part, findings)
     known = known_image & known_category
@@ -300,7 +300,7 @@ def _places(
 
 
 def _positions(ids: NDArray[np.int64], known: Sequence[int]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Return the index of each of `ids` in `known`, and whether it exists."""
+    """Return the index of each of `ids` in `known`, and whether the id exists."""
     order = np.argsort(known, kind="stable")
     ordered = np.asarray(known, dtype=np.int64)[order]
     places = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
@@ -308,7 +308,7 @@ def _positions(ids: NDArray[np.int64], known: Sequence[int]) -> tuple[NDArray[np
 
 
 def _check_ids(annotations: Sequence[_Annotation], part: Part, findings: ValidationReport) -> None:
-    """Warn of annotation ids that are not unique. Labels do not depend on them."""
+    """Warn about annotation ids that are not unique. Labels do not depend on them."""
     ids = [found.id for found in annotations if found.id is not None]
     if len(set(ids)) == len(ids):
         return
@@ -316,4 +316,4 @@ def _check_ids(annotations: Sequence[_Annotation], part: Part, findings: Validat
     for k, found in enumerate(annotations):
         if found.id is not None and first.setdefault(found.id, found) is not found:
             where = f"{part.file}: annotations[{k}] (id {found.id})"
-            findings.warn("annotation ids are not unique; every annotation is used", where)
+            findings.warn("annotation ids are not unique; all annotations are used", where)

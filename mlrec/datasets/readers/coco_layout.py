@@ -17,8 +17,8 @@ from mlrec.utils.errors import DataError, UsageError, ValidationReport
 from mlrec.utils.files import folder_of
 
 EXPECTED = ("train", "val")
-LONGEST_LINK = 4096  # bytes of a path
-OFFICIAL = re.compile(r"instances_(train|val)(2014|2017)")  # of which the paper leaves out images without labels
+LONGEST_LINK = 4096  # maximum length of a path in bytes
+OFFICIAL = re.compile(r"instances_(train|val)(2014|2017)")  # the paper skips images without labels in these files
 _OTHER_TASK = re.compile(r"(captions|person_keypoints|panoptic|stuff|.*image_info)_", re.IGNORECASE)
 _NAME = re.compile(r"(?P<split>.+?)[_-]?(?P<year>\d{4})?")
 _START = re.compile(rb'\s*\{\s*"(info|images|annotations|categories|licenses)"\s*:\s*[\[{]')
@@ -35,23 +35,23 @@ class Part:
 
     @property
     def is_official(self) -> bool:
-        """Whether the file has the name of a COCO 2014 or 2017 file."""
+        """Return whether the file has the name of a COCO 2014 or 2017 file."""
         return OFFICIAL.fullmatch(self.file.stem) is not None
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is COCO or a dataset in its format, or None."""
+    """Return the reason to recognize `path` as COCO or a dataset in COCO format, or None."""
     files = [path]
     if path.is_dir():
         files = _annotation_files(path)
     for file in files:
         if file.suffix.lower() == ".json" and _START.match(first_bytes(file)):
-            return f"{file.relative_to(folder_of(path))} has the keys of COCO's annotations"
+            return f"{file.relative_to(folder_of(path))} has the keys of COCO annotations"
     return None
 
 
 def _annotation_files(path: Path) -> list[Path]:
-    """Return the JSON files in the usual folders: `annotations`, the folder itself, and folders of splits."""
+    """Return the JSON files in the usual folders: `annotations`, the folder itself, and split folders."""
     places = [
         path / "annotations",
         path,
@@ -65,14 +65,16 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     """Return the default name of the dataset and its splits.
 
     Raises:
-        DataError: There is no annotation file, or there are several years and none is chosen.
-        UsageError: Custom annotation files do not each have a split.
+        DataError: There is no annotation file, or there are multiple years and none is chosen.
+        UsageError: A split of a custom annotation file is missing, invalid or repeated.
     """
     if options.annotations:
         _check_names(options.annotations, options.split_names, "--annotations", findings)
         return _own_parts(path, options)
     if options.splits:
-        raise UsageError("--split says what --annotations is; the splits of a COCO folder are those of its files")
+        raise UsageError(
+            "--split can only be used with --annotations; the splits of a COCO folder are given by its files"
+        )
     if path.is_file():
         return _own_parts(_home(path.absolute()), replace(options, annotations=(path,)))
     folder = path / "annotations"
@@ -82,16 +84,16 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     if not years:
         return _parts_of_tools(path, options, findings)
     if len(years) > 1 and options.year is None:
-        raise DataError(f"{folder}: contains the years {', '.join(sorted(years))}; choose one with --year")
+        raise DataError(f"{folder}: the folder contains the years {', '.join(sorted(years))}; choose one with --year")
     year = options.year or next(iter(years))
     if year not in years:
-        raise DataError(f"{folder}: no year '{year}', only {', '.join(sorted(years))}")
+        raise DataError(f"{folder}: no year '{year}'; available years: {', '.join(sorted(years))}")
     _warn_of_other_files(folder, {file for parts in years.values() for file in parts.values()}, findings)
     named_like_official = any(OFFICIAL.fullmatch(file.stem) for file in years[year].values())
     for split in EXPECTED:
         if named_like_official and split not in years[year]:
             missing = f"{folder}/instances_{split}{year}.json"
-            findings.warn(f"split '{split}' is absent, because its file is missing", missing)
+            findings.warn(f"split '{split}' is absent because its file is missing", missing)
     root = (options.images or path).absolute()
     parts = [
         Part(split, years[year][split], root, _image_folder(root, split, year, findings, years[year][split]))
@@ -106,7 +108,7 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
     """Return files not named `<split>.json`: one per split folder, names that end with a split, or one file.
 
     Raises:
-        DataError: There is no annotation file, or there are several without a split.
+        DataError: There is no annotation file, or there are multiple files without a split.
     """
     root = (options.images or path).absolute()
     in_folders: dict[str, list[Path]] = {}
@@ -118,28 +120,28 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
         names = resolve_names({own: str(path / own) for own in in_folders}, options.split_names, findings)
         for own, files in in_folders.items():
             if len(files) > 1:
-                findings.error(str(path / own), f"contains {len(files)} annotation files; keep one")
+                findings.error(str(path / own), f"the folder contains {len(files)} annotation files; keep one")
         parts = [Part(names[own], files[0], root, own) for own, files in in_folders.items()]
         return path.absolute().name, sorted(parts, key=lambda part: usual_order(part.split))
     files = [file for file in _annotation_files(path) if _START.match(first_bytes(file))]
     by_split: dict[str | None, list[Path]] = {}
     for file in files:
         by_split.setdefault(_last_word(file, options.split_names), []).append(file.absolute())
-    # A file like instances_minival2017.json names a split that only --splits can explain.
+    # The split in a name such as instances_minival2017.json can be resolved only with --splits.
     if len(files) == 1 and None in by_split and not files[0].stem.startswith("instances_"):
         return path.absolute().name, [Part(WHOLE, files[0].absolute(), root, _image_folder(root, WHOLE, "", findings))]
     unnamed = by_split.pop(None, [])
     if not by_split:
-        several = f" ({', '.join(file.name for file in unnamed[:3])} are of no split)" if unnamed else ""
+        several = f" ({', '.join(file.name for file in unnamed[:3])} do not belong to a split)" if unnamed else ""
         raise DataError(
-            f"{path / 'annotations'}: no instances_train<year>.json or instances_val<year>.json here"
-            f"{several}; give the folder above annotations, or one own file with --annotations"
+            f"{path / 'annotations'}: no instances_train<year>.json or instances_val<year>.json found"
+            f"{several}; specify the folder above annotations, or one custom file with --annotations"
         )
     for file in unnamed:
         findings.warn("annotation files without a split were not used", str(file))
     for split, same in by_split.items():
         if len(same) > 1:
-            findings.error(f"{same[1]}", f"is of split '{split}', as {same[0].name} is; keep one")
+            findings.error(f"{same[1]}", f"the file belongs to split '{split}', like {same[0].name}; keep one")
     found = [(split, same[0]) for split, same in by_split.items() if split is not None]
     parts = [Part(split, file, root, _folder_of_tools(root, split)) for split, file in found]
     return path.absolute().name, sorted(parts, key=lambda part: usual_order(part.split))
@@ -152,7 +154,7 @@ def _last_word(file: Path, given: Mapping[str, str]) -> str | None:
 
 
 def _folder_of_tools(root: Path, split: str) -> str:
-    """Return the folder of a split's images if it exists. Often the image names already contain it."""
+    """Return the folder of a split's images if it exists. Image names often already contain this folder."""
     return next((folder for folder in _other_spellings(root, split, "") if (root / folder).is_dir()), "")
 
 
@@ -162,26 +164,26 @@ def _home(file: Path) -> Path:
 
 
 def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
-    """Return the given files, one per split.
+    """Return the custom annotation files, one per split.
 
-    The dataset is named after a single file, otherwise after the image folder.
+    The dataset is named after the file if there is only one, otherwise after the image folder.
     """
     files = options.annotations
     root = (options.images or path).absolute()
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder of the images with --images")
+        raise DataError(f"{root}: no such folder; specify the image folder with --images")
     splits = tuple(known_split(split) or split for split in options.splits)
     given = options.split_names
     splits = splits or tuple(_split_of(file, given) or _last_word(file, given) or WHOLE for file in files)
     if len(splits) != len(files):
         raise UsageError(
-            f"{len(files)} --annotations and {len(splits)} --split: give one --split for each, in that order"
+            f"{len(files)} --annotations and {len(splits)} --split: pass one --split per --annotations, in that order"
         )
     for split in splits:
         if not SPLIT_NAME.fullmatch(split):
-            raise UsageError(f"--split '{split}' is not a split name; write train, val or test")
+            raise UsageError(f"--split '{split}' is not a split name; use train, val or test")
     if twice := duplicates_in(splits):
-        raise UsageError(f"two --annotations are of split '{twice[0]}'; give a --split for each, in order")
+        raise UsageError(f"two --annotations have the split '{twice[0]}'; pass one --split for each, in the same order")
     parts = [Part(split, file, root, "") for split, file in zip(splits, files, strict=True)]
     if len(files) == 1:
         return files[0].stem, parts
@@ -196,15 +198,15 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
         split, year = str(_split_of(file, given)), _named(file)[1]
         other = years.setdefault(year, {}).setdefault(split, file)
         if other != file:
-            findings.error(f"{file}", f"is of split '{split}', as {other.name} is; keep one")
+            findings.error(f"{file}", f"the file belongs to split '{split}', like {other.name}; keep one")
     _check_names(files, given, str(folder), findings)
     return years
 
 
 def _check_names(files: Sequence[Path], given: Mapping[str, str], where: str, findings: ValidationReport) -> None:
-    """Report names of `--splits` that no annotation file has in its name."""
+    """Report names in `--splits` that are not in the name of any annotation file."""
     for own in sorted(given.keys() - {_named(file)[0] for file in files}):
-        findings.error("--splits", f"{where}: no annotation file of split '{own}'")
+        findings.error("--splits", f"{where}: no annotation file for split '{own}'")
 
 
 def _warn_of_other_files(folder: Path, known: Collection[Path], findings: ValidationReport) -> None:
@@ -229,7 +231,7 @@ def _named(file: Path) -> tuple[str, str]:
 
 
 def _image_folder(root: Path, split: str, year: str, findings: ValidationReport, file: Path | None = None) -> str:
-    """Return the folder of a split's images, named like its annotation file, the split, or a synonym of it."""
+    """Return the folder of a split's images, named after its annotation file, the split, or a synonym of the split."""
     usual = f"{split}{year}"
     own = usual if file is None else file.stem.removeprefix("instances_")
     for folder in (own, f"images/{own}", usual, f"images/{usual}", *_other_spellings(root, split, year)):
@@ -237,14 +239,17 @@ def _image_folder(root: Path, split: str, year: str, findings: ValidationReport,
             return folder
         target = _link_in_words(root, folder)
         if target:
-            findings.warn("an image folder is a file that names another folder, which was used", f"{root / folder}")
+            findings.warn(
+                "a text file in place of an image folder contains the path of another folder, which was used",
+                f"{root / folder}",
+            )
             return target
     common = root / "images"
     if split == WHOLE:
         return "images" if common.is_dir() else ""
     if common.is_dir() and not any(_is_of_a_split(folder) for folder in common.iterdir()):
         return "images"  # one folder for all splits
-    findings.warn(f"split '{split}' has no folder of images", f"{root / usual} or {root / 'images' / usual}")
+    findings.warn(f"split '{split}' has no image folder", f"{root / usual} or {root / 'images' / usual}")
     return usual
 
 
@@ -260,13 +265,13 @@ def _other_spellings(root: Path, split: str, year: str) -> list[str]:
 
 
 def _is_of_a_split(folder: Path) -> bool:
-    """Whether a folder is named after a split, with or without a year: `val2017`."""
+    """Return whether a folder is named after a split, with or without a year: `val2017`."""
     match = _NAME.fullmatch(folder.name)
     return match is not None and known_split(match["split"]) is not None
 
 
 def _link_in_words(root: Path, folder: str) -> str | None:
-    """Return the folder below `root` that a small text file at `folder` names (git's form of a symbolic link)."""
+    """Return the folder below `root` given in a small text file at `folder` (git's form of a symbolic link)."""
     file = root / folder
     if not file.is_file() or file.stat().st_size > LONGEST_LINK:
         return None

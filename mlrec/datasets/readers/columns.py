@@ -1,4 +1,4 @@
-"""Role of each column of a table: image, split, label, several labels, or none of these."""
+"""Role of each column in a table: image, split, label, multiple labels, or none of these."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from mlrec.utils.errors import DataError, UsageError, ValidationReport, nearest
 SPLIT_COLUMN = "split"
 METADATA = ("fold", "split", "id", "index", "width", "height", "imageid", "imgid")
 SUBJECTS = ("image", "img", "original", "orig", "picture", "photo")  # image_width, Original Height
-# What Label Studio writes next to the image and the choice.
+# Columns that Label Studio writes in addition to the image and the choice.
 EXPORT_METADATA = ("annotation_id", "annotator", "created_at", "updated_at", "lead_time", "agreement")
 FLAG, KEY = "is", "id"  # is_flipped, isLabelled; patient_id, Patient ID, patientId
 MEANINGS: dict[float | str, int] = {1.0: POSITIVE, 0.0: NEGATIVE, -1.0: UNKNOWN, "true": POSITIVE, "false": NEGATIVE}
 EMPTY = {"negative": NEGATIVE, "unknown": UNKNOWN}
 _SEVERAL_NUMBERS = re.compile(r"\d+([ ,;|]+\d+)+")
-SAMPLED = 1000  # rows that roles are decided by; every cell is checked when it is read
-# Usual names, compared by their letters and digits alone: `File Name` and `file_name` are `filename`.
+SAMPLED = 1000  # rows used to determine roles; every cell is checked when it is read
+# Usual names, compared by letters and digits only: `File Name` and `file_name` are compared as `filename`.
 IMAGE_NAMES = (
     *("filename", "file", "path", "filepath", "picture", "photo", "img", "imgname", "imgpath", "imgid"),
     *("image", "imageid", "imagename", "imagepath", "imageindex", "imagefile", "imagefilename"),
 )
-KEY_NAMES = ("name", "id", "sampleid", "key", "url", "imageurl")  # of images, if no other name fits
+KEY_NAMES = ("name", "id", "sampleid", "key", "url", "imageurl")  # image columns if no other name matches
 LABEL_NAMES = (
     *("label", "labels", "labelname", "labelnames", "findinglabels", "attributes", "tag", "tags", "choice"),
     *("class", "classes", "classname", "category", "categories"),
 )
-# Cells of a column that is a label, if its values are words. They are not names of labels.
+# Cells of a label column whose values are words. These words are not label names.
 ANSWERS = frozenset({"yes", "no", "y", "n", "t", "f", "positive", "negative", "present", "absent", "unknown"})
 SPLIT_NAMES = ("split", "set", "subset", "partition", "datasplit", "usage")
 VALUE_NAMES = ("confidence", "present", "presence", "verified", "isverified", "value", "positive")
@@ -47,7 +47,7 @@ class Roles:
         image: Column of image names.
         split: Column of split names, or None.
         labels: Columns of one label each (wide form).
-        names: Column that holds names of labels, or None. If it is set, `labels` is empty.
+        names: Column of label names, or None. If this column is set, `labels` is empty.
         value: Column that states whether the label of a row is present (long form), or None.
     """
 
@@ -67,8 +67,8 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
     """Return the target value by `cell_key`: 1, 0 and -1 (unknown), plus the values set by options.
 
     Raises:
-        UsageError: Two options name the same value, an option names a value with a fixed meaning, or `--empty` is not
-            negative or unknown.
+        UsageError: Two options specify the same value, an option specifies a value with a fixed meaning, or `--empty`
+            is not negative or unknown.
     """
     given = (
         ("positive", options.positive, POSITIVE),
@@ -82,7 +82,7 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
             continue
         key = cell_key(text)
         if key in flags:
-            raise UsageError(f"--{flags[key]} and --{flag} are both '{text}'; a value has one meaning")
+            raise UsageError(f"--{flags[key]} and --{flag} are both '{text}'; a value can have only one meaning")
         if value != POSITIVE and MEANINGS.get(key) == POSITIVE:
             raise UsageError(f"--{flag} {text}: this value means positive in every table")
         if value == POSITIVE and MEANINGS.get(key) == NEGATIVE:
@@ -91,13 +91,13 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
         flags[key] = flag
     if options.empty is not None:
         if options.empty not in EMPTY:
-            raise UsageError(f"--empty {options.empty}: not negative or unknown")
+            raise UsageError(f"--empty {options.empty}: must be negative or unknown")
         meanings[""] = EMPTY[options.empty]
     return meanings
 
 
 class RoleFinder:
-    """Decides the roles of the columns of one table, from their names and a sample of their cells."""
+    """Determines the roles of the columns of one table, from their names and a sample of their cells."""
 
     def __init__(
         self,
@@ -107,11 +107,11 @@ class RoleFinder:
         exists: Callable[[str], bool],
         findings: ValidationReport,
     ) -> None:
-        """Take a sample of the rows.
+        """Store the table and a sample of its rows.
 
         Args:
-            table: The table.
-            options: Options of the user.
+            table: Table whose columns are analyzed.
+            options: Options set by the user.
             meanings: See `cell_meanings`.
             exists: Function that returns whether a cell is the name of an existing image. Called only if column names
                 are ambiguous.
@@ -126,8 +126,8 @@ class RoleFinder:
         """Return the roles of all columns.
 
         Raises:
-            DataError: There is no column of images or labels, or several match equally well; the message names the
-                option.
+            DataError: There is no image or label column, or multiple columns match equally well; the message states the
+                option to set.
         """
         image = self.image()
         split = split_column(self._table, image, self._options, self._findings)
@@ -148,23 +148,23 @@ class RoleFinder:
         unused = [self._table.columns[k] for k in rest if k not in (names, value) and not self._is_passive(k)]
         if unused:
             self._findings.warn(
-                "columns that are not labels were not used; set the column of labels with --label-column",
+                "columns that are not labels were not used; choose the label column with --label-column",
                 f"{self._table.path}: {', '.join(unused)}",
             )
         return Roles(image, split, names=names, value=value)
 
     def _without_images(self, rest: Sequence[int], chosen: Sequence[str] | None) -> list[int]:
-        """Return the columns without additional columns of image names, such as masks."""
+        """Return the columns without additional image columns, such as masks."""
         images = [k for k in rest if self._all(k, is_image) and self._table.columns[k] not in (chosen or ())]
         if images and chosen is None:
             self._findings.warn(
-                "additional columns of image names were not used; choose one with --image-column",
+                "additional image columns were not used; choose one with --image-column",
                 f"{self._table.path}: {', '.join(self._table.columns[k] for k in images)}",
             )
         return [k for k in rest if k not in images]
 
     def image(self) -> int:
-        """Return the column of images, found by its cells, by its name, or by the existing files."""
+        """Return the image column, identified by its cells, by its name, or by the existing files."""
         table = self._table
         if self._options.image_column is not None:
             return column_named(table, self._options.image_column, "--image-column")
@@ -181,13 +181,13 @@ class RoleFinder:
             if len(fitting) == 1:
                 return fitting[0]
         shown = ", ".join(f"'{table.columns[k]}'" for k in there or candidates or range(len(table.columns)))
-        what = "no column of image names"
+        what = "no image column"
         if candidates:
-            what = "several columns may hold the images"
-        raise DataError(f"{table.path}: {what}; give --image-column; there is {shown}")
+            what = "multiple columns may contain the images"
+        raise DataError(f"{table.path}: {what}; choose one with --image-column; available columns: {shown}")
 
     def _reported_as_no_label(self, column: int, chosen: Sequence[str] | None) -> bool:
-        """Report a label column without any label value: one error, not one per cell."""
+        """Report a label column without any label value, with one error instead of one error per cell."""
         cells = [cell for cell in self._cells[column] if cell]
         values = any(cell_key(cell) in self._meanings or cell.casefold() in ANSWERS for cell in cells)
         if chosen is not None or not cells or (values and not self._is_text(column)):
@@ -197,7 +197,7 @@ class RoleFinder:
         self._findings.error(
             self._table.where(row, column),
             f"'{self._table.rows[row][column].strip()}' is not 0, 1 or -1 (unknown); if the column is not a "
-            f"label, give --ignore-columns '{name}'; if it contains label names, --label-column '{name}'",
+            f"label, use --ignore-columns '{name}'; if it contains label names, use --label-column '{name}'",
         )
         return True
 
@@ -208,7 +208,7 @@ class RoleFinder:
         if len(called) == 1:
             return called[0]
         others = [k for k in rest if k not in texts and not self._is_passive(k)]
-        # Columns of yes and no are labels too, even if no option gives these words a meaning yet.
+        # Columns of yes and no are also labels, even if no option assigns a meaning to these words yet.
         wide = any(self._all(k, lambda cell: cell_key(cell) in {*self._meanings, *ANSWERS}) for k in others)
         if len(texts) == 1 and not wide:
             return texts[0]
@@ -216,7 +216,7 @@ class RoleFinder:
             return None
         shown = ", ".join(f"'{self._table.columns[k]}'" for k in texts)
         raise DataError(
-            f"{self._table.path}: the column of labels is ambiguous ({shown}); give "
+            f"{self._table.path}: the label column is ambiguous ({shown}); use "
             f"--label-column, or --labels if each column is one label"
         )
 
@@ -230,26 +230,26 @@ class RoleFinder:
         return None
 
     def _is_passive(self, column: int) -> bool:
-        """Whether a column is named like metadata."""
+        """Return whether a column is named like metadata."""
         name = self._table.columns[column]
         return _is_metadata(name) or "_".join(words(name)) in EXPORT_METADATA
 
     def _is_values(self, column: int) -> bool:
-        """Whether all non-blank cells are label values."""
+        """Return whether all non-blank cells are label values."""
         return self._all(column, lambda cell: cell_key(cell) in self._meanings)
 
     def _is_text(self, column: int) -> bool:
-        """Whether a cell is text, and no cell is a label value."""
+        """Return whether a cell is text, and no cell is a label value."""
         cells = [cell for cell in self._cells[column] if cell]
         if all(cell.casefold() in ANSWERS for cell in cells):
             return False
         words = [cell for cell in cells if not is_number(cell)]
         if words and all(_SEVERAL_NUMBERS.fullmatch(cell) for cell in words):
-            return True  # numbers of classes, several in some cells
+            return True  # class numbers, with multiple numbers in some cells
         return bool(words) and not any(cell_key(cell) in self._meanings for cell in cells)
 
     def _all(self, column: int, test: Callable[[str], bool]) -> bool:
-        """Whether the column has cells, and all of them pass."""
+        """Return whether the column has cells, and all cells pass the test."""
         cells = [cell for cell in self._cells[column] if cell]
         return bool(cells) and all(map(test, cells))
 
@@ -265,7 +265,7 @@ def letters(name: str) -> str:
 
 
 def words(name: str) -> list[str]:
-    """Return the words of a column name in lower case; a capital after a small letter begins a word.
+    """Return the words of a column name in lower case; a capital letter after a lowercase letter starts a new word.
 
     Example:
         >>> words("Patient ID"), words("img_width"), words("isLabelled")
@@ -276,7 +276,7 @@ def words(name: str) -> list[str]:
 
 
 def column_named(table: TextTable, name: str, flag: str) -> int:
-    """Return the position of a column named by the user; an exact match is preferred to one in another case.
+    """Return the position of a column specified by the user; an exact match is preferred to a case-insensitive match.
 
     Raises:
         DataError: There is no such column; the message suggests the nearest name.
@@ -286,15 +286,15 @@ def column_named(table: TextTable, name: str, flag: str) -> int:
     same = [k for k, column in enumerate(table.columns) if column.casefold() == name.strip().casefold()]
     if len(same) == 1:
         return same[0]
-    there = nearest(name, table.columns) or f"; there is {', '.join(table.columns[:10])}"
+    there = nearest(name, table.columns) or f"; available columns: {', '.join(table.columns[:10])}"
     raise DataError(f"{table.path}: {flag}: no column '{name}'{there}")
 
 
 def split_column(table: TextTable, image: int, options: ReadOptions, findings: ValidationReport) -> int | None:
     """Return the column of split names, or None.
 
-    A column `split` of numbers is not used, unless `--splits` names the numbers. Columns named `set`, `partition` and
-    similar are used if all their cells are split names.
+    A numeric column `split` is not used unless `--splits` maps the numbers to splits. Columns named `set`, `partition`
+    or similar are used if all their cells are split names.
     """
     free = [k for k in range(len(table.columns)) if k != image and table.columns[k] not in (options.labels or ())]
     free = [k for k in free if table.columns[k] not in options.ignore_columns]
@@ -315,7 +315,7 @@ def split_column(table: TextTable, image: int, options: ReadOptions, findings: V
     values = ", ".join(sorted(cell.strip() for cell in cells)[:3])
     example = min(cells).strip()
     findings.warn(
-        "a column 'split' of numbers was not used; map its values to splits with --splits",
+        "a numeric column 'split' was not used; map its values to splits with --splits",
         f"{table.path} ({values}; --splits {example}=train,...)",
     )
     return None
@@ -328,10 +328,10 @@ def _all_known(cells: Iterable[str], given: Mapping[str, str]) -> bool:
 def label_columns(
     table: TextTable, rest: Sequence[int], chosen: Sequence[str] | None, findings: ValidationReport
 ) -> list[int]:
-    """Return the label columns: those of `--labels`, otherwise all of `rest` except metadata.
+    """Return the label columns: the columns in `--labels`, otherwise all columns in `rest` except metadata.
 
-    Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all are), in any case and
-    with any separator, are skipped with a warning that names them.
+    Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all columns start with
+    is_), in any case and with any separator, are skipped with a warning that lists them.
 
     Raises:
         DataError: There is no such column, or no column remains.
@@ -347,10 +347,10 @@ def label_columns(
         labels = [k for k in labels if not _is_flag(table.columns[k])]
     left_out = [table.columns[k] for k in rest if k not in labels and table.columns[k].casefold() != SPLIT_COLUMN]
     if not labels:
-        taken = f"; --labels takes columns named like metadata ({', '.join(left_out)})" if left_out else ""
-        raise DataError(f"{table.path}: no column of a label; expected filename,label,...{taken}")
+        taken = f"; --labels accepts columns named like metadata ({', '.join(left_out)})" if left_out else ""
+        raise DataError(f"{table.path}: no label column; expected filename,label,...{taken}")
     if left_out:
-        findings.warn("columns named like metadata are not labels; --labels can select them", ", ".join(left_out))
+        findings.warn("columns named like metadata are not labels; select them with --labels", ", ".join(left_out))
     return labels
 
 

@@ -1,4 +1,4 @@
-"""CSV files of any origin: encoding, delimiter, header and shape are checked before any cell is used."""
+"""CSV files from any source: encoding, delimiter, header and shape are checked before any cell is used."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mlrec.utils.errors import DataError, MlrecError, ValidationReport
 from mlrec.utils.files import open_bytes, read_text
 
 DELIMITERS = {";": "';'", "\t": "a tab", "|": "'|'"}
-# Usual names of a first column. A first line that has none of them and numbers in all other columns holds data.
+# Usual names of a first column. A first line with none of these names and numbers in all other columns is data.
 KEY_NAMES = ("filename", "file", "image", "path", "name", "id", "sample_id")
-PIECE = 2**22  # bytes that are checked at once
-NO_NAME = "filename"  # name of a column of images whose header is blank
+PIECE = 2**22  # bytes checked at a time
+NO_NAME = "filename"  # name of an image column whose header is blank
 
-Record = tuple[int, list[str]]  # the line on which it begins, and its cells
+Record = tuple[int, list[str]]  # the line on which the record begins, and its cells
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class TextTable:
     """A rectangular table of strings.
 
     Attributes:
-        path: File that it was read from.
-        columns: Names of the header row: no blanks around them, Unicode form NFC, unique.
-        rows: Cells of each record, as many as there are columns, as they are in the file.
+        path: File from which the table was read.
+        columns: Names in the header row: stripped, in Unicode form NFC, and unique.
+        rows: Cells of each record, one per column, unchanged from the file.
         lines: Line of the file on which each record begins; the header is line 1.
         unit: Unit of record numbers: "line", or "row" for files without lines.
     """
@@ -72,8 +72,8 @@ def read_csv(
     columns `leading`, later columns may repeat their names.
 
     Raises:
-        MlrecError: (of `kind`) The whole file is unreadable: not UTF-8, a NUL byte, an unclosed quotation mark,
-            a cell over 128 KiB, another delimiter than the comma, no header row, no record.
+        MlrecError: (of `kind`) The whole file is unreadable: not UTF-8, a NUL byte, an unclosed quotation mark, a cell
+            over 128 KiB, a delimiter other than the comma, no header row, or no records.
     """
     with table_text(path, kind) as text:
         records = split_records(text, path, kind)
@@ -82,7 +82,7 @@ def read_csv(
         if len(header) == 1:
             for sign, name in DELIMITERS.items():
                 if sign in header[0]:
-                    raise kind(f"{path}: the delimiter seems to be {name}, expected a comma; save it with commas")
+                    raise kind(f"{path}: the delimiter seems to be {name}, expected a comma; save the file with commas")
         check_header(header, path, kind)
         return checked_table(first, records, path, findings, kind, drop_index=drop_index, leading=leading)
 
@@ -92,7 +92,7 @@ def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[st
     """Open a delimited file, after checking it in chunks, so that a large file is never entirely in memory.
 
     Raises:
-        MlrecError: (of `kind`) Not UTF-8, or a NUL byte.
+        MlrecError: (of `kind`) The file is not UTF-8 or contains a NUL byte.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open_bytes(path, kind) as stream:
@@ -103,7 +103,7 @@ def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[st
                     _refuse_nul(path, kind)
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
-            read_text(path, kind)  # reports the place of the byte
+            read_text(path, kind)  # reports the position of the byte
     with path.open(encoding="utf-8-sig") as text:
         yield text
 
@@ -112,7 +112,7 @@ def _refuse_nul(path: Path, kind: type[MlrecError]) -> None:
     text = read_text(path, kind)
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise kind(f"{path}: line {line}: holds a NUL byte, so it is no text; save it as CSV again")
+        raise kind(f"{path}: line {line}: a NUL byte means that the file is not text; save it as CSV again")
 
 
 def split_records(
@@ -153,10 +153,10 @@ def checked_table(
     """Create a table whose records all have the length of the header, and whose columns have valid, unique names.
 
     Args:
-        first: The header.
+        first: Header record.
         records: The other records.
         path: Source file.
-        findings: Collector of records of another length, changed names and duplicate names.
+        findings: Collector of records with a different length, changed names and duplicate names.
         kind: Class of the errors that are raised.
         drop_index: Whether to skip a pandas index, and columns without a name or a cell.
         unit: See `TextTable`.
@@ -177,7 +177,7 @@ def checked_table(
     if drop_index and any(map(_is_unnamed, header)):
         names, gone = _unnamed(header, _Cells(held, lines, others), path, findings)
         first = (header_line, [name for k, name in enumerate(names) if k not in gone])
-        if others:  # a record may be short of a column that is left out
+        if others:  # a record may lack a column that is skipped
             rest = (
                 (line, [cell for k, cell in enumerate(cells) if k not in gone])
                 for line, cells in _merged(Rows(held), lines, others)
@@ -195,7 +195,7 @@ def checked_table(
             f"{path}: {unit} {line}", f"{len(cells)} fields, expected {len(columns)}{_comma_hint(cells, columns)}"
         )
     if not lines and not findings.errors:
-        raise kind(f"{path}: a header and no records; it needs one line for each sample")
+        raise kind(f"{path}: the file has a header but no records; add one line per sample")
     return TextTable(Path(path), columns, Rows(held), lines, unit)
 
 
@@ -205,7 +205,7 @@ def _merged(rows: Rows, lines: Sequence[int], others: Sequence[Record]) -> Itera
 
 
 def is_number(text: str) -> bool:
-    """Whether `text` is a number, including `nan` and infinities."""
+    """Return whether `text` is a number, including `nan` and infinities."""
     try:
         float(text)
     except ValueError:
@@ -214,7 +214,7 @@ def is_number(text: str) -> bool:
 
 
 class _Cells:
-    """Return the cells of each column, for all records."""
+    """Access to the cells of each column, for all records."""
 
     def __init__(self, held: Sequence[TextColumn], lines: Sequence[int], others: Sequence[Record]) -> None:
         self._held, self._lines, self._others = held, lines, others
@@ -233,7 +233,7 @@ def _unnamed(
     """Return the names of all columns, and the unnamed columns that are skipped: an index, and columns without a cell.
 
     Only the first column that numbers the records is an index. An unnamed column of images gets a name. Any other
-    column without a name is an error.
+    column without a name is reported as an error.
     """
     names = list(header)
     gone: set[int] = set()
@@ -249,18 +249,20 @@ def _unnamed(
         elif NO_NAME not in names and all(is_image(cell.strip()) for cell in cells if cell.strip()):
             names[k] = NO_NAME
         else:
-            findings.error(f"{path}: column {k + 1}", "has no name and does not number the records; give it a name")
+            findings.error(
+                f"{path}: column {k + 1}", "the column has no name and does not number the records; add a name"
+            )
             gone.add(k)
     return names, gone
 
 
 def _is_unnamed(name: str) -> bool:
-    """Whether the column is a pandas index, possibly one that was read and written again."""
+    """Return whether the column is a pandas index, possibly one that was read and written again."""
     return not name.strip() or name.startswith("Unnamed: ")
 
 
 def _counts(cells: Sequence[str]) -> bool:
-    """Whether cells are 0, 1, 2, ... or three or more distinct integers, as in a shuffled table."""
+    """Return whether cells are 0, 1, 2, ... or three or more distinct integers, as in a shuffled table."""
     if all(cell.strip() == str(number) for cell, number in zip(cells, count(), strict=False)):
         return True
     texts = [cell.strip() for cell in cells]
@@ -268,22 +270,22 @@ def _counts(cells: Sequence[str]) -> bool:
 
 
 def check_header(header: Sequence[str], path: Path, kind: type[MlrecError] = DataError) -> None:
-    """Check that the first record is a header of two columns or more.
+    """Check that the first record is a header with at least two columns.
 
     Raises:
-        MlrecError: (of `kind`) An empty file, a single column, or a first line that holds data.
+        MlrecError: (of `kind`) The file is empty, has a single column, or starts with a line of data.
     """
     if not header:
-        raise kind(f"{path}: empty; the first line must name the columns: filename,label,...")
+        raise kind(f"{path}: the file is empty; the first line must list the columns: filename,label,...")
     if len(header) == 1:
-        raise kind(f"{path}: one column, '{header[0]}'; expected filename,label,... separated by commas")
+        raise kind(f"{path}: only one column, '{header[0]}'; expected filename,label,... separated by commas")
     numbers = header[0].strip().casefold() not in KEY_NAMES and all(is_number(cell) for cell in header[1:])
     if numbers or any(is_image(cell.strip()) for cell in header):
-        raise kind(f"{path}: the first line holds data; put a header line before it: filename,label,...")
+        raise kind(f"{path}: the first line contains data; add a header line before it: filename,label,...")
 
 
 def _comma_hint(cells: Sequence[str], columns: Sequence[str]) -> str:
     """Return a hint if there are about twice as many cells as expected, as for numbers written `0,5`."""
     if len(cells) >= 2 * len(columns) - 1 and all(is_number(cell) for cell in cells[-2:]):
-        return "; are the decimals written with a comma? write 0.5"
-    return "; check the commas of this line"
+        return "; are decimals written with a comma? use 0.5"
+    return "; check the commas in this line"

@@ -1,4 +1,4 @@
-"""Images and a table of labels: one column per label, a column of label names, or one row per image and label."""
+"""Images and a label table: one column per label, a column of label names, or one row per image and label."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from mlrec.utils.files import folder_of
 from mlrec.utils.texts import Texts, repeated
 from mlrec.utils.texts import joined as joined_texts
 
-NAME_COLUMN = "filename"  # of the tables that mlrec writes
+NAME_COLUMN = "filename"  # in tables written by mlrec
 
 
 @dataclass(frozen=True)
 class _Table:
-    """One table as read, and its Parquet file, if any."""
+    """One table, and its Parquet file, if any."""
 
     source: TableSource
     texts: TextTable
@@ -53,15 +53,15 @@ class _Table:
 
 
 def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read a table of labels, or a folder of tables.
+    """Read a label table, or a folder of tables.
 
-    Tables are delimited text of any dialect, Excel, Parquet or JSON lines. The splits of a file are given by its split
-    column; otherwise the only split is `all`. The same holds for the only table of a folder if it is not named after a
-    split. Names of splits are resolved by `split_names`. Images are below `options.images`, by default below the folder
-    of the file, or inside a Parquet file.
+    Tables are delimited text in any dialect, Excel, Parquet or JSON lines. The splits of a file are read from its split
+    column; without a split column, the only split is `all`. This also applies to the only table in a folder if the
+    table is not named after a split. Split names are resolved by `split_names`. Images are below `options.images`, by
+    default below the folder of the file, or inside a Parquet file.
 
     Raises:
-        DataError: The file or folder does not exist, or a file is not a table of labels.
+        DataError: The file or folder does not exist, or a file is not a label table.
         UsageError: Options contradict each other.
     """
     path = path.absolute()
@@ -76,7 +76,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
     _check_ignored(tables, options)
     root = (options.images or folder_of(path)).absolute()
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder of the images with --images")
+        raise DataError(f"{root}: no such folder; specify the image folder with --images")
     images = TableImages(root, findings)
     rows = _all_rows(tables, images, options, meanings, findings)
     if len(rows) < len(tables):
@@ -104,12 +104,12 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
 
 
 def _readable(sources: Sequence[TableSource], findings: ValidationReport) -> list[_Table]:
-    """Read the tables; each unreadable table is a separate error."""
+    """Read the tables; each unreadable table is reported as a separate error."""
     tables = []
     for source in sources:
         try:
             texts = read_table(source.path, findings)
-            if not texts.rows:  # each of its records is an error already
+            if not texts.rows:  # an error has already been added for each record
                 continue
             parquet = None
             if source.path.suffix.lower() in PARQUET:
@@ -136,7 +136,7 @@ def _all_rows(
     meanings: Mapping[float | str, int],
     findings: ValidationReport,
 ) -> list[TableRows]:
-    """Return roles and images of all tables; each table with ambiguous roles is a separate error."""
+    """Return the roles and images of all tables; each table with ambiguous roles is reported as a separate error."""
     rows = []
     for table in tables:
         try:
@@ -155,13 +155,13 @@ def _rows(
     meanings: Mapping[float | str, int],
     findings: ValidationReport,
 ) -> TableRows:
-    """Return the roles of the columns of a table, and the image of each row."""
+    """Return the column roles of a table, and the image of each row."""
     texts = table.texts
     if table.image_column is not None:
         options = replace(options, image_column=table.image_column)
     roles = RoleFinder(texts, options, meanings, images.exists, findings).roles()
     names: Sequence[str] = texts.column(roles.image)
-    if table.image_column is None:  # names of files, not of bytes inside the table
+    if table.image_column is None:  # file names, not images stored in the table
         names = images.names(texts, roles.image)
     return TableRows(texts, roles, names, constant(WHOLE, len(names)))
 
@@ -169,13 +169,13 @@ def _rows(
 def _splits_of_files(
     rows: Sequence[TableRows], tables: Sequence[_Table], options: ReadOptions, findings: ValidationReport
 ) -> list[TextColumn]:
-    """Return the split of each row of each file: one split per file, named after the file or its folder."""
+    """Return the split of each row in each file: one split per file, named after the file or its folder."""
     for read in rows:
         if read.roles.split is not None:
             name = read.table.columns[read.roles.split]
             raise DataError(
-                f"{read.table.path}: has a column '{name}', but here each file is a split; "
-                f"give the file, or --ignore-columns '{name}'"
+                f"{read.table.path}: the table has a column '{name}', but in this folder each file is a split; "
+                f"specify the file itself, or use --ignore-columns '{name}'"
             )
     own = [table.source.split or table.source.path.stem for table in tables]
     places = {name: str(table.source.path) for name, table in zip(own, tables, strict=True)}
@@ -184,7 +184,7 @@ def _splits_of_files(
 
 
 def _splits_of_rows(read: TableRows, options: ReadOptions, findings: ValidationReport) -> list[TextColumn]:
-    """Return the split of each row of the only file, from its split column."""
+    """Return the split of each row in the only file, from its split column."""
     column = read.roles.split
     if column is None:
         resolve_names({}, options.split_names, findings)
@@ -204,14 +204,14 @@ def _samples(
 ) -> list[Samples]:
     """Return the samples of all tables.
 
-    Tables with a column of label names share their labels: all that occur in any of them.
+    Tables with a column of label names share their labels: all labels that occur in any of these tables.
     """
     named = [k for k, read in enumerate(rows) if read.roles.names is not None]
     parsed = parse_names([rows[k] for k in named], options, findings)
     cells = dict(zip(named, parsed, strict=True))
     labels = _schema_labels(rows, tables) or labels_of(cells.values())
     if cells and not labels:
-        raise DataError(f"{rows[0].table.path}: the column of labels has no label")
+        raise DataError(f"{rows[0].table.path}: the label column contains no labels")
     _warn_spelling(labels, findings)
     samples = []
     for k, read in enumerate(rows):
@@ -242,7 +242,7 @@ def _warn_spelling(labels: Sequence[str], findings: ValidationReport) -> None:
     for label in labels:
         other = folded.setdefault(label.casefold(), label)
         if other != label:
-            findings.warn("names that differ only in case are two labels", f"{other} and {label}")
+            findings.warn("names that differ only in case are separate labels", f"{other} and {label}")
 
 
 def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: ValidationReport) -> None:
@@ -253,11 +253,13 @@ def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: 
     if -1.0 in held - given and held & {1.0, "true"} and not held & {0.0, "false"}:
         findings.error(
             f"{file}",
-            "the labels are 1 and -1 and never 0, so -1 may mean negative or unknown; "
-            "give --negative -1 or --unknown -1",
+            "the values are 1 and -1 and never 0, so -1 may mean negative or unknown; "
+            "use --negative -1 or --unknown -1",
         )
     if options.negative is not None and 0.0 in held and 0.0 not in given:
-        findings.warn("0 is negative in addition to the value of --negative", f"{file}; --unknown 0 makes it unknown")
+        findings.warn(
+            "0 means negative in addition to the value of --negative", f"{file} (use --unknown 0 to make 0 unknown)"
+        )
 
 
 def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:
@@ -272,7 +274,7 @@ def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:
 
 
 def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
-    """Return one manifest per split, from one or several tables. An image in two tables of a split is an error."""
+    """Return one manifest per split, from one or more tables; an image in two tables of a split is an error."""
     by_split: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         by_split.setdefault(manifest.split, []).append(manifest)
@@ -298,14 +300,14 @@ def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[T
     named = []
     for read, table in zip(rows, tables, strict=True):
         if table.image_column is None:
-            raise DataError(f"{table.source.path}: has no images, but other tables of the folder have")
+            raise DataError(f"{table.source.path}: the table contains no images, but other tables in the folder do")
         folder = _image_folder(read.splits[0], table.source.path, counts[read.splits[0]])
         named.append(replace(read, images=[f"{folder}/{name}" for name in read.images]))
     return named
 
 
 def _image_folder(split: str, file: Path, files: int) -> str:
-    """If a split has several files, each has its own folder, because image names may repeat."""
+    """Return the image folder of a file, which is separate for each file of a split because image names may repeat."""
     if files == 1:
         return split
     return f"{split}/{file.stem}"

@@ -1,6 +1,7 @@
 """CVAT for images 1.1: one `annotations.xml` with the images of a task or project, their tags and their shapes.
 
-A label is positive if the image has a tag or a shape with it, otherwise negative. Labels are in the order of the task.
+A label is positive if the image has a tag or a shape with this label, otherwise negative. Labels are in the order of
+the task.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ MAX_BYTES = 2_000_000_000
 SHAPES = frozenset(
     {"tag", "box", "polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton"}
 )  # elements of an image that have a label
-LABEL = ["labels", "label", "name"]  # the end of the path to the name of a label of the task
+LABEL = ["labels", "label", "name"]  # end of the path to the name of a task label
 
 
 @dataclass(frozen=True)
 class _Image:
-    """One image of the file: its name, its subset ("" for none), and the labels of its tags and shapes."""
+    """One image in the file: its name, its subset ("" for none), and the labels of its tags and shapes."""
 
     name: str
     subset: str
@@ -47,23 +48,23 @@ class _CvatTarget:
 
     def start(self, tag: str, attrs: dict[str, str], /) -> None:
         if not self._path and tag != "annotations":
-            raise DataError("root element is not <annotations>; this is not an export of CVAT for images")
+            raise DataError("the root element is not <annotations>; this is not a 'CVAT for images' export")
         inside_image = self._path == ["annotations", "image"]
         self._path.append(tag)
         self._text = []
         if self._path == ["annotations", "track"]:
-            raise DataError("contains tracks of a video; export the task as 'CVAT for images 1.1'")
+            raise DataError("the file contains video tracks; export the task as 'CVAT for images 1.1'")
         if self._path == ["annotations", "image"]:
             if "name" not in attrs:
                 raise DataError(f"<image> number {len(self.images) + 1} has no name; export the task again")
             self.images.append(_Image(attrs["name"], attrs.get("subset", ""), _size(attrs)))
         elif inside_image and tag in SHAPES:
             if "label" not in attrs:
-                raise DataError(f"image '{self.images[-1].name}': <{tag}> has no label; export it again")
+                raise DataError(f"image '{self.images[-1].name}': <{tag}> has no label; export the task again")
             self.images[-1].labels.append(attrs["label"])
 
     def end(self, tag: str, /) -> None:  # noqa: ARG002 - as the parser calls it
-        # Attributes and parts of a skeleton have names too, on longer paths.
+        # Attributes and skeleton parts also have names, on longer paths.
         if self._path[-3:] == LABEL and self._path[1:2] == ["meta"] and self._path.count("label") == 1:
             self.labels.append("".join(self._text))
         self._path.pop()
@@ -76,10 +77,10 @@ class _CvatTarget:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a CVAT export for images, or None."""
+    """Return the reason to recognize `path` as a CVAT export for images, or None."""
     file = file_in(path, FILE)
     if file.suffix.lower() == ".xml" and b"<annotations" in first_bytes(file):
-        return f"{file.name} is CVAT's XML for images"
+        return f"{file.name} is a CVAT for images XML file"
     return None
 
 
@@ -93,15 +94,15 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     """
     file = file_in(path.absolute(), FILE)
     if not file.exists():
-        raise DataError(f"{file}: no such file; give the folder of CVAT's export, or its XML file")
+        raise DataError(f"{file}: no such file; specify the folder of the CVAT export, or its XML file")
     root = (options.images or file.parent).absolute()
     target = _CvatTarget()
     parse_xml(file, str(file), target, MAX_BYTES)
     labels = clean_labels(list(dict.fromkeys(target.labels)), f"{file}: labels", findings)
     if not labels:
-        raise DataError(f"{file}: <meta> lists no label; export the task again")
+        raise DataError(f"{file}: <meta> lists no labels; export the task again")
     if not target.images:
-        raise DataError(f"{file}: contains no <image>; export the task again")
+        raise DataError(f"{file}: the file contains no <image>; export the task again")
     splits = _splits(target.images, file, options, findings)
     finder = ImageFinder(root, findings)
     targets: dict[str, dict[str, dict[str, int]]] = {}

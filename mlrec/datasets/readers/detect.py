@@ -1,4 +1,4 @@
-"""Detection of the kind of a source by file names, headers and first bytes, never by reading whole files."""
+"""Detection of the source kind by file names, headers and first bytes, never by reading whole files."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from mlrec.datasets.names import alike
 from mlrec.datasets.readers.registry import known_readers, known_recognizers, recognizer_of
 from mlrec.utils.errors import DataError, UsageError, counted, nearest
 
-# Tables and folders of images are part of many other layouts. They are looked for, in this order, if nothing else fits.
+# Many other layouts contain tables and image folders, so these kinds are checked last, in this order.
 GENERAL = ("csv", "folders")
-MOST_FILES = 2000  # of a folder that is described in a message
+MOST_FILES = 2000  # maximum number of files counted to describe a folder
 KINDS_SHOWN = 5
 HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Detection:
-    """The kind of a source (a key of `READERS`), and the reason."""
+    """The kind of a source (a key of `READERS`), and the reason for this kind."""
 
     kind: str
     reason: str
@@ -33,12 +33,12 @@ def detect(path: Path) -> Detection:
     Kinds of specific tools or datasets have priority over tables and class folders (`GENERAL`).
 
     Raises:
-        UsageError: Nothing exists at `path`, or several kinds match.
+        UsageError: Nothing exists at `path`, or multiple kinds match.
         DataError: No kind matches; the message describes the content of `path`.
     """
     if not path.exists():
         near = alike(path)
-        hint = f"; there is {near}" if near else nearest(str(path), known_readers())
+        hint = f"; did you mean {near}?" if near else nearest(str(path), known_readers())
         raise UsageError(f"{path}: no such file or folder{hint}")
     special = [kind for kind in known_recognizers() if kind not in GENERAL]
     for kinds in (special, *([kind] for kind in GENERAL)):
@@ -48,7 +48,8 @@ def detect(path: Path) -> Detection:
         for kind, reason in fitting.items():
             return Detection(kind, reason)
     raise DataError(
-        f"{path}: {describe(path)}; give the kind, as in mlrec prepare KIND {path}: {', '.join(known_readers())}"
+        f"{path}: {describe(path)}; specify the kind with mlrec prepare KIND {path}; "
+        f"kinds: {', '.join(known_readers())}"
     )
 
 
@@ -60,7 +61,7 @@ def _recognized(path: Path, kinds: Sequence[str]) -> dict[str, str]:
 
 def _several(path: Path, fitting: Mapping[str, str]) -> str:
     commands = " or ".join(f"mlrec prepare {kind} {path} ({reason})" for kind, reason in fitting.items())
-    return f"{path}: may be of several kinds; give one: {commands}"
+    return f"{path}: the kind is ambiguous; choose one: {commands}"
 
 
 def describe(path: Path) -> str:
@@ -91,15 +92,15 @@ def _file(path: Path) -> str:
     if head[257:262] == b"ustar":
         return "a tar file"
     if is_image(path.name):
-        return "an image; give the file or folder of its annotations"
+        return "an image; specify the file or folder of its annotations"
     text = head.decode("utf-8", errors="replace").lstrip("\ufeff \t\r\n")
     if text.startswith("<"):
         return _xml(text)
     if text.startswith(("{", "[")):
-        return "a JSON file of a form that is not known"
+        return "a JSON file in an unknown format"
     if b"\0" in head:
         return f"a binary file{_ending(path)}"
-    return f"a text file{_ending(path)} that is no table"
+    return f"a text file{_ending(path)} that is not a table"
 
 
 ZIP = b"PK\x03\x04"
@@ -144,7 +145,7 @@ def _xml(text: str) -> str:
     for tag, what in tags.items():
         if tag in lowered:
             return what
-    return "an XML file of a form that is not known"
+    return "an XML file in an unknown format"
 
 
 def _ending(path: Path) -> str:
@@ -157,7 +158,7 @@ def _folder(path: Path) -> str:
     for number, file in enumerate(files_below(path, Omitted())):
         if number == MOST_FILES:
             break
-        kinds[file.suffix.lower() or "without ending"] += 1
+        kinds[file.suffix.lower() or "without extension"] += 1
     if not kinds:
         return "an empty folder"
     shown = [f"{count:,} {kind}" for kind, count in kinds.most_common(KINDS_SHOWN)]

@@ -1,7 +1,7 @@
 """FiftyOne's image classification export: a folder `data` of images and `labels.json`.
 
 `labels` maps each image name without its extension to labels: indices of `classes`, or strings if `classes` is null. An
-empty list is an image without any label. `null` means that the image is not annotated: all labels are unknown.
+empty list means that the image has no labels. `null` means that the image is not annotated, so all labels are unknown.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ class _LabelsFile(msgspec.Struct):
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a FiftyOne export, or None."""
+    """Return the reason to recognize `path` as a FiftyOne export, or None."""
     for file in _files(path):
         if _START.match(first_bytes(file)):
-            return f"{file.name} has the keys of FiftyOne's image classification export"
+            return f"{file.name} has the keys of a FiftyOne image classification export"
     return None
 
 
 def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `labels.json` and the images in `data` next to it; each split folder can have its own `labels.json`.
 
-    With `options.images` the images are in that folder.
+    If `options.images` is set, the images are in that folder.
 
-    Labels are in the order of `classes`; without it, all labels that occur are sorted.
+    Labels are in the order of `classes`; without `classes`, they are all labels that occur, sorted.
 
     Raises:
-        DataError: There is no labels.json, or it is not an image classification export.
+        DataError: There is no labels.json, or the file is not an image classification export.
     """
     home = folder_of(path.absolute())
     root = (options.images or home).absolute()
     files = _files(path.absolute())
     if not files:
-        raise DataError(f"{home}: no {FILE} here; give the folder of FiftyOne's export, or that file")
+        raise DataError(f"{home}: no {FILE} found; specify the folder of the FiftyOne export, or this file")
     contents = {file: read_json(file, _LabelsFile, findings) for file in files}
     labels = _labels(contents, findings)
     if not labels:
-        raise DataError(f"{files[0]}: names no label in 'classes', and no image has one")
+        raise DataError(f"{files[0]}: 'classes' lists no labels, and no image has a label")
     own = {file: file.parent.name for file in files if file.parent != home}
     names = resolve_names({name: str(file) for file, name in own.items()}, options.split_names, findings)
     finder = ImageFinder(root, findings)
@@ -78,7 +78,7 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
 
 
 def _files(path: Path) -> list[Path]:
-    """Return `labels.json` of a folder, or those of its split folders."""
+    """Return the `labels.json` of a folder, or the `labels.json` files of its split folders."""
     if path.is_file() and path.suffix.lower() == ".json":
         return [path]
     if (path / FILE).is_file():
@@ -87,7 +87,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _labels(contents: dict[Path, _LabelsFile], findings: ValidationReport) -> tuple[str, ...]:
-    """Return the classes of all files, in their order; without classes, the labels that occur, sorted."""
+    """Return the classes from all files, in order; without classes, return all labels that occur, sorted."""
     names: dict[str, None] = {}
     found: set[str] = set()
     for file, content in contents.items():
@@ -122,10 +122,10 @@ def _targets(
             known[clean_label(classes[entry], where, findings)] = POSITIVE
         elif number:
             findings.error(
-                where, f"{entry} is not the number of one of {counted(len(classes or ()), 'class', 'classes')}"
+                where, f"{entry} is not the index of one of the {counted(len(classes or ()), 'class', 'classes')}"
             )
         elif isinstance(entry, str) and clean_label(entry, where, findings) in labels:
             known[clean_label(entry, where, findings)] = POSITIVE
         else:
-            findings.error(where, f"'{entry}' is not a label of 'classes'; add it there, or correct it")
+            findings.error(where, f"label '{entry}' is not in 'classes'; add or correct it")
     return known

@@ -1,9 +1,9 @@
-"""Annotation files in JSON from third parties: fast if they are valid, with a diagnosis otherwise.
+"""Third-party annotation files in JSON: valid files are read fast, invalid files are diagnosed.
 
-msgspec reads and validates 335 MB per second, but silently keeps the last of two equal keys, and its errors have few
-details. A file that it rejects is read again by the standard library, which is slow but reports line, column and
-record. Files of up to 20 MB are always read by both, so that duplicate keys are found in every record; in larger files
-they are found among the outermost keys.
+msgspec reads and validates 335 MB per second, but silently keeps the last of two equal keys, and its error messages
+have few details. A file that msgspec rejects is read again by the standard library, which is slow but reports line,
+column and record. Files of up to 20 MB are always read by both parsers, so that duplicate keys are found in every
+record; in larger files, only duplicates of the outermost keys are found.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ _PLACE = re.compile(r"^(.*?) - at `\$\.?(.*)`$", re.DOTALL)
 
 
 def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven: Collection[str] = ()) -> T:
-    """Read the JSON file `path` as a `kind`.
+    """Read the JSON file `path` as an instance of `kind`.
 
     Args:
         path: File in UTF-8, with or without a byte order mark.
         kind: A msgspec structure, or a list of structures; unknown fields of the file are ignored.
-        findings: Where warnings go.
+        findings: Collector of warnings.
         forgiven: Keys whose value is dropped, with a warning, if it contains NaN or an infinite number; `kind` must
-            have a default for them.
+            have a default for these keys.
 
     Raises:
-        DataError: The file cannot be read or is invalid; the message names the file, and line and column or the record.
+        DataError: The file cannot be read or is invalid; the message states the file, and the line and column or the
+            record.
     """
     data = read_bytes(path).removeprefix(_BOM)
     try:
@@ -52,7 +53,7 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
         if (place := _place_of(str(error), data)) is not None:
             raise _broken(path, data, *place) from error
     except (UnicodeDecodeError, RecursionError):
-        pass  # told below
+        pass  # reported below
     value = _read_slowly(path, data, findings, forgiven)
     try:
         return msgspec.json.decode(msgspec.json.encode(value), type=kind)
@@ -61,13 +62,13 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
 
 
 def _repeats_a_key(data: bytes, kind: type[Any]) -> bool:
-    """Whether a key of the outermost object may occur twice; False is certain."""
+    """Return whether a key of the outermost object may occur twice; if False, no key occurs twice."""
     names: tuple[str, ...] = getattr(kind, "__struct_encode_fields__", ())
     return any(data.count(b'"%s"' % name.encode()) > 1 for name in names)
 
 
 def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
-    """Return line, column and fault of invalid JSON from the error of msgspec; None if the cause may be a NaN."""
+    """Return line, column and fault of invalid JSON from the msgspec error; None if the cause may be a NaN."""
     match = _BYTE.search(told)
     at = int(match[1]) if match else len(data)
     if data[at : at + 1] in (b"N", b"I"):
@@ -80,12 +81,12 @@ def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
 
 def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> DataError:
     return DataError(
-        f"{path}: invalid JSON at line {line}, column {column}: {fault}; download it again ({len(data):,} bytes)"
+        f"{path}: invalid JSON at line {line}, column {column}: {fault}; download the file again ({len(data):,} bytes)"
     )
 
 
 def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: Collection[str]) -> Any:
-    """Return the value without the keys of `forgiven` that contain NaN; a fault is reported with its position."""
+    """Return the value without the `forgiven` keys that contain NaN; a fault is reported with its position."""
     _refuse_other_files(path, data)
     try:
         text = data.decode("utf-8")
@@ -106,7 +107,7 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
                 continue
             where = f"{path}: {_named(record)}{key}"
             if text:
-                raise DataError(f"{where} contains a lone surrogate, which is not valid text; correct it")
+                raise DataError(f"{where} contains a lone surrogate, which is not valid text; correct the text")
             if key not in forgiven:
                 raise DataError(f"{where} contains NaN or an infinite number; write a finite number")
             findings.warn(f"{key} contains NaN or an infinite number and was ignored", where)
@@ -121,23 +122,23 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
             fault += " (the file ends too early)"
         raise _broken(path, data, error.lineno, error.colno, fault) from error
     except RecursionError as error:
-        raise DataError(f"{path}: nested too deeply for an annotation file") from error
+        raise DataError(f"{path}: the JSON is nested too deeply for an annotation file") from error
     except ValueError as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: contains a number that is too long; correct it") from error
+        raise DataError(f"{path}: the file contains a number that is too long; correct the number") from error
 
 
 def _refuse_other_files(path: Path, data: bytes) -> None:
     head = data[:512].lstrip().lower()
     if not head:
-        raise DataError(f"{path}: is empty ({len(data)} bytes); download it again")
+        raise DataError(f"{path}: the file is empty ({len(data)} bytes); download it again")
     if head.startswith((b"<!doctype html", b"<html")):
-        raise DataError(f"{path}: is an HTML page (a login or error page?), not JSON; download it again")
+        raise DataError(f"{path}: the file is an HTML page (a login or error page?), not JSON; download it again")
     if head.startswith(b"version https://git-lfs"):
-        raise DataError(f"{path}: is a Git LFS pointer, not the file; run 'git lfs pull'")
+        raise DataError(f"{path}: the file is a Git LFS pointer, not JSON; run 'git lfs pull'")
     if data.startswith((b"\x1f\x8b", b"PK\x03\x04")):
-        raise DataError(f"{path}: is a compressed archive, not JSON; unpack it")
+        raise DataError(f"{path}: the file is a compressed archive, not JSON; unpack it")
 
 
 def _undefined(value: Any) -> bool:
@@ -159,6 +160,6 @@ def _named(record: dict[str, Any]) -> str:
 
 
 def _told(text: str) -> str:
-    """Msgspec's "Expected `int`, got `bool` - at `$.annotations[3].category_id`" with the position in front."""
+    """Move the position in a msgspec error, "Expected `int`, got `bool` - at `$.images[3].id`", to the front."""
     place = _PLACE.match(text)
     return f"{place[2]}: {place[1]}" if place and place[2] else text

@@ -1,7 +1,7 @@
-"""Label Studio JSON and JSON-MIN: choices for images, or labels of regions.
+"""Label Studio JSON and JSON-MIN: choices for images, or region labels.
 
-A label is positive if an annotation chooses it, otherwise negative. Skipped annotations are ignored. Tasks without any
-annotation have unknown labels. If several annotators disagree about a label, it is unknown, with a warning.
+A label is positive if an annotation selects this label, otherwise negative. Skipped annotations are ignored. Tasks
+without any annotation have unknown labels. If annotators disagree about a label, the label is unknown, with a warning.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_
 from mlrec.utils.errors import DataError, ValidationReport
 
 FOLDERS = ("", "images")
-MAX_CONFIG = 10_000_000  # bytes of a labeling configuration
-IMAGE_KEYS = ("image", "img", "photo", "picture", "url")  # preferred if a task has several images
+MAX_CONFIG = 10_000_000  # maximum bytes of a labeling configuration
+IMAGE_KEYS = ("image", "img", "photo", "picture", "url")  # preferred if a task has multiple images
 SHAPES = ("rectangle", "polygon", "ellipse", "keypoint", "brush", "bitmask", "vector")
 TYPES = ("choices", "labels", *(f"{shape}labels" for shape in SHAPES))
 NO_LABELS = (
     *("textarea", "rating", "number", "relation", "datetime"),
     *("rectangle", "polygon", "ellipse", "keypoint", "brush"),
 )
-META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time")  # keys of JSON-MIN
+META = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time")  # metadata keys in JSON-MIN
 _UPLOAD = re.compile(r"(^|/)[0-9a-f]{8}-(?=[^/]+$)")
 _START = re.compile(rb"\s*\[\s*\{")
 
@@ -56,22 +56,22 @@ class _Task:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a Label Studio export, or None."""
+    """Return the reason to recognize `path` as a Label Studio export, or None."""
     for file in _files(path):
         head = first_bytes(file)
         full = b'"annotations"' in head and (b'"data"' in head or b'"was_cancelled"' in head or b'"result"' in head)
         small = b'"annotation_id"' in head and b'"annotator"' in head
         if _START.match(head) and (full or small):
-            return f"{file.name} holds tasks of Label Studio"
+            return f"{file.name} contains Label Studio tasks"
     return None
 
 
 def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read a Label Studio export: a JSON file, or a folder with one JSON file, or with one per split (`train.json`).
+    """Read a Label Studio export: a JSON file, or a folder with one JSON file or one file per split (`train.json`).
 
-    Labels are in the order of the labeling configuration if its XML is in the folder; otherwise the labels that occur
-    are sorted. Images are in `options.images` or below the folder of the file; their names may lack the prefix of 8
-    hexadecimal digits of uploads.
+    Labels are in the order of the labeling configuration if its XML is in the folder; otherwise they are the labels
+    that occur, sorted. Images are in `options.images` or below the folder of the file; file names may lack the prefix
+    of 8 hexadecimal digits that Label Studio adds to uploads.
 
     Raises:
         DataError: There is no export, or it has no image or no label.
@@ -86,11 +86,11 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
     for file in files:
         tasks[splits[file]] = list(_tasks(read_json(file, list[dict[str, Any]], findings), file, findings))
         if not tasks[splits[file]]:
-            raise DataError(f"{file}: no task has an image; export it as JSON or JSON-MIN")
+            raise DataError(f"{file}: no task has an image; export the project as JSON or JSON-MIN")
     names = _label_names([task for part in tasks.values() for task in part], findings)
     labels = _labels(folder, set(names.values()), findings)
     if not labels:
-        raise DataError(f"{files[0]}: no task has a label; label some first")
+        raise DataError(f"{files[0]}: no task has a label; label some tasks first")
     finder = ImageFinder(root, findings)
     name = usual_name(path)
     manifests = []
@@ -112,7 +112,7 @@ def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: V
     """Return the split of each file.
 
     Raises:
-        DataError: There is no file, or there are several that are not named after splits.
+        DataError: There is no file, or there are multiple files that are not named after splits.
     """
     given = options.split_names
     named = [file for file in files if known_split(file.stem) or file.stem.casefold() in given]
@@ -120,15 +120,15 @@ def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: V
         names = resolve_names({file.stem: str(file) for file in files}, given, findings)
         return {file: names[file.stem] for file in files}
     if len(files) != 1:
-        what = "no JSON export of Label Studio here"
+        what = "no Label Studio JSON export found"
         if files:
-            what = f"{len(files)} exports of Label Studio here"
-        raise DataError(f"{path}: {what}; give the path of the file, or name the files like splits")
+            what = f"{len(files)} Label Studio exports found"
+        raise DataError(f"{path}: {what}; specify the path of one file, or name the files after splits")
     return {files[0]: WHOLE}
 
 
 def _labels(folder: Path, found: set[str], findings: ValidationReport) -> tuple[str, ...]:
-    """Return the labels of the labeling configuration in its order, then other labels that occur, sorted."""
+    """Return the labels in the labeling configuration, in order, then other labels that occur, sorted."""
     configured: list[str] = []
     for file in sorted(folder.glob("[!.]*.xml")):
         if b"<View" in first_bytes(file):
@@ -165,16 +165,18 @@ def _tasks(records: Sequence[Mapping[str, Any]], file: Path, findings: Validatio
 
 
 def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -> str | None:
-    """Return the reference to the image in the data of a task."""
+    """Return the reference to the image in the task data."""
     found = {key: value for key, value in data.items() if isinstance(value, str) and is_image(_spellings(value)[0])}
     preferred = [key for key in found if key.casefold() in IMAGE_KEYS]
     keys = preferred or list(found)
     if len(keys) == 1:
         return found[keys[0]]
     if keys:
-        findings.error(where, f"has several images ({', '.join(keys)}); mlrec reads tasks of one")
+        findings.error(
+            where, f"the task has multiple images ({', '.join(keys)}); only tasks with one image can be read"
+        )
     else:
-        findings.error(where, "has no image; only image tasks can be read")
+        findings.error(where, "the task has no image; only image tasks can be read")
     return None
 
 
@@ -194,11 +196,11 @@ def _spellings(reference: str) -> list[str]:
 
 
 def _full(annotations: Any, where: str, findings: ValidationReport) -> list[set[tuple[str, str]]]:
-    """Return the choices of each annotator. If one annotation is marked as ground truth, only that one is used."""
+    """Return the choices by each annotator. If one annotation is marked as ground truth, only this one is used."""
     try:
         decoded = msgspec.convert(annotations, list[_TaskAnnotation])
     except msgspec.ValidationError as error:
-        findings.error(where, f"annotations cannot be read ({error}); export the project again")
+        findings.error(where, f"the annotations cannot be read ({error}); export the project again")
         return []
     valid = [annotation for annotation in decoded if not annotation.was_cancelled]
     truth = [annotation for annotation in valid if annotation.ground_truth]
@@ -212,7 +214,7 @@ def _choices(results: Sequence[Mapping[str, Any]], where: str, findings: Validat
         if kind in TYPES and isinstance(value, dict):
             names = value.get(kind, [])
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-                findings.error(where, f"'{kind}' is not a list of texts; export the project again")
+                findings.error(where, f"'{kind}' is not a list of strings; export the project again")
                 continue
             chosen |= {(str(result.get("from_name", "")), name) for name in names}
         elif kind not in NO_LABELS:
@@ -221,17 +223,17 @@ def _choices(results: Sequence[Mapping[str, Any]], where: str, findings: Validat
 
 
 def _questions(records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
-    """Return the JSON-MIN keys of choices or regions; text data of tasks looks like a single choice.
+    """Return the JSON-MIN keys of choices or regions; text data in tasks looks like a single choice.
 
     Raises:
-        DataError: Several keys contain only text.
+        DataError: Multiple keys contain only text.
     """
     fields = [(key, value) for record in records for key, value in record.items() if key not in META]
     sure = {key for key, value in fields if isinstance(value, dict | list)}
     texts = {key for key, value in fields if isinstance(value, str) and not is_image(_spellings(value)[0])}
     if not sure and len(texts) > 1:
         keys = ", ".join(sorted(texts))
-        raise DataError(f"{file}: any of the keys {keys} can be the choices; export the project as JSON")
+        raise DataError(f"{file}: any of the keys {keys} may contain the choices; export the project as JSON")
     return sorted(sure or texts)
 
 
@@ -251,7 +253,7 @@ def _minimal(record: Mapping[str, Any], questions: Sequence[str]) -> set[tuple[s
 def _label_names(tasks: Sequence[_Task], findings: ValidationReport) -> dict[tuple[str, str], str]:
     """Return the label for each question and choice.
 
-    If two questions have the same choice, it is prefixed with the question.
+    If two questions have the same choice, the label is the choice prefixed with the question.
     """
     pairs = {pair: task.where for task in tasks for chosen in task.annotations for pair in chosen}
     questions: dict[str, set[str]] = {}

@@ -1,4 +1,4 @@
-"""MATLAB files of annotations, read with scipy (the extra `mat`)."""
+"""MATLAB annotation files, read with scipy (the extra `mat`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlrec.utils.files import check_regular
 
 
 def load_mat(path: Path) -> dict[str, Any]:
-    """Read the variables of a MATLAB file up to version 7.
+    """Read the variables in a MATLAB file (up to version 7).
 
     Raises:
         MlrecError: scipy is not installed.
@@ -21,19 +21,19 @@ def load_mat(path: Path) -> dict[str, Any]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise MlrecError("reading .mat files needs scipy; install it with pip install 'mlrec[mat]'") from error
+        raise MlrecError("reading .mat files requires scipy; install it with pip install 'mlrec[mat]'") from error
     if not path.exists():
         raise DataError(f"{path}: no such file; check the path")
     check_regular(path)
     try:
         content: dict[str, Any] = loadmat(str(path))
-    except Exception as error:  # scipy raises errors of many kinds for broken files
-        raise DataError(f"{path}: cannot be read as a MATLAB file ({error})") from error
+    except Exception as error:  # scipy raises many kinds of errors for damaged files
+        raise DataError(f"{path}: the file cannot be read as a MATLAB file ({error})") from error
     return content
 
 
 def texts_of(value: Any, where: str) -> list[str]:
-    """Return the strings of a cell array, in order.
+    """Return the strings in a cell array, in order.
 
     Raises:
         DataError: An entry is not a string.
@@ -48,6 +48,6 @@ def texts_of(value: Any, where: str) -> list[str]:
         while isinstance(cell, np.ndarray) and cell.size == 1:
             cell = cell.ravel()[0]
         if not isinstance(cell, str):
-            raise DataError(f"{where}: entry {len(texts) + 1} is not a text; download the file again")
+            raise DataError(f"{where}: entry {len(texts) + 1} is not a string; download the file again")
         texts.append(str(cell))
     return texts

@@ -1,4 +1,4 @@
-"""NUS-WIDE: lists of images, and one file per concept and split with a line of 0 or 1 for each image."""
+"""NUS-WIDE: image lists, and one file per concept and split with one line (0 or 1) per image."""
 
 from __future__ import annotations
 
@@ -12,57 +12,58 @@ from mlrec.utils.errors import DataError, ValidationReport, counted
 
 CONCEPTS = "Concepts81.txt"
 LISTS = {"train": "TrainImagelist.txt", "test": "TestImagelist.txt"}
-SUFFIXES = {"train": "Train", "test": "Test"}  # of the files of labels
-FOLDERS = ("Flickr", "images", "")  # that images are usually in
+SUFFIXES = {"train": "Train", "test": "Test"}  # in the names of label files
+FOLDERS = ("Flickr", "images", "")  # usual image folders
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is NUS-WIDE, or None."""
+    """Return the reason to recognize `path` as NUS-WIDE, or None."""
     places = (path, path / "ImageList", path / "ConceptsList")
     for name in (*LISTS.values(), CONCEPTS):
         if any((place / name).is_file() for place in places):
-            return f"it has {name}, as NUS-WIDE does"
+            return f"it contains {name}, like NUS-WIDE"
     return None
 
 
 def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `TrainImagelist.txt` and `TestImagelist.txt`, and `Labels_<concept>_<Train or Test>.txt`.
 
-    The files may be in any folder below `path`. Concepts are those of `Concepts81.txt`, in that order; without it, all
-    concepts with label files, sorted. Images are in `options.images`, in `Flickr`, or anywhere below `path`.
+    The files may be in any folder below `path`. Concepts are read from `Concepts81.txt`, in order; without this file,
+    they are all concepts with label files, sorted. Images are in `options.images`, in `Flickr`, or anywhere below
+    `path`.
 
     Raises:
-        DataError: There is no list, or no concept.
+        DataError: There is no image list or no concept.
     """
     base = path.absolute()
     root = (options.images or base).absolute()
     text_files = {file.name: file for file in files_below(base, Omitted()) if file.suffix.lower() == ".txt"}
     concepts = _concepts(text_files, findings)
     if not concepts:
-        raise DataError(f"{base}: neither {CONCEPTS} nor Labels_<concept>_Train.txt here; check the folder")
+        raise DataError(f"{base}: neither {CONCEPTS} nor Labels_<concept>_Train.txt found; check the folder")
     finder = ImageFinder(root, findings)
     manifests = []
     for split, list_name in LISTS.items():
         if list_name not in text_files:
-            findings.warn(f"split '{split}' is absent, because its list is missing", f"{base}: {list_name}")
+            findings.warn(f"split '{split}' is absent because its list is missing", f"{base}: {list_name}")
             continue
         file = text_files[list_name]
         images = [finder.find(line, f"{file}: line {number}", FOLDERS) for number, line in lines_of(file)]
         targets: dict[str, dict[str, int]] = {}
         for image in images:
             if image in targets:
-                findings.error(str(file), f"{image} is listed twice; the lines of labels would not fit")
+                findings.error(str(file), f"{image} is listed twice; the label lines would not match the images")
             targets[image] = {}
         for concept, label in concepts.items():
             name = f"Labels_{concept}_{SUFFIXES[split]}.txt"
             if name not in text_files:
-                findings.error(str(base), f"{name} is missing; unpack the archive of the labels again")
+                findings.error(str(base), f"{name} is missing; unpack the label archive again")
                 continue
             for image in _positives(text_files[name], images, file, findings):
                 targets[image][label] = POSITIVE
         manifests.append(manifest_of(split, root, tuple(concepts.values()), targets, name="nuswide"))
     if not manifests:
-        raise DataError(f"{base}: no {' or '.join(LISTS.values())} here; check the folder")
+        raise DataError(f"{base}: no {' or '.join(LISTS.values())} found; check the folder")
     return Reading("nuswide", manifests, {"kind": "nuswide", "path": str(base)})
 
 
@@ -86,7 +87,10 @@ def _positives(file: Path, images: list[str], image_list: Path, findings: Valida
     values = lines_of(file)
     if len(values) != len(images):
         have = counted(len(values), "line")
-        findings.error(str(file), f"has {have}, but {image_list.name} has {len(images):,} images; unpack it again")
+        findings.error(
+            str(file),
+            f"the file has {have}, but {image_list.name} has {len(images):,} images; unpack the archive again",
+        )
         return []
     for number, value in values:
         if value not in ("0", "1"):

@@ -1,4 +1,4 @@
-"""Open Images V4 to V7: image-level labels verified by humans, 1 or 0. Labels that are not verified are unknown."""
+"""Open Images V4 to V7: image-level labels verified by humans, 1 or 0. Unverified labels are unknown."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlrec.datasets.split_names import known_split, usual_order
 from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import check_regular
 
-NOT_THERE = "images of the annotation that are not there"
+NOT_THERE = "annotated images that are missing"
 COLUMNS = ("ImageID", "LabelName", "Confidence")
 _LABELS = re.compile(r"(?P<split>[a-z]+)-annotations-(?:human-)?imagelabels(?:-boxable)?", re.IGNORECASE)
 _MACHINE = re.compile(r"[a-z]+-annotations-machine-imagelabels", re.IGNORECASE)
@@ -23,11 +23,11 @@ _NAMES = re.compile(r"(?:oidv\d+-)?class-descriptions(?:-boxable)?", re.IGNORECA
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is Open Images, or None."""
+    """Return the reason to recognize `path` as Open Images, or None."""
     for place in (path, path / "annotations", path / "labels"):
         for file in sorted(place.glob("*.csv")):
             if _LABELS.match(file.stem):
-                return f"it has {file.name}, as Open Images does"
+                return f"it contains {file.name}, like Open Images"
     return None
 
 
@@ -35,8 +35,8 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
     """Read `<split>-annotations-human-imagelabels[-boxable].csv` and `class-descriptions[-boxable].csv`.
 
     Images are `<ImageID>.jpg` in folders named like the splits, or anywhere below `path` or `options.images`. The
-    annotations cover many more images than are usually downloaded: missing images are skipped and counted, unless all
-    are missing. Labels are those verified at least once, in the order of the descriptions.
+    annotations cover many more images than are usually downloaded, so missing images are skipped and counted, unless
+    all are missing. The labels are all labels that are verified at least once, in the order of the descriptions.
 
     Raises:
         DataError: A file is missing or cannot be read.
@@ -46,7 +46,7 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
     files = [file for file in files_below(base, Omitted()) if file.suffix.lower() == ".csv"]
     tables = _tables(files, options, findings)
     if not tables:
-        raise DataError(f"{base}: no <split>-annotations-human-imagelabels.csv here; check the folder")
+        raise DataError(f"{base}: no <split>-annotations-human-imagelabels.csv found; check the folder")
     names = _descriptions([file for file in files if _NAMES.fullmatch(file.stem)], findings)
     finder = ImageFinder(root, findings)
     skipped = 0
@@ -62,7 +62,7 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
         verified[split] = {image: known[key] for key, image in found.items()}
     codes = {code for known in verified.values() for values in known.values() for code in values}
     for code in sorted(codes - names.keys()):
-        findings.warn("labels without a description keep their code", code)
+        findings.warn("labels without a description are named by their code", code)
     ordered = [code for code in names if code in codes] + sorted(codes - names.keys())
     labels = clean_labels([names.get(code, code) for code in ordered], f"{base}: class descriptions", findings)
     label_of = dict(zip(ordered, labels, strict=True))
@@ -74,7 +74,7 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
 
 
 def _tables(files: list[Path], options: ReadOptions, findings: ValidationReport) -> dict[str, list[Path]]:
-    """Return the files of verified labels, by split."""
+    """Return the files with verified labels, by split."""
     tables: dict[str, list[Path]] = {}
     for file in files:
         split, match = None, _LABELS.fullmatch(file.stem)
@@ -84,7 +84,7 @@ def _tables(files: list[Path], options: ReadOptions, findings: ValidationReport)
         if split:
             tables.setdefault(split, []).append(file)
         elif _MACHINE.match(file.stem):
-            findings.warn("machine-generated labels that are not verified were not used", str(file))
+            findings.warn("unverified machine-generated labels were not used", str(file))
     return tables
 
 
@@ -100,30 +100,30 @@ def _descriptions(files: list[Path], findings: ValidationReport) -> dict[str, st
     for file in files:
         for number, row in _rows(file):
             if len(row) != 2:
-                findings.error(f"{file}: line {number}", f"has {len(row)} cells, expected a code and a name")
+                findings.error(f"{file}: line {number}", f"found {len(row)} cells, expected a code and a name")
             elif row[0] != "LabelName":
                 names.setdefault(row[0], row[1])
     return names
 
 
 def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[str, int]]:
-    """Return the target by image and code. If verifications of a label disagree, it is unknown, with a warning."""
+    """Return the target by image and code. Contradictory verifications make a label unknown, with a warning."""
     known: dict[str, dict[str, int]] = {}
     for file in files:
         rows = _rows(file)
         _, header = next(rows, (1, []))
         missing = [name for name in COLUMNS if name not in header]
         if missing:
-            raise DataError(f"{file}: line 1: no column {', '.join(missing)}; check that it is Open Images'")
+            raise DataError(f"{file}: line 1: no column {', '.join(missing)}; check that this is an Open Images file")
         image, code, confidence = (header.index(name) for name in COLUMNS)
         for number, row in rows:
             if len(row) != len(header):
-                findings.error(f"{file}: line {number}", f"has {len(row)} cells, expected {len(header)}")
+                findings.error(f"{file}: line {number}", f"found {len(row)} cells, expected {len(header)}")
                 continue
             values = known.setdefault(row[image], {})
             value = _value(row[confidence], f"{file}: line {number}", findings)
             if values.setdefault(row[code], value) != value:
-                findings.warn("labels with contradicting verifications are unknown", f"{file}: line {number}")
+                findings.warn("labels with contradictory verifications are unknown", f"{file}: line {number}")
                 values[row[code]] = UNKNOWN
     return known
 
@@ -146,7 +146,7 @@ def _manifest(split: str, root: Path, known: Mapping[str, Mapping[str, int]], la
 
 
 def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
-    """Iterate over the rows of a table and their line numbers; these files have millions of rows."""
+    """Iterate over the rows of a table and their line numbers. The tables have millions of rows."""
     check_regular(file)
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -155,4 +155,4 @@ def _rows(file: Path) -> Iterator[tuple[int, list[str]]]:
                 if row:
                     yield reader.line_num, row
     except (UnicodeDecodeError, csv.Error, OSError) as error:
-        raise DataError(f"{file}: cannot be read as CSV ({error}); download it again") from error
+        raise DataError(f"{file}: the file cannot be read as CSV ({error}); download it again") from error

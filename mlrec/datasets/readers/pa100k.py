@@ -15,12 +15,12 @@ from mlrec.utils.files import file_in
 
 FILE = "annotation.mat"
 SPLITS = ("train", "val", "test")
-FOLDERS = ("release_data/release_data", "release_data", "data", "images", "")  # that images are usually in
+FOLDERS = ("release_data/release_data", "release_data", "data", "images", "")  # usual image folders
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is PA-100K, or None."""
-    return f"it has {FILE}, as PA-100K does" if (path / FILE).is_file() else None
+    """Return the reason to recognize `path` as PA-100K, or None."""
+    return f"it contains {FILE}, like PA-100K" if (path / FILE).is_file() else None
 
 
 def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
@@ -29,7 +29,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
     Images are in `options.images`, in `release_data/release_data`, or anywhere below `path`.
 
     Raises:
-        DataError: The file is missing, or is not that of PA-100K.
+        DataError: The file is missing or is not the PA-100K annotation file.
         MlrecError: scipy is not installed.
     """
     file = file_in(path.absolute(), FILE)
@@ -37,7 +37,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
     content = load_mat(file)
     for key in ("attributes", *(f"{split}_{part}" for split in SPLITS for part in ("images_name", "label"))):
         if key not in content:
-            raise DataError(f"{file}: has no variable {key}; this is not the annotation of PA-100K")
+            raise DataError(f"{file}: no variable {key}; this is not the PA-100K annotation file")
     labels = clean_labels(texts_of(content["attributes"], f"{file}: attributes"), f"{file}: attributes", findings)
     finder = ImageFinder(root, findings)
     manifests = []
@@ -47,7 +47,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
         targets = np.asarray(content[f"{split}_label"])
         if targets.shape != (len(names), len(labels)) or not np.isin(targets, (0, 1)).all():
             shape = f"({len(names)}, {len(labels)})"
-            raise DataError(f"{file}: {split}_label is not an array of 0 and 1 of shape {shape}")
+            raise DataError(f"{file}: {split}_label is not an array of 0 and 1 with shape {shape}")
         images = tuple(finder.find(name, where, FOLDERS) for name in names)
         manifests.append(Manifest("pa100k", split, root, labels, images, targets.astype(np.int8)))
     return Reading("pa100k", manifests, {"kind": "pa100k", "path": str(file)})

@@ -15,25 +15,26 @@ from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import file_in
 
 FILE, VARIABLE = "PETA.mat", "peta"
-FIRST_LABEL = 4  # columns in front of the attributes: number, and where the image is from
+FIRST_LABEL = 4  # columns before the attributes: the number and the origin of the image
 FOLDERS = ("images", "")
 SPLITS = ("train", "val", "test")
-PART = "the first of the random divisions of PETA was used"
+PART = "the first random partition of PETA was used"
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is PETA, or None."""
-    return f"it has {FILE}" if (path / FILE).is_file() else None
+    """Return the reason to recognize `path` as PETA, or None."""
+    return f"it contains {FILE}" if (path / FILE).is_file() else None
 
 
 def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read `PETA.mat`: a table of images and attributes, names of attributes, and random partitions into splits.
+    """Read `PETA.mat`: a table of images and attributes, attribute names, and random partitions into splits.
 
-    Image k is `00001.png` for k = 1, in `options.images`, in `images`, or anywhere below `path`. All attributes are
-    labels; the 35 of the usual benchmark can be chosen with `--labels`. The first partition is used.
+    The first image is `00001.png`. Images are in `options.images`, in `images`, or anywhere below `path`. All
+    attributes are labels; the 35 attributes of the usual benchmark can be chosen with `--labels`. The first partition
+    is used.
 
     Raises:
-        DataError: The file is missing, or does not have the layout of PETA.
+        DataError: The file is missing or does not have the layout of PETA.
         MlrecError: scipy is not installed.
     """
     file = file_in(path.absolute(), FILE)
@@ -42,13 +43,13 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     labels = clean_labels(names, f"{file}: attributes", findings)
     targets = table[:, FIRST_LABEL:]
     if targets.shape[1] != len(labels) or not np.isin(targets, (0, 1)).all():
-        raise DataError(f"{file}: has no column of 0 and 1 for each of {len(labels)} attributes")
+        raise DataError(f"{file}: no column of 0 and 1 for each of the {len(labels)} attributes")
     finder = ImageFinder(root, findings)
     manifests = []
     for split in SPLITS:
-        rows = division[split].astype(np.int64) - 1  # MATLAB counts from 1
+        rows = division[split].astype(np.int64) - 1  # MATLAB indices start at 1
         if rows.size and not (rows.min() >= 0 and rows.max() < len(table)):
-            raise DataError(f"{file}: split '{split}' names an image that is not one of {len(table):,}")
+            raise DataError(f"{file}: split '{split}' lists an image that is not one of the {len(table):,} images")
         images = tuple(finder.find(f"{row + 1:05}.png", f"{file}: image {row + 1}", FOLDERS) for row in rows.tolist())
         manifests.append(Manifest("peta", split, root, labels, images, targets[rows].astype(np.int8)))
     return Reading("peta", manifests, {"kind": "peta", "path": str(file)}, footnotes=[PART])
@@ -57,7 +58,7 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
 def _parts(
     content: dict[str, Any], file: Path
 ) -> tuple[np.ndarray[Any, Any], list[str], dict[str, np.ndarray[Any, Any]]]:
-    """Return the table, the names of attributes, and the positions of the images of each split, from 1."""
+    """Return the table, the attribute names, and the 1-based positions of the images in each split."""
     try:
         fields = content[VARIABLE][0][0]
         table = np.asarray(fields[0])
@@ -65,12 +66,12 @@ def _parts(
         division = fields[3].ravel()[0]
         while division.dtype.names is None:
             division = division.ravel()[0]
-        fields = division.ravel()[0]  # train, val and test, by place
+        fields = division.ravel()[0]  # train, val and test, by position
         places = {split: np.asarray(fields[k]).ravel() for k, split in enumerate(SPLITS)}
     except DataError:
         raise
     except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{file}: is not laid out like the annotation of PETA ({error!r})") from error
+        raise DataError(f"{file}: the file does not have the layout of the PETA annotations ({error!r})") from error
     if table.ndim != 2 or table.dtype.kind not in "uif" or any(p.dtype.kind not in "uif" for p in places.values()):
-        raise DataError(f"{file}: is not laid out like the annotation of PETA (no table of numbers)")
+        raise DataError(f"{file}: the file does not have the layout of the PETA annotations (no table of numbers)")
     return table, names, places

@@ -1,8 +1,8 @@
-"""Interface of all readers of third-party annotations. A new reader is one file and one line in `READERS`.
+"""Interface for all readers of third-party annotations. A new reader requires one file and one line in `READERS`.
 
-Another package adds a reader with an entry point of the group `mlrec.readers`: the name of the kind, and its function
-as `module:function`. Built-in kinds cannot be replaced. A function `recognizes` in the same module, if there is one,
-makes the kind detectable.
+Other packages add readers with entry points in the group `mlrec.readers`: the name of the kind, and its function as
+`module:function`. Built-in kinds cannot be replaced. If the module also defines a function `recognizes`, the kind can
+be detected.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from mlrec.utils.plugins import GROUPS, added_by_packages, load_part
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options of the user for a source; each reader uses those that apply to it.
+    """User options for a source; each reader uses the options that apply to its format.
 
     Attributes:
-        images: Folder of the image files, if it is not where the layout of the source expects it.
-        annotations, splits: Custom COCO JSON files, and the split of each.
+        images: Image folder, if it is not in the usual place for the source layout.
+        annotations, splits: Custom COCO JSON files, and the split of each file.
         labels: Selected labels, in this order; for custom VOC folders, all label names.
-        year: Year, if a COCO folder has several.
-        split_names: Split by its name in the source, in lower case, for unusual names.
-        positive, negative, unknown: Values of cells with these meanings, in addition to 1, 0 and -1 (csv).
+        year: Year, if a COCO folder contains multiple years.
+        split_names: Split for each unusual split name in the source, in lower case.
+        positive, negative, unknown: Cell values with these meanings, in addition to 1, 0 and -1 (csv).
         empty: Meaning of a blank cell, "negative" or "unknown" (csv).
-        image_column, label_column: Name of the column of images, and of the column of label names (csv).
-        separator: Separator of the labels in that column; an empty string means one label per cell (csv).
-        no_label_value: Text in that column that means no label (csv).
+        image_column, label_column: Name of the image column, and of the label-name column (csv).
+        separator: Separator of the labels in the label column; an empty string means one label per cell (csv).
+        no_label_value: Text in the label column that means no label (csv).
         ignore_columns: Columns that are not labels (csv).
         keep_empty: Whether to keep images without any annotation (by default, COCO skips them, as in the paper).
-        seed: Random seed of the scenes (shapes).
+        seed: Random seed for the scenes (shapes).
     """
 
     images: Path | None = None
@@ -68,7 +68,7 @@ class Reading:
         source: Content of `dataset.json` that is needed to read the annotations again (boxes and masks by annotation
             id).
         stated_sizes: Annotated width and height, by image.
-        recipe: Training recipe of this source.
+        recipe: Training recipe for this source.
         footnotes: Lines that `prepare` prints.
         published: Number of samples in the paper, by split; printed next to the actual number.
         unpack: Function that writes the images into a folder, for sources with images inside other files. The
@@ -108,8 +108,8 @@ READERS: dict[str, str] = {
     "pa100k": "mlrec.datasets.readers.pa100k:read_pa100k",
     "peta": "mlrec.datasets.readers.peta:read_peta",
 }
-# How a kind is recognized: a function that returns the reason in a few words, or None; see `detect`. A kind without an
-# entry must be given by name.
+# Recognizers by kind: functions that return the reason in a few words, or None; see `detect`.
+# A kind without an entry must be specified by name.
 RECOGNIZERS: dict[str, str] = {
     "voc2007": "mlrec.datasets.readers.voc:recognizes_voc2007",
     "voc2012": "mlrec.datasets.readers.voc:recognizes_voc2012",
@@ -128,7 +128,7 @@ RECOGNIZERS: dict[str, str] = {
     "peta": "mlrec.datasets.readers.peta:recognizes",
     "csv": "mlrec.datasets.readers.table_folder:recognizes",
 }
-# What concerns a reader beyond its path; `labels` concern all.
+# Options that apply to each reader in addition to the path; `labels` applies to all readers.
 USED: dict[str, tuple[str, ...]] = {
     "voc": ("images", "split_names"),
     "coco": ("images", "annotations", "splits", "split_names", "year", "keep_empty"),
@@ -151,7 +151,7 @@ USED: dict[str, tuple[str, ...]] = {
 
 
 def usual_name(path: Path) -> str:
-    """Return the name of a dataset that is named after its file, without the extension, or after its folder.
+    """Return the default name of a dataset: the file name without its extension, or the folder name.
 
     Example:
         >>> usual_name(Path("/data/pets.csv"))
@@ -162,7 +162,7 @@ def usual_name(path: Path) -> str:
 
 
 def known_readers() -> dict[str, str]:
-    """Return all kinds and their functions: those of mlrec, then those of other installed packages.
+    """Return all kinds and their functions, first from mlrec, then from other installed packages.
 
     Example:
         >>> known_readers()["coco"]
@@ -172,7 +172,7 @@ def known_readers() -> dict[str, str]:
 
 
 def known_recognizers() -> dict[str, str]:
-    """Return the functions that recognize kinds: those of mlrec, and `recognizes` in the modules of other packages."""
+    """Return the functions that recognize kinds, from mlrec and from the reader modules of other packages."""
     added = {kind: place.partition(":")[0] for kind, place in added_by_packages(GROUPS["reader"]).items()}
     found = {
         kind: f"{module}:recognizes" for kind, module in added.items() if kind not in READERS and _recognizes(module)
@@ -181,13 +181,13 @@ def known_recognizers() -> dict[str, str]:
 
 
 def reader_of(kind: str) -> Reader:
-    """Return the reader of a kind. Its module is loaded when it is needed."""
+    """Return the reader for a kind. The module is imported on demand."""
     reader: Reader = load_part(known_readers()[kind])
     return reader
 
 
 def recognizer_of(kind: str) -> Recognizer:
-    """Return the function that recognizes a kind. Its module is loaded when it is needed."""
+    """Return the function that recognizes a kind. The module is imported on demand."""
     recognizer: Recognizer = load_part(known_recognizers()[kind])
     return recognizer
 

@@ -1,4 +1,4 @@
-"""Functions shared by most readers: targets from annotations, the image file of a name, first bytes of a file."""
+"""Functions shared by most readers: targets from annotations, image files for names, and the first bytes of a file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mlrec.datasets.names import clean_label, duplicates_in, image_name, normal
 from mlrec.utils.errors import ValidationReport
 from mlrec.utils.files import read_text
 
-FIRST_BYTES = 4096  # that a recognizer reads of a file
+FIRST_BYTES = 4096  # bytes that a recognizer reads from a file
 _DRIVE = re.compile(r"[A-Za-z]:")
-RENAMED = "names were matched to files that are spelled differently"
+RENAMED = "names were matched to files with a different spelling"
 
 
 def manifest_of(
@@ -35,10 +35,10 @@ def manifest_of(
 
     Args:
         split: Name of the split.
-        root: Folder that the names of images are relative to.
+        root: Folder to which image names are relative.
         labels: Label names, in the order of the columns.
         targets: Target of each annotated label, by image.
-        name: Name of the dataset; by default that of its folder.
+        name: Name of the dataset; by default, the name of the root folder.
         default: Target of labels that are not annotated.
 
     Example:
@@ -54,15 +54,15 @@ def manifest_of(
 
 
 def clean_labels(names: Sequence[str], where: str, findings: ValidationReport) -> tuple[str, ...]:
-    """Return normalized label names; duplicates are an error."""
+    """Return normalized label names; duplicates add an error."""
     labels = tuple(clean_label(name, f"{where}, label {k}", findings) for k, name in enumerate(names, 1))
     for label in duplicates_in(labels):
-        findings.error(where, f"label '{label}' is named twice; keep one")
+        findings.error(where, f"label '{label}' is listed twice; keep one")
     return labels
 
 
 def as_list(value: Any) -> list[Any]:
-    """A list as it is; anything else as a list of one."""
+    """Return a list unchanged, and any other value as a list with one element."""
     if isinstance(value, list):
         return value
     return [value]
@@ -74,7 +74,7 @@ def lines_of(file: Path) -> list[tuple[int, str]]:
 
 
 def first_bytes(file: Path) -> bytes:
-    """Return the first bytes of a regular file; empty if it cannot be read."""
+    """Return the first bytes of a regular file; empty if the file cannot be read."""
     try:
         if not file.is_file():
             return b""
@@ -92,8 +92,8 @@ def first_existing(candidates: Sequence[Path]) -> Path | None:
 class ImageFinder:
     """Maps names in an annotation to image files below a folder.
 
-    A name is used unchanged if the file exists below one of the usual folders of the source. Otherwise the only image
-    whose path has this ending is used, with a warning (see `ImageIndex.find`). Files are listed, never opened.
+    A name is used unchanged if the file exists below one of the usual folders of the source. Otherwise, the only image
+    whose path ends with this name is used, with a warning (see `ImageIndex.find`). Files are listed, never opened.
     """
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
@@ -101,10 +101,10 @@ class ImageFinder:
         self._index: ImageIndex | None = None
 
     def find(self, names: str | Sequence[str], where: str, folders: Sequence[str] = ("",)) -> str:
-        """Return the name below the root of an annotated image; an ambiguous name is an error.
+        """Return the path of an annotated image below the root; an ambiguous name is reported as an error.
 
-        A name without a file is returned below the first of the folders; the missing file is an error when images are
-        verified. A name that is not a path inside the folder is an error.
+        A name without a file is returned as a path in the first folder; the missing file is reported when images are
+        verified. A name that is not a path inside the folder is reported as an error.
 
         Args:
             names: The annotated name, and alternative spellings in the order in which they are tried.
@@ -120,22 +120,22 @@ class ImageFinder:
             files = self._matches(name, folders)
             if len(files) == 1:
                 if not _only_lacks_ending(name, files[0], folders):
-                    self._findings.warn(RENAMED, f"{spellings[0]} is {files[0]}")
+                    self._findings.warn(RENAMED, f"{spellings[0]} matched {files[0]}")
                 return files[0]
             if files:
                 some = ", ".join(files[:3])
-                what = f"'{spellings[0]}' can be any of {len(files)} images ({some}); write the full path"
+                what = f"'{spellings[0]}' matches {len(files)} images ({some}); write the full path"
                 self._findings.error(where, what)
                 return files[0]
         if spellings[0].startswith(("/", "\\")) or _DRIVE.match(spellings[0]):
-            what = f"'{spellings[0]}' is absolute, and no image below {self._root} ends so"
-            self._findings.error(where, f"{what}; names must be relative to the folder of the images (--images)")
+            what = f"'{spellings[0]}' is an absolute path that matches no image below {self._root}"
+            self._findings.error(where, f"{what}; names must be relative to the image folder (--images)")
             return spellings[0]
         name = image_name(spellings[0].replace("\\", "/"), where, self._findings)
         return posixpath.join(folders[0], name)
 
     def exists(self, name: str) -> bool:
-        """Whether a file of this name exists below the root."""
+        """Return whether a file with this name exists below the root."""
         return os.path.lexists(self._root / name)
 
     def _as_given(self, name: str, folders: Sequence[str]) -> str | None:
@@ -147,12 +147,12 @@ class ImageFinder:
             try:
                 if os.path.lexists(self._root / below):
                     return below
-            except (OSError, ValueError):  # longer than any file system takes
+            except (OSError, ValueError):  # longer than any file system allows
                 return None
         return None
 
     def _matches(self, name: str, folders: Sequence[str]) -> list[str]:
-        """Return the images that match a name; those in the usual folders have priority."""
+        """Return the images that match a name; images in the usual folders have priority."""
         if ".." in name.replace("\\", "/").split("/"):
             return []
         if self._index is None:
@@ -166,6 +166,6 @@ class ImageFinder:
 
 
 def _only_lacks_ending(name: str, file: str, folders: Sequence[str]) -> bool:
-    """Whether a name, possibly without its extension, is that of a file in a usual folder."""
+    """Return whether a name, possibly without its extension, is the name of a file in a usual folder."""
     usual = {normal(posixpath.join(folder, name)) for folder in folders}
     return without_ending(normal(file)) in usual

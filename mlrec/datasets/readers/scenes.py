@@ -1,8 +1,8 @@
-"""One synthetic scene: textured shapes of twelve classes on clutter, which depends on a random generator only.
+"""One synthetic scene: textured shapes of twelve classes on clutter, determined only by a random generator.
 
-A class is a texture *and* a shape ("striped star"). Colours, sizes, positions and angles are not informative, and every
-texture and every shape belongs to several classes, so neither determines the label by itself. Unlabelled distractors
-have only a texture or only a shape: textured blobs and plain shapes.
+A class is a combination of a texture and a shape ("striped star"). Colours, sizes, positions and angles are not
+informative, and every texture and every shape belongs to multiple classes, so neither determines the label by itself.
+Unlabelled distractors have only a texture or only a shape: textured blobs and plain shapes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ TEXTURES = ("striped", "dotted", "checked")
 SHAPES = ("disc", "square", "triangle", "star")
 CLASSES = tuple(f"{texture} {shape}" for texture in TEXTURES for shape in SHAPES)
 
-SIDES = (208, 321)  # pixels, the upper one excluded
-SIZES = (0.14, 0.65)  # diameter of an object as a share of the picture's shorter side
+SIDES = (208, 321)  # pixels; the upper bound is excluded
+SIZES = (0.14, 0.65)  # object diameter as a fraction of the shorter image side
 COUNTS = (0.22, 0.26, 0.22, 0.17, 0.13)  # probability of one to five objects
-COMPANIONS, COMPANION_WEIGHT = (1, 5), 15.0  # a class draws those so many places after it into its scenes
-AGAIN = 0.2  # probability that the next object is of a class already there
-LEAST_VISIBLE = 0.5  # share of an object that later ones must leave uncovered
+COMPANIONS, COMPANION_WEIGHT = (1, 5), 15.0  # offsets of the classes that co-occur with a class
+AGAIN = 0.2  # probability that the next object repeats a class in the scene
+LEAST_VISIBLE = 0.5  # fraction of an object that later objects must leave visible
 LEAST_PIXELS = 60
 
 Floats = NDArray[np.float32]
@@ -32,7 +32,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """An object of a scene: its class (position in `CLASSES`), the (H, W) mask of its visible part, its full area."""
+    """An object in a scene: class (position in `CLASSES`), (H, W) mask of the visible part, and full area."""
 
     label: int
     mask: Mask
@@ -63,14 +63,14 @@ class Scene:
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Draw one scene; generators in the same state draw the same scene."""
+    """Draw one scene; generators in the same state produce the same scene."""
     width, height = (int(side) for side in rng.integers(*SIDES, size=2))
     canvas = _background(rng, width, height)
     for _ in range(int(rng.integers(2, 6))):
         _paint(canvas, *_distractor(rng, width, height))
     objects: list[Object] = []
     for label in _choose_labels(rng):
-        for _ in range(10):  # places tried; where all would cover too much the scene has an object less
+        for _ in range(10):  # positions tried; if all of them cover too much, the scene has one fewer object
             patch = _shape(rng, SHAPES[label % len(SHAPES)], width, height)
             placed = _place(objects, label, patch, (height, width))
             if placed is not None:
@@ -97,7 +97,7 @@ def _choose_labels(rng: np.random.Generator) -> list[int]:
 
 
 def _place(objects: list[Object], label: int, patch: Patch, size: tuple[int, int]) -> list[Object] | None:
-    """Return the objects with one more in front, or None if too little of an object would be visible."""
+    """Return the objects with one more object in front, or None if too little of an object would be visible."""
     seen = np.zeros(size, dtype=np.bool_)
     seen[patch.window] = patch.alpha >= 0.5
     below = [Object(o.label, o.mask & ~seen, o.area) for o in objects]

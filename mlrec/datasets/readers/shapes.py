@@ -1,6 +1,6 @@
 """The synthetic dataset `shapes`: scenes with boxes and instance masks, drawn once and stored in COCO format.
 
-It is read by the COCO reader like any other dataset.
+The COCO reader reads this dataset like any other COCO dataset.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from mlrec.utils.progress import SILENT, Progress
 
 NAME = "shapes"
 IMAGES = {"train": 800, "val": 400}
-YEAR = "2014"  # the layout is COCO 2014's, by which the reader finds files and splits
+YEAR = "2014"  # the dataset has the layout of COCO 2014, so that the reader finds files and splits
 MARK = "shapes.json"
-VERSION = 1  # raise it when the drawing changes: folders drawn by another version are drawn anew
+VERSION = 1  # increase when the drawing changes: folders from a different version are drawn again
 QUALITY = 92
 
 
 def read_shapes(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Draw the dataset into `path`, unless it exists there, and read it as COCO.
+    """Draw the dataset into `path`, unless the dataset already exists there, and read it as COCO.
 
     Raises:
         DataError: `path` contains other files.
@@ -43,15 +43,15 @@ def draw_shapes(
 ) -> None:
     """Draw train and val scenes into the folder `path`: JPEG files and COCO JSON with boxes and RLE masks.
 
-    Equal arguments draw equal scenes. Each scene has its own generator (seed, split, number), so a smaller set is the
-    beginning of a larger one. A folder that contains exactly these scenes is not changed; a folder with other scenes of
-    mlrec is replaced.
+    Equal arguments produce identical scenes. Each scene has its own generator (seed, split, number), so a smaller set
+    is the beginning of a larger set. A folder that contains exactly these scenes is not changed; a folder with other
+    scenes drawn by mlrec is replaced.
 
     Args:
-        path: The folder.
-        seed: Random seed of the scenes.
-        images: Number of images per split; None keeps the existing number, otherwise `IMAGES`.
-        progress: Where the bar goes.
+        path: Output folder.
+        seed: Random seed for the scenes.
+        images: Number of images per split; None keeps the existing numbers, or uses `IMAGES` for a new folder.
+        progress: Progress bar.
 
     Raises:
         DataError: The folder contains other files.
@@ -77,16 +77,16 @@ def _mark_of(path: Path) -> dict[str, Any]:
     """Return the content of `shapes.json` in the folder; empty if there are no scenes to keep."""
     if (path / MARK).is_file():
         try:
-            return read_own_json(path / MARK, dict[str, Any], DataError, "draw them again")
+            return read_own_json(path / MARK, dict[str, Any], DataError, "draw the scenes again")
         except DataError:
-            return {}  # ours, and damaged
+            return {}  # written by mlrec, but damaged
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise DataError(f"{path}: contains other files than {NAME}; give a new or empty folder")
+        raise DataError(f"{path}: the folder contains files other than {NAME}; specify a new or empty folder")
     return {}
 
 
 def _store(scene: Scene, folder: Path, number: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Write the image; return its COCO record and those of its objects, without ids."""
+    """Write the image; return the COCO records of the image and of its objects, without ids."""
     from PIL import Image
     from pycocotools import mask as rle
 

@@ -22,11 +22,11 @@ _COLUMNS = re.compile(r"[,;\t ]+")
 
 @dataclass(frozen=True)
 class SplitFile:
-    """One file of `--split-file`.
+    """One file passed with `--split-file`.
 
     Attributes:
         path: Text file.
-        split: Split of all images that the file lists; None if a second column names the split of each image.
+        split: Split of all images listed in the file; None if a second column contains the split of each image.
     """
 
     path: Path
@@ -57,22 +57,22 @@ def parse_split_file(text: str) -> SplitFile:
         return SplitFile(Path(text), None)
     split = known_split(split) or split.strip()
     if not SPLIT_NAME.fullmatch(split) or not file:
-        raise UsageError(f"{FLAG} {text}: not SPLIT=FILE, such as test=test_list.txt")
+        raise UsageError(f"{FLAG} {text}: expected SPLIT=FILE, such as test=test_list.txt")
     return SplitFile(Path(file), split)
 
 
 def divide(
     manifests: Sequence[Manifest], files: Sequence[SplitFile], names: Mapping[str, str], findings: ValidationReport
 ) -> list[Manifest]:
-    """Divide the samples of a source by files that list the images of each split.
+    """Divide the samples in a source using files that list the images in each split.
 
     A listed image is found by its path, by its file name, or by either without the extension. Samples of unlisted
     images and listed images that the source lacks are skipped, each with a warning.
 
     Args:
-        manifests: The one split that the source has.
-        files: Files of `--split-file`.
-        names: Names of `--splits`, for the split column of a table.
+        manifests: Manifest of the only split in the source.
+        files: Files passed with `--split-file`.
+        names: Split names from `--splits`, for the split column of a table.
         findings: Collector of errors and warnings.
 
     Raises:
@@ -80,7 +80,7 @@ def divide(
     """
     if len(manifests) != 1:
         own = ", ".join(manifest.split for manifest in manifests)
-        raise DataError(f"{FLAG}: the source already has splits ({own}); leave out {FLAG}")
+        raise DataError(f"{FLAG}: the source already has splits ({own}); omit {FLAG}")
     (whole,) = manifests
     rows_of = _rows_by_name(whole.images)
     listed = [line for file in files for line in _lines(file, rows_of, names)]
@@ -93,11 +93,11 @@ def divide(
         found = rows_of.get(normal(line.image))
         if found is None:
             findings.warn(
-                f"images of {FLAG} that the source does not have were skipped", f"{line.image} ({line.place})"
+                f"images listed in {FLAG} but missing in the source were skipped", f"{line.image} ({line.place})"
             )
             continue
         if not found:
-            findings.error(line.place, f"several images are named '{line.image}'; write their paths")
+            findings.error(line.place, f"multiple images are named '{line.image}'; write their paths")
             continue
         rows.setdefault(resolved[line.split], {}).update(dict.fromkeys(found))
     taken = {row for chosen in rows.values() for row in chosen}
@@ -105,12 +105,12 @@ def divide(
         if row not in taken:
             findings.warn(f"images that are not listed in any {FLAG} were skipped", image)
     if not taken:
-        raise DataError(f"{files[0].path}: no image of the source is listed; check the names in the file")
+        raise DataError(f"{files[0].path}: no image from the source is listed; check the names in the file")
     return [whole.subset(list(rows[split]), split) for split in sorted(rows, key=usual_order)]
 
 
 def _rows_by_name(images: Sequence[str]) -> dict[str, list[int]]:
-    """Return rows by each possible name of their image; a short name that several images share has no rows."""
+    """Map each possible image name to its rows; a short name that multiple images share has no rows."""
     rows_of: dict[str, list[int]] = {}
     for row, image in enumerate(images):
         rows_of.setdefault(normal(image), []).append(row)
@@ -141,7 +141,7 @@ def _lines(file: SplitFile, known: Mapping[str, list[int]], names: Mapping[str, 
             continue
         cells = _COLUMNS.split(text)
         if len(cells) < 2:
-            raise DataError(f"{place}: no second column with a split; write {FLAG} SPLIT={file.path}")
+            raise DataError(f"{place}: no second column with a split; use {FLAG} SPLIT={file.path}")
         own = cells[-1].strip('"')
         image = text[: -len(cells[-1])].rstrip(",;\t ").strip('"')
         is_header = number == 1 and known_split(own) is None and own.casefold() not in names
@@ -151,7 +151,7 @@ def _lines(file: SplitFile, known: Mapping[str, list[int]], names: Mapping[str, 
 
 
 def _found_name(image: str, known: Mapping[str, list[int]]) -> str:
-    """Return the name as listed, or its last part if only that is known: lists may have longer paths."""
+    """Return the name as listed, or its last part if only this part is known: lists may contain longer paths."""
     name = normal(image)
     last = name.rpartition("/")[2]
     return last if name not in known and last in known else image

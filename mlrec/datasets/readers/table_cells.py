@@ -1,4 +1,4 @@
-"""Meaning of the cells of a table: label values, and lists of label names in one cell."""
+"""Meaning of table cells: label values, and lists of label names in one cell."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from mlrec.datasets.readers.table_store import TextColumn
 from mlrec.datasets.sparse_targets import CELLS, SparseTargets, joined
 from mlrec.utils.errors import DataError, ValidationReport, nearest
 
-MEANINGLESS, BLANK_CELL = 100, 101  # in place of a target
+MEANINGLESS, BLANK_CELL = 100, 101  # codes in place of a target
 SEPARATORS = ("|", ";", ",")
 BLANK = " "
-LIST = "list"  # in place of a separator: the cells are lists
-CHOICES = ("choices", "labels")  # keys of the JSON that Label Studio writes for several choices
+LIST = "list"  # in place of a separator if the cells are lists
+CHOICES = ("choices", "labels")  # JSON keys that Label Studio writes for multiple choices
 # One item of a list as Python and NumPy print it: a quoted text or a bare word, then commas and blanks.
 _ITEM = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\]]+)[\s,]*""")
 _BRACKETS = {"[": "]", "('": ")", '("': ")", "{'": "}", "()": ")", "set()": ")"}
-# Names of labels that usually mean that there is none.
+# Label names that usually mean that there is no label.
 NO_LABEL_NAMES = frozenset({"no finding", "none", "no label", "nothing", "background", "normal", "n/a", "nan", "null"})
 
 
 def value_targets(
     table: TextTable, columns: Sequence[int], meanings: Mapping[float | str, int], findings: ValidationReport
 ) -> tuple[SparseTargets, frozenset[float | str]]:
-    """Parse columns of one label each.
+    """Parse columns that contain the values of one label each.
 
     Args:
-        table: The table.
+        table: Table that contains the columns.
         columns: Positions of the C columns.
         meanings: See `columns.cell_meanings`.
         findings: Collector of one error per invalid cell, and one error for all blank cells.
 
     Returns:
-        Targets (N, C), and all values that occur, in the form of `cell_key`.
+        Targets (N, C), and all values that occur, as returned by `cell_key`.
     """
     read = [_Values.of(table.column(column), meanings) for column in columns]
     parts = []
@@ -63,7 +63,7 @@ def value_targets(
 
 @dataclass(frozen=True)
 class _Values:
-    """A column of values: the meaning of each distinct string."""
+    """A value column, with the meaning of each distinct string."""
 
     column: TextColumn
     meaning: NDArray[np.int8]
@@ -73,13 +73,13 @@ class _Values:
 
     @classmethod
     def of(cls, column: TextColumn, meanings: Mapping[float | str, int]) -> _Values:
-        """Look up the strings of a column."""
-        if column.codes is None:  # hundreds of different texts, which are no values
+        """Look up the meanings of the strings in a column."""
+        if column.codes is None:  # hundreds of distinct strings are not label values
             meaning = np.array([_meaning(text, meanings) for text in column], dtype=np.int8)
             return cls._counted(column, meaning, meaning, frozenset(map(cell_key, column)))
         meaning = np.array([_meaning(text, meanings) for text in column.texts], dtype=np.int8)
         cells = meaning
-        if BLANK_CELL in meaning:  # otherwise the cells need not be looked at one by one
+        if BLANK_CELL in meaning:  # otherwise the cells need not be checked one by one
             cells = meaning[column.codes]
         return cls._counted(column, meaning, cells, frozenset(map(cell_key, column.texts)))
 
@@ -91,7 +91,7 @@ class _Values:
         return cls(column, meaning, keys, blank[:1].tolist(), len(blank))
 
     def targets(self, begin: int, end: int) -> NDArray[np.int8]:
-        """Return the targets of some rows, with `MEANINGLESS` and `BLANK_CELL` for cells without a target."""
+        """Return the targets of a range of rows, with `MEANINGLESS` and `BLANK_CELL` for cells without a target."""
         codes = self.column.codes
         return self.meaning[begin:end] if codes is None else self.meaning[codes[begin:end]]
 
@@ -109,27 +109,27 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
     quoted = shlex.quote(text)
     findings.error(
         table.where(row, column),
-        f"'{text}' is not 0, 1 or -1 (unknown); give --positive, --negative or --unknown {quoted}; if the column is "
-        f"not a label, --ignore-columns '{name}', or --labels with the columns that are",
+        f"'{text}' is not 0, 1 or -1 (unknown); use --positive, --negative or --unknown {quoted}; if the column is "
+        f"not a label, use --ignore-columns '{name}', or list the label columns with --labels",
     )
 
 
 def report_blanks(table: TextTable, first: tuple[int, int], amount: int, findings: ValidationReport) -> None:
-    """Report blank cells as one error; the message names the row and the column of the first."""
-    what = "is empty"
+    """Report blank cells as one error; the message states the row and the column of the first blank cell."""
+    what = "the cell is empty"
     if amount > 1:
         what += f" (one of {amount:,} blank cells)"
-    remedy = "write 0, 1 or -1 (unknown), or give --empty negative or --empty unknown"
+    remedy = "write 0, 1 or -1 (unknown), or use --empty negative or --empty unknown"
     findings.error(table.where(*first), f"{what}; {remedy}")
 
 
 @dataclass(frozen=True)
 class NameCells:
-    """Parsed distinct cells of a column of label names.
+    """Parsed distinct cells in a column of label names.
 
     Attributes:
         labels: Names in each distinct cell, as written.
-        separator: Separator of the names: a string, `LIST`, or None if no cell has several names.
+        separator: Separator of the names: a string, `LIST`, or None if no cell has multiple names.
     """
 
     labels: Mapping[str, tuple[str, ...]]
@@ -139,13 +139,13 @@ class NameCells:
 def parse_name_cells(
     places: Mapping[str, str], column: str, separator: str, no_label_value: str | None, findings: ValidationReport
 ) -> NameCells:
-    """Parse all distinct cells of a column of label names.
+    """Parse all distinct cells in a column of label names.
 
     Args:
         places: Each distinct cell, and its first position, for messages.
         column: Name of the column in messages.
-        separator: Text between two labels; an empty string means one label per cell. Lists need none.
-        no_label_value: `--no-label-value`.
+        separator: Text between two labels; an empty string means one label per cell. Lists do not need a separator.
+        no_label_value: Value of `--no-label-value`.
         findings: Collector of cells that cannot be parsed.
     """
     lists = [cell for cell in places if is_list(cell)]
@@ -163,7 +163,7 @@ def parse_name_cells(
         parsed[cell] = tuple(dict.fromkeys(clean[name] for name in names))
     _check_no_label(parsed, places, column, no_label_value, findings)
     if with_others:
-        findings.warn("cells with --no-label-value and labels keep their labels", column)
+        findings.warn("cells that contain both the --no-label-value text and labels keep their labels", column)
     if lists:
         return NameCells(parsed, LIST)
     if separator and any(separator in cell for cell in places):
@@ -172,13 +172,13 @@ def parse_name_cells(
 
 
 def detect_separator(cells: Iterable[str], column: str) -> str:
-    """Return the separator of labels: `|`, `;`, `,` or a space; empty if each cell is one label.
+    """Return the label separator: `|`, `;`, `,` or a space; empty if each cell is one label.
 
-    A space is a separator only if this is clear: there are fewer distinct parts than cells, and one of them is also a
-        whole cell.
+    A space is used as the separator only if this is unambiguous: there are fewer distinct parts than cells, and one
+    part is also a whole cell.
 
     Raises:
-        DataError: Several separators occur, or it is ambiguous whether spaces separate labels.
+        DataError: Multiple separators occur, or it is ambiguous whether spaces separate labels.
 
     Example:
         >>> detect_separator(["cat|dog", "cat"], "labels"), detect_separator(["red bus", "blue car"], "labels")
@@ -190,7 +190,7 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
         return present[0]
     if present:
         both = " and ".join(f"'{sign}'" for sign in present)
-        raise DataError(f"{column}: both {both} may separate labels; give --separator '{present[0]}'")
+        raise DataError(f"{column}: both {both} may separate labels; use --separator '{present[0]}'")
     if not any(BLANK in text for text in texts):
         return ""
     parts = {part for text in texts for part in text.split()}
@@ -201,12 +201,12 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
         return ""
     example = next(text for text in sorted(texts) if BLANK in text)
     raise DataError(
-        f"{column}: '{example}' may be one label or several; give --separator ' ' (several) or --separator '' (one)"
+        f"{column}: '{example}' may be one or multiple labels; use --separator ' ' (multiple) or --separator '' (one)"
     )
 
 
 def is_list(cell: str) -> bool:
-    """Whether a cell is a list in the notation of Python, NumPy or JSON."""
+    """Return whether a cell is a list in the notation of Python, NumPy or JSON."""
     text = cell.strip()
     return any(text.startswith(start) and text.endswith(end) for start, end in _BRACKETS.items()) or (
         text.startswith("{") and text.endswith("}")
@@ -233,12 +233,12 @@ def _parsed(cell: str, separator: str, where: str, findings: ValidationReport) -
 
 
 def _listed(text: str) -> list[str] | None:
-    """Return the names in a list in the notation of JSON, Python or NumPy, or None if it is not a list."""
+    """Return the names in a list in the notation of JSON, Python or NumPy, or None for other text."""
     try:
         return _names_in(json.loads(text))
     except (ValueError, RecursionError):
         pass
-    # Adjacent quoted texts, as NumPy prints them, would be joined by Python: the items are read one by one.
+    # Python would join adjacent quoted strings, as printed by NumPy, so the items are read one by one.
     inner = text.removeprefix("set")[1:-1].strip()
     names, place = [], 0
     while place < len(inner):
@@ -264,7 +264,7 @@ def _names_in(value: object) -> list[str] | None:
         return None
     names: list[str] = []
     for item in value:
-        if isinstance(item, list):  # a list of lists is not one of names
+        if isinstance(item, list):  # a list of lists is not a list of names
             return None
         inner = _names_in(item)
         if inner is None:
@@ -284,11 +284,13 @@ def _check_no_label(
     if no_label_value is not None:
         texts = {cell.strip() for cell in places}
         if not any(no_label_value.strip() in text for text in texts):
-            findings.error(column, f"no cell is '{no_label_value}' (--no-label-value){nearest(no_label_value, texts)}")
+            findings.error(
+                column, f"no cell has the value '{no_label_value}' (--no-label-value){nearest(no_label_value, texts)}"
+            )
         return
     for names in parsed.values():
         if len(names) == 1 and names[0].casefold() in NO_LABEL_NAMES:
-            findings.warn("a label that may mean no label was used as a label; see --no-label-value", names[0])
+            findings.warn("a name that may mean 'no label' was used as a label; see --no-label-value", names[0])
 
 
 def sign_name(separator: str) -> str:

@@ -1,4 +1,4 @@
-"""Delimited text of any dialect: comma, semicolon, tab, bar, or columns aligned with spaces."""
+"""Delimited text in any dialect: comma, semicolon, tab, bar, or columns aligned with spaces."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Dialect:
 
 
 def detect_dialect(text: str) -> Dialect | None:
-    r"""Detect the dialect from the first lines of a table; None if they have only one column.
+    r"""Detect the dialect from the first lines of a table; None if the table has only one column.
 
-    The delimiter is in the header. If the header has several delimiters, the one that splits the following lines
-    consistently is used.
+    The delimiter must occur in the header. If the header contains multiple delimiters, the delimiter that splits the
+    following lines consistently is used.
 
     Example:
         >>> detect_dialect("filename;cat\na.jpg;1\n").delimiter
@@ -72,10 +72,10 @@ def detect_dialect(text: str) -> Dialect | None:
 
 
 def read_delimited(path: Path, findings: ValidationReport) -> TextTable:
-    """Read a table of any dialect; a pandas index is skipped with a warning.
+    """Read a table in any dialect; a pandas index is skipped with a warning.
 
     Raises:
-        DataError: The whole file is unreadable, see `csv_file.read_csv`.
+        DataError: The whole file is unreadable; see `csv_file.read_csv`.
     """
     with table_text(path) as text:
         dialect = detect_dialect("".join(islice(text, LINES_TRIED))) or Dialect(",")
@@ -100,7 +100,7 @@ def _aligned(text: Iterable[str]) -> Iterator[Record]:
 
 
 def _width(line: str, delimiter: str) -> int:
-    """Return the number of cells of one line. A cell that continues on the next line is cut at the end of the line."""
+    """Return the number of cells in one line. A cell that continues on the next line is cut at the end of the line."""
     try:
         return len(next(csv.reader([line], delimiter=delimiter), []))
     except csv.Error:  # a cell beyond the size limit; the full reading reports it with its line
@@ -108,7 +108,7 @@ def _width(line: str, delimiter: str) -> int:
 
 
 def holds_images(text: str) -> bool:
-    """Whether a cell in the first lines of a table is the name of an image."""
+    """Return whether a cell in the first lines of a table is the name of an image."""
     dialect = detect_dialect(text)
     if dialect is None:
         return False

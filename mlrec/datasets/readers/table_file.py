@@ -1,7 +1,7 @@
-"""Tables of any file format as rows of strings: delimited text, JSON lines, Excel and Parquet.
+"""Tables in any file format as rows of strings: delimited text, JSON lines, Excel and Parquet.
 
-Other cells are converted to strings: a list to JSON, a missing value to a blank, a boolean to `True` or `False`. The
-meaning of a string is therefore defined in one place for all formats.
+Cells of other types are converted to strings: a list to JSON, a missing value to a blank, a boolean to `True` or
+`False`. The meaning of a string is therefore defined in one place for all formats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXTRA = "pip install 'mlrec[tables]'"
 
 
 def read_table(path: Path, findings: ValidationReport) -> TextTable:
-    """Read a table; the file extension gives the format, by default delimited text.
+    """Read a table; the file extension determines the format (default: delimited text).
 
     Raises:
         DataError: The file is not a valid table, or a package for its format is not installed.
@@ -93,18 +93,18 @@ def _read_excel(path: Path, findings: ValidationReport) -> TextTable:
     import pandas as pd
 
     try:
-        # The header is read as a row, because pandas renames columns of equal names.
+        # The header is read as a row, because pandas renames columns with equal names.
         sheets = pd.read_excel(
             path, sheet_name=None, header=None, dtype=object, keep_default_na=False, engine="openpyxl"
         )
     except ImportError as error:
         raise needs_extra(path, "Excel files", error) from error
     except Exception as error:  # openpyxl, zipfile and XML errors of a damaged file
-        raise DataError(f"{path}: cannot be read as an Excel file ({error})") from error
+        raise DataError(f"{path}: the file cannot be read as an Excel file ({error})") from error
     first, *others = sheets
     for name in others:
         if not sheets[name].empty:
-            findings.warn("only the first sheet of an Excel file was read", f"{path}: sheet {name} was not")
+            findings.warn("only the first sheet of an Excel file was read", f"{path}: sheet {name} was skipped")
     records = [
         (number, [cell_text(value) for value in cells]) for number, cells in enumerate(sheets[first].to_numpy(), 1)
     ]
@@ -133,4 +133,4 @@ def table_of_texts(
 def needs_extra(path: Path, what: str, error: ImportError) -> DataError:
     """Return the error for a package that is not installed."""
     package = error.name or "a package"
-    return DataError(f"{path}: reading {what} needs {package}; install it with {EXTRA}")
+    return DataError(f"{path}: reading {what} requires {package}; install it with {EXTRA}")

@@ -1,4 +1,4 @@
-"""Tables in a folder, and the split of each."""
+"""Tables in a folder, and the split of each table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mlrec.datasets.split_names import known_split, usual_order
 from mlrec.utils.errors import DataError, ValidationReport
 
 OTHER_TABLES = (".txt", ".xls", ".json")
-FORMATS = (DELIMITED, PARQUET, JSON_LINES, EXCEL)  # the first of which a folder has files is read
+FORMATS = (DELIMITED, PARQUET, JSON_LINES, EXCEL)  # only the first format that a folder contains is read
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}")  # Hugging Face: train-00000-of-00002
 HEAD_BYTES = 16384
-EXAMPLE_ANSWERS = "samplesubmission"  # Kaggle: a table of the right form with labels that mean nothing
-MOST_FILES = 20_000  # files of a folder that are looked at to recognize it
+EXAMPLE_ANSWERS = "samplesubmission"  # Kaggle: a table in the right format with meaningless labels
+MOST_FILES = 20_000  # maximum number of files checked to recognize a folder
 IMAGE_KEYS = (b"file_name", b"filename", b"image", b"path")
 MANIFEST_HEAD = b'{"format":"mlrec-manifest/'
 
@@ -33,7 +33,7 @@ class TableSource:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is a table of labels, or a folder of such tables; None if it is neither."""
+    """Return why `path` is a label table, or a folder of such tables; None otherwise."""
     if path.is_file():
         return _recognizes_file(path)
     if not path.is_dir():
@@ -59,26 +59,26 @@ def _recognizes_file(path: Path) -> str | None:
     if ending in PARQUET and head.startswith(b"PAR1"):
         return "a Parquet table"
     if ending in JSON_LINES and not head.startswith(MANIFEST_HEAD) and any(b'"' + key in head for key in IMAGE_KEYS):
-        return "JSON lines with names of images"
+        return "JSON Lines with image names"
     if ending in DELIMITED:
         return f"a table ({ending})"
     if ending in (".txt", ".dat", ""):
         text = head.decode("utf-8", errors="replace")
         if "\0" not in text and holds_images(text):
-            return "a table with names of images"
+            return "a table with image names"
     return None
 
 
 def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[TableSource]:
-    """Return the tables of a folder, in the usual order of their splits.
+    """Return the tables in a folder, in the usual order of their splits.
 
-    They are in the folder itself, or in subfolders that are named after a split (`train/metadata.csv`) or contain files
-    named after a split (`data/train-00000-of-00001.parquet`). Tables of one format are read; other formats cause a
-    warning.
+    Tables are in the folder itself, or in subfolders that are named after a split (`train/metadata.csv`) or contain
+    files named after a split (`data/train-00000-of-00001.parquet`). Only tables in one format are read; other formats
+    cause a warning.
 
     Args:
         folder: Folder to search.
-        given: Splits of `--splits`; their original names also count as split names.
+        given: Split names from `--splits`; the original names also count as split names.
         findings: Collector of unused files, or None.
     """
     visible = sorted(file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
@@ -86,7 +86,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     answers = [file for file in tables if letters(file.stem).startswith(EXAMPLE_ANSWERS)]
     if findings is not None:
         for file in answers:
-            findings.warn("sample submissions of a competition are not labels and were not used", str(file))
+            findings.warn("competition sample submissions do not contain labels and were not used", str(file))
     tables = [file for file in tables if file not in answers]
     others = visible
     if not tables:
@@ -98,7 +98,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     if findings is not None:
         for file in others:
             if file not in (*used, *answers) and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
-                findings.warn("tables in a different format than the first were not used", str(file))
+                findings.warn("tables in a different format from the first one were not used", str(file))
     sources = [TableSource(file, _split_of(file, folder, given)) for file in used]
     return sorted(sources, key=lambda source: (usual_order(known_split(source.split or "") or ""), str(source.path)))
 
@@ -135,9 +135,9 @@ def check_sources(folder: Path, sources: Sequence[TableSource]) -> None:
     """Check that a folder has tables.
 
     Raises:
-        DataError: There is none.
+        DataError: There are no tables.
     """
     if not sources:
         raise DataError(
-            f"{folder}: no table in this folder; it needs one <split>.csv per split ({', '.join(ENDINGS)} are read)"
+            f"{folder}: no tables found; expected one <split>.csv per split (extensions: {', '.join(ENDINGS)})"
         )

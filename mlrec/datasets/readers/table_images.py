@@ -1,4 +1,4 @@
-"""Conversion of image names in a table to names below the root of the images."""
+"""Conversion of image names in a table to paths below the image root."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from mlrec.utils.errors import ValidationReport
 from mlrec.utils.texts import Texts
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
-_UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")  # what Label Studio puts before the name of an uploaded file
+_UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)")  # prefix that Label Studio adds to the names of uploaded files
 QUERY = "?d="  # Label Studio: /data/local-files/?d=images/a.jpg
-PROBED = 100  # rows that decide which folder names are relative to
+PROBED = 100  # rows checked to find the folder that names are relative to
 
 
 class TableImages:
-    """Images named by tables, below one root."""
+    """Images listed in tables, below one root."""
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
         """Store the folder of the images and the collector of invalid names."""
         self.root = root
         self._findings = findings
-        self._matched: dict[str, str] = {}  # file by its name in the table, if that is absolute
-        self._meant: dict[str, str] = {}  # and the other way round
+        self._matched: dict[str, str] = {}  # file by name in the table, for absolute names
+        self._meant: dict[str, str] = {}  # the reverse mapping
 
     @cached_property
     def _index(self) -> ImageIndex:
         return ImageIndex(self.root)
 
     def exists(self, cell: str) -> bool:
-        """Whether a cell is the name of one image below the root."""
+        """Return whether a cell is the name of one image below the root."""
         return len(self._index.find(_plain(cell))) == 1
 
     def names(self, table: TextTable, column: int) -> Texts:
-        """Return the image of each row, as a name below the root.
+        """Return the image of each row, as a path relative to the root.
 
         Relative names are below the root or below the folder of the table. A leading folder that equals the name of the
         root is removed. Absolute names from another machine match the only image whose path has the same ending. Names
@@ -52,13 +52,13 @@ class TableImages:
 
     def _checked(self, cell: str, move: Callable[[str], str], table: TextTable, row: int, column: int) -> str:
         if is_usual(cell) and move is _unchanged:
-            return cell  # without the text of the place, which is most of the time
+            return cell  # skip formatting the position, which takes most of the time
         if QUERY in cell or _ABSOLUTE.match(cell):
             return self._elsewhere(cell, _plain(cell), table.where(row, column))
         return image_name(move(cell), table.where(row, column), self._findings)
 
     def _move(self, names: Sequence[str], folder: Path) -> Callable[[str], str]:
-        """Return the change of names that makes most of the probed files exist; no change if none exist."""
+        """Return the name change with which most of the probed files exist; no change if none exist."""
         moves = [_unchanged]
         if folder != self.root and folder.is_relative_to(self.root):
             below = folder.relative_to(self.root).as_posix()
@@ -72,7 +72,7 @@ class TableImages:
         return moves[counts.index(max(counts))]
 
     def _elsewhere(self, cell: str, name: str, where: str) -> str:
-        """Return the image below the root for an absolute path or a path of Label Studio."""
+        """Return the image below the root for an absolute path or a Label Studio path."""
         if cell in self._matched:
             return self._matched[cell]
         inside = _below(self.root, name)
@@ -86,15 +86,19 @@ class TableImages:
             if upload:
                 files = self._index.find(f"/{folder}/{upload[1]}")
         if len(files) != 1:
-            what = f"several images below {self.root} end so" if files else (f"no image below {self.root} ends so")
-            self._findings.error(where, f"'{cell}' is absolute, and {what}; give the folder with --images")
+            what = "multiple images" if files else "no image"
+            self._findings.error(
+                where, f"'{cell}' is an absolute path that matches {what} below {self.root}; specify --images"
+            )
             return name
         other = self._meant.setdefault(files[0], cell)
         if other != cell:
-            self._findings.error(where, f"'{cell}' and '{other}' both mean the file {files[0]}")
+            self._findings.error(where, f"'{cell}' and '{other}' both refer to the file {files[0]}")
         self._matched[cell] = files[0]
         if not inside:
-            self._findings.warn("absolute paths were matched to images by their last parts", f"{cell} is {files[0]}")
+            self._findings.warn(
+                "absolute paths were matched to images by the ends of the paths", f"{cell} matched {files[0]}"
+            )
         return files[0]
 
 
@@ -103,7 +107,7 @@ def _unchanged(name: str) -> str:
 
 
 def _plain(cell: str) -> str:
-    """Return a cell as a path with `/`: the path of a URL, or the part after `?d=` in a local file of Label Studio."""
+    """Return a cell as a path with `/`: the path of a URL, or the part after `?d=` in a Label Studio local file."""
     if QUERY in cell:
         return normal(unquote(cell.partition(QUERY)[2]))
     if "://" in cell:
@@ -112,7 +116,7 @@ def _plain(cell: str) -> str:
 
 
 def _below(root: Path, name: str) -> str | None:
-    """Return the name below the root of an absolute path, if the file exists."""
+    """Return an absolute path relative to the root, or None if the file does not exist below the root."""
     path = Path(name)
     if ".." not in path.parts and path.is_absolute() and path.is_relative_to(root) and os.path.lexists(path):
         return path.relative_to(root).as_posix()

@@ -1,4 +1,4 @@
-"""Labels of one table: one column per label, a column of label names, or one row per image and label."""
+"""Labels from one table: one column per label, a column of label names, or one row per image and label."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from mlrec.utils.texts import first_places, taken
 
 @dataclass(frozen=True)
 class TableRows:
-    """One table with its roles, and the image and the split of each row."""
+    """One table with its column roles, and the image and the split of each row."""
 
     table: TextTable
     roles: Roles
@@ -40,14 +40,14 @@ class TableRows:
 
 @dataclass(frozen=True)
 class Samples:
-    """Samples of one table.
+    """Samples from one table.
 
     Attributes:
-        table: The table.
-        labels: C names.
+        table: Table that contains the samples.
+        labels: C label names.
         images, splits: Image and split of each of the N samples.
-        targets: (N, C).
-        values: Label values that occur, see `columns.cell_key`.
+        targets: (N, C) targets.
+        values: Label values that occur; see `columns.cell_key`.
     """
 
     table: TextTable
@@ -67,10 +67,10 @@ def wide_samples(read: TableRows, meanings: Mapping[float | str, int], findings:
 
 
 def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: ValidationReport) -> list[NameCells]:
-    """Return the label names in each distinct cell of the column of names of each table.
+    """Return the label names in each distinct cell of the label-name column of each table.
 
-    The separator is detected in all tables together: cells that are unambiguous in one table may be ambiguous in
-        another.
+    The separator is detected in all tables together because cells that are unambiguous in one table may be ambiguous in
+    another table.
 
     Raises:
         DataError: The separator is ambiguous.
@@ -94,17 +94,17 @@ def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: Valid
 
 
 def is_long(read: TableRows, cells: NameCells) -> bool:
-    """Whether a table has one row per image and label.
+    """Return whether a table has one row per image and label.
 
-    This is the case if a column states whether the label is present, or if no cell has several labels and an image has
-    several rows with different labels.
+    This is the case if a column states whether the label is present, or if no cell has multiple labels and an image has
+    multiple rows with different labels.
     """
     column = read.roles.names
     if column is None or any(len(names) > 1 for names in cells.labels.values()):
         return False
     if read.roles.value is not None:
         return True
-    names, first = read.table.column(column), first_places(read.images)  # row in which each image occurs first
+    names, first = read.table.column(column), first_places(read.images)  # first row of each image
     again = np.flatnonzero(first != np.arange(len(first)))
     return any(names[row] != names[earlier] for row, earlier in zip(again.tolist(), first[again].tolist(), strict=True))
 
@@ -125,7 +125,7 @@ def listed_samples(
                 codes[text] = [-1 - k for k in range(len(labels))]
         if not text.strip() and options.empty is None:
             findings.warn(
-                "images with a blank cell of labels are negative for every label; see --empty and --no-label-value",
+                "images with a blank label cell are negative for every label; see --empty and --no-label-value",
                 read.table.where(row),
             )
         found.extend(codes[text])
@@ -145,8 +145,8 @@ def long_samples(
 ) -> Samples:
     """Return the samples of a table with one row per image and label.
 
-    If there is no column of values, or it is never negative, labels without a row for the image are negative.
-    If negatives are also annotated, labels without a row are unknown, because only verified labels are known.
+    If there is no value column, or no value is negative, labels without a row for the image are negative. If negatives
+    are also annotated, labels without a row are unknown, because only verified labels are known.
     """
     names, value = read.roles.names, read.roles.value
     assert names is not None
@@ -158,7 +158,7 @@ def long_samples(
     position = {label: k for k, label in enumerate(labels)}
     named = read.table.column(names)
     sample_of: dict[tuple[str, str], int] = {}
-    stated: dict[tuple[int, int], int] = {}  # row of the first statement, by sample and label
+    stated: dict[tuple[int, int], int] = {}  # first row for each sample and label
     for row, key in enumerate(zip(read.images, read.splits, strict=True)):
         sample = sample_of.setdefault(key, len(sample_of))
         for name in cells.labels[named[row]]:
@@ -170,7 +170,7 @@ def long_samples(
                     f"{key[0]}: '{name}' has different values on {read.table.unit}s {lines}; keep one",
                 )
     absent = NEGATIVE
-    if value is not None and np.any(values == NEGATIVE):  # negatives are stated, so the others are not known
+    if value is not None and np.any(values == NEGATIVE):  # negatives are annotated, so the other labels are unknown
         absent = UNKNOWN
     targets = np.full((len(sample_of), len(labels)), absent, dtype=np.int8)
     for (sample, label), row in stated.items():
@@ -185,17 +185,17 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
     column = f"column '{read.table.columns[read.roles.names]}'"
     if long:
         value = read.roles.value
-        stated = "" if value is None else f", present or not by column '{read.table.columns[value]}'"
+        stated = "" if value is None else f", present or absent according to column '{read.table.columns[value]}'"
         return f"one row per image and label: {column}{stated}"
     if cells.separator is None:
         return f"labels: {column}, one label per cell"
     if cells.separator == LIST:
-        return f"labels: {column}, a list per cell"
+        return f"labels: {column}, one list per cell"
     return f"labels: {column}, separated by {sign_name(cells.separator)}"
 
 
 def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
-    """Return all labels that occur, sorted by name, or by value if all are integers."""
+    """Return all labels that occur, sorted by name, or by value if all labels are integers."""
     names = {name for parsed in cells for found in parsed.labels.values() for name in found}
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
@@ -203,7 +203,7 @@ def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
 
 
 def without_repeats(samples: Samples, findings: ValidationReport) -> Samples:
-    """Merge identical records with a warning; an image with different labels in two records is an error."""
+    """Merge identical records with a warning; an image with different labels in two records is reported as an error."""
     first = first_places(samples.images)
     kept = first == np.arange(len(first))
     again = np.flatnonzero(~kept)

@@ -1,4 +1,4 @@
-"""Parquet tables, and those of Hugging Face: images as bytes, class names in the schema."""
+"""Parquet tables, including Hugging Face tables with images as bytes and class names in the schema."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlrec.datasets.readers.samples import as_list
 from mlrec.datasets.readers.table_file import cell_text, needs_extra
 from mlrec.utils.errors import DataError, ValidationReport
 
-BATCH_ROWS = 256  # rows read at once where they hold images
+BATCH_ROWS = 256  # rows read at a time if they contain images
 # First bytes of image files, for images without a name.
 SIGNATURES = {b"\xff\xd8\xff": ".jpg", b"\x89PNG": ".png", b"GIF8": ".gif", b"BM": ".bmp", b"RIFF": ".webp"}
 SIGNATURES |= {b"II*\0": ".tif", b"MM\0*": ".tif"}
@@ -24,7 +24,7 @@ class ParquetTable:
     """One Parquet file.
 
     Attributes:
-        path: The file.
+        path: Parquet file.
         image_column: Column of images as bytes, optionally with a path as in Hugging Face datasets, or None.
         class_names: Class names of each column of class indices.
     """
@@ -33,7 +33,7 @@ class ParquetTable:
         """Open the file and read its schema.
 
         Raises:
-            DataError: Not a Parquet file, or pyarrow is not installed.
+            DataError: The file is not a Parquet file, or pyarrow is not installed.
         """
         try:
             import pyarrow.parquet
@@ -46,7 +46,7 @@ class ParquetTable:
         self.class_names = _class_names(self._schema.metadata or {}, path)
         images = [field.name for field in self._schema if _holds_bytes(field.type)]
         if len(images) > 1:
-            raise DataError(f"{path}: several columns contain bytes ({', '.join(images)})")
+            raise DataError(f"{path}: multiple columns contain bytes ({', '.join(images)})")
         self.image_column = next(iter(images), None)
 
     def texts(self) -> tuple[list[str], Iterator[list[str]]]:
@@ -83,7 +83,7 @@ class ParquetTable:
         )
 
     def _image_names(self) -> list[str]:
-        """Return a unique name for each image: that of its path, or its number if paths are missing or repeated."""
+        """Return unique image names: the file names in the paths, or numbers if paths are missing or repeated."""
         names = self._path_names()
         if names is not None:
             return names
@@ -104,7 +104,7 @@ class ParquetTable:
         return f"{self.path.stem}-{number:06}{_ending(value)}"
 
     def _column(self, name: str) -> list[Any]:
-        """Return one field of the column of images."""
+        """Return one field of the image column."""
         with self._readable():
             field = name.rpartition(".")[2]
             batches = self._file.iter_batches(columns=[name])
@@ -138,10 +138,10 @@ class ParquetTable:
             image_name(name, where, findings)
             content = _bytes_of(value)
             if not content:
-                findings.error(where, f"'{name}' has no bytes")
+                findings.error(where, f"image '{name}' has no bytes")
             elif not findings.errors:
                 (folder / name).write_bytes(content)
-        findings.raise_errors(f"{self.path}: images cannot be written", "")
+        findings.raise_errors(f"{self.path}: the images cannot be written", "")
 
     @contextmanager
     def _readable(self) -> Iterator[None]:
@@ -150,11 +150,11 @@ class ParquetTable:
         try:
             yield
         except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{self.path}: cannot be read as Parquet ({error})") from error
+            raise DataError(f"{self.path}: the file cannot be read as Parquet ({error})") from error
 
 
 def _holds_bytes(kind: Any) -> bool:
-    """Whether a column contains bytes, or a struct with a field `bytes`."""
+    """Return whether a column contains bytes, or a struct with a field `bytes`."""
     import pyarrow.types as types
 
     if types.is_struct(kind):
@@ -177,10 +177,10 @@ def _class_names(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, list[
     try:
         features = json.loads(text)["info"]["features"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: the description of the columns in the schema cannot be read") from error
+        raise DataError(f"{path}: the column descriptions in the schema cannot be read") from error
     names: dict[str, list[str]] = {}
     for column, feature in features.items():
-        # A list of classes is written as {"feature": ...} or as [...], by version.
+        # A list of classes is written as {"feature": ...} or as [...], depending on the version.
         if isinstance(feature, list) and feature:
             feature = feature[0]
         if isinstance(feature, dict) and isinstance(feature.get("feature"), dict):

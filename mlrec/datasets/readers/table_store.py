@@ -1,4 +1,4 @@
-"""Cells of a table by column: columns with few distinct strings take one byte per cell instead of fifty."""
+"""Table cells, stored by column. Columns with few distinct strings take one byte per cell instead of fifty bytes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from mlrec.utils.texts import TextsBuilder, taken
 
-BLOCK = 8192  # records that exist as Python objects at once
-MOST_CODED = 256  # different texts of a column of one byte per cell
+BLOCK = 8192  # records that exist as Python objects at a time
+MOST_CODED = 256  # maximum number of distinct strings in a column with one byte per cell
 
 
 class TextColumn(Sequence[str]):
@@ -48,7 +48,7 @@ class TextColumn(Sequence[str]):
             yield from map(self.texts.__getitem__, self.codes[begin : begin + BLOCK].tolist())
 
     def take(self, rows: NDArray[np.intp]) -> TextColumn:
-        """Return the cells of some rows, in their order."""
+        """Return the cells of the given rows, in this order."""
         if self.codes is None:
             return TextColumn(taken(self.texts, rows))
         return TextColumn(self.texts, self.codes[rows])
@@ -60,7 +60,7 @@ class TextColumn(Sequence[str]):
         return TextColumn([names[text] for text in self.texts], self.codes)
 
     def first_rows(self) -> dict[str, int]:
-        """Return the row of the first cell of each string, in order of these rows."""
+        """Return the first row of each distinct string, in row order."""
         if self.codes is None:
             rows: dict[str, int] = {}
             for row, text in enumerate(self.texts):

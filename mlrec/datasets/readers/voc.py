@@ -1,7 +1,7 @@
-"""PASCAL VOC: XML annotations, and one list of image names per split.
+"""PASCAL VOC: XML annotations, and one image list per split.
 
-`voc_xml.targets_of` makes the targets: a class with difficult objects only is unknown. The training settings and the
-metric conventions decide how unknown labels are used.
+`voc_xml.targets_of` creates the targets: a class with only difficult objects is unknown. The training settings and the
+metric conventions determine how unknown labels are used.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _YEAR = re.compile(r"VOC(19|20)\d\d")
 
 
 def recognizes_voc2007(path: Path) -> str | None:
-    """Return why this is VOC2007, the only year in its devkit, or None."""
+    """Return the reason to recognize `path` as VOC2007, the only year in the devkit, or None."""
     return _recognizes(path, "VOC2007")
 
 
 def recognizes_voc2012(path: Path) -> str | None:
-    """Return why this is VOC2012, the only year in its devkit, or None."""
+    """Return the reason to recognize `path` as VOC2012, the only year in the devkit, or None."""
     return _recognizes(path, "VOC2012")
 
 
 def read_voc2007(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read VOC2007 from the devkit (the folder of `VOC2007`) or from the year's folder itself.
+    """Read VOC2007 from the devkit (the folder of `VOC2007`) or from the folder `VOC2007` itself.
 
-    Without `Annotations`, the labels are those of the class lists in `ImageSets/Main`.
+    Without `Annotations`, the labels are read from the class lists in `ImageSets/Main`.
 
     Raises:
         DataError: VOC2007 was not found.
@@ -59,7 +59,7 @@ def read_voc2007(path: Path, options: ReadOptions, findings: ValidationReport) -
 def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read VOC2012 in the same way as VOC2007.
 
-    Its test images have no public labels: all labels are unknown, and the images can be used for prediction.
+    The test images of VOC2012 have no public labels: all labels are unknown, and the images can be used for prediction.
 
     Raises:
         DataError: VOC2012 was not found.
@@ -73,7 +73,7 @@ def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -
 
 
 def year_folders(path: Path) -> list[Path]:
-    """Return the folders of VOC years (`VOC2007`, ...) with lists of images: `path` itself, or folders of its devkit.
+    """Return the folders of VOC years (`VOC2007`, ...) with image lists: `path` itself, or folders in its devkit.
 
     Example:
         >>> year_folders(Path("no such folder"))
@@ -89,23 +89,25 @@ def year_folders(path: Path) -> list[Path]:
 
 def _recognizes(path: Path, year: str) -> str | None:
     names = [folder.absolute().name for folder in year_folders(path)]
-    return f"{year} has {LISTS}" if names == [year] else None
+    return f"{year} contains {LISTS}" if names == [year] else None
 
 
 def year_folder(path: Path, year: str) -> Path:
     """Return the folder with `Annotations` and `ImageSets`: `path`, `path/<year>` or `path/VOCdevkit/<year>`.
 
     Raises:
-        DataError: There is none.
+        DataError: There is no such folder.
     """
     for folder in (path, path / year, path / "VOCdevkit" / year):
         if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):
             return folder.absolute()
-    raise DataError(f"{path}: no {year} here: neither {LISTS} nor {year}/{LISTS} exists; give the VOCdevkit folder")
+    raise DataError(
+        f"{path}: {year} not found: neither {LISTS} nor {year}/{LISTS} exists; specify the VOCdevkit folder"
+    )
 
 
 def _is_other_year(name: str, year: str) -> bool:
-    """Whether a folder has the name of another VOC year; all years have the same layout."""
+    """Return whether a folder has the name of another VOC year; all years have the same layout."""
     return name != year and _YEAR.fullmatch(name) is not None
 
 
@@ -135,7 +137,7 @@ def read_year(
     for image in dict.fromkeys(image for images in lists.values() for image in images):
         file = root / ANNOTATIONS / f"{image}.xml"
         if image not in needed and not file.exists():
-            findings.warn("images without annotation have unknown labels and are used only for prediction", image)
+            findings.warn("images without annotations have unknown labels and are used only for prediction", image)
         elif annotation := read_annotation(file, root, findings):
             annotations[image] = annotation
     targets = {image: targets_of(annotation, labels, findings) for image, annotation in annotations.items()}
@@ -165,20 +167,21 @@ def read_lists(
     own: bool = False,
     given: Mapping[str, str] | None = None,
 ) -> dict[str, list[str]]:
-    """Return image names by split, each from its own `<split>.txt`.
+    """Return the image names of each split, read from `<split>.txt`.
 
-    If VOC has a list of that name, its absence is a warning.
+    If a usual VOC list is absent, a warning is added.
 
     Args:
         folder: Folder of the lists.
         findings: Collector of errors and warnings.
-        is_known: Function that returns whether an annotation of this name exists; it resolves lines such as `a.jpg` or
-            `a 1`.
-        own: Whether the dataset is custom: its lists may have other names than VOC's, which `split_names` resolves.
-        given: `--splits`, see `split_names.parse_names`.
+        is_known: Function that returns whether an annotation with this name exists; it resolves lines such as `a.jpg`
+            or `a 1`.
+        own: Whether the dataset is custom. Custom lists may have names that differ from those in VOC and are resolved
+            by `split_names`.
+        given: Split names from `--splits`; see `split_names.parse_names`.
 
     Raises:
-        DataError: There is no list.
+        DataError: There are no lists.
     """
     found = split_lists(folder, given or {})
     files = [file for file in found if known_split(file.stem) or file.stem.casefold() in (given or {})]
@@ -186,10 +189,10 @@ def read_lists(
         files = found
     for file in found:
         if own and file not in files:
-            kind = "lists that are not named like a split were not read; --splits OWN=val,... says what they are"
+            kind = "lists that are not named after a split were not read; map them to splits with --splits OWN=val,..."
             findings.warn(kind, str(file))
     if not files:
-        raise DataError(f"{folder}: contains none of {', '.join(f'{split}.txt' for split in USUAL)}")
+        raise DataError(f"{folder}: the folder contains none of {', '.join(f'{split}.txt' for split in USUAL)}")
     names = resolve_names({file.stem: str(file) for file in files}, given or {}, findings)
     lists: dict[str, list[str]] = {}
     for file in files:
@@ -197,12 +200,12 @@ def read_lists(
         lists[split] = list(dict.fromkeys(lists.get(split, []) + _list(file, split, findings, is_known)))
     for split in USUAL:
         if not own and split not in lists:
-            findings.warn(f"split '{split}' is absent, because its list is missing", f"{folder / split}.txt")
+            findings.warn(f"split '{split}' is absent because its list is missing", f"{folder / split}.txt")
     return dict(sorted(lists.items(), key=lambda item: usual_order(item[0])))
 
 
 def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
-    """Return the lists of splits, without VOC's lists of one class, such as `cat_train.txt` next to `train.txt`."""
+    """Return the split lists, without VOC class lists such as `cat_train.txt` next to `train.txt`."""
     files = sorted(folder.glob("[!.]*.txt"), key=lambda file: usual_order(file.stem))
     splits = {known_split(file.stem) for file in files} - {None}
     return [
@@ -217,12 +220,12 @@ def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
 def _list(file: Path, split: str, findings: ValidationReport, is_known: Callable[[str], bool]) -> list[str]:
     lines = [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
     if not lines:
-        findings.error(f"{file}", f"no images in split '{split}'; fill the list or remove the file")
+        findings.error(f"{file}", f"no images in split '{split}'; add images to the list or remove the file")
     names = []
     for number, line in lines:
         faults = len(findings.errors)
         name = image_name(_stem_of(line, is_known), f"{file}: line {number}", findings)
-        if len(findings.errors) == faults:  # a name that leaves the folder must not become a path
+        if len(findings.errors) == faults:  # a name outside the folder must not become a path
             names.append(name)
     for name in duplicates_in(names):
         findings.warn("images that are listed twice were used once", f"{file}: {name}")
@@ -230,7 +233,7 @@ def _list(file: Path, split: str, findings: ValidationReport, is_known: Callable
 
 
 def _stem_of(line: str, is_known: Callable[[str], bool]) -> str:
-    """Return the annotation name of a line: `a`, `a.jpg`, or one of them before a second column (`a -1`)."""
+    """Return the annotation name of a line: `a`, `a.jpg`, or either of these followed by a second column (`a -1`)."""
     if _is_plain(line) and is_known(line):
         return line
     first = re.sub(r"\s+-?[01]$", "", line)
@@ -241,14 +244,14 @@ def _stem_of(line: str, is_known: Callable[[str], bool]) -> str:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name stays inside its folder, so that it is safe to look for the file."""
+    """Return whether a name stays inside its folder, so that it is safe to look for the file."""
     return not name.startswith("/") and ".." not in name.split("/") and "\0" not in name
 
 
 def annotation_of(image: str) -> str:
     """Return the path of the annotation of an image: the image folder is replaced by `Annotations`.
 
-    That folder is `JPEGImages` at any depth, otherwise the first folder of the path.
+    The image folder is `JPEGImages` at any depth, otherwise the first folder of the path.
 
     Example:
         >>> annotation_of("VOC2007/JPEGImages/cam1/000001.jpg")
@@ -260,5 +263,5 @@ def annotation_of(image: str) -> str:
 
 
 def target_array(rows: Sequence[Sequence[int]], labels: Sequence[str]) -> NDArray[np.int8]:
-    """(N, C) targets, also for N = 0."""
+    """Return the (N, C) targets, including for N = 0."""
     return np.array(rows, dtype=np.int8).reshape(-1, len(labels))

@@ -1,4 +1,4 @@
-"""VOC's lists of one class, `ImageSets/Main/<class>_<split>.txt`: labels without XML annotations."""
+"""VOC class lists, `ImageSets/Main/<class>_<split>.txt`: labels without XML annotations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
 
 
 def has_no_annotations(root: Path) -> bool:
-    """Whether labels are available only in class lists: there is no XML file, but a list of a class."""
+    """Return whether labels are available only in class lists: there is no XML file, but there is a class list."""
     if next((root / ANNOTATIONS).glob("*.xml"), None) is not None:
         return False
     return bool(class_lists(root / LISTS))
@@ -39,9 +39,9 @@ def read_class_lists(
     Args:
         root: Folder of `ImageSets` and `JPEGImages`.
         name: Name of the dataset.
-        options: Options with the names of splits.
+        options: Options with the split names.
         findings: Collector of errors and warnings.
-        labels: Classes in order; by default those with lists, sorted.
+        labels: Classes in order; by default, the classes with lists, sorted.
     """
     lists = class_lists(root / LISTS)
     classes = tuple(labels or options.labels or sorted({label for files in lists.values() for label in files}))
@@ -52,7 +52,9 @@ def read_class_lists(
         targets: dict[str, dict[str, int]] = {}
         for label in classes:
             if label not in lists[own]:
-                what = f"split '{own}' has no list of class '{label}', but of others; unpack them again"
+                what = (
+                    f"split '{own}' has no list for class '{label}', but other classes have one; unpack the lists again"
+                )
                 findings.error(str(root / LISTS), what)
                 continue
             for image, value in _class_list(lists[own][label], findings).items():
@@ -60,14 +62,14 @@ def read_class_lists(
         for image, known in targets.items():
             if len(known) < len(classes) and not findings.errors:
                 missing = next(label for label in classes if label not in known)
-                findings.error(str(lists[own][missing]), f"has no line of {image}, but other lists have")
+                findings.error(str(lists[own][missing]), f"the list has no line for {image}, but other lists do")
         files = {finder.find(image, f"{root / LISTS}: {image}", (IMAGES, "")): image for image in targets}
         by_file = {file: targets[image] for file, image in files.items()}
         clean = clean_labels(classes, str(root / LISTS), findings)
         renamed = dict(zip(classes, clean, strict=True))
         by_file = {file: {renamed[label]: value for label, value in known.items()} for file, known in by_file.items()}
         manifests.append(manifest_of(names[own], root, clean, by_file, name=name))
-    note = f"labels are those of the class lists in {LISTS}: there is no annotation in XML"
+    note = f"labels come from the class lists in {LISTS} because there are no XML annotations"
     return Reading(name, manifests, {"kind": "voc", "path": str(root)}, footnotes=[note])
 
 
@@ -79,7 +81,7 @@ def _class_list(file: Path, findings: ValidationReport) -> dict[str, int]:
         image, _, value = line.rpartition(" ")
         where = f"{file}: line {number}"
         if value not in values or not image.strip():
-            findings.error(where, f"'{line}' is not an image and 1, -1 or 0")
+            findings.error(where, f"'{line}' is not an image name followed by 1, -1 or 0")
             continue
         if targets.setdefault(image.strip(), values[value]) != values[value]:
             findings.error(where, f"{image.strip()} occurs twice with different values; keep one")

@@ -30,25 +30,25 @@ OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a dataset in VOC's XML format, or contains several VOC years, or None."""
+    """Return the reason to recognize `path` as VOC's XML format or as multiple VOC years, or None."""
     if not path.is_dir():
         return None
     years = [folder.absolute().name for folder in year_folders(path)]
     if len(years) > 1:
-        return f"it holds {', '.join(years)}"
+        return f"it contains {', '.join(years)}"
     if years and years[0] in OFFICIAL:
-        return None  # that year is a kind of its own
+        return None  # a single year is a separate kind
     if has_no_annotations(path.absolute()):
-        return f"{LISTS} has lists of classes"
+        return f"{LISTS} contains class lists"
     places = (path / ANNOTATIONS, path / ANNOTATIONS.lower(), path, *sorted(path.glob("[!.]*")))
     for file in (file for place in places for file in _first_xml(place)):
         if b"<annotation>" in first_bytes(file) or b"<annotation " in first_bytes(file):
-            return f"{file.relative_to(path)} is an annotation in VOC's XML"
+            return f"{file.relative_to(path)} is an annotation in VOC's XML format"
     return None
 
 
 def _first_xml(place: Path) -> list[Path]:
-    """Return the first XML file in a folder or its subfolders, or None."""
+    """Return the first XML file in a folder or its subfolders, or an empty list."""
     if not place.is_dir():
         return []
     for pattern in ("[!.]*.xml", "[!.]*/[!.]*.xml", "[!.]*/[!.]*/[!.]*.xml"):
@@ -61,14 +61,14 @@ def _first_xml(place: Path) -> list[Path]:
 def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
-    XML files are read in all subfolders. Splits are those of `ImageSets/Main`, or folders of XML files that are named
-    after splits (`train`, `valid`, `test`); otherwise the only split is `all`. Labels are `options.labels`, in that
-    order, and any other name is an error; by default they are the names that occur, sorted. Images are in
+    XML files are read in all subfolders. Splits are read from `ImageSets/Main`, or from folders of XML files that are
+    named after splits (`train`, `valid`, `test`); otherwise the only split is `all`. Labels are `options.labels`, in
+    that order, and any other name is an error; by default, the labels are the names that occur, sorted. Images are in
     `options.images`, in `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of
-    their XML file; otherwise the only image of that name below `path` is used. Unused files cause a warning.
+    their XML file; otherwise the only image with that name below `path` is used. Unused files cause a warning.
 
-    A devkit of several VOC years is read as one dataset, see `read_years`. Without XML files, labels are those of the
-    class lists in `ImageSets/Main`.
+    A devkit with multiple VOC years is read as one dataset; see `read_years`. Without XML files, labels are read from
+    the class lists in `ImageSets/Main`.
 
     Raises:
         DataError: There are no annotations.
@@ -86,7 +86,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     if len(nested) == 1 and not known_split(nested[0].parent.name):
         return read_own_voc(nested[0].parent, options, findings)
     if nested and not all(known_split(place.parent.name) for place in nested):
-        raise DataError(f"{root}: no {ANNOTATIONS} here; give the folder {nested[0].parent}")
+        raise DataError(f"{root}: no {ANNOTATIONS} folder found; specify the folder {nested[0].parent}")
     files = _annotation_files(folder, findings)
     listed = bool(split_lists(root / LISTS, options.split_names))
     if listed:
@@ -106,7 +106,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
             annotations[stem] = annotation
     labels = tuple(options.labels or _collected(list(annotations.values()), findings))
     if not labels and not findings.errors:
-        raise DataError(f"{folder}: no annotation contains an object, so there are no labels; give --labels")
+        raise DataError(f"{folder}: no annotation contains an object, so there are no labels; pass --labels")
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
     root, names = _images_of(root, folder, options.images, annotations, findings)
     if findings.errors:
@@ -127,7 +127,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     sizes = {names[stem]: found.size for stem, found in annotations.items() if found.size}
     source = {"kind": "voc", "path": str(path.absolute()), "annotations": str(folder)}
     if root == path.absolute() and _is_laid_out_as_voc(root, files, names):
-        source["format"] = "voc"  # so that objects can be read again as there
+        source["format"] = "voc"  # so that objects can be read again as in VOC
     return Reading(path.absolute().name, manifests, source, stated_sizes=sizes)
 
 
@@ -140,7 +140,7 @@ def _warn_of_other_images(root: Path, place: Path, names: Mapping[str, str], fin
 
 
 def _is_laid_out_as_voc(root: Path, files: Mapping[str, Path], names: Mapping[str, str]) -> bool:
-    """Whether every annotation is in `Annotations` under the same relative name as its image in the image folder."""
+    """Return whether all annotations are in `Annotations`, with the relative names of their images."""
     return all(files[normal(stem)] == root / annotation_of(name) for stem, name in names.items())
 
 
@@ -148,7 +148,7 @@ def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Pat
     """Return all XML files below `folder`, by their relative path without the extension.
 
     Raises:
-        DataError: There is none.
+        DataError: There is no annotation file.
     """
     omitted = Omitted()
     files: dict[str, Path] = {}
@@ -156,9 +156,9 @@ def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Pat
         if file.suffix.lower() == ".xml":
             stem = normal(file.relative_to(folder).with_suffix("").as_posix())
             if files.setdefault(stem, file) is not file:
-                findings.error(str(file), f"has the name of {files[stem].name}; keep one of them")
+                findings.error(str(file), f"the file has the same name as {files[stem].name}; keep one of them")
     if not files:
-        raise DataError(f"{folder}: no .xml annotation here; give the folder that contains {ANNOTATIONS}")
+        raise DataError(f"{folder}: no .xml annotation found; specify the folder that contains {ANNOTATIONS}")
     omitted.warn(findings)
     return files
 
@@ -186,7 +186,7 @@ def _by_folder(
 def _collected(annotations: Sequence[Annotation], findings: ValidationReport) -> tuple[str, ...]:
     """Return all class names that occur, sorted.
 
-    Names that differ only in case are an error, because they mean the same class.
+    Names that differ only in case are reported as an error because they mean the same class.
     """
     places: dict[str, str] = {}
     for annotation in annotations:
@@ -196,12 +196,12 @@ def _collected(annotations: Sequence[Annotation], findings: ValidationReport) ->
     for name in sorted(places):
         other = folded.setdefault(name.casefold(), name)
         if other != name:
-            findings.error(places[name], f"class '{name}' is '{other}' elsewhere; give --labels")
+            findings.error(places[name], f"class '{name}' is spelled '{other}' elsewhere; pass --labels")
     return tuple(sorted(places))
 
 
 def _image_folder(root: Path, folder: Path, images: Path | None) -> Path:
-    """The folder of the images: the one given, else a usual one, else that of the annotations."""
+    """Return the image folder: `images` if set, otherwise a usual folder, otherwise the annotation folder."""
     if images:
         return images.absolute()
     return next(place for place in (root / IMAGES, root / "images", folder) if place.is_dir())
@@ -215,14 +215,14 @@ def _images_of(
     Args:
         root: Folder of the dataset.
         folder: Folder of the annotations.
-        images: Folder of the images, if given.
+        images: Folder of the images, if set.
         annotations: Annotations by relative path below `folder`, without the extension.
         findings: Collector of errors and warnings.
     """
     place = _image_folder(root, folder, images)
     home = root if place.is_relative_to(root) else place
     index = ImageIndex(place)
-    wider = None  # of all images below the root: listed when needed
+    wider = None  # index of all images below the root, created on demand
     if images or place == root:
         wider = index
     names: dict[str, str] = {}
@@ -235,24 +235,25 @@ def _images_of(
         if not found:
             near = _nearest_image(place, stem, index.names)
             findings.error(
-                annotation.where, f"no image of this name; the image must have the name of the XML file{near}"
+                annotation.where, f"no image with this name; the image must have the same name as the XML file{near}"
             )
             continue
         if len({without_ending(name) for name in found}) > 1:
             some = ", ".join(found[:3])
             findings.error(
-                annotation.where, f"several images have this name ({some}); put the XML file into its folder"
+                annotation.where,
+                f"multiple images have this name ({some}); move the XML file into the folder of its image",
             )
             continue
         if len(found) > 1:
-            kind = "of images that differ in their ending alone the first was taken"
+            kind = "for images that differ only in the extension, the first one was used"
             findings.warn(kind, ", ".join(found[:2]))
         names[stem] = found[0]
     return home, names
 
 
 def _find_any(index: ImageIndex, stem: str) -> list[str]:
-    """Return candidate images of an annotation, also if each split has its own `Annotations` and `JPEGImages`."""
+    """Return candidate images of an annotation, even if each split has its own `Annotations` and `JPEGImages`."""
     parts = stem.split("/")
     stems = [stem]
     if ANNOTATIONS in parts[:-1]:
@@ -265,8 +266,8 @@ def _find_any(index: ImageIndex, stem: str) -> list[str]:
 
 
 def _nearest_image(place: Path, stem: str, names: Sequence[str]) -> str:
-    """`"; there is A.JPG"` for an image whose name differs from `stem` only in case."""
+    """Return `"; did you mean A.JPG?"` for an image whose name differs from `stem` only in case."""
     for name in names:
         if normal(without_ending(name)).casefold() == normal(stem).casefold():
-            return f"; there is {place / name}"
+            return f"; did you mean {place / name}?"
     return ""

@@ -58,13 +58,13 @@ def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annot
 def targets_of(annotation: Annotation, labels: Sequence[str], findings: ValidationReport) -> list[int]:
     """Return the target of each label: positive, unknown or negative, as in the class lists of VOC itself.
 
-    An object that is not difficult makes its label positive. A label with difficult objects only is unknown. A class
-    that is not one of the labels is an error, which suggests the nearest label.
+    An object that is not difficult makes its label positive. A label with only difficult objects is unknown. A class
+    that is not one of the labels is reported as an error that suggests the nearest label.
     """
     targets = dict.fromkeys(labels, 0)
     for number, thing in enumerate(annotation.objects, 1):
         if not thing.label:
-            continue  # reported when it was read
+            continue  # already reported when the object was read
         if thing.label not in targets:
             hint = nearest(thing.label, labels)
             known = counted(len(labels), "class", "classes")
@@ -80,20 +80,20 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
 def _parse(path: Path, where: str) -> ET.Element:
     if not path.exists():
         near = alike(path)
-        remedy = f"there is {near}" if near else "unpack the archive again"
+        remedy = f"did you mean {near}?" if near else "unpack the archive again"
         raise DataError(f"{where}: no such annotation, but the image is listed; {remedy}")
     tree = parse_xml(path, where, ET.TreeBuilder(), MAX_BYTES)
     if not isinstance(tree, ET.Element) or tree.tag != "annotation":
-        raise DataError(f"{where}: root element is not <annotation>; this is not a VOC annotation")
+        raise DataError(f"{where}: the root element is not <annotation>; this is not a VOC annotation")
     return tree
 
 
 def _check_filename(tree: ET.Element, stem: str, where: str, findings: ValidationReport) -> None:
     name = (tree.findtext("filename") or "").strip()
     if ".." in name.replace("\\", "/").split("/") or name.startswith("/"):
-        findings.error(where, f"<filename> '{name}' leaves the image folder; correct it")
+        findings.error(where, f"<filename> '{name}' is outside the image folder; correct it")
     elif name and normal(stem) not in _last_part(name):
-        findings.warn("<filename> names another image; the name of the XML file is used", f"{where} ('{name}')")
+        findings.warn("<filename> refers to a different image; the name of the XML file is used", f"{where} ('{name}')")
 
 
 def _last_part(name: str) -> tuple[str, str]:
@@ -112,7 +112,7 @@ def _size(tree: ET.Element) -> tuple[int, int] | None:
 def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
     name, label = node.findtext("name"), ""
     if name is None:
-        findings.error(where, "has no <name>; add the name of its class")
+        findings.error(where, "the object has no <name>; add the class name")
     else:
         label = clean_label(name, where, findings)
     difficult = (node.findtext("difficult") or "0").strip() or "0"

@@ -1,4 +1,4 @@
-"""Several VOC years in one devkit, read as one dataset, because papers often train on VOC2007 and VOC2012 together."""
+"""Multiple VOC years in one devkit, read as one dataset: papers often train on VOC2007 and VOC2012 together."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mlrec.utils.errors import DataError, ValidationReport
 
 
 def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
-    """Join the splits of several years. Image names contain the folder of the year.
+    """Join the splits of multiple years. Image names contain the folder of the year.
 
-    A test list of images without annotations, such as that of 2012, is skipped with a warning.
+    A test list of images without annotations, such as the test list of 2012, is skipped with a warning.
 
     Raises:
-        DataError: No list remains.
+        DataError: No list with annotated images remains.
     """
     root = folders[0].absolute().parent
     parts: dict[str, list[Manifest]] = {}
@@ -39,7 +39,7 @@ def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
             images = tuple(f"{year}/{image}" for image in manifest.images)
             parts.setdefault(manifest.split, []).append(replace(manifest, images=images, sample_ids=images, root=root))
     if not parts and not findings.errors:
-        raise DataError(f"{root}: no list in {LISTS} has annotated images; unpack the archives again")
+        raise DataError(f"{root}: no list in {LISTS} contains annotated images; unpack the archives again")
     years = [folder.name.removeprefix("VOC") for folder in folders]
     name = "voc" + "-".join(years)
     manifests = [_joined(name, split, root, parts[split]) for split in sorted(parts, key=usual_order)]

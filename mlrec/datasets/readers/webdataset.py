@@ -1,8 +1,8 @@
-"""WebDataset: tar files ("shards") of samples, each an image and its labels under one name.
+"""WebDataset: tar files ("shards") of samples. A sample is an image and its labels with a common name.
 
 Labels are in `name.json` (a list under `labels`, or one under `label`, `cls`, ...), in `name.cls` (a number or a
-string) or in `name.txt` (one per line, or separated by `|`, `;` or `,`). Members are read, never extracted to their own
-path.
+string) or in `name.txt` (one per line, or separated by `|`, `;` or `,`). Members are read, never extracted to the paths
+in the archive.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import check_regular, write_bytes
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
-MAX_IMAGE, MAX_LABELS = 256_000_000, 1_000_000  # bytes of one member
-KEYS = ("labels", "label", "cls", "classes", "class", "tags")  # of JSON, the first that is there
-LABEL_ENDINGS = ("json", "cls", "txt")  # the first that a sample has counts
+MAX_IMAGE, MAX_LABELS = 256_000_000, 1_000_000  # maximum bytes per member
+KEYS = ("labels", "label", "cls", "classes", "class", "tags")  # JSON keys; the first existing key is used
+LABEL_ENDINGS = ("json", "cls", "txt")  # the first existing file of a sample is used
 SEPARATORS = ("|", ";", ",")
 
 
 @dataclass
 class _Sample:
-    """One sample of a shard: its image member, and its labels as stored, by extension."""
+    """One sample in a shard: its image member, and its labels as stored, by extension."""
 
     image: str = ""
     stored: dict[str, str] = field(default_factory=dict)
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a shard or a folder of shards, or None."""
+    """Return the reason to recognize `path` as a shard or a folder of shards, or None."""
     for shard in _shards(path)[:1]:
         try:
             with tarfile.open(shard) as archive:
@@ -59,8 +59,8 @@ def recognizes(path: Path) -> str | None:
 def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a tar file or a folder of tar files; their names or folders give the split (`train-000000.tar`).
 
-    Labels are `options.labels` (numbers count from 0 in that order), otherwise those that occur, sorted. Images will be
-    written to `<shard>/<name>`.
+    Labels are `options.labels` (numbers count from 0 in that order), otherwise the labels that occur, sorted. Images
+    will be written to `<shard>/<name>`.
 
     Raises:
         DataError: There is no shard, or a shard cannot be read.
@@ -68,11 +68,14 @@ def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport
     place = path.absolute()
     shards = _shards(place)
     if not shards:
-        raise DataError(f"{place}: no .tar file here; give a shard of WebDataset or the folder of them")
+        raise DataError(f"{place}: no .tar file found; specify a WebDataset shard or a folder of shards")
     splits = {shard: _split_of(shard, place, options) for shard in shards}
     if None in splits.values() and any(splits.values()):
         unnamed = next(shard for shard, split in splits.items() if split is None)
-        raise DataError(f"{unnamed}: is not named like a split, but other shards are; --splits OWN=train,... names it")
+        raise DataError(
+            f"{unnamed}: the shard is not named after a split, but other shards are; "
+            "set its split with --splits OWN=train,..."
+        )
     chosen: dict[str, dict[str, list[str]]] = {}
     members: dict[Path, dict[str, str]] = {}
     for shard in shards:
@@ -89,12 +92,12 @@ def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport
         sorted({label for known in chosen.values() for found in known.values() for label in found})
     )
     if not labels and not findings.errors:
-        raise DataError(f"{place}: no sample has a label in .json, .cls or .txt")
+        raise DataError(f"{place}: no sample has a label in a .json, .cls or .txt file")
     manifests = []
     for split in sorted(chosen, key=usual_order):
         for name, found in chosen[split].items():
             for label in sorted(set(found) - set(labels)):
-                findings.error(name, f"label '{label}' is not one of --labels")
+                findings.error(name, f"label '{label}' is not in --labels")
         if not findings.errors:
             targets = {image: dict.fromkeys(found, POSITIVE) for image, found in chosen[split].items()}
             manifests.append(manifest_of(split, place, labels, targets))
@@ -113,7 +116,7 @@ def _shards(path: Path) -> list[Path]:
 
 
 def _stem(shard: Path, place: Path) -> str:
-    """Return the relative path of a shard without its extension, which is the folder of its images."""
+    """Return the relative path of a shard without its extension; the images are in this folder."""
     name = shard.relative_to(place).as_posix() if shard != place else shard.name
     return re.sub(r"(?i)(\.tar|\.tar\.gz|\.tgz)$", "", name)
 
@@ -136,7 +139,7 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """Iterate over the visible regular files of a shard and their content, in order.
+    """Iterate over the visible regular files in a shard and their content, in order.
 
     Links and devices are not followed.
 
@@ -169,7 +172,7 @@ def _complete(shard: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{shard}: is not a complete tar file ({error}); copy it again") from error
+        raise DataError(f"{shard}: incomplete tar file ({error}); copy the file again") from error
 
 
 def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
@@ -181,30 +184,30 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
         if is_image(member.name):
             image_name(member.name, where, findings)  # '..' and absolute names are errors
             if sample.image:
-                findings.error(where, f"is a second image of its sample, next to {sample.image}; keep one")
+                findings.error(where, f"this is the second image of its sample, after {sample.image}; keep one")
             if member.size > MAX_IMAGE:
-                findings.error(where, f"has {member.size:,} bytes; images may have {MAX_IMAGE:,}")
+                findings.error(where, f"the image has {member.size:,} bytes; the limit is {MAX_IMAGE:,}")
             sample.image = member.name
         elif ending in LABEL_ENDINGS:
             if ending in sample.stored:
-                findings.error(where, "occurs twice; keep one")
+                findings.error(where, "the member occurs twice; keep one")
             if member.size > MAX_LABELS:
-                findings.error(where, f"has {member.size:,} bytes; labels may have {MAX_LABELS:,}")
+                findings.error(where, f"the label file has {member.size:,} bytes; the limit is {MAX_LABELS:,}")
                 continue
             try:
                 sample.stored[ending] = read_member(shard, content, MAX_LABELS).decode("utf-8-sig")
             except UnicodeDecodeError:
-                findings.error(where, "is not UTF-8; write it as UTF-8")
+                findings.error(where, "the file is not UTF-8; save it as UTF-8")
         else:
             findings.warn("members that are neither images nor labels were not used", where)
     return samples
 
 
 def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, findings: ValidationReport) -> list[str]:
-    """Return the labels of a sample. A sample without a label file is an error, because its labels are not known."""
+    """Return the labels of a sample. A sample without a label file is an error because its labels are unknown."""
     ending = next((ending for ending in LABEL_ENDINGS if ending in sample.stored), None)
     if ending is None:
-        findings.error(where, "has no labels; expected .json, .cls or .txt under the same name")
+        findings.error(where, "the sample has no labels; expected a .json, .cls or .txt file with the same name")
         return []
     text = sample.stored[ending]
     if ending == "json":
@@ -217,7 +220,7 @@ def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, finding
         values = _of_text(text)
     numbers = [value for value in values if isinstance(value, int)]
     if len(set(numbers)) < len(numbers):
-        findings.error(where, "has a repeated number; numbers must be class indices, not 0 or 1 for each class")
+        findings.error(where, "a number is repeated; numbers must be class indices, not 0 or 1 for each class")
     labels = (_label(value, names, where, findings) for value in values)
     return [label for label in labels if label]
 
@@ -226,12 +229,12 @@ def _of_json(text: str, where: str, findings: ValidationReport) -> list[Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        findings.error(where, "its .json is not valid JSON; write the shard again")
+        findings.error(where, "the .json file is not valid JSON; write the shard again")
         return []
     if isinstance(value, dict):
         key = next((key for key in KEYS if key in value), None)
         if key is None:
-            findings.error(where, f"its .json has none of the keys {', '.join(KEYS)}")
+            findings.error(where, f"the .json file has none of the keys {', '.join(KEYS)}")
             return []
         value = value[key]
     return as_list(value)
@@ -252,13 +255,13 @@ def _label(value: Any, names: Sequence[str] | None, where: str, findings: Valida
     if isinstance(value, str):
         return clean_label(value, where, findings)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        findings.error(where, f"'{value}' is not the name or number of a label")
+        findings.error(where, f"'{value}' is not the name or index of a label")
         return ""
     if names is None:
-        findings.warn("labels are numbers; --labels a,b,... names them, in order from 0", where)
+        findings.warn("labels are numbers; set their names with --labels a,b,... (in order from 0)", where)
         return str(value)
     if value >= len(names):
-        findings.error(where, f"{value} is not the number of one of the {len(names)} labels of --labels, from 0")
+        findings.error(where, f"{value} is not the index of one of the {len(names)} labels in --labels (from 0)")
         return ""
     return names[value]
 

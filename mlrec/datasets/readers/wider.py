@@ -23,9 +23,9 @@ LABELS = (
 FOLDERS = ("Annotations", "wider_attribute_annotation", "Anno", ".")
 SPLITS = ("trainval", "test")
 IMAGES = "Image"
-PERSONS = {"trainval": 28_345, "test": 29_179}  # of the paper
+PERSONS = {"trainval": 28_345, "test": 29_179}  # number of persons in the paper
 VALUES = {1: POSITIVE, -1: NEGATIVE, 0: UNKNOWN}
-_SPELLINGS = {"tshiirt": "tshirt"}  # spelt so by some copies of the annotation
+_SPELLINGS = {"tshiirt": "tshirt"}  # spelling in some copies of the annotation file
 
 
 class _Target(msgspec.Struct, gc=False):
@@ -54,28 +54,28 @@ class _Person:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is WIDER-Attribute, or None."""
+    """Return the reason to recognize `path` as WIDER-Attribute, or None."""
     for split in SPLITS:
         if file := _annotation_file(path, f"wider_attribute_{split}.json"):
-            return f"it has {file.name}"
+            return f"it contains {file.name}"
     return None
 
 
 def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:  # noqa: ARG001 - as every reader
     """Read `wider_attribute_{trainval,test}.json`; images are in `path/Image`.
 
-    Attribute 1, -1, 0 become positive, negative, unknown. If trainval has images in `train/` and in `val/`, these two
-    are also splits.
+    Attribute values 1, -1 and 0 become positive, negative and unknown. If trainval has images in `train/` and in
+    `val/`, these two folders are also splits.
 
     Raises:
-        DataError: There is no annotation file, or it cannot be read.
+        DataError: There is no annotation file, or the file cannot be read.
     """
     root = path.absolute()
     manifests = []
     for split in SPLITS:
         file = _annotation_file(root, f"wider_attribute_{split}.json")
         if file is None:
-            findings.warn(f"split '{split}' is absent, because its file is missing", f"wider_attribute_{split}.json")
+            findings.warn(f"split '{split}' is absent because its file is missing", f"wider_attribute_{split}.json")
             continue
         content = read_json(file, _WiderFile, findings)
         _check_names(content.attribute_id_map, file, findings)
@@ -95,7 +95,7 @@ def _annotation_file(root: Path, name: str) -> Path | None:
 
 
 def _check_names(named: dict[str, str], file: Path, findings: ValidationReport) -> None:
-    """Check that the columns are the 14 attributes of the paper in its order.
+    """Check that the columns are the 14 attributes of the paper, in the order of the paper.
 
     Case, blanks and punctuation may differ.
     """
@@ -103,9 +103,9 @@ def _check_names(named: dict[str, str], file: Path, findings: ValidationReport) 
     for key in sorted(expected.keys() | named.keys(), key=lambda key: (len(key), key)):
         have, want = named.get(key), expected.get(key)
         if have is None or want is None or _folded(have) != _folded(want):
-            shown = "missing" if have is None else f"'{have}'"
+            shown = "no entry" if have is None else f"'{have}'"
             told = f"expected '{want}'" if want else f"expected {len(LABELS)} attributes"
-            findings.error(f"{file}: attribute_id_map[{key}]", f"is {shown}, {told}; the columns would be mixed up")
+            findings.error(f"{file}: attribute_id_map[{key}]", f"found {shown}, {told}; the columns would be mixed up")
 
 
 def _folded(name: str) -> str:
@@ -123,7 +123,7 @@ def _persons(images: list[_WiderImage], file: Path, findings: ValidationReport) 
             if earlier == image:
                 findings.warn("duplicate records were merged", where)
             else:
-                findings.error(where, "occurs twice, with different persons; keep one")
+                findings.error(where, "the image occurs twice with different persons; keep one")
             continue
         for place, target in enumerate(image.targets):
             if values := _values(target, f"{where}: targets[{place}]", findings):
@@ -131,7 +131,7 @@ def _persons(images: list[_WiderImage], file: Path, findings: ValidationReport) 
 
 
 def _values(target: _Target, where: str, findings: ValidationReport) -> list[int]:
-    """Return the 14 targets of a person, or None if the record is invalid."""
+    """Return the 14 targets of a person, or an empty list if the record is invalid."""
     if len(target.bbox) != 4:
         findings.error(where, f"bbox has {len(target.bbox)} numbers, expected x, y, width, height")
     if len(target.attribute) != len(LABELS):

@@ -1,4 +1,4 @@
-"""XML files of unknown origin: no DTD, no deep nesting, a limited size."""
+"""XML files from unknown sources: no DTD, no deep nesting, a limited size."""
 
 from __future__ import annotations
 
@@ -54,26 +54,28 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
     """Parse an XML file and return the result of `target.close`.
 
     Args:
-        path: The file.
+        path: XML file.
         where: Name of the file in messages.
         target: Receiver of the elements, in the order of the file.
         max_bytes: Maximum size of the file.
 
     Raises:
-        DataError: The file is too large, empty, not well-formed, nested too deeply, or has a DTD; or the target raises
-            it.
+        DataError: The file is too large, empty, not well-formed or nested too deeply, the file has a DTD, or the target
+            raises this error.
     """
     if path.is_file() and path.stat().st_size > max_bytes:
-        raise DataError(f"{where}: larger than {max_bytes:,} bytes; no annotation is")
+        raise DataError(f"{where}: the file is larger than {max_bytes:,} bytes, the limit for annotations")
     content = read_bytes(path)
     if not content.strip():
-        raise DataError(f"{where}: is empty; unpack the archive again")
+        raise DataError(f"{where}: the file is empty; unpack the archive again")
     parser = DefusedXMLParser(target=_Shallow(target), forbid_dtd=True)
     try:
         parser.feed(content)
         return parser.close()
     except DefusedXmlException as error:
-        raise DataError(f"{where}: contains a DOCTYPE, which is not allowed (entity attacks); remove it") from error
+        raise DataError(
+            f"{where}: the file contains a DOCTYPE, which is not allowed (entity attacks); remove it"
+        ) from error
     except ET.ParseError as error:
         line, column = error.position
         raise DataError(
@@ -82,4 +84,4 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
     except DataError as error:
         raise DataError(f"{where}: {error}") from error
     except (LookupError, ValueError) as error:
-        raise DataError(f"{where}: its text encoding is unknown or broken; save it as UTF-8") from error
+        raise DataError(f"{where}: the text encoding is unknown or invalid; save the file as UTF-8") from error

@@ -1,7 +1,7 @@
-"""YOLO: class names and lists or folders of images, and one text file of boxes for each image.
+"""YOLO: class names, lists or folders of images, and one text file with boxes per image.
 
-They are described by `data.yaml` (Ultralytics), by `obj.data` and `obj.names` (Darknet, CVAT), or only by `classes.txt`
-and the folders `images` and `labels` (Label Studio, LabelImg).
+A dataset is described by `data.yaml` (Ultralytics), by `obj.data` and `obj.names` (Darknet, CVAT), or only by
+`classes.txt` and the folders `images` and `labels` (Label Studio, LabelImg).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mlrec.utils.errors import DataError, ValidationReport, counted
 from mlrec.utils.files import read_text
 
 SPLITS = ("train", "val", "test")
-# Keys without images: the description itself, and what training tools keep there.
+# Keys without images: the description itself, and keys of training tools.
 OTHER_KEYS = frozenset(
     {"path", "names", "nc", "download", "kpt_shape", "kpt_names", "flip_idx", "channels", "roboflow", "yaml_file"}
 )
@@ -45,11 +45,10 @@ _FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]"
 def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read the dataset that `data.yaml`, `obj.data` or `classes.txt` describes; `path` is that file or its folder.
 
-    `names` is a list, or a mapping from class indices; `train`, `val` (or `valid`, ...) and `test` are folders of
-    images or text files that list them, one or several, below `path:` or the folder of the file. The boxes of
+    `names` is a list, or a mapping from class indices; `train`, `val` (or `valid`, ...) and `test` are one or more
+    folders of images or text files that list images, below `path:` or the folder of the file. The boxes of
     `images/.../x.jpg` are in `labels/.../x.txt`; an image without that file is negative for every class, but a split
-    without any such file is an error. Links are not resolved. A label is
-    positive if it has a box.
+    without any such file is reported as an error. Links are not resolved. A label is positive if it has a box.
 
     Raises:
         DataError: The file does not exist or does not describe a dataset.
@@ -58,7 +57,7 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     described = load_description(file)
     labels = _names(described.get("names"), file, findings)
     if described.get("nc", len(labels)) != len(labels):
-        findings.error(f"{file}", f"nc is {described['nc']}, but names has {len(labels)}; correct one of them")
+        findings.error(f"{file}", f"nc is {described['nc']}, but names has {len(labels)} entries; correct one of them")
     splits = _splits(described, file, options.split_names, findings)
     root = _root(described.get("path"), file, findings)
     listing = _Listing(root, findings)
@@ -69,7 +68,7 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
             name = file.stem
         for split in SPLITS:
             if split not in splits:
-                findings.warn(f"split '{split}' is absent, because {FILE} does not name it", str(file))
+                findings.warn(f"split '{split}' is absent because {FILE} does not list it", str(file))
     source = {"kind": "yolo", "path": str(file)}
     if findings.errors:
         return Reading(name, [], source)
@@ -108,10 +107,10 @@ def _splits(
     keys = [key for key, value in described.items() if isinstance(key, str) and value is not None]
     keys = [key for key in keys if key.casefold() in given or known_split(key) is not None]
     if not any(described[key] for key in keys):
-        raise DataError(f"{file}: names none of {', '.join(SPLITS)}; say where the images are")
+        raise DataError(f"{file}: the file has none of the keys {', '.join(SPLITS)}; specify where the images are")
     for key in described:
         if key not in OTHER_KEYS and key not in keys and key not in SPLITS:
-            findings.warn("unknown keys were not used", f"{file}: {key}")
+            findings.warn("unknown keys were ignored", f"{file}: {key}")
     names = resolve_names({key: str(file) for key in keys}, given, findings)
     splits: dict[str, list[Any]] = {}
     for key in sorted(keys, key=lambda key: usual_order(names[key])):
@@ -122,19 +121,19 @@ def _splits(
 def _root(value: Any, file: Path, findings: ValidationReport) -> Path:
     """Return `path:` if it exists, as given or below the folder of the file.
 
-    Otherwise that folder, because datasets are often moved together with their configuration.
+    Otherwise, return the folder of the file, because datasets are often moved together with their configuration.
     """
     if not value:
         return file.parent
     for folder in (file.parent / str(value), Path(str(value)).absolute()):
         if _exists(folder) and folder.is_dir():
             return without_dots(folder)
-    findings.warn(f"the folder that 'path' names is missing; the folder of {FILE} was used", f"{file}: {value}")
+    findings.warn(f"the folder in 'path' does not exist; the folder of {FILE} was used", f"{file}: {value}")
     return file.parent
 
 
 def _exists(path: Path) -> bool:
-    """Whether `path` exists; a path that is too long for any file system does not."""
+    """Return whether `path` exists; a path that is too long for any file system does not."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -142,7 +141,7 @@ def _exists(path: Path) -> bool:
 
 
 class _Listing:
-    """Images of a dataset from folders and lists, as names below the root."""
+    """Images of a dataset from folders and lists, as paths relative to the root."""
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
         self._root, self._findings = root, findings
@@ -180,12 +179,12 @@ class _Listing:
             if name is not None:
                 return self._root / name
         near = alike(self._root / entry)
-        there = f"; there is {near}" if near else ""
+        there = f"; did you mean {near}?" if near else ""
         self._findings.error(where, f"'{entry}' is neither a folder nor a list below {self._root}{there}")
         return None
 
     def _name_of(self, place: Path) -> str | None:
-        """The name of a file or folder below the root; None if it is elsewhere or does not exist."""
+        """Return the name of a file or folder below the root; None if it is outside the root or does not exist."""
         if not _exists(place):
             return None
         return name_below(self._root, place)
@@ -198,7 +197,7 @@ class _Listing:
     def _named(self, line: str, file: Path, where: str) -> str:
         """Return the image on a line of a list: below the root, or below the folder of the list."""
         written = line
-        if not is_image(line):  # labels in further columns
+        if not is_image(line):  # additional columns contain labels
             column = _FIRST_COLUMN.match(line)
             if column:
                 written = column[1]
@@ -214,19 +213,19 @@ class _Listing:
         files = self._index.find(written)
         if len(files) != 1:
             return image_name(written, where, self._findings)
-        self._findings.warn("names were matched to files that are spelled differently", f"{where}: {files[0]}")
+        self._findings.warn("names were matched to files with a different spelling", f"{where}: {files[0]}")
         return files[0]
 
 
 class _LabelFiles:
-    """Text files of boxes, looked up by image name; folders are listed once."""
+    """Text files with boxes, looked up by image name; each folder is listed only once."""
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
         self._root, self._findings = root, findings
         self._folders: dict[Path, dict[str, str]] = {}
 
     def targets(self, images: Sequence[str], labels: int, where: str) -> list[list[int]]:
-        """Return a row of targets for each image. It is an error if none of the images has a label file."""
+        """Return a row of targets for each image. An error is added if none of the images has a label file."""
         files = [self._of(image) for image in images]
         if images and not any(files):
             self._findings.error(where, self._none_found(images))
@@ -238,7 +237,7 @@ class _LabelFiles:
         if file is None:
             wanted = self._candidates(image)[0]
             if near := alike(wanted):
-                self._findings.error(image, f"its label file is named {near}; rename it to {wanted.name}")
+                self._findings.error(image, f"the label file is named {near}; rename it to {wanted.name}")
             else:
                 self._findings.warn("images without a label file are negative for every class", image)
             return row
@@ -261,10 +260,10 @@ class _LabelFiles:
         return None
 
     def _candidates(self, image: str) -> list[Path]:
-        """Return possible label files of an image, the usual one first.
+        """Return possible label files of an image, starting with the usual file.
 
         The last folder named `images` is replaced by `labels`. If there is no such folder below the root, the root
-        itself may be inside one (`path: ./images`), or the labels are next to the images.
+        itself may be inside such a folder (`path: ./images`), or the labels are next to the images.
         """
         file = Path(image).with_suffix(".txt")
         inside = _with_labels(file)
@@ -285,15 +284,15 @@ class _LabelFiles:
             if file.suffix.lower() == ".txt" and normal(file.stem).casefold() in stems
         )
         other = next(others, None)
-        there = f"there is {other}; rename or move" if other else "no file of such a name is there; add"
+        there = f"found {other}; rename or move" if other else "found no file with such a name; add"
         return (
-            f"no image has a label file ({counted(len(images), 'image')}), looked for {looked}, but {there} the label "
-            f"files, or remove this split: its line in {FILE}, or its folder"
+            f"no image has a label file ({counted(len(images), 'image')}); expected {looked}, but {there} the label "
+            f"files, or remove this split (its line in {FILE}, or its folder)"
         )
 
 
 def _spellings_in(folder: Path) -> dict[str, str]:
-    """The names of the files in a folder, by themselves and by their usual Unicode form; none without the folder."""
+    """Return the file names in a folder, keyed by name and by normalized name; empty if the folder does not exist."""
     if not folder.is_dir():
         return {}
     names = [entry.name for entry in folder.iterdir()]
@@ -316,7 +315,7 @@ def _class_of(fields: Sequence[str], labels: int, where: str, findings: Validati
     except ValueError:
         numbers = []
     if len(numbers) < 5 or not all(map(math.isfinite, numbers)) or not numbers[0].is_integer():
-        findings.error(where, "not 'class x y width height' in numbers; correct the line")
+        findings.error(where, "not in the numeric format 'class x y width height'; correct the line")
         return None
     if not 0 <= numbers[0] < labels:
         known = f"{counted(labels, 'class', 'classes')}, 0 to {labels - 1}"

@@ -14,25 +14,25 @@ from mlrec.utils.files import read_text
 
 FILE, YAML = "data.yaml", (".yaml", ".yml")
 DARKNET, NAMES, CLASSES = "obj.data", "obj.names", "classes.txt"
-DARKNET_PREFIX = "data/"  # paths of Darknet start at the folder of its program
+DARKNET_PREFIX = "data/"  # Darknet paths are relative to the folder of the program
 MAX_DEPTH = 100
 _KEYS = re.compile(rb"^(names|train|val|valid|validation|test)[ \t]*:", re.MULTILINE)
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why this is a YOLO dataset, or None."""
+    """Return the reason to recognize `path` as a YOLO dataset, or None."""
     files = [path / FILE, *_yaml_files(path), *sorted(path.glob("[!.]*.data"))]
     if path.is_file():
         files = [path]
     for file in files:
         if file.suffix.lower() in YAML and len(set(_KEYS.findall(first_bytes(file)))) > 1:
-            return f"{file.name} names classes or splits as YOLO's data.yaml does"
+            return f"{file.name} lists classes or splits like a YOLO data.yaml"
     for file in files:
         if file.suffix.lower() == ".data" and re.search(rb"^\s*(classes|names)\s*=", first_bytes(file), re.MULTILINE):
-            return f"{file.name} describes a dataset of Darknet"
+            return f"{file.name} describes a Darknet dataset"
     for file in (path / CLASSES, path / "labels" / CLASSES):
         if file.is_file() and (path / "labels").is_dir():
-            return f"it has {CLASSES} and a folder of labels, as YOLO does"
+            return f"it contains {CLASSES} and a label folder, like YOLO"
     return None
 
 
@@ -40,7 +40,7 @@ def find_description(path: Path) -> Path:
     """Return the file that describes the dataset in a folder, or `path` itself if it is a file.
 
     Raises:
-        DataError: There is no such file, or there are several YAML files and none is named data.yaml.
+        DataError: There is no such file, or there are multiple YAML files and none is named data.yaml.
     """
     if not path.is_dir():
         return path
@@ -53,8 +53,7 @@ def find_description(path: Path) -> Path:
     other = first_existing(others)
     if other is None or yaml_files:
         raise DataError(
-            f"{path}: {len(yaml_files)} YAML files and no {FILE}, and no {DARKNET} or {CLASSES}; "
-            "give the path of the right one"
+            f"{path}: {len(yaml_files)} YAML files, but no {FILE}, {DARKNET} or {CLASSES}; specify the path of the file"
         )
     return other
 
@@ -84,13 +83,13 @@ def _load_darknet(file: Path) -> dict[str, Any]:
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals or key in values:
-            raise DataError(f"{file}: line {number}: '{line}' is not a new 'key = value'")
+            raise DataError(f"{file}: line {number}: '{line}' is not a 'key = value' line with a new key")
         values[key] = value
     listed = values.pop("names", NAMES)
     places = [file.parent / listed, file.parent / listed.removeprefix(DARKNET_PREFIX), file.parent / Path(listed).name]
     names_file = first_existing(places)
     if names_file is None:
-        raise DataError(f"{file}: names is '{listed}', but there is no such file")
+        raise DataError(f"{file}: names is '{listed}', but this file does not exist")
     described: dict[str, Any] = {key: value for key, value in values.items() if known_split(key) and value}
     described["names"] = [line for _, line in lines_of(names_file)]
     count = values.get("classes", "")
@@ -128,7 +127,7 @@ def _load_yaml(file: Path) -> dict[str, Any]:
             where = f" at line {place.line + 1}, column {place.column + 1}"
         raise DataError(f"{file}: invalid YAML{where}; correct it") from error
     if not isinstance(described, dict):
-        raise DataError(f"{file}: no YAML mapping; it needs names, train and val")
+        raise DataError(f"{file}: not a YAML mapping; expected the keys names, train and val")
     return described
 
 
@@ -138,12 +137,12 @@ def _refuse_tricks(text: str, file: Path) -> None:
 
     depth = 0
     for token in yaml.scan(text):
-        if isinstance(token, yaml.AliasToken):  # a few of them can stand for billions of values
-            raise DataError(f"{file}: uses YAML aliases; write the values out")
+        if isinstance(token, yaml.AliasToken):  # a few aliases can expand to billions of values
+            raise DataError(f"{file}: YAML aliases are not allowed; write the values out")
         opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
         depth += opens - closes
         if depth > MAX_DEPTH:
-            raise DataError(f"{file}: nested deeper than {MAX_DEPTH}, the limit for dataset descriptions")
+            raise DataError(f"{file}: the YAML is nested deeper than {MAX_DEPTH}, the limit for dataset descriptions")
     top = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(top, yaml.MappingNode):
         return

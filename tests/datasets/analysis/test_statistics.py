@@ -113,8 +113,8 @@ def test_gaps_are_those_counted_by_hand(targets: np.ndarray) -> None:
 
 def test_gaps_are_reported_with_count_and_names() -> None:
     assert label_gaps(manifest([[1, 0, 1], [1, 0, -1]])).lines() == [
-        "split 'train' has no positive for 1 of 3 labels, so their AP is undefined there: dog",
-        "split 'train' has no known negative for 2 of 3 labels, so their AP is undefined there: "
+        "split 'train' has no positives for 1 of 3 labels, so the AP of these labels is undefined: dog",
+        "split 'train' has no known negatives for 2 of 3 labels, so the AP of these labels is undefined: "
         "cat, person; positive in every sample: cat",
     ]
 

@@ -209,8 +209,8 @@ def test_broken_exif_and_icc_are_ignored(tmp_path: Path) -> None:
         (b"", "empty"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
         (b"\n<!DOCTYPE html><html>", "HTML page"),
-        (b"some text", "is not an image of the formats"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not an image of the formats"),
+        (b"some text", "not an image in a supported format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image in a supported format"),
         (b"BM" + bytes(60), "a.jpg"),
     ],
 )

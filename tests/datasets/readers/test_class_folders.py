@@ -33,14 +33,14 @@ def test_a_photograph_in_several_class_folders_is_one_sample(tmp_path: Path) -> 
         "cat/a.jpg": [0, 1, 1],
         "cat/b.jpg": [0, 1, 0],
     }
-    assert reading.footnotes[0].startswith("1 image that is in several class folders became")
+    assert reading.footnotes[0].startswith("1 image occurs in multiple class folders")
     assert findings.warnings == ["images outside the class folders were not used: x.jpg"]
 
 
 def test_equal_content_under_two_names_is_a_warning(tmp_path: Path) -> None:
     reading, findings = read(tree(tmp_path, {"cat/a.jpg": "one", "dog/b.jpg": "one"}))
     assert len(reading.manifests[0]) == 2
-    assert "equal images under different names have different labels" in findings.warnings[0]
+    assert "identical images with different names have different labels" in findings.warnings[0]
 
 
 def test_folders_of_splits(tmp_path: Path) -> None:
@@ -62,10 +62,10 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["train/cat/a.jpg", "bus/b.jpg"], "it is ambiguous whether these are classes"),
-        (["train/a.jpg", "test/b.jpg"], "no folder names a class"),
-        (["a.jpg"], "no image in a class folder"),
-        (["cat/a.heic"], "no image in a class folder"),
+        (["train/cat/a.jpg", "bus/b.jpg"], "it is unclear whether these folders are classes"),
+        (["train/a.jpg", "test/b.jpg"], "there are no class folders"),
+        (["a.jpg"], "no images in class folders"),
+        (["cat/a.heic"], "no images in class folders"),
     ],
 )
 def test_what_is_ambiguous_or_empty_is_refused(tmp_path: Path, files: list[str], message: str) -> None:
@@ -86,5 +86,5 @@ def test_names_that_differ_in_case_alone_and_files_that_are_not_taken(tmp_path: 
     assert "folders 'Cat' and 'cat' differ only in case" in findings.errors[0]
     text = "\n".join(findings.warnings)
     assert "2 files have no image extension (1 .heic, 1 .txt)" in text
-    assert "images in folders below a class folder have that class" in text
-    assert f"folders without an image are not labels: {tmp_path}/none" in text
+    assert "images in subfolders of a class folder have that class" in text
+    assert f"folders without images are not labels: {tmp_path}/none" in text

@@ -61,7 +61,7 @@ def test_labels_ascend_by_category_id_and_crowds_count(tmp_path: Path) -> None:
     assert (reading.name, manifest.root) == ("coco2017", tmp_path)
     assert reading.stated_sizes["train2017/001.jpg"] == (64, 48)
     assert findings.warnings == [
-        f"split 'val' is absent, because its file is missing: {tmp_path}/annotations/instances_val2017.json"
+        f"split 'val' is absent because its file is missing: {tmp_path}/annotations/instances_val2017.json"
     ]
     assert not findings.errors
 
@@ -90,7 +90,7 @@ def test_images_without_annotation_are_left_out_counted_and_told(tmp_path: Path)
     assert [len(manifest) for manifest in reading.manifests] == [2, 2]
     assert reading.skipped == {EMPTY: 2}
     (line,) = reading.footnotes
-    assert line.startswith("train: 2 of 4 images have no annotation and are left out")
+    assert line.startswith("train: 2 of 4 images have no annotation and are skipped")
     kept, _ = read(root, keep_empty=True)
     assert [len(manifest) for manifest in kept.manifests] == [4, 2]
     assert (kept.skipped, kept.footnotes) == ({}, [])
@@ -120,7 +120,7 @@ def test_of_several_years_one_is_chosen(tmp_path: Path) -> None:
     reading, _ = read(tmp_path, year="2014")
     assert reading.name == "coco2014"
     assert [manifest.images[0] for manifest in reading.manifests] == ["train2014/001.jpg", "val2014/001.jpg"]
-    with pytest.raises(DataError, match="or one own file with --annotations"):
+    with pytest.raises(DataError, match="or one custom file with --annotations"):
         read(tmp_path / "elsewhere")
 
 
@@ -146,12 +146,12 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
     assert [m.split for m in by_name.manifests] == ["val", "all"]
     for splits, message in (
         (("train",), "2 --annotations and 1 --split"),
-        (("train", "train"), "two --annotations are of split 'train'"),
+        (("train", "train"), "two --annotations have the split 'train'"),
         (("train", "../val"), "'../val' is not a split name"),
     ):
         with pytest.raises(UsageError, match=message):
             read(tmp_path, annotations=files, splits=splits)
-    with pytest.raises(UsageError, match="--split says what --annotations is"):
+    with pytest.raises(UsageError, match="--split can only be used with --annotations"):
         read(tmp_path, splits=("train",))
 
 
@@ -171,11 +171,11 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
         ),
         (
             {"images": [image(1), image(2, file_name="../../x.jpg")]},
-            "images[1] (id 2): file_name: '../../x.jpg' leaves",
+            "images[1] (id 2): file_name: '../../x.jpg' is outside",
         ),
-        ({"images": [image(1), image(2, file_name="/etc/passwd")]}, "'/etc/passwd' is absolute"),
+        ({"images": [image(1), image(2, file_name="/etc/passwd")]}, "'/etc/passwd' is an absolute path"),
         ({"images": [image(1), image(2, file_name="a\n\x1b[2J")]}, "'a\\n\\x1b[2J' contains a control character"),
-        ({"categories": [*CATEGORIES, {"id": 5, "name": "car"}]}, "'car' is the name of two categories"),
+        ({"categories": [*CATEGORIES, {"id": 5, "name": "car"}]}, "two categories are named 'car'"),
         ({"categories": [*CATEGORIES, {"id": 3, "name": "bus"}]}, "categories[3]: id 3 occurs twice"),
         ({"images": [image(2**70)]}, "images[0].id"),
     ],
@@ -216,8 +216,8 @@ def test_what_is_odd_but_usable_is_a_warning(tmp_path: Path) -> None:
     assert kinds == [
         "bbox contains NaN or an infinite number and was ignored",
         "duplicate records were merged",
-        "blanks around a label name were stripped",
-        "annotation ids are not unique; every annotation is used",
+        "whitespace around label names was stripped",
+        "annotation ids are not unique; all annotations are used",
     ]
 
 
@@ -243,7 +243,7 @@ def test_a_link_that_git_wrote_as_a_file_is_followed_inside_the_root(
     (root / "train2017").write_text(content_of_file)
     reading, findings = read(root)
     assert reading.manifests[0].images[0] == ("store/001.jpg" if followed else "train2017/001.jpg")
-    assert any("names another folder" in line and "train2017" in line for line in findings.warnings) == followed
+    assert any("path of another folder" in line and "train2017" in line for line in findings.warnings) == followed
 
 
 def test_annotation_ids_that_are_not_unique_are_a_warning_and_all_count(tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_negative_category_that_does_not_exist_is_an_error(tmp_path: Path) -> 
     whole = content([image(1, neg_category_ids=[5])], [])
     (tmp_path / "annotations/lvis_v1_val.json").write_text(json.dumps(whole))
     _, findings = read(tmp_path)
-    assert 'image with id 1: neg_category_ids has 5, which is not in "categories"' in findings.errors[0]
+    assert 'image with id 1: neg_category_ids contains 5, which is not in "categories"' in findings.errors[0]
 
 
 GROUP = [
@@ -319,7 +319,7 @@ def test_folders_of_splits_have_their_own_files_and_the_group_is_no_label(tmp_pa
         ("val", ("cat", "dog"), ("valid/001.jpg", "valid/002.jpg")),
     ]
     assert [m.targets.tolist() for m in reading.manifests] == [[[1, 0], [0, 0]], [[0, 0], [0, 1]]]
-    assert findings.warnings == ["a category that only groups the others is not a label: pets"]
+    assert findings.warnings == ["a category that only groups the others is not used as a label: pets"]
 
 
 def test_a_group_with_an_annotation_in_any_split_is_a_label_of_all(tmp_path: Path) -> None:
@@ -339,8 +339,8 @@ def test_a_single_file_is_one_split_and_absolute_names_go_by_their_ends(tmp_path
         "images/default/001.jpg": "images/default//content/drive/default/001.jpg"
     }
     assert findings.warnings == [
-        "names were matched to files that are spelled differently: "
-        "/content/drive/default/001.jpg is images/default/001.jpg"
+        "names were matched to files with a different spelling: "
+        "/content/drive/default/001.jpg matched images/default/001.jpg"
     ]
     assert read(tmp_path / "annotations/instances_default.json")[0].manifests[0].images == manifest_images(reading)
 
@@ -356,4 +356,4 @@ def test_names_end_with_the_split_and_two_of_one_split_are_an_error(tmp_path: Pa
     assert ([m.split for m in reading.manifests], findings.errors) == (["train", "val"], [])
     (tmp_path / "other_val.json").write_text(json.dumps(content()))
     _, findings = read(tmp_path)
-    assert "is of split 'val', as other_val.json is; keep one" in findings.errors[0]
+    assert "the file belongs to split 'val', like other_val.json; keep one" in findings.errors[0]

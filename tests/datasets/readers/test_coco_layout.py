@@ -54,7 +54,7 @@ def test_names_of_splits_that_no_annotation_file_has_are_an_error(root: Path) ->
     for options in ({}, {"annotations": own}):
         _, findings = read(root, split_names={"minival": "test", "val": "val"}, **options)
         assert len(findings.errors) == 1
-        assert "no annotation file of split 'minival'" in findings.errors[0]
+        assert "no annotation file for split 'minival'" in findings.errors[0]
     reading, findings = read(root, split_names={"val": "test"}, annotations=own)
     assert not findings.errors
     assert [manifest.split for manifest in reading.manifests] == ["test"]

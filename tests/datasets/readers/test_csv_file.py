@@ -48,8 +48,8 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         (b"filename;cat\na.jpg;1\n", "delimiter seems to be ';'"),
         (b"filename\tcat\na.jpg\t1\n", "a tab"),
         (b"filename\na.jpg\n", "one column"),
-        (b"a.jpg,1,0\nb.jpg,0,1\n", "holds data"),
-        (b"filename,cat\na.jpg,1\nb\0.jpg,0\n", "line 3: holds a NUL byte"),
+        (b"a.jpg,1,0\nb.jpg,0,1\n", "contains data"),
+        (b"filename,cat\na.jpg,1\nb\0.jpg,0\n", "line 3: a NUL byte"),
         (b"filename,caf\xe9\na.jpg,1\n", "not UTF-8 (byte 0xE9 at offset 12, line 1)"),
         (b"filename,cat\na.jpg,1\nb.jpg," + b"1" * 200_000, "line 3: field larger than"),
         (b'filename,cat\na.jpg,1\n"b.jpg,0\nc.jpg,1\n', "line 3: unexpected end of data"),
@@ -72,7 +72,7 @@ def test_ragged_records_and_columns_named_twice_are_all_collected(tmp_path: Path
     assert [row[0] for row in table.rows] == ["b.jpg"]
     assert [error.partition("labels.csv")[2] for error in findings.errors] == [
         ": column 'cat' occurs twice; keep one",
-        ": line 2: 2 fields, expected 3; check the commas of this line",
-        ": line 4: 6 fields, expected 3; are the decimals written with a comma? write 0.5",
+        ": line 2: 2 fields, expected 3; check the commas in this line",
+        ": line 4: 6 fields, expected 3; are decimals written with a comma? use 0.5",
     ]
     assert len(findings.warnings) == 1

@@ -104,11 +104,11 @@ def test_chosen_labels_leave_other_columns_alone(tmp_path: Path) -> None:
         ("b.jpg,0,0.5", "line 3, column 'dog': '0.5' is not 0, 1 or -1"),
         ("b.jpg,nan,0", "'nan' is not 0, 1 or -1"),
         ("b.jpg,2,0", "'2' is not 0, 1 or -1"),
-        ("b.jpg,,0", "line 3, column 'cat': is empty; write 0, 1 or -1"),
+        ("b.jpg,,0", "line 3, column 'cat': the cell is empty; write 0, 1 or -1"),
         (",1,0", "line 3, column 'filename'"),
-        ("/etc/hostname,1,0", "'/etc/hostname' is absolute"),
-        ("../b.jpg,1,0", "leaves the image directory"),
-        ("https://host/b.jpg,1,0", "is absolute"),
+        ("/etc/hostname,1,0", "'/etc/hostname' is an absolute path"),
+        ("../b.jpg,1,0", "is outside the image directory"),
+        ("https://host/b.jpg,1,0", "is an absolute path"),
         ("b.jpg,1", "line 3: 2 fields, expected 3"),
     ],
 )
@@ -138,12 +138,14 @@ def test_an_odd_split_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_table_without_a_column_of_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no column of image names; give --image-column; there is 'cat', 'dog'"):
+    with pytest.raises(
+        DataError, match="no image column; choose one with --image-column; available columns: 'cat', 'dog'"
+    ):
         read(write(tmp_path, "cat,dog\n1,0\n0,1\n"))
 
 
 def test_a_table_without_a_label_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no column of a label"):
+    with pytest.raises(DataError, match="no label column"):
         read(write(tmp_path, "filename,split\na.jpg,train\n"))
 
 
@@ -256,7 +258,7 @@ def test_metadata_is_known_in_any_case_and_with_any_separator(tmp_path: Path, na
 def test_flags_are_labels_if_there_are_no_others(tmp_path: Path) -> None:
     reading, _ = read_text_of(tmp_path, "filename,is_cat,is_dog,id\na.jpg,1,0,1\nb.jpg,0,1,0\n")
     assert reading.manifests[0].labels == ("is_cat", "is_dog")
-    with pytest.raises(DataError, match=r"no column of a label.*--labels takes columns named like metadata \(id\)"):
+    with pytest.raises(DataError, match=r"no label column.*--labels accepts columns named like metadata \(id\)"):
         read_text_of(tmp_path, "filename,id\na.jpg,1\n")
 
 
@@ -265,7 +267,7 @@ def test_a_column_split_of_numbers_names_no_splits_unless_they_are_mapped(tmp_pa
     reading, findings = read_text_of(tmp_path, text)
     assert [(m.split, m.labels, len(m)) for m in reading.manifests] == [("all", ("cat",), 3)]
     (warning,) = findings.warnings
-    assert "'split' of numbers was not used" in warning
+    assert "numeric column 'split' was not used" in warning
     assert "--splits 0=train" in warning
     reading, findings = read_text_of(tmp_path, text, split_names={"0": "train", "1": "test"})
     assert {m.split: m.images for m in reading.manifests} == {"train": ("a.jpg", "b.jpg"), "test": ("c.jpg",)}
@@ -281,7 +283,9 @@ def test_the_index_of_pandas_is_left_out(tmp_path: Path, header: str, numbers: s
     path = write(tmp_path, "\n".join([f"{header},filename,cat", *rows]))
     if not index:
         _, findings = read(path)
-        assert ["column 1: has no name and does not number the records" in error for error in findings.errors] == [True]
+        assert [
+            "column 1: the column has no name and does not number the records" in error for error in findings.errors
+        ] == [True]
         return
     reading, findings = read(path)
     assert reading.manifests[0].labels == ("cat",)

@@ -41,7 +41,7 @@ def test_tags_and_shapes_are_labels_in_the_order_of_the_task(tmp_path: Path) -> 
     assert manifest.images == ("images/a.jpg", "images/sub/b.jpg")
     assert manifest.targets.tolist() == [[1, 1, 0], [0, 0, 0]]
     assert (reading.stated_sizes, findings.errors, findings.warnings) == ({"images/a.jpg": (8, 6)}, [], [])
-    assert recognizes(tmp_path) == "annotations.xml is CVAT's XML for images"
+    assert recognizes(tmp_path) == "annotations.xml is a CVAT for images XML file"
 
 
 def test_subsets_of_a_project_are_splits_and_default_is_none(tmp_path: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_label_that_the_task_does_not_have_is_an_error(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        ('<track id="1" label="dog"/>', LABELS, "contains tracks of a video"),
+        ('<track id="1" label="dog"/>', LABELS, "contains video tracks"),
         ("<image/>", LABELS, "<image> number 1 has no name"),
         ('<image name="a.jpg"><box/></image>', LABELS, "image 'a.jpg': <box> has no label"),
         ("", LABELS, "contains no <image>"),
@@ -86,7 +86,7 @@ def test_what_is_no_export_of_images_is_one_line(tmp_path: Path, images: str, la
 def test_entities_are_refused_and_names_stay_inside(tmp_path: Path) -> None:
     write(tmp_path, '<image name="../../etc/x.jpg"/>')
     _, findings = read(tmp_path)
-    assert "leaves the image directory" in findings.errors[0]
+    assert "is outside the image directory" in findings.errors[0]
     file = tmp_path / "annotations.xml"
     file.write_text(f'<!DOCTYPE a [<!ENTITY b "c">]>{file.read_text().partition("?>")[2]}')
     with pytest.raises(DataError, match="contains a DOCTYPE"):

@@ -31,8 +31,8 @@ def test_every_recognizer_belongs_to_a_reader_and_refuses_an_empty_folder(tmp_pa
     ("name", "text", "reason"),
     [
         ("labels.csv", "filename,cat\na.jpg,1\n", "a table"),
-        ("labels.txt", "image cat\na.jpg 1\n", "names of images"),
-        ("labels.jsonl", '{"file_name": "a.jpg", "labels": ["cat"]}\n', "JSON lines"),
+        ("labels.txt", "image cat\na.jpg 1\n", "image names"),
+        ("labels.jsonl", '{"file_name": "a.jpg", "labels": ["cat"]}\n', "JSON Lines"),
         ("train/metadata.csv", "file_name,labels\na.jpg,cat\n", "train/metadata.csv"),
         ("train.csv", "filename,cat\na.jpg,1\n", "a table"),
     ],
@@ -58,7 +58,7 @@ def test_a_special_kind_goes_before_tables_and_two_special_kinds_are_an_error(
     monkeypatch.setitem(RECOGNIZERS, "yolo", place)
     assert detect(file) == Detection("yolo", "it is always that")
     monkeypatch.setitem(RECOGNIZERS, "coco", place)
-    with pytest.raises(UsageError, match="may be of several kinds") as caught:
+    with pytest.raises(UsageError, match="the kind is ambiguous") as caught:
         detect(file)
     for kind in ("yolo", "coco"):
         assert f"mlrec prepare {kind} {file} (it is always that)" in str(caught.value)
@@ -72,7 +72,7 @@ def test_what_is_not_a_source_is_named_for_what_it_is(tmp_path: Path) -> None:
         "tags.xml": (b"<?xml version='1.0'?>\n<annotations><image/></annotations>", "CVAT XML"),
         "voc.xml": (b"<annotation></annotation>", "VOC XML"),
         "nothing": (b"", "an empty file"),
-        "words.md": (b"hello", "a text file (.md) that is no table"),
+        "words.md": (b"hello", "a text file (.md) that is not a table"),
         "data.mat": (b"MATLAB 5.0", "a MATLAB file"),
     }
     for name, (content, what) in contents.items():
@@ -84,7 +84,7 @@ def test_what_is_not_a_source_is_named_for_what_it_is(tmp_path: Path) -> None:
     for k in range(12):
         (photos / f"{k}.heic").write_bytes(b"")
     assert describe(photos) == "a folder of 12 .heic files"
-    with pytest.raises(DataError, match=r"a folder of 12 \.heic files; give the kind.*voc2007, voc2012, voc, coco"):
+    with pytest.raises(DataError, match=r"a folder of 12 \.heic files; specify the kind.*voc2007, voc2012, voc, coco"):
         detect(photos)
 
 

@@ -52,11 +52,11 @@ def test_texts_without_classes_and_folders_of_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ([3], "labels['a']: 3 is not the number of one of 2 classes"),
-        ([-1], "-1 is not the number"),
-        (["cow"], "'cow' is not a label of 'classes'"),
-        ([True], "'True' is not a label"),
-        ({"x": 1}, "is not a label of 'classes'"),
+        ([3], "labels['a']: 3 is not the index of one of the 2 classes"),
+        ([-1], "-1 is not the index"),
+        (["cow"], "label 'cow' is not in 'classes'"),
+        ([True], "label 'True' is not in 'classes'"),
+        ({"x": 1}, "is not in 'classes'"),
     ],
 )
 def test_what_is_no_label_is_an_error(tmp_path: Path, value: Any, message: str) -> None:
@@ -66,5 +66,5 @@ def test_what_is_no_label_is_an_error(tmp_path: Path, value: Any, message: str) 
 
 
 def test_a_folder_without_labels_json_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no labels\.json here"):
+    with pytest.raises(DataError, match=r"no labels\.json found"):
         read(tmp_path)

@@ -121,7 +121,7 @@ def test_json_min_has_texts_objects_and_regions(tmp_path: Path) -> None:
         {"cat": 0, "dog": 1},
     ]
     with pytest.raises(
-        DataError, match="any of the keys choice, source can be the choices; export the project as JSON"
+        DataError, match="any of the keys choice, source may contain the choices; export the project as JSON"
     ):
         read(tmp_path, tasks[:1])
 
@@ -132,16 +132,16 @@ def test_a_folder_of_splits_and_other_json_next_to_it(tmp_path: Path) -> None:
     (tmp_path / "notes.json").write_text("{}")
     reading = read_labelstudio(tmp_path, ReadOptions(), ValidationReport())
     assert [m.split for m in reading.manifests] == ["train", "val"]
-    assert "holds tasks of Label Studio" in str(recognizes(tmp_path))
+    assert "contains Label Studio tasks" in str(recognizes(tmp_path))
 
 
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [
-        ([{"id": 7, "annotations": [], "data": {"text": "no image"}}], "task 7: has no image"),
-        ([{"id": 7, "annotations": [], "data": {"a": "a.jpg", "b": "b.jpg"}}], r"has several images \(a, b\)"),
+        ([{"id": 7, "annotations": [], "data": {"text": "no image"}}], "task 7: the task has no image"),
+        ([{"id": 7, "annotations": [], "data": {"a": "a.jpg", "b": "b.jpg"}}], r"has multiple images \(a, b\)"),
         ([task("a.jpg", {"result": 3})], "annotations cannot be read"),
-        ([task("../a.jpg", annotation(choice("cat")))], "leaves the image directory"),
+        ([task("../a.jpg", annotation(choice("cat")))], "is outside the image directory"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, tasks: list[Any], message: str) -> None:

@@ -51,10 +51,10 @@ def test_pa100k_has_its_splits_and_attributes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("val_label", None, "has no variable val_label"),
-        ("val_label", np.full((3, 3), 2), r"val_label is not an array of 0 and 1 of shape \(3, 3\)"),
-        ("val_label", np.zeros((2, 3)), r"val_label is not an array of 0 and 1 of shape \(3, 3\)"),
-        ("attributes", np.array([[1, 2, 3]]), "entry 1 is not a text"),
+        ("val_label", None, "no variable val_label"),
+        ("val_label", np.full((3, 3), 2), r"val_label is not an array of 0 and 1 with shape \(3, 3\)"),
+        ("val_label", np.zeros((2, 3)), r"val_label is not an array of 0 and 1 with shape \(3, 3\)"),
+        ("attributes", np.array([[1, 2, 3]]), "entry 1 is not a string"),
     ],
 )
 def test_another_file_is_refused(tmp_path: Path, key: str, value: Any, message: str) -> None:
@@ -82,7 +82,7 @@ def test_without_scipy_the_message_names_the_extra(tmp_path: Path, monkeypatch: 
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", no_scipy)
-    with pytest.raises(MlrecError, match=r"needs scipy; install it with pip install 'mlrec\[mat\]'"):
+    with pytest.raises(MlrecError, match=r"requires scipy; install it with pip install 'mlrec\[mat\]'"):
         read_pa100k(tmp_path, ReadOptions(), ValidationReport())
 
 
@@ -107,8 +107,8 @@ def test_peta_counts_from_one_and_uses_the_first_division(tmp_path: Path) -> Non
     assert (reading.manifests[0].targets == table[[2, 0], 4:]).all()
     table[0, 5] = 7
     io.savemat(tmp_path / "PETA.mat", {"peta": peta})
-    with pytest.raises(DataError, match="has no column of 0 and 1 for each of 2 attributes"):
+    with pytest.raises(DataError, match="no column of 0 and 1 for each of the 2 attributes"):
         read_peta(tmp_path, ReadOptions(), ValidationReport())
     io.savemat(tmp_path / "PETA.mat", {"peta": np.zeros(3)})
-    with pytest.raises(DataError, match="is not laid out like the annotation of PETA"):
+    with pytest.raises(DataError, match="the file does not have the layout of the PETA annotations"):
         read_peta(tmp_path, ReadOptions(), ValidationReport())

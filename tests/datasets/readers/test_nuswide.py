@@ -46,7 +46,7 @@ def test_concepts_keep_their_order_and_lines_belong_to_the_lists(tmp_path: Path)
     assert (findings.errors, findings.warnings) == ([], [])
     assert {m.split: dict(zip(m.images, m.targets.tolist(), strict=True)) for m in reading.manifests} == truth
     assert {m.labels for m in reading.manifests} == {CONCEPTS}
-    assert recognizes(tmp_path) == "it has TrainImagelist.txt, as NUS-WIDE does"
+    assert recognizes(tmp_path) == "it contains TrainImagelist.txt, like NUS-WIDE"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_concepts_keep_their_order_and_lines_belong_to_the_lists(tmp_path: Path)
         ("TrainTestLabels/Labels_sky_Test.txt", "1\n0\n2\n0\n", "line 3: '2' is not 0 or 1"),
         ("TrainTestLabels/Labels_sky_Test.txt", None, "Labels_sky_Test.txt is missing"),
         ("ImageList/TestImagelist.txt", "actor\\Test_0.jpg\n" * 4, "is listed twice"),
-        ("ImageList/TestImagelist.txt", "..\\..\\x.jpg\n" * 4, "leaves the image directory"),
+        ("ImageList/TestImagelist.txt", "..\\..\\x.jpg\n" * 4, "is outside the image directory"),
     ],
 )
 def test_files_that_do_not_fit_are_errors(tmp_path: Path, file: str, content: str | None, message: str) -> None:
@@ -77,5 +77,5 @@ def test_a_missing_list_is_a_warning_and_no_list_an_error(tmp_path: Path) -> Non
     assert [m.split for m in reading.manifests] == ["train"]
     assert "split 'test' is absent" in findings.warnings[0]
     (tmp_path / "ImageList/TrainImagelist.txt").unlink()
-    with pytest.raises(DataError, match=r"no TrainImagelist\.txt or TestImagelist\.txt here"):
+    with pytest.raises(DataError, match=r"no TrainImagelist\.txt or TestImagelist\.txt found"):
         read(tmp_path)

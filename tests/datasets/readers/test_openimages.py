@@ -42,9 +42,9 @@ def test_verified_labels_are_known_and_the_rest_is_unknown(tmp_path: Path) -> No
     }
     assert (val.images, val.targets.tolist()) == (("validation/cc.jpg",), [[1, -1, -1]])
     assert [line.partition(":")[0] for line in findings.warnings] == [
-        "machine-generated labels that are not verified were not used"
+        "unverified machine-generated labels were not used"
     ]
-    assert "as Open Images does" in str(recognizes(tmp_path))
+    assert "like Open Images" in str(recognizes(tmp_path))
 
 
 def test_images_that_were_not_downloaded_are_left_out_and_counted(tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_images_that_were_not_downloaded_are_left_out_and_counted(tmp_path: Path
 @pytest.mark.parametrize(
     ("rows", "expected", "warning"),
     [
-        ("aa,v,/m/2,1\naa,c,/m/2,0\n", [-1], "labels with contradicting verifications are unknown"),
+        ("aa,v,/m/2,1\naa,c,/m/2,0\n", [-1], "labels with contradictory verifications are unknown"),
         ("aa,v,/m/2,0.7\n", [-1], "labels with a confidence between 0 and 1 were not verified and are unknown"),
-        ("aa,v,/m/9,1\n", [1], "labels without a description keep their code"),
+        ("aa,v,/m/9,1\n", [1], "labels without a description are named by their code"),
     ],
 )
 def test_what_is_unclear_is_a_warning(tmp_path: Path, rows: str, expected: list[int], warning: str) -> None:
@@ -77,9 +77,9 @@ def test_what_is_unclear_is_a_warning(tmp_path: Path, rows: str, expected: list[
     ("rows", "header", "message"),
     [
         ("aa,v,/m/2,yes\n", HEADER, "line 2: Confidence 'yes' is not a number"),
-        ("aa,v,/m/2\n", HEADER, "line 2: has 3 cells, expected 4"),
+        ("aa,v,/m/2\n", HEADER, "line 2: found 3 cells, expected 4"),
         ("aa,v,/m/2,1\n", "a,b,c,d\n", "no column ImageID, LabelName, Confidence"),
-        ("../aa,v,/m/2,1\n", HEADER, "leaves the image directory"),
+        ("../aa,v,/m/2,1\n", HEADER, "is outside the image directory"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, rows: str, header: str, message: str) -> None:
@@ -91,5 +91,5 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, rows: str, header: str,
 
 
 def test_a_folder_without_tables_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no <split>-annotations-human-imagelabels\.csv here"):
+    with pytest.raises(DataError, match=r"no <split>-annotations-human-imagelabels\.csv found"):
         read(tmp_path)

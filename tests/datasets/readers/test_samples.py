@@ -46,9 +46,9 @@ def test_names(root: Path, name: str, folders: tuple[str, ...], file: str | None
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.jpg", "labels.txt: line 1: 'a.jpg' can be any of 2 images (images/train/a.jpg, images/val/a.jpg)"),
-        ("../a.jpg", "leaves the image directory"),
-        ("/etc/passwd.jpg", "is absolute, and no image below"),
+        ("a.jpg", "labels.txt: line 1: 'a.jpg' matches 2 images (images/train/a.jpg, images/val/a.jpg)"),
+        ("../a.jpg", "is outside the image directory"),
+        ("/etc/passwd.jpg", "is an absolute path that matches no image below"),
         ("a\x1b.jpg", "contains a control character"),
         ("", "is empty"),
         ("x" * 5000, "is too long for a file name"),

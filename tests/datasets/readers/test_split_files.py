@@ -59,7 +59,7 @@ def test_what_is_not_listed_and_what_is_not_there_are_warnings(tmp_path: Path) -
     splits, dataset = divided(tmp_path, f"train={tmp_path}/train.txt")
     assert splits == {"train": ("a/1.png", "a/2.png")}
     assert dataset.info.warnings == [
-        f"images of --split-file that the source does not have were skipped: 9.png ({tmp_path}/train.txt: line 3)",
+        f"images listed in --split-file but missing in the source were skipped: 9.png ({tmp_path}/train.txt: line 3)",
         "images that are not listed in any --split-file were skipped: 2 times, first b/3.png",
     ]
 
@@ -73,11 +73,11 @@ def test_an_image_in_train_and_test_is_a_leak(tmp_path: Path) -> None:
 
 def test_errors_name_the_line_and_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "none.txt").write_text("x.png\n")
-    with pytest.raises(DataError, match="no image of the source is listed"):
+    with pytest.raises(DataError, match="no image from the source is listed"):
         divided(tmp_path, f"train={tmp_path}/none.txt")
-    with pytest.raises(DataError, match=r"line 1: no second column with a split; write --split-file SPLIT="):
+    with pytest.raises(DataError, match=r"line 1: no second column with a split; use --split-file SPLIT="):
         divided(tmp_path, f"{tmp_path}/none.txt")
-    with pytest.raises(UsageError, match="not SPLIT=FILE"):
+    with pytest.raises(UsageError, match="expected SPLIT=FILE"):
         parse_split_file("a/b=c")
     (tmp_path / "part.csv").write_text("1.png,0\n")
     with pytest.raises(DataError, match="the source has no split '7'"):
@@ -88,7 +88,7 @@ def test_a_short_name_that_two_images_share_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "twins.csv").write_text("filename,cat\na/1.png,0\nb/1.png,1\n")
     (tmp_path / "train.txt").write_text("1.png\n")
     files = [parse_split_file(f"train={tmp_path}/train.txt")]
-    with pytest.raises(DataError, match=r"several images are named '1\.png'; write their paths"):
+    with pytest.raises(DataError, match=r"multiple images are named '1\.png'; write their paths"):
         prepare("csv", tmp_path / "twins.csv", out=tmp_path / "data", split_files=files, verify=False)
 
 

@@ -95,7 +95,7 @@ def test_an_index_is_found_among_all_records(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (b"filename,a\n" + b"x.jpg,1\n" * 40 + b"y.jpg,\xff\n", "not UTF-8 (byte 0xFF at offset 337, line 42)"),
-        (b"filename,a\n" + b"x.jpg,1\n" * 40 + b"\0.jpg,1\n", "line 42: holds a NUL byte"),
+        (b"filename,a\n" + b"x.jpg,1\n" * 40 + b"\0.jpg,1\n", "line 42: a NUL byte"),
         (b"filename,a\nx.jpg,1\n\xc3", "not UTF-8 (byte 0xC3 at offset 19, line 3)"),
     ],
 )

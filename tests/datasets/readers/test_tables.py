@@ -139,7 +139,7 @@ def test_a_value_that_means_no_label(tmp_path: Path) -> None:
     assert (reading.manifests[0].labels, reading.manifests[0].targets.tolist()) == (("Edema", "Mass"), [[1, 1], [0, 0]])
     assert not findings.warnings
     _, findings = read(path)
-    assert any("may mean no label" in warning for warning in findings.warnings)
+    assert any("may mean 'no label'" in warning for warning in findings.warnings)
     _, findings = read(path, no_label_value="No Findings")
     assert "did you mean" in findings.errors[0]
 
@@ -197,7 +197,7 @@ def test_the_column_of_images_has_any_usual_name_and_place(tmp_path: Path, heade
 
 def test_of_two_columns_of_images_the_one_whose_files_are_there(tmp_path: Path) -> None:
     path = write(tmp_path, "mask,photograph,cat\nm.png,a.jpg,1\nn.png,b.jpg,0\n")
-    with pytest.raises(DataError, match="several columns may hold the images; give --image-column"):
+    with pytest.raises(DataError, match="multiple columns may contain the images; choose one with --image-column"):
         read(path)
     photograph(tmp_path / "in" / "a.jpg")
     photograph(tmp_path / "in" / "b.jpg")
@@ -231,7 +231,7 @@ def test_a_column_of_other_numbers_among_labels_is_one_error(tmp_path: Path) -> 
     path = write(tmp_path, "filename,age,cat,mask\na.jpg,30,1,m.png\nb.jpg,41,0,n.png\n")
     reading, findings = read(path, image_column="filename", ignore_columns=("age",))
     assert reading.manifests[0].labels == ("cat",)
-    assert any("additional columns of image names were not used" in warning for warning in findings.warnings)
+    assert any("additional image columns were not used" in warning for warning in findings.warnings)
     (error,) = read(path, image_column="filename")[1].errors
     assert "line 2, column 'age': '30'" in error
 
@@ -273,13 +273,13 @@ def test_absolute_paths_mean_the_image_that_ends_so(tmp_path: Path) -> None:
     assert reading.manifests[0].images == ("images/pic.jpg",)
     photograph(tmp_path / "images" / "y" / "a.jpg")
     _, findings = read(write(tmp_path, "image,cat\n/content/a.jpg,1\n/nowhere/z.jpg,1\n/../etc/passwd,0\n"))
-    assert ["several images" in error for error in findings.errors] == [True, False, False]
+    assert ["multiple images" in error for error in findings.errors] == [True, False, False]
 
 
 def test_two_absolute_paths_of_one_file_are_an_error(tmp_path: Path) -> None:
     photograph(tmp_path / "a.jpg")
     _, findings = read(write(tmp_path, "image,cat\n/one/a.jpg,1\n/two/a.jpg,1\n"))
-    assert any("both mean the file a.jpg" in error for error in findings.errors)
+    assert any("both refer to the file a.jpg" in error for error in findings.errors)
 
 
 def test_tables_in_folders_of_splits_name_images_beside_them(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_the_devkit_its_parent_and_the_year_are_all_found(tmp_path: Path) -> Non
     assert len(digests) == 1
     (path / "VOC2007").rename(path / "VOC2012")
     for place in (tmp_path / "elsewhere", path / "VOC2012"):  # all years are laid out alike
-        with pytest.raises(DataError, match=r"no VOC2007 here.*give the VOCdevkit folder"):
+        with pytest.raises(DataError, match=r"VOC2007 not found.*specify the VOCdevkit folder"):
             read(place)
 
 
@@ -104,7 +104,7 @@ def test_lists_make_splits_and_a_missing_list_is_told_by_name(tmp_path: Path) ->
     images = {m.split: [Path(image).stem for image in m.images] for m in reading.manifests}
     assert images == {"train": ["b", "a"], "val": ["c"], "trainval": ["a", "c"]}
     twice, absent = sorted(findings.warnings)
-    assert absent.startswith("split 'test' is absent, because its list is missing")
+    assert absent.startswith("split 'test' is absent because its list is missing")
     assert twice.startswith("images that are listed twice were used once")
     assert twice.endswith("train.txt: b")
 
@@ -127,11 +127,11 @@ OUTSIDE = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>99</xmax><ymax>9</ymax></bn
     ("content", "said"),
     [
         (annotation(thing("Dog")), "object 1: class 'Dog' is not one of the 20 classes; did you mean 'dog'?"),
-        (annotation(thing("dog"), "<object></object>"), "object 2: has no <name>"),
+        (annotation(thing("dog"), "<object></object>"), "object 2: the object has no <name>"),
         (annotation(thing("dog", 3)), "object 1: <difficult> is '3', expected 0 or 1"),
         (
             annotation(thing("dog"), filename="../../etc/passwd"),
-            "<filename> '../../etc/passwd' leaves the image folder",
+            "<filename> '../../etc/passwd' is outside the image folder",
         ),
         (DTD + annotation(thing("&x;")), "contains a DOCTYPE, which is not allowed"),
         ("<a>" * 101 + "</a>" * 101, "elements are nested deeper than 100"),
@@ -169,7 +169,7 @@ def test_all_bad_annotations_are_told(tmp_path: Path) -> None:
     ("content", "said"),
     [
         (annotation(), "images without any object are negative for every class: "),
-        (annotation(thing("dog"), filename="7.jpg"), "<filename> names another image"),
+        (annotation(thing("dog"), filename="7.jpg"), "<filename> refers to a different image"),
         (annotation(thing("dog", box=OUTSIDE)), "a box is outside its image; the label is kept"),
         (annotation(thing("dog", box=" ")), "an object has no valid box; the label is kept"),
     ],

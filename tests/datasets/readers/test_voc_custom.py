@@ -65,7 +65,7 @@ def test_an_unknown_name_is_an_error_with_the_nearest_one(tmp_path: Path) -> Non
 
 def test_collected_names_that_differ_in_case_alone_are_refused(tmp_path: Path) -> None:
     _, findings = read(tree(tmp_path, {"a": xml("Dog"), "b": xml("dog")}))
-    assert "class 'dog' is 'Dog' elsewhere" in findings.errors[0]
+    assert "class 'dog' is spelled 'Dog' elsewhere" in findings.errors[0]
 
 
 def test_xml_and_images_may_lie_side_by_side(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_an_annotation_without_its_image_is_an_error(tmp_path: Path) -> None:
     (root / "JPEGImages/b.jpg").unlink()
     _, findings = read(root)
     assert len(findings.errors) == 1
-    assert "b.xml: no image of this name" in findings.errors[0]
+    assert "b.xml: no image with this name" in findings.errors[0]
 
 
 def test_images_elsewhere_become_the_root(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_of_two_images_of_one_name_the_first_is_taken_and_hidden_files_are_none(
     reading, findings = read(root)
     assert reading.manifests[0].images == ("JPEGImages/a.jpg",)
     assert findings.warnings == [
-        "of images that differ in their ending alone the first was taken: JPEGImages/a.jpg, JPEGImages/a.png"
+        "for images that differ only in the extension, the first one was used: JPEGImages/a.jpg, JPEGImages/a.png"
     ]
 
 
@@ -140,7 +140,7 @@ def test_a_folder_in_small_letters_and_images_without_an_annotation(tmp_path: Pa
 
 def test_annotations_without_any_object_name_no_labels(tmp_path: Path) -> None:
     root = tree(tmp_path, {"a": xml()})
-    with pytest.raises(DataError, match=r"no annotation contains an object.*give --labels"):
+    with pytest.raises(DataError, match=r"no annotation contains an object.*pass --labels"):
         read(root)
     assert read(root, "dog")[0].manifests[0].targets.tolist() == [[0]]
 
@@ -165,7 +165,7 @@ def test_voc2012_lists_test_images_for_prediction(tmp_path: Path) -> None:
     assert {label for label, value in val.items() if value == 1} == {"person"}
     assert {label for label, value in val.items() if value == -1} == {"train"}
     assert findings.warnings == [
-        "images without annotation have unknown labels and are used only for prediction: 2008_000001"
+        "images without annotations have unknown labels and are used only for prediction: 2008_000001"
     ]
 
 
@@ -217,5 +217,5 @@ def test_errors_on_names_in_other_capitals_name_the_file_that_is_there(tmp_path:
     root = tree(tmp_path, {"a": xml("dog"), "b": xml("dog")}, {"train": "A b"})
     (root / "JPEGImages/b.jpg").rename(root / "JPEGImages/B.jpg")
     _, findings = read(root)
-    assert f"there is {root}/Annotations/a.xml" in findings.errors[0]
-    assert f"there is {root}/JPEGImages/B.jpg" in findings.errors[1]
+    assert f"did you mean {root}/Annotations/a.xml" in findings.errors[0]
+    assert f"did you mean {root}/JPEGImages/B.jpg" in findings.errors[1]

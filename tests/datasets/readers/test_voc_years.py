@@ -56,7 +56,7 @@ def test_years_are_joined_and_the_unlabelled_test_set_is_not(tmp_path: Path) -> 
     assert reading.stated_sizes["VOC2012/JPEGImages/1.jpg"] == (40, 30)
     assert findings.warnings == ["lists of images without annotations were skipped: test of VOC2012"]
     assert reading.name == "voc2007-2012"
-    assert recognizes(tmp_path) == "it holds VOC2007, VOC2012"
+    assert recognizes(tmp_path) == "it contains VOC2007, VOC2012"
 
 
 def test_objects_of_joined_years_are_read_from_the_folder_of_their_year(tmp_path: Path) -> None:
@@ -109,15 +109,15 @@ def test_class_lists_alone_are_labels(tmp_path: Path) -> None:
         "val": {"JPEGImages/d.png": [-1, 1]},
     }
     assert {m.labels for m in reading.manifests} == {("cat", "dog")}
-    assert recognizes(root) == "ImageSets/Main has lists of classes"
+    assert recognizes(root) == "ImageSets/Main contains class lists"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"dog_train": "a 1\n", "cat_train": "b 1\n"}, "has no line of"),
-        ({"dog_train": "a 1\n", "cat_val": "a 1\n", "dog_val": "a 1\n"}, "split 'train' has no list of class 'cat'"),
-        ({"dog_train": "a 2\n"}, "line 1: 'a 2' is not an image and 1, -1 or 0"),
+        ({"dog_train": "a 1\n", "cat_train": "b 1\n"}, "has no line for"),
+        ({"dog_train": "a 1\n", "cat_val": "a 1\n", "dog_val": "a 1\n"}, "split 'train' has no list for class 'cat'"),
+        ({"dog_train": "a 2\n"}, "line 1: 'a 2' is not an image name followed by 1, -1 or 0"),
         ({"dog_train": "a 1\na -1\n"}, "a occurs twice with different values"),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_folder_of_the_user_is_not_replaced(tmp_path: Path) -> None:
     shard(tmp_path / "all.tar", a__jpg=jpeg(1), a__cls="cat")
     data = prepare("webdataset", tmp_path / "all.tar", out=tmp_path / "data")
     (data.path / "mine").mkdir()
-    with pytest.raises(DataError, match="mine: was not written by mlrec"):
+    with pytest.raises(DataError, match="mine: this path was not written by mlrec"):
         prepare("webdataset", tmp_path / "all.tar", out=tmp_path / "data")
     assert (data.path / "images/all/a.jpg").exists()
 
@@ -81,24 +81,24 @@ def test_numbers_are_named_by_the_labels_option(tmp_path: Path) -> None:
     assert (reading.manifests[0].targets.tolist(), findings.errors) == ([[0, 1, 0], [1, 0, 1]], [])
     reading, findings = read(path)
     assert reading.manifests[0].labels == ("0", "1", "2")
-    assert "labels are numbers; --labels a,b,... names them, in order from 0" in findings.warnings[0]
+    assert "labels are numbers; set their names with --labels a,b,... (in order from 0)" in findings.warnings[0]
     _, findings = read(path, labels=("cat", "dog"))
-    assert "2 is not the number of one of the 2 labels" in findings.errors[0]
+    assert "2 is not the index of one of the 2 labels" in findings.errors[0]
 
 
 @pytest.mark.parametrize(
     ("members", "message"),
     [
-        ({"../../evil__jpg": b"", "../../evil__cls": "cat"}, "leaves the image directory"),
+        ({"../../evil__jpg": b"", "../../evil__cls": "cat"}, "is outside the image directory"),
         ({"/etc/evil__jpg": b"", "/etc/evil__cls": "cat"}, "is absolute"),
-        ({"a__jpg": b""}, r"all.tar: a: has no labels; expected .json, .cls or .txt"),
-        ({"a__jpg": b"", "a__png": b"", "a__cls": "cat"}, "is a second image of its sample"),
+        ({"a__jpg": b""}, r"all.tar: a: the sample has no labels; expected a .json, .cls or .txt file"),
+        ({"a__jpg": b"", "a__png": b"", "a__cls": "cat"}, "this is the second image of its sample"),
         ({"a__jpg": b"", "a__json": "{"}, "is not valid JSON"),
         ({"a__jpg": b"", "a__json": '{"caption": "x"}'}, "has none of the keys labels, label"),
-        ({"a__jpg": b"", "a__json": '{"labels": [0, 1, 0]}'}, "has a repeated number"),
-        ({"a__jpg": b"", "a__json": '{"labels": [0.5]}'}, "'0.5' is not the name or number of a label"),
+        ({"a__jpg": b"", "a__json": '{"labels": [0, 1, 0]}'}, "a number is repeated"),
+        ({"a__jpg": b"", "a__json": '{"labels": [0.5]}'}, "'0.5' is not the name or index of a label"),
         ({"a__jpg": b"", "a__txt": b"\xff\xfe"}, "is not UTF-8"),
-        ({"a__jpg": b"", "a__txt": b" " * 1_000_001}, "has 1,000,001 bytes; labels may have 1,000,000"),
+        ({"a__jpg": b"", "a__txt": b" " * 1_000_001}, "has 1,000,001 bytes; the limit is 1,000,000"),
     ],
 )
 def test_what_is_unsafe_or_unclear_is_an_error(tmp_path: Path, members: dict[str, Any], message: str) -> None:
@@ -124,11 +124,11 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 def test_a_truncated_shard_and_one_without_a_split_among_others_are_errors(tmp_path: Path) -> None:
     path = shard(tmp_path / "a/train-0.tar", a__jpg=b"x" * 5000, a__cls="cat")
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(DataError, match="is not a complete tar file"):
+    with pytest.raises(DataError, match="incomplete tar file"):
         read(path)
     shard(tmp_path / "b/train-0.tar", a__jpg=b"", a__cls="cat")
     shard(tmp_path / "b/extra.tar", a__jpg=b"", a__cls="cat")
-    with pytest.raises(DataError, match=r"extra.tar: is not named like a split"):
+    with pytest.raises(DataError, match=r"extra.tar: the shard is not named after a split"):
         read(tmp_path / "b")
     reading, _ = read(tmp_path / "b", split_names={"extra": "test"})
     assert [m.split for m in reading.manifests] == ["train", "test"]

@@ -114,9 +114,9 @@ def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
         ),
         (["images", 0, "targets", 0, "attribute"], [2, *MAN[1:]], "attribute 'male' is 2; expected 1, -1 or 0"),
         (["images", 1, "targets", 0, "bbox"], [1, 2, 3], "bbox has 3 numbers"),
-        (["images", 0, "file_name"], "../x.jpg", "leaves the image directory"),
-        (["attribute_id_map", "0"], "Hat", r"attribute_id_map\[0\]: is 'Hat', expected 'male'"),
-        (["attribute_id_map", "14"], "beard", r"attribute_id_map\[14\]: is 'beard', expected 14 attributes"),
+        (["images", 0, "file_name"], "../x.jpg", "is outside the image directory"),
+        (["attribute_id_map", "0"], "Hat", r"attribute_id_map\[0\]: found 'Hat', expected 'male'"),
+        (["attribute_id_map", "14"], "beard", r"attribute_id_map\[14\]: found 'beard', expected 14 attributes"),
     ],
 )
 def test_what_does_not_fit_is_named(tmp_path: Path, place: list[str | int], value: Any, message: str) -> None:
@@ -139,4 +139,4 @@ def test_an_image_twice(tmp_path: Path) -> None:
     assert "duplicate records were merged" in findings.warnings[0]
     other = {"file_name": "train/0--Parade/a.jpg", "targets": [{"attribute": WOMAN, "bbox": [2, 3, 30, 40]}]}
     _, findings = read(tree(tmp_path, trainval={**TRAINVAL, "images": [*TRAINVAL["images"], other]}))
-    assert "images[2] (train/0--Parade/a.jpg): occurs twice, with different persons" in findings.errors[0]
+    assert "images[2] (train/0--Parade/a.jpg): the image occurs twice with different persons" in findings.errors[0]

@@ -58,7 +58,7 @@ def test_folders_and_lists_of_images(tmp_path: Path, file: str) -> None:
     assert (val.split, val.images) == ("val", ("images/val/c.jpg", "more/d.png"))
     assert val.targets.tolist() == [[1, 1], [0, 0]]
     assert findings.warnings == [
-        f"split 'test' is absent, because data.yaml does not name it: {tmp_path}/street/data.yaml",
+        f"split 'test' is absent because data.yaml does not list it: {tmp_path}/street/data.yaml",
         "images without a label file are negative for every class: more/d.png",
     ]
 
@@ -74,10 +74,10 @@ def test_paths_of_exported_sets_and_of_another_machine(tmp_path: Path) -> None:
     [
         ("2 .5 .5 .1 .1", r"a\.txt: line 1: class 2 is not one of the 2 classes, 0 to 1"),
         ("-1 .5 .5 .1 .1", "class -1 is not one of the 2 classes"),
-        ("0.5 .5 .5 .1 .1", "not 'class x y width height'"),
-        ("0 .5 .5 .1", "not 'class x y width height'"),
-        ("dog .5 .5 .1 .1", "not 'class x y width height'"),
-        ("0 .5 .5 .1 nan", "not 'class x y width height'"),
+        ("0.5 .5 .5 .1 .1", "numeric format 'class x y width height'"),
+        ("0 .5 .5 .1", "numeric format 'class x y width height'"),
+        ("dog .5 .5 .1 .1", "numeric format 'class x y width height'"),
+        ("0 .5 .5 .1 nan", "numeric format 'class x y width height'"),
     ],
 )
 def test_a_bad_label_line_is_named(tmp_path: Path, line: str, message: str) -> None:
@@ -92,11 +92,11 @@ def test_a_bad_label_line_is_named(tmp_path: Path, line: str, message: str) -> N
     ("yaml", "message"),
     [
         ("names: [a]\ntrain: [", "invalid YAML at line 2, column 9"),
-        ("- a\n", "no YAML mapping"),
+        ("- a\n", "not a YAML mapping"),
         ("train: images/train\n", "names must list the classes"),
         ("names: {0: a, 2: b}\ntrain: images/train\n", "without gaps"),
         ("names: [a, no]\ntrain: images/train\n", "put the name in quotes"),
-        ("names: [a]\n", "names none of train, val, test"),
+        ("names: [a]\n", "has none of the keys train, val, test"),
         ("a: &a [x]\nnames: *a\ntrain: images/train\n", "YAML aliases"),
         ("names: !!python/object/apply:os.system [echo]\n", "invalid YAML"),
     ],
@@ -121,7 +121,7 @@ def test_all_places_that_are_not_there_are_reported_at_once_with_what_looks_like
 
 def test_a_number_of_classes_that_is_not_that_of_the_names(tmp_path: Path) -> None:
     _, findings = read(tree(tmp_path, YAML + "nc: 3\n"))
-    assert findings.errors == [f"{tmp_path}/data.yaml: nc is 3, but names has 2; correct one of them"]
+    assert findings.errors == [f"{tmp_path}/data.yaml: nc is 3, but names has 2 entries; correct one of them"]
     assert not read(tree(tmp_path / "right", YAML + "nc: 2\n"))[1].errors
 
 
@@ -190,8 +190,8 @@ def test_a_split_without_any_label_file_is_an_error_that_names_what_is_there(
     root = boxes(tmp_path, {image: "", label: "1"}, f"train: {Path(image).parent}\nnames: [cat, dog]\n")
     _, findings = read(root)
     (error,) = findings.errors
-    assert "train: no image has a label file (1 image), looked for" in error
-    assert f"but there is {root / label}" in error
+    assert "train: no image has a label file (1 image); expected" in error
+    assert f"but found {root / label}" in error
 
 
 def test_a_label_file_in_other_capitals_is_an_error_and_in_another_unicode_form_is_found(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_label_file_in_other_capitals_is_an_error_and_in_another_unicode_form_
              "images/e\u0301.jpg": "", "labels/\u00e9.txt": "1"}  # fmt: skip
     reading, findings = read(boxes(tmp_path, names, "train: images\nnames: [cat, dog]\n"))
     assert reading.manifests[0].targets.tolist() == [[0, 1], [0, 0], [0, 1]]
-    assert findings.errors == [f"images/b.jpg: its label file is named {tmp_path}/labels/B.txt; rename it to b.txt"]
+    assert findings.errors == [f"images/b.jpg: the label file is named {tmp_path}/labels/B.txt; rename it to b.txt"]
 
 
 def test_path_may_be_the_folder_of_images_and_what_is_not_used_is_a_warning(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_path_may_be_the_folder_of_images_and_what_is_not_used_is_a_warning(tmp_
     reading, findings = read(boxes(tmp_path, names, yaml))
     assert reading.manifests[0].targets.tolist() == [[0, 1]]
     text = "\n".join(findings.warnings)
-    assert f"unknown keys were not used: {tmp_path}/data.yaml: minival" in text
+    assert f"unknown keys were ignored: {tmp_path}/data.yaml: minival" in text
     assert "1 file has no image extension (1 .heic)" in text
     assert "images without a split were not used: minival/c.jpg" in text
 
@@ -234,14 +234,14 @@ def test_darknet_paths_start_at_the_folder_of_its_program(tmp_path: Path) -> Non
         "val": (("obj_valid_data/b.jpg",), [[0, 0]]),
     }
     assert reading.manifests[0].labels == ("dog", "traffic light")
-    assert recognizes(tmp_path / "task") == "obj.data describes a dataset of Darknet"
+    assert recognizes(tmp_path / "task") == "obj.data describes a Darknet dataset"
 
 
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ({"classes": "3"}, "nc is 3, but names has 2"),
-        ({"names": "data/other.names"}, "names is 'data/other.names', but there is no such file"),
+        ({"classes": "3"}, "nc is 3, but names has 2 entries"),
+        ({"names": "data/other.names"}, "names is 'data/other.names', but this file does not exist"),
         ({"train": "data/none.txt"}, "'data/none.txt' is neither a folder nor a list"),
     ],
 )
@@ -264,4 +264,4 @@ def test_classes_txt_and_two_folders_are_enough(tmp_path: Path, splits: tuple[st
     assert (findings.errors, findings.warnings) == ([], [])
     assert [m.split for m in reading.manifests] == list(splits or ("all",))
     assert all(m.targets.tolist() == [[0, 1]] and m.labels == ("dog", "cat") for m in reading.manifests)
-    assert recognizes(tmp_path) == "it has classes.txt and a folder of labels, as YOLO does"
+    assert recognizes(tmp_path) == "it contains classes.txt and a label folder, like YOLO"

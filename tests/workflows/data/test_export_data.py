@@ -84,7 +84,7 @@ def test_a_real_data_set_comes_back(realdata: Path, tmp_path: Path) -> None:
 
 def test_coco_cannot_express_unknown_labels(tmp_path: Path) -> None:
     path = dataset(tmp_path, unknown=True)
-    with pytest.raises(DataError, match=r"has 16 unknown labels, which COCO cannot express.*--unknown negative"):
+    with pytest.raises(DataError, match=r"has 16 unknown labels, which COCO cannot represent.*--unknown negative"):
         export_data(path, format_="coco", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     folder, _ = export_data(path, format_="coco", out=tmp_path / "out", unknown_as_negative=True, splits=["test"])
@@ -144,13 +144,13 @@ def test_imagefolder_is_what_pandas_reads_with_the_images_next_to_it(tmp_path: P
 
 @pytest.mark.parametrize("format_", ["labelstudio", "fiftyone"])
 def test_formats_without_unknown_refuse_it(tmp_path: Path, format_: str) -> None:
-    with pytest.raises(DataError, match=r"has 16 unknown labels, which .* cannot express"):
+    with pytest.raises(DataError, match=r"has 16 unknown labels, which .* cannot represent"):
         export_data(dataset(tmp_path, unknown=True), format_=format_, out=tmp_path / "out")  # type: ignore[arg-type]
 
 
 def test_fiftyone_cannot_tell_images_apart_that_differ_in_their_ending(tmp_path: Path) -> None:
     manifest = Manifest("x", "all", tmp_path, ("cat",), ("a.jpg", "a.png"), np.zeros((2, 1), np.int8))
-    with pytest.raises(DataError, match="several images are 'a' apart from their ending"):
+    with pytest.raises(DataError, match="multiple images are named 'a' without the extension"):
         as_fiftyone(manifest)
 
 
@@ -169,7 +169,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 
 def test_a_label_with_the_name_of_a_column_is_refused() -> None:
     manifest = Manifest("x", "all", Path("/x"), ("split",), ("a.jpg",), np.zeros((1, 1), np.int8))
-    with pytest.raises(DataError, match="the label 'split' has the name of a column"):
+    with pytest.raises(DataError, match="the label 'split' has the same name as a column"):
         as_csv(manifest)
     assert as_coco(manifest)["categories"] == [{"id": 1, "name": "split"}]
 

@@ -114,7 +114,7 @@ def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path
     foreign = tmp_path / "data" / "thesis"
     foreign.mkdir()
     (foreign / "chapter.tex").touch()
-    with pytest.raises(DataError, match="is not a prepared dataset; remove it or choose another --name"):
+    with pytest.raises(DataError, match="not a prepared dataset; remove the folder or choose a different --name"):
         prepare("csv", source, out=tmp_path / "data", name="thesis")
     assert left(foreign) == ["chapter.tex"]
 
@@ -122,9 +122,9 @@ def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("notes.txt", "mine", r"notes\.txt: was not written by mlrec and would be lost"),
-        ("photos/a.txt", "mine", "photos: was not written by mlrec and would be lost"),
-        ("dataset.json", '{"name": "mine"}', r"dataset\.json: .*remove the folder, or choose another --name"),
+        ("notes.txt", "mine", r"notes\.txt: this path was not written by mlrec and would be lost"),
+        ("photos/a.txt", "mine", "photos: this path was not written by mlrec and would be lost"),
+        ("dataset.json", '{"name": "mine"}', r"dataset\.json: .*remove the folder, or choose a different --name"),
     ],
 )
 def test_a_folder_that_holds_more_than_a_prepare_is_never_replaced(
@@ -198,7 +198,7 @@ def test_names_that_look_the_same_are_matched_to_their_files_with_a_warning(tmp_
     manifest = dataset.manifest("all")
     assert manifest.images == (nfd, "sub/b.jpg", "c.PNG", "deep/er/d.jpg")
     assert manifest.targets.ravel().tolist() == [1, 0, 1, 0]
-    assert any("names were matched to files that are spelled differently: 4 times" in line for line in notes.warnings)
+    assert any("names were matched to files with a different spelling: 4 times" in line for line in notes.warnings)
 
 
 def test_two_names_of_one_file_and_a_name_of_two_files_are_errors(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_two_names_of_one_file_and_a_name_of_two_files_are_errors(tmp_path: Path
         prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data")
     text = str(caught.value)
     assert "is the file sub/b.jpg, which is also annotated" in text
-    assert "it could be any of x/c.jpg, y/c.jpg; write the full path" in text
+    assert "the name matches x/c.jpg, y/c.jpg; write the full path" in text
 
 
 def test_of_a_name_in_other_capitals_the_error_names_the_file_that_is_there(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_errors_of_all_tables_of_a_folder_are_reported_at_once(tmp_path: Path) -
     findings = ValidationReport()
     reader_of("csv")(tmp_path, ReadOptions(), findings)
     assert [Path(line.partition(":")[0]).name for line in findings.errors] == ["train.csv", "val.csv"]
-    assert findings.warnings == [f"tables in a different format than the first were not used: {tmp_path}/test.xlsx"]
+    assert findings.warnings == [f"tables in a different format from the first one were not used: {tmp_path}/test.xlsx"]
 
 
 def test_bad_images_are_skipped_when_asked(tmp_path: Path, notes: Notes) -> None:
@@ -326,7 +326,9 @@ def test_the_path_need_not_be_said_where_annotations_says_all(tmp_path: Path) ->
 
 def test_labels_without_a_positive_are_named(tmp_path: Path, notes: Notes) -> None:
     prepare("csv", csv(tmp_path, "a.jpg,0,1\nb.jpg,-1,0\n"), out=tmp_path / "data")
-    assert notes.warnings == ["split 'all' has no positive for 1 of 2 labels, so their AP is undefined there: cat"]
+    assert notes.warnings == [
+        "split 'all' has no positives for 1 of 2 labels, so the AP of these labels is undefined: cat"
+    ]
 
 
 def people(root: Path) -> Reading:
@@ -389,7 +391,7 @@ def test_without_verification_boxes_are_cut_at_zero_only(tmp_path: Path, source_
 
 def test_splits_must_have_the_same_labels(tmp_path: Path, source_of_people: Reading) -> None:
     source_of_people.manifests.append(people(tmp_path).manifests[1])
-    with pytest.raises(DataError, match=r"split 'trainval': label sets differ .*missing 'hat'; not expected 'cap'"):
+    with pytest.raises(DataError, match=r"split 'trainval': label sets differ .*missing 'hat'; unexpected 'cap'"):
         prepare("people", tmp_path, out=tmp_path / "data", verify=False)
 
 
@@ -429,7 +431,7 @@ def test_threads_find_all_faults_in_order(tmp_path: Path) -> None:
         prepare("csv", source, out=tmp_path / "data")
     lines = str(caught.value).splitlines()
     assert len(lines) == 4
-    assert "7.jpg: is an HTML page" in lines[1]
+    assert "7.jpg: the file is an HTML page" in lines[1]
     assert "70.jpg: no such image file" in lines[2]
 
 
@@ -489,7 +491,7 @@ def test_benchmarks_may_hold_a_photograph_twice_in_train_and_val(tmp_path: Path)
 def test_labels_without_a_known_negative_are_counted_and_named(tmp_path: Path) -> None:
     dataset = prepare("csv", csv(tmp_path, "a.jpg,1,1\nb.jpg,-1,0\n"), out=tmp_path / "data")
     assert dataset.info.warnings == [
-        "split 'all' has no known negative for 1 of 2 labels, so their AP is undefined there: cat"
+        "split 'all' has no known negatives for 1 of 2 labels, so the AP of these labels is undefined: cat"
     ]
 
 

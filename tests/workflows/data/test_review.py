@@ -171,7 +171,7 @@ def test_predictions_of_other_images_or_labels_are_errors(tmp_path: Path, data: 
         export_data(data, out=tmp_path / "out", predictions=run)
     other = Predictions(("cat", "cow"), tuple(f"val/{k}.jpg" for k in range(6)), np.zeros((6, 2)))
     other.save(tmp_path / "other.npz")
-    with pytest.raises(PredictionsError, match=r"other\.npz: label sets differ.*not expected"):
+    with pytest.raises(PredictionsError, match=r"other\.npz: label sets differ.*unexpected"):
         export_data(data, format_="fiftyone", out=tmp_path / "out", predictions=tmp_path / "other.npz")
     Predictions(LABELS, ("x.jpg",), np.zeros((1, 3))).save(tmp_path / "none.npz")
     with pytest.raises(PredictionsError, match=r"no predictions for all images of a split \(train, val\)"):

@@ -166,7 +166,7 @@ def test_a_label_that_a_part_lacks_is_named(tmp_path: Path, notes: Notes) -> Non
         name for name in ("train", "val") if not (Dataset.load(path).manifest(name).targets[:, 1] == 1).any()
     )
     consequence = {
-        "train": "so a model trained on it cannot learn them",
-        "val": "so their AP is undefined there",
+        "train": "so a model trained on this split cannot learn them",
+        "val": "so the AP of these labels is undefined",
     }[lacking]
-    assert notes.warnings == [f"split '{lacking}' has no positive for 1 of 2 labels, {consequence}: dog"]
+    assert notes.warnings == [f"split '{lacking}' has no positives for 1 of 2 labels, {consequence}: dog"]

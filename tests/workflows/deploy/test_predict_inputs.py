@@ -137,8 +137,8 @@ def test_a_reused_buffer_is_copied(model: Any, photo: Path) -> None:
         (77.125, "type float is not an image"),
         (None, "type NoneType is not an image"),
         (io.StringIO("hunter2"), "in binary mode"),
-        (b"hunter2" * 9, "image-0: is not an image of the formats"),
-        (io.BytesIO(b"hunter2" * 9), "image-0: is not an image of the formats"),
+        (b"hunter2" * 9, "image-0: not an image in a supported format"),
+        (io.BytesIO(b"hunter2" * 9), "image-0: not an image in a supported format"),
     ],
 )
 def test_errors_are_ours_and_have_no_content(image: Any, told: str, model: Any) -> None:
@@ -155,7 +155,7 @@ def test_a_damaged_picture_is_an_unreadable_image(model: Any, photo: Path) -> No
     assert len(found) == 1
     assert seen[0].startswith("image-0: truncated")
     floats = Image.fromarray(np.zeros((4, 4), dtype=np.float32))
-    with pytest.raises(DataError, match="image-0: has float pixels"):
+    with pytest.raises(DataError, match="image-0: the image has float pixels"):
         list(mlrec.predict(model, floats))
 
 

@@ -273,7 +273,7 @@ def test_a_damaged_shard_ends_the_run_and_is_written_after_its_repair(
                 archive.add(file, file.name)
     whole = (tmp_path / "1.tar").read_bytes()
     (tmp_path / "1.tar").write_bytes(whole[:3000])
-    with pytest.raises(DataError, match=r"1\.tar: is not a complete tar file"):
+    with pytest.raises(DataError, match=r"1\.tar: incomplete tar file"):
         write(model, tmp_path / "out", tmp_path)
     assert not (tmp_path / "out" / "part-000001.csv").exists()
     (tmp_path / "1.tar").write_bytes(whole)
@@ -295,7 +295,7 @@ def test_lists_and_packed_files_are_found(pictures: Path, tmp_path: Path) -> Non
     assert [item.id for item in items_of([str(tmp_path / "*.tar")])] == [f"{tmp_path}/b/x.png"]
     with tarfile.open(tmp_path / "empty.tar", "w"):
         pass
-    with pytest.raises(DataError, match="contains no image"):
+    with pytest.raises(DataError, match="contains no images"):
         list(items_of([str(tmp_path / "empty.tar")]))
     pa.parquet.write_table(pa.table({"path": ["a.png"]}), tmp_path / "paths.parquet")
     with pytest.raises(DataError, match="no column contains image bytes"):

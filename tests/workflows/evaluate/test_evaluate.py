@@ -80,7 +80,7 @@ def test_labels_in_another_order_are_matched_by_name(run: Run, data: Path, tmp_p
 
 def test_other_labels_are_refused_with_the_difference(run: Run, data: Path, tmp_path: Path) -> None:
     other = replace(Dataset.load(data).manifest("val"), labels=("blue", "green", "pink"))
-    with pytest.raises(ModelError, match="missing 'red'; not expected 'pink'"):
+    with pytest.raises(ModelError, match="missing 'red'; unexpected 'pink'"):
         evaluate_run(run.path, data=written(tmp_path / "other", other), machine=HERE)
 
 
@@ -101,7 +101,7 @@ def test_labels_without_an_ap_are_named_and_recorded(run: Run, data: Path, tmp_p
     found = evaluate_run(run.path, data=written(tmp_path / "lacking", lacking), machine=HERE)
     warnings = json.loads((found.path / "eval.json").read_text())["warnings"]
     assert (
-        f"split 'val' has no positive for 1 of {len(manifest.labels)} labels, so their AP is undefined there: "
+        f"split 'val' has no positives for 1 of {len(manifest.labels)} labels, so the AP of these labels is undefined: "
         in (warnings[-1])
     )
     assert warnings[-1].endswith(manifest.labels[0])

@@ -78,13 +78,13 @@ def test_labels_that_cannot_be_learned_or_scored_are_named(tmp_path: Path, notes
     ]
     folder.write(tmp_path, Info("d", {"kind": "csv"}, "paper", list(labels), dict.fromkeys(parts, 2)), made)
     resolve_plan({"data": str(tmp_path), "select_split": "select"})
-    unlearned, unscored = "so a model trained on it cannot learn them", "so their AP is undefined there"
+    unlearned, unscored = "so a model trained on this split cannot learn them", "so the AP of these labels is undefined"
     assert [line for line in notes.lines if line.startswith("split '")] == [
-        f"split 'train' has no positive for 1 of 4 labels, {unlearned}: none",
-        f"split 'train' has no known negative for 2 of 4 labels, {unlearned}: always, known; "
+        f"split 'train' has no positives for 1 of 4 labels, {unlearned}: none",
+        f"split 'train' has no known negatives for 2 of 4 labels, {unlearned}: always, known; "
         "positive in every sample: always",
-        f"split 'val' has no positive for 1 of 4 labels, {unscored}: known",
-        f"split 'select' has no known negative for 1 of 4 labels, {unscored}: fine; positive in every sample: fine",
+        f"split 'val' has no positives for 1 of 4 labels, {unscored}: known",
+        f"split 'select' has no known negatives for 1 of 4 labels, {unscored}: fine; positive in every sample: fine",
     ]
 
 
