@@ -162,7 +162,7 @@ def test_the_names_in_the_configuration_are_those_that_exist() -> None:
 
 
 def test_unknown_trackers_are_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no tracker 'wandbb'; there are .*; did you mean 'wandb'"):
+    with pytest.raises(ConfigError, match=r"unknown tracker 'wandbb'; expected one of .*; did you mean 'wandb'"):
         mlrec.train(data, out=tmp_path, trackers="wandbb", progress=False, **FAST)
     assert not list(tmp_path.iterdir())
 

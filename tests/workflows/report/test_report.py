@@ -121,15 +121,15 @@ def test_every_label_with_its_interval_and_few_positives_flagged(tmp_path):
 
 def test_flags_that_would_be_ignored_are_refused(tmp_path):
     for wrong, why in (
-        (["report", "--table", "6", "--figure", "5"], "--table and --figure: one at a time"),
-        (["report", "--literature", "voc2007", "--plots", "p"], "--plots does not go with --literature"),
-        (["report", "--study", "s", "--per-run"], "--per-run does not go with --study"),
-        (["report", "--json", "--format", "csv"], "--json and --format csv: give one of them"),
-        (["compare", "--by-size", "--by-label"], "--by-size and --by-label exclude each other"),
-        (["compare", "--by-size", "--intervals"], "--intervals does not go with --by-size"),
-        (["compare", "--by-label", "--truth", "t.csv"], "--truth does not go with --by-label"),
-        (["compare", "a"], "1 argument, expected A and B"),
-        (["compare", "a", "b", "c"], "3 arguments, expected A and B"),
+        (["report", "--table", "6", "--figure", "5"], "--table and --figure cannot be used together"),
+        (["report", "--literature", "voc2007", "--plots", "p"], "--plots cannot be used with --literature"),
+        (["report", "--study", "s", "--per-run"], "--per-run cannot be used with --study"),
+        (["report", "--json", "--format", "csv"], "--json cannot be used with --format csv"),
+        (["compare", "--by-size", "--by-label"], "--by-size cannot be used with --by-label"),
+        (["compare", "--by-size", "--intervals"], "--intervals cannot be used with --by-size"),
+        (["compare", "--by-label", "--truth", "t.csv"], "--truth cannot be used with --by-label"),
+        (["compare", "a"], "A and B, got 1 argument"),
+        (["compare", "a", "b", "c"], "A and B, got 3 arguments"),
     ):
         done = command(*wrong, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
