@@ -136,7 +136,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     head_phase_lr: Annotated[
         float, _key("Optimizer", "Learning rate of the head during --head-epochs (AdamW, cosine).", gt=0)
     ] = 0.003
-    batch_size: Annotated[int, _key("Optimizer", "Batch size per step, summed over all processes.", ge=1)] = 16
+    batch_size: Annotated[int, _key("Optimizer", "Batch size, summed over all processes.", ge=1)] = 16
     sampler: Annotated[
         Literal["shuffle", "class-aware"],
         _key("Data", "Sampling order in training; class-aware draws a label, then a positive sample for this label."),

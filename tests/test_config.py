@@ -68,7 +68,10 @@ def test_a_flat_key_of_a_stronger_layer_beats_the_overlay_of_a_weaker_one() -> N
         ({"scale": [0.9, 1.2]}, "at most 1"),
         ({"heads": 2, "temperatures": [1.0]}, "heads = 2 but 1 temperatures"),
         ({"temperatures": [1.0, -1.0]}, "above 0"),
-        ({"heads": 3}, "my.toml: heads = 3: the paper has 1, 2, 4, 6, 8 heads; for another number, set temperatures"),
+        (
+            {"heads": 3},
+            "my.toml: heads = 3: the paper uses 1, 2, 4, 6, 8 heads; for a different number, set temperatures",
+        ),
         ({"batch_size": 5, "grad_accum_steps": 2}, "is not divisible by grad_accum_steps = 2"),
         ({"feature_copies": 2}, "feature_copies needs freeze_backbone"),
         ({"data": {"wyder": {"lr": 1.0}}}, "[data.wyder]: unknown; did you mean 'wider'?"),

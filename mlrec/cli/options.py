@@ -78,7 +78,7 @@ Boxes = Annotated[
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        help="Samples per step [default: 64 on CUDA, otherwise the same as in training].",
+        help="Batch size [default: 64 on CUDA, otherwise the same as in training].",
         min=1,
         rich_help_panel="System",
     ),

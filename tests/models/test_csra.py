@@ -225,7 +225,7 @@ def test_average_head_is_pooling_and_a_biased_linear_layer() -> None:
         ({"temperatures": ()}, "at least one"),
         ({"temperatures": (0.0,)}, "above 0"),
         ({"temperatures": (math.nan,)}, "above 0"),
-        ({"temperatures": 1.0}, "a number for each head"),
+        ({"temperatures": 1.0}, "one number per head"),
         ({"dropout": 1.5}, "dropout = 1.5"),
         ({"lam": -0.1}, "lam = -0.1"),
         ({"lam": math.inf}, "lam = inf"),

@@ -162,7 +162,7 @@ def test_train_compare_is_the_study_of_that_name_with_one_seed_by_default(
         (("sweep", "--data", "data/tiny", "--lam", "0,1", "--name", ".x"), 2, "'.x' is not a valid folder name"),
         (("sweep", "--data", "data/tiny", "--lam", "0:1"), 2, "lam = '0:1'"),
         (("train", "--resume", "x", "--recipe", "paper"), 2, "cannot be used with --resume"),
-        (("train", "--resume", "nowhere"), 1, "no run here"),
+        (("train", "--resume", "nowhere"), 1, "not a run folder"),
         (("train", "--data", "data/tiny", "--split", "tset"), 1, "no split 'tset'"),
         (("train", "--data", "data/tinny"), 1, "did you mean 'tiny'?"),
         (("eval", "nowhere"), 1, "no model here"),
