@@ -167,7 +167,7 @@ def test_names_of_parts_are_listed_with_those_of_packages() -> None:
     assert options._metavar("head") == "NAME"
     with pytest.raises(ConfigError, match=r"flag: head = 'mx': expected one of csra, .*, max; did you mean 'max'\?"):
         check_values("flag", {"head": "mx"})
-    with pytest.raises(ConfigError, match=r"\[head\.mx\]: unknown; did you mean 'max'\?"):
+    with pytest.raises(ConfigError, match=r"\[head\.mx\]: unknown table; did you mean 'max'\?"):
         resolve(("a.toml", {"head": {"mx": {"lr": 0.1}}}))
 
 

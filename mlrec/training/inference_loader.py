@@ -1,4 +1,4 @@
-"""Image stream for inference, decoded ahead by threads; unreadable images are reported, never replaced."""
+"""Image stream for inference, with decoding in threads; unreadable images are reported and never replaced."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_heads_and_temperatures_must_agree() -> None:
 def test_label_names_must_be_as_many_as_labels_and_differ() -> None:
     with pytest.raises(ModelError, match="2 label names for num_labels = 3"):
         mlrec.create_model("test_resnet", 3, labels=["a", "b"])
-    with pytest.raises(ModelError, match="label 'a' is named twice"):
+    with pytest.raises(ModelError, match="label 'a' is listed twice"):
         mlrec.create_model("test_resnet", 3, labels=["a", "b", "a"])
 
 

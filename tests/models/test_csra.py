@@ -221,10 +221,10 @@ def test_average_head_is_pooling_and_a_biased_linear_layer() -> None:
     ("options", "told"),
     [
         ({"heads": 3}, "1, 2, 4, 6, 8"),
-        ({"heads": 2, "temperatures": (1.0,)}, "heads = 2 but 1 temperatures"),
+        ({"heads": 2, "temperatures": (1.0,)}, "heads = 2, but there are 1 temperatures"),
         ({"temperatures": ()}, "at least one"),
-        ({"temperatures": (0.0,)}, "above 0"),
-        ({"temperatures": (math.nan,)}, "above 0"),
+        ({"temperatures": (0.0,)}, "greater than 0"),
+        ({"temperatures": (math.nan,)}, "greater than 0"),
         ({"temperatures": 1.0}, "one number per head"),
         ({"dropout": 1.5}, "dropout = 1.5"),
         ({"lam": -0.1}, "lam = -0.1"),

@@ -57,14 +57,14 @@ def damaged(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (page, "is a web page"),
-        (pointer, "is a Git LFS pointer"),
-        (plain_zip, "is an ordinary zip archive"),
-        (torchscript, "is a TorchScript archive"),
+        (page, "a web page"),
+        (pointer, "a Git LFS pointer"),
+        (plain_zip, "an ordinary zip archive"),
+        (torchscript, "a TorchScript archive"),
         (truncated, "is truncated"),
         (damaged, r"refused|broken"),
         (lambda path: path.write_bytes(b""), "is empty"),
-        (lambda path: path.mkdir(), "is a folder"),
+        (lambda path: path.mkdir(), "a folder"),
         (lambda path: None, "cannot be read"),
     ],
 )
@@ -85,7 +85,7 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, raw: bool) -> None:
         path.write_bytes(pickle.dumps(Runs(canary)))
     else:
         torch.save(content, path)
-    with pytest.raises(ModelError, match="could run code when loaded; refused") as failure:
+    with pytest.raises(ModelError, match="could run code when loaded") as failure:
         read_tensors(path)
     assert raw or "mkdir" in str(failure.value)
     assert not canary.exists()

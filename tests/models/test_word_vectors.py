@@ -24,8 +24,8 @@ def test_vectors_by_name_by_words_and_without_case(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("cat 1 2\n", "no vector for dog"),
-        ("cat 1 2\ndog 1 x\n", "'dog': not all"),
-        ("cat 1 2\ndog 1 nan\n", "'dog': its vector contains NaN"),
+        ("cat 1 2\ndog 1 x\n", "'dog': the vector contains values that are not numbers"),
+        ("cat 1 2\ndog 1 nan\n", "'dog': the vector contains NaN"),
         ("cat 1 2\ndog 1\n", r"vectors of \[1, 2\] numbers"),
     ],
 )

@@ -35,5 +35,5 @@ def test_the_head_is_copied_and_one_that_does_not_fit_is_refused(tmp_path: Path)
     config = resolve(("flag", {**FAST, "init_from": str(run.path), "init_head": True})).config
     with pytest.raises(ModelError, match="has other labels"):
         build_model(config, other, paper=False)
-    with pytest.raises(ConfigError, match="init_head needs init_from"):
+    with pytest.raises(ConfigError, match="init_head requires init_from"):
         resolve(("flag", {"init_head": True}))

@@ -87,7 +87,9 @@ def without_directory(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"PK\x01\x02", b"XX\x01\x02"))
 
 
-@pytest.mark.parametrize(("spoil", "named"), [(packed, "would unpack to 4,0"), (without_directory, "damaged archive")])
+@pytest.mark.parametrize(
+    ("spoil", "named"), [(packed, "the unpacked size of 4,0"), (without_directory, "damaged archive")]
+)
 def test_an_archive_that_is_wrong(spoil: Callable[[Path], None], named: str, tmp_path: Path) -> None:
     spoil(tmp_path / "model.pt")
     with pytest.raises(ModelError, match=named):

@@ -51,7 +51,7 @@ def test_runs_are_named_one_by_one_or_by_folder_and_counted_once(tmp_path):
 
 
 def test_missing_and_unfinished_runs_are_errors(tmp_path):
-    with pytest.raises(RunError, match=r"no finished run in .*; run mlrec train"):
+    with pytest.raises(RunError, match=r"no finished run .*; run mlrec train"):
         report(root=tmp_path / "runs")
     stopped = write_run(tmp_path, "stopped", status="interrupted")
     with pytest.raises(RunError, match=r"stopped: interrupted, not finished; resume it"):
