@@ -266,7 +266,7 @@ def fitting(workers: int, batch_bytes: int) -> int:
     if fit < workers:
         logger.warning(
             f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, "
-            f"{counted(workers, 'loader process', 'loader processes')} need "
+            f"{counted(workers, 'dataloader worker')} need "
             f"{workers * each / 1e6:,.0f} MB: using {fit}; in a container raise --shm-size or use --ipc=host"
         )
     return fit

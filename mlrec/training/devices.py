@@ -84,7 +84,7 @@ def _named_index(index: int) -> int:
 
 
 def _check_kernels(device: torch.device) -> None:
-    """Check that this torch build has kernels for the GPU, because the first operation would fail with an obscure error.
+    """Check that this torch build has kernels for the GPU; without kernels, the first operation would fail obscurely.
 
     A kernel for X.Y runs on X.Z with Z >= Y. For a GPU that is newer than all kernels, a "compute" version is compiled.
 

@@ -55,7 +55,7 @@ def test_gcn_keeps_its_own_logits_whatever_its_pooling() -> None:
 
 
 def test_spatial_attention_alone_has_no_average() -> None:
-    with pytest.raises(ModelError, match="no average that λ could add to"):
+    with pytest.raises(ModelError, match="which has no average"):
         residual_parts(create_head("spatial", 6, 5), FEATURES)
 
 

@@ -61,7 +61,7 @@ def test_a_tensor_that_is_wrong(change: Change, named: str, weights: dict[str, T
 def test_tensors_that_share_their_numbers_without_end(tmp_path: Path) -> None:
     shared = torch.zeros(1000)
     torch.save({f"k{k}": shared for k in range(1000)}, tmp_path / "model.pt")
-    with pytest.raises(ModelError, match="claim 4,000,000 bytes but share 4,000"):
+    with pytest.raises(ModelError, match="claim 4,000,000 bytes but share only 4,000"):
         import_checkpoint(tmp_path / "model.pt", out=tmp_path / "out", backbone="test_vit")
 
 
