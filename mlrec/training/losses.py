@@ -158,7 +158,7 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
 
 
 def prior_log_odds(context: LossContext) -> Tensor:
-    """Return log(π / (1 - π)) for each label, (C,), where π is the prevalence with half a positive and a negative added.
+    """Return log(π / (1 - π)) for each label, (C,), where half a positive and a negative are added to the prevalence π.
 
     Logit adjustment (Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arXiv 2007.07314, described for
     softmax and class priors) adds τ times the log odds to the logits, but only in the loss. The model then learns

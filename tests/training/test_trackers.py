@@ -136,7 +136,9 @@ def test_a_tracker_that_fails_warns_once_and_stops_nothing(data: Path, tmp_path:
     with pytest.warns(UserWarning, match="tracker") as caught:
         run = mlrec.train(data, out=tmp_path, trackers=[name, "memory"], progress=False, **FAST)
     (warning,) = [str(one.message) for one in caught if "tracker" in str(one.message)]
-    assert warning.startswith(f"tracker {name} failed, the run continues without it; log.jsonl is complete (")
+    assert warning.startswith(
+        f"tracker {name} failed; the run continues without the tracker, and log.jsonl is complete ("
+    )
     assert warning.isprintable()
     assert run.record.status == "finished"
     assert len(logged(run, "steps", "loss")) == 6
