@@ -84,7 +84,7 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        """Return the approximate checkpoint size in bytes, including the moments allocated in the first optimizer step."""
+        """Return the approximate checkpoint size in bytes, including optimizer moments that are allocated later."""
         weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
         moments = 1
         if type(self.optimizer).__name__ == "AdamW":

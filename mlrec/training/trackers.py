@@ -307,6 +307,7 @@ class TrackerGroup:
             self._active.pop(name, None)
             reason = printable(f"{type(error).__name__}: {error}")
             self._warn(
-                f"tracker {name} failed; the run continues without the tracker, and {directory.LOG} is complete ({reason})"
+                f"tracker {name} failed; the run continues without the tracker, and {directory.LOG} is "
+                f"complete ({reason})"
             )
             return None
