@@ -89,9 +89,7 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
         if inner is not None:
             content = inner
     if not _is_dict(content):
-        raise ModelError(
-            f"{source}: contains a {type(content).__name__}, not a dict of named tensors; save model.state_dict()"
-        )
+        raise ModelError(f"{source}: a {type(content).__name__}, not a dict of named tensors; save model.state_dict()")
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors or not all(isinstance(key, str) for key in tensors):
         what = "no tensors"
@@ -133,7 +131,7 @@ def _first_bytes(path: Path) -> bytes:
         with path.open("rb") as stream:
             return stream.read(512)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise ModelError(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
 
 
 def _not_weights(path: Path, head: bytes) -> str | None:

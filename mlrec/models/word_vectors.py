@@ -47,7 +47,7 @@ def _lines_of(path: Path, names: set[str]) -> dict[str, list[float]]:
                 if name.casefold() in names:
                     found[name.casefold()] = _floats(path, name, numbers)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise ModelError(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
     except UnicodeDecodeError as error:
         raise ModelError(f"{path}: not UTF-8; save the file as UTF-8") from error
     return found

@@ -265,9 +265,9 @@ def fitting(workers: int, batch_bytes: int) -> int:
     fit = min(workers, free // each)
     if fit < workers:
         logger.warning(
-            f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, "
+            f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, but "
             f"{counted(workers, 'dataloader worker')} need "
-            f"{workers * each / 1e6:,.0f} MB: using {fit}; in a container raise --shm-size or use --ipc=host"
+            f"{workers * each / 1e6:,.0f} MB; using {fit}. In a container, increase --shm-size or use --ipc=host"
         )
     return fit
 
@@ -292,8 +292,8 @@ def fitting_files(workers: int) -> int:
         return workers
     fit = max(0, hard - used) // FILES_PER_WORKER
     logger.warning(
-        f"open files are limited to {hard} (ulimit -n), {counted(workers, 'dataloader worker')} may need {needed}: "
-        f"using {fit}; raise the limit"
+        f"open files are limited to {hard} (ulimit -n), but {counted(workers, 'dataloader worker')} may need {needed}; "
+        f"using {fit}. Raise the limit"
     )
     return fit
 

@@ -181,10 +181,10 @@ def repeatable_kernels() -> Iterator[None]:
 
 
 def memory_format(device: torch.device, *, channels_last: bool = True) -> torch.memory_format:
-    """Return the memory format of images and convolutions; contiguous on MPS.
+    """Return the memory format for images and convolutions, which is contiguous on MPS.
 
-    On MPS the backward pass of BatchNorm on channels-last memory fails or gives wrong gradients without an error
-    (PyTorch issue 175189, open in versions that mlrec allows).
+    On MPS, the backward pass of BatchNorm fails or computes wrong gradients without an error if the memory format is
+    channels-last (PyTorch issue 175189, not fixed in the versions that mlrec supports).
     """
     if channels_last and device.type != "mps":
         return torch.channels_last
@@ -192,13 +192,14 @@ def memory_format(device: torch.device, *, channels_last: bool = True) -> torch.
 
 
 def default_eval_batch(batch_size: int, device: torch.device) -> int:
-    """Return the images per batch of an evaluation: on CUDA 64, otherwise as in training.
+    """Return the default evaluation batch size: 64 on CUDA, otherwise the training batch size.
 
-    On CUDA, it is at most 8 times the training batch; evaluation needs less memory because no activations are kept. The
-    batch size does not depend on free memory, because the last bits of scores depend on the batch size.
+    On CUDA, the evaluation batch size is limited to 8 times the training batch size; evaluation requires less memory
+    because activations are not stored. The batch size does not depend on the free memory, because the last bits of the
+    scores depend on the batch size.
 
     Args:
-        batch_size: Batch size of training.
+        batch_size: Training batch size.
         device: Device of the model.
 
     Example:

@@ -126,7 +126,7 @@ class WandbTracker:
         self._run.log(dict(scalars), step=step)
 
     def log_picture(self, step: int, name: str, file: Path) -> None:
-        """Log a picture."""
+        """Log an image."""
         self._run.log({name: self._wandb.Image(str(file))}, step=step)
 
     def finish(self, status: Status) -> None:
@@ -206,7 +206,7 @@ class TrackioTracker:
         self._run.log(dict(scalars), step=step)
 
     def log_picture(self, step: int, name: str, file: Path) -> None:
-        """Log a picture."""
+        """Log an image."""
         self._run.log({name: self._trackio.Image(str(file))}, step=step)
 
     def finish(self, status: Status) -> None:

@@ -248,7 +248,7 @@ def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise kind(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise kind(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
 
 
 @contextlib.contextmanager
@@ -260,7 +260,7 @@ def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[by
         with path.open("rb") as stream:
             yield stream
     except OSError as error:
-        raise kind(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise kind(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
 
 
 def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
@@ -268,7 +268,7 @@ def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
     try:
         other = path.exists() and not path.is_file()
     except (OSError, ValueError) as error:
-        raise kind(f"{path}: cannot be read ({error}); check the path") from error
+        raise kind(f"{path}: cannot read the file ({error}); check the path") from error
     if other:
         raise kind(f"{path}: not a regular file; pass the path of a file")
 

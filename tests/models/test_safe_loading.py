@@ -65,7 +65,7 @@ def damaged(path: Path) -> None:
         (damaged, r"not a plain checkpoint"),
         (lambda path: path.write_bytes(b""), "empty file"),
         (lambda path: path.mkdir(), "a folder"),
-        (lambda path: None, "cannot be read"),
+        (lambda path: None, "cannot read the file"),
     ],
 )
 def test_what_is_no_weights_file(tmp_path: Path, make: Callable[[Path], None], told: str) -> None:
@@ -100,7 +100,7 @@ def test_a_small_file_that_claims_a_giant_tensor_is_refused() -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ([1, 2], "contains a list"),
+        ([1, 2], "a list, not a dict"),
         ({}, "no tensors"),
         ({"epoch": 3}, "no tensors"),
         ({1: torch.zeros(1)}, "the keys are not strings"),

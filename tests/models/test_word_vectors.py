@@ -36,7 +36,7 @@ def test_faulty_vectors_are_told(tmp_path: Path, text: str, told: str) -> None:
 
 
 def test_an_absent_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="cannot read the file"):
         read_vectors(tmp_path / "v.txt", ["cat"])
 
 
