@@ -37,7 +37,7 @@ def train(
     """Train a model and evaluate it, as `mlrec train` does.
 
     Args:
-        data: Folder of a prepared dataset [default: the most recently prepared].
+        data: Folder of a prepared dataset [default: the most recently prepared dataset].
         recipe: Name of a recipe [default: the recipe for the dataset].
         config: TOML configuration file; the key `base` sets the base recipe.
         out: Parent folder for runs.

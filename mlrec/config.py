@@ -37,9 +37,9 @@ def _key(panel: str, description: str, **limits: Any) -> Meta:
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Configuration keys of a run, with defaults; each `description` is the help text of a flag."""
 
-    data: Annotated[str | None, _key("Data", "Folder of a prepared dataset [default: the most recently prepared].")] = (
-        None
-    )
+    data: Annotated[
+        str | None, _key("Data", "Folder of a prepared dataset [default: the most recently prepared dataset].")
+    ] = None
     train_split: Annotated[str | None, _key("Data", "Split to train on [default: trainval, otherwise train].")] = None
     split: Annotated[str | None, _key("Data", "Split to evaluate on [default: test, otherwise val].")] = None
     select_split: Annotated[str | None, _key("Data", "Held-out split that selects the best epoch.")] = None

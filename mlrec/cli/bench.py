@@ -34,7 +34,7 @@ def bench(
     img_size: Annotated[
         int | None, typer.Option(help="Input side length in pixels [default: 448].", min=1, max=LARGEST_IMAGE)
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per step.", min=2)] = 16,
+    batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 16,
     steps: Annotated[int, typer.Option(help="Number of measurements per head.", min=1)] = 10,
     device: options.Device = "auto",
     precision: options.Precision = "auto",

@@ -38,12 +38,12 @@ def compare(
     truth: Annotated[
         Path | None, typer.Option(help="Ground truth for score files: a CSV file, manifest or dataset.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split in --truth to use.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the ground truth, if there are several.")] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
     labels: options.Labels = None,
     conventions: Annotated[
-        str | None, typer.Option(help="Scoring conventions [default: the runs' own].", metavar="NAME")
+        str | None, typer.Option(help="Scoring conventions [default: the conventions of the runs].", metavar="NAME")
     ] = None,
     intervals: Annotated[
         bool, typer.Option("--intervals", help="Add 95 % intervals of AP (only with --by-label).")

@@ -63,7 +63,9 @@ def export(
     console.result("\n".join(f"{name:{width}}  {size:>13,} bytes" for name, size in found.files.items()))
     console.result_line(f"check: {found.agreement.in_words()}")
     if not found.tuned:
-        terminal.say("no tuned thresholds; the export uses 0.5. To tune them, run mlrec tune and export again")
+        terminal.say(
+            "no tuned thresholds; the threshold is 0.5. To use tuned thresholds, run mlrec tune and export again"
+        )
     terminal.say(f"written to {found.path}; next: mlrec predict PHOTOS --run {found.path}")
     if found.pushed is not None:
         terminal.say(f"uploaded to {found.pushed}; next: mlrec.load_model('hf://{push}')")

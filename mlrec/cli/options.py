@@ -42,11 +42,13 @@ Conventions = Annotated[
 ]
 Dataset = Annotated[
     Path | None,
-    typer.Argument(help="Folder of a prepared dataset [default: the most recently prepared].", metavar="DATA"),
+    typer.Argument(help="Folder of a prepared dataset [default: the most recently prepared dataset].", metavar="DATA"),
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder of a prepared dataset [default: the run's, or the most recently prepared]."),
+    typer.Option(
+        help="Folder of a prepared dataset [default: the dataset of the run, or the most recently prepared dataset]."
+    ),
 ]
 DataFlag = Annotated[Path | None, typer.Option("--data", help="Folder of a prepared dataset; same as DATA.")]
 Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds and calibration from mlrec tune.")]

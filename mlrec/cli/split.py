@@ -32,7 +32,7 @@ def split(
     keep_labels: Annotated[
         str | None,
         typer.Option(
-            help="Fractions of annotations to keep; adds one copy per fraction, in which all others are unknown.",
+            help="Fractions of annotations to keep; adds one copy per fraction, with all other annotations unknown.",
             metavar="A,B",
         ),
     ] = None,

@@ -86,7 +86,7 @@ def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -
             pixels = crop(stored.pixels, inside(item.box, width, height))
         if not pixels.size:
             raise DataError(
-                f"{item.path}: the box of '{item.id}' is outside the image, which is "
+                f"{item.path}: the box of '{item.id}' contains no pixels of the image, which is "
                 f"{width} x {height}; x, y, width, height are pixels, from 0"
             )
         pixels = upright(pixels, stored.orientation)
