@@ -110,7 +110,7 @@ def train_keys(
 
 
 def eval_keys(samples: int, batch_size: int, *, rank: int, world: int) -> Iterator[BatchKey]:
-    """Yield the batch keys for an evaluation, distributed over processes in a round-robin fashion.
+    """Yield the batch keys for an evaluation, distributed over processes in round-robin order.
 
     Batches do not depend on the number of processes, and all batches have the same size, so that the logits of a sample
     are bit-exact in all processes.

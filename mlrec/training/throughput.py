@@ -48,9 +48,7 @@ PEAKS: dict[str, tuple[float, float, float]] = {
 
 IMAGES_DECODED = 32  # number of images for measuring the decoding rate
 STEPS_TIMED, STEPS_BEFORE = 5, 3  # timed steps, and untimed steps in which kernels are chosen and memory is allocated
-TRAINING_FACTOR = (
-    3.0  # time of a training step relative to a forward pass; the backward pass counts as two forward passes
-)
+TRAINING_FACTOR = 3.0  # training step relative to a forward pass; the backward pass takes as long as two
 
 
 @dataclass(frozen=True)

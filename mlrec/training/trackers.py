@@ -26,10 +26,7 @@ from mlrec.utils.files import read_own_json, write_json
 from mlrec.utils.plugins import find_part
 
 PROJECT = "mlrec"  # W&B and trackio project, and MLflow experiment, unless set in environment variables
-MLFLOW_SECONDS, MLFLOW_METRICS = (
-    5.0,
-    500,
-)  # numbers are sent after this many seconds, or when there are this many numbers
+MLFLOW_SECONDS, MLFLOW_METRICS = 5.0, 500  # numbers are sent after this time, or when this many are collected
 MLFLOW_LONGEST = 500  # characters; longest parameter value that all MLflow versions support
 
 

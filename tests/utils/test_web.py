@@ -120,7 +120,7 @@ def test_size_is_limited_whether_the_server_states_it_or_not() -> None:
     policy = WebPolicy(allows=HERE.allows, max_bytes=100_000, seconds=5)
     with serving(handle) as server:
         for path in ("stated", "unstated"):
-            assert "more than 100,000 bytes" in refused_by(f"{server}/{path}", policy)
+            assert "larger than 100,000 bytes" in refused_by(f"{server}/{path}", policy)
 
 
 @pytest.mark.parametrize("part", ["headers", "body"])
