@@ -356,7 +356,7 @@ def test_shared_memory_that_runs_out_ends_with_a_remedy(pictures: Manifest, monk
         raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
 
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    with pytest.raises(MlrecError, match="ran out of shared memory"):
+    with pytest.raises(MlrecError, match="out of shared memory"):
         list(eval_batches(pictures, SMALL, batch_size=4, workers=1))
 
 
