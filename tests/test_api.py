@@ -192,5 +192,5 @@ def test_attention_names_what_is_wrong(run: mlrec.Run, tmp_path: Path) -> None:
         mlrec.attention(run.load_model(), photo, labels=["cat"])
     with pytest.raises(UsageError, match=r"missing\.png"):
         mlrec.attention(run, tmp_path / "missing.png")
-    with pytest.raises(ModelError, match="no model here"):
+    with pytest.raises(ModelError, match="not a model; pass a run folder"):
         mlrec.attention(tmp_path, photo)

@@ -192,7 +192,7 @@ def test_weights_out_of_reach_leave_no_folder(data: Path, tmp_path: Path, monkey
 
 def test_a_name_that_exists_is_refused_before_work(data: Path, tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
-    with pytest.raises(RunError, match="exists already"):
+    with pytest.raises(RunError, match="already exists"):
         train({**FAST, "data": str(data)}, out=tmp_path, name="taken")
 
 

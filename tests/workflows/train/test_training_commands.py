@@ -165,7 +165,7 @@ def test_train_compare_is_the_study_of_that_name_with_one_seed_by_default(
         (("train", "--resume", "nowhere"), 1, "not a run folder"),
         (("train", "--data", "data/tiny", "--split", "tset"), 1, "no split 'tset'"),
         (("train", "--data", "data/tinny"), 1, "did you mean 'tiny'?"),
-        (("eval", "nowhere"), 1, "no model here"),
+        (("eval", "nowhere"), 1, "not a model; pass a run folder"),
         (("recipes", "show"), 2, "NAME is missing; choose one of"),
         (("recipes", "shwo"), 2, "did you mean 'show'?"),
     ],
@@ -197,4 +197,4 @@ def test_recipes_are_listed_shown_and_copied(
     typed("recipes", "copy", "paper", "my.toml", monkeypatch=monkeypatch, capsys=capsys)
     assert set(tomllib.loads((tmp_path / "my.toml").read_text())) <= {*FIELDS, "data", "head"}
     code, _, err = typed("recipes", "copy", "paper", "my.toml", monkeypatch=monkeypatch, capsys=capsys)
-    assert (code, "exists already" in err) == (2, True)
+    assert (code, "already exists" in err) == (2, True)
