@@ -1,7 +1,7 @@
 """mlrec: multi-label image recognition with class-specific residual attention (CSRA).
 
-annotations → `Manifest` → model → `Predictions` → `Metrics` → `RunRecord` → `Table`. Importing this package brings
-no torch: public names are loaded when first used.
+annotations → `Manifest` → model → `Predictions` → `Metrics` → `RunRecord` → `Table`. Importing this package does not
+import torch: public names are loaded on first use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-logging.getLogger("mlrec").addHandler(logging.NullHandler())  # nothing is printed unless a program configures logging
+logging.getLogger("mlrec").addHandler(
+    logging.NullHandler()
+)  # nothing is printed unless the application configures logging
 
 _HOME = {
     "AttentionMaps": "mlrec.workflows.evaluate.attend",

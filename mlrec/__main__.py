@@ -1,4 +1,4 @@
-"""`mlrec` and `python -m mlrec`; a signal ends them with one line, even during the first imports."""
+"""Entry point of `mlrec` and `python -m mlrec`; a signal ends the program with one line, even during imports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def main() -> None:
     """Run the command line."""
     _open_what_is_closed()
     for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+        if signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup
             signal.signal(number, _leave)
     from mlrec.cli.app import main as run
     from mlrec.utils import processes
@@ -22,10 +22,10 @@ def main() -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Redirect closed standard streams to /dev/null; otherwise the next opened file would get their descriptor."""
+    """Redirect closed standard streams to /dev/null, so that files opened later do not get their descriptors."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - for as long as the process lives
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - stays open until the process exits
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

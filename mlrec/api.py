@@ -1,4 +1,4 @@
-"""The commands as Python functions, with arguments instead of the flags of `mlrec.cli`."""
+"""Python functions for the commands, with arguments instead of command-line flags."""
 
 from __future__ import annotations
 
@@ -37,27 +37,28 @@ def train(
     """Train a model and evaluate it, as `mlrec train` does.
 
     Args:
-        data: Folder of a prepared dataset [default: the one prepared last].
-        recipe: Name of a recipe [default: the dataset's].
-        config: TOML file of keys; its key `base` names a recipe.
-        out: Folder of runs.
+        data: Folder of a prepared dataset [default: the most recently prepared dataset].
+        recipe: Name of a recipe [default: the recipe for the dataset].
+        config: TOML configuration file; the key `base` sets the base recipe.
+        out: Parent folder for runs.
         name: Name of the run folder [default: dataset-backbone-head-number].
-        resume: Run to resume; it keeps its folder, recipe and settings.
+        resume: Run to resume; the folder, recipe and settings of the run are kept.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, which receive a `TrainEvent`.
-            They are called in the first process only. On a GPU, `on_step` is called every 20 steps.
-        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings. An
-            object with a method `task` draws the bars.
-        **settings: Keys of the configuration; a string is parsed as on the command line. They override `config`,
+            The methods are called only in the first process. On a GPU, `on_step` is called every 20 steps.
+        progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
+            warnings. If an object with a method `task` is passed, this object draws the bars.
+        **settings: Configuration keys; strings are parsed as on the command line. These settings override `config`,
             which overrides the recipe.
 
     Returns:
         The finished run.
 
     Raises:
-        ConfigError: A key is unknown or a value is invalid; nothing was written.
-        MlrecError: Data, weights or machine do not allow the run, or the loss is NaN or infinite.
-        Interrupted: SIGINT or SIGTERM; the run can be resumed.
-        Exception: Exception of a callback, unchanged. A checkpoint was saved, so the run can be resumed.
+        ConfigError: A key is unknown or a value is invalid; nothing has been written.
+        MlrecError: The data, weights or machine cannot be used for the run, or the loss is NaN or infinite.
+        Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
+        Exception: A callback raised this exception, which is passed on unchanged. A checkpoint has been saved, so the
+            run can be resumed.
 
     Example:
         >>> train("data/photos", learning_rate=0.1)
@@ -77,7 +78,7 @@ def train(
     if data is not None:
         flags["data"] = os.fspath(data)
     if resume is not None and (recipe is not None or config is not None or name is not None):
-        raise UsageError("resume takes recipe, config and name from the run; leave them out")
+        raise UsageError("recipe, config and name cannot be used with resume, which uses the settings of the run")
     with _reported(progress) as bars:
         if resume is not None:
             return workflow.resume(Path(resume), flags, callbacks=callbacks, progress=bars)
@@ -101,24 +102,25 @@ def evaluate_run(
     precision: str = "auto",
     progress: bool | Progress = True,
 ) -> Metrics:
-    """Evaluate a trained model, as `mlrec eval` does: predictions and metrics are also written next to the model.
+    """Evaluate a trained model, as `mlrec eval` does, and write predictions and metrics next to the model.
 
     Args:
-        run: Run, its folder, an imported model, or a `.safetensors` file.
-        data: Folder of a prepared dataset with the same labels [default: the run's].
-        split: Split to evaluate on [default: the run's, otherwise test or val].
-        labels: Labels to score [default: all].
+        run: Run, run folder, imported model, or `.safetensors` file.
+        data: Folder of a prepared dataset with the same labels [default: the run's dataset].
+        split: Split to evaluate on [default: the run's split, otherwise test or val].
+        labels: Labels to score [default: all labels].
         conventions: Name of the scoring conventions.
-        tuned: Whether to use the thresholds and the calibration that `mlrec tune` wrote.
-        top: Number K of highest-scoring labels whose rates and F1@K are computed as well, in `Metrics.top`.
-        batch_size: Samples per step [default: as in training].
+        tuned: Whether to use the thresholds and calibration from `mlrec tune`.
+        top: Number of top labels K for additional metrics, including F1@K, in `Metrics.top`.
+        batch_size: Batch size [default: the same as in training].
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings. An
-            object with a method `task` draws the bars.
+        progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
+            warnings. If an object with a method `task` is passed, this object draws the bars.
 
     Raises:
-        MlrecError: No model, no data, labels that differ from the model's, or images that cannot be read.
+        MlrecError: The model or data does not exist, the labels differ from those of the model, or an image cannot be
+            read.
 
     Example:
         >>> evaluate_run("runs/missing", "data/missing", "test", progress=False)
@@ -154,30 +156,32 @@ def attention(
     precision: str = "auto",
     progress: bool | Progress = False,
 ) -> list[AttentionMaps]:
-    """Compute heat maps of labels on images, as `mlrec attend` draws them.
+    """Compute the heat maps that `mlrec attend` draws: one map per image and label.
 
-    A map shows what each location adds to the logit of a label, over all heads; its sum is the logit.
+    A map shows how much each location contributes to the logit of a label, summed over all heads. The sum of the map is
+    the logit.
 
     Args:
-        model: Model, run, or folder or file of a model.
+        model: Model, run, model folder or model file.
         images: Files, folders, globs or manifests (`.jsonl`), items with boxes, Pillow images, arrays, tensors or
             bytes, as for `predict`.
-        labels: Labels [default: the `top` most probable labels of each image].
-        top: Number of labels per image, if `labels` is not given.
-        temperature: Temperature of the head whose attention is returned instead of contributions; its sum is 1.
-        batch_size: Images per step [default: as in training].
+        labels: Labels for which to compute maps [default: the `top` most probable labels of each image].
+        top: Number of labels per image if `labels` is None.
+        temperature: Temperature of the head whose attention is returned instead of contributions. The sum of an
+            attention map is 1.
+        batch_size: Batch size [default: the same as in training].
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        progress: Whether bars, notes and warnings are printed on stderr; otherwise warnings are Python warnings. An
-            object with a method `task` draws the bars.
+        progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
+            warnings. If an object with a method `task` is passed, this object draws the bars.
 
     Returns:
-        Maps (K, h, w) of K labels for each image, in the order of the images.
+        For each image, maps of shape (K, h, w) for K labels, in the order of the images.
 
     Raises:
         DataError: An image cannot be read.
         PredictionsError: A label is unknown.
-        UsageError: A path does not exist, or no head has this temperature.
+        UsageError: A path does not exist, or no head has the requested temperature.
         ModelError: The model does not exist or cannot be used.
 
     Example:
@@ -209,18 +213,18 @@ def load_run(path: PathLike) -> Run:
     """Open a run folder.
 
     Args:
-        path: Folder of a run, finished or not.
+        path: Run folder; the run may be unfinished.
 
     Returns:
         The run: `run.config`, `run.record`, `run.metrics()`, `run.predictions()`, `run.manifest()`, `run.load_model()`.
 
     Raises:
-        RunError: There is no run.
+        RunError: The folder does not contain a run.
 
     Example:
         >>> load_run("runs/missing")
         Traceback (most recent call last):
-        mlrec.utils.errors.RunError: runs/missing: no run here (no run.json); name the folder of a run
+        mlrec.utils.errors.RunError: runs/missing: not a run folder (no run.json); pass the path of a run folder
     """
     from mlrec.run_folders.record import Run
 
@@ -229,7 +233,10 @@ def load_run(path: PathLike) -> Run:
 
 @contextmanager
 def _reported(progress: bool | Progress) -> Iterator[Progress]:
-    """Print bars, notes and warnings in the terminal, or make warnings Python's; the bars may be the caller's own."""
+    """Print progress bars, notes and warnings, or issue warnings as Python warnings if `progress` is False.
+
+    If `progress` is an object, this object draws the bars.
+    """
     if progress is True:
         from mlrec.cli.console import Records, Terminal
 

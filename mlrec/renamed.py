@@ -1,7 +1,6 @@
-"""Old names of config keys, flags and commands. They are accepted for one release, with a warning.
+"""Old names of config keys, flags and commands, which are accepted for one release, with a warning.
 
-This is the only place that maps old names to new names. Stored files of earlier versions are read through
-`current_keys`.
+This is the only module that maps old names to new names. `current_keys` is applied to files stored by earlier versions.
 """
 
 from __future__ import annotations
@@ -20,10 +19,13 @@ KEYS = {
     "init": "init_from",
     "decode": "image_backend",
 }
-INVERTED = ("no_decay",)  # true was what false is now
-ALIASES = {"backbone_weights": "weights", "tracker": "trackers"}  # other spellings that stay, without a warning
+INVERTED = ("no_decay",)  # the value is inverted under the new name
+ALIASES = {
+    "backbone_weights": "weights",
+    "tracker": "trackers",
+}  # alternative spellings that remain valid, without a warning
 
-# By command, "" for all commands: old flag → new flag.
+# For each command ("" for all commands): old flag → new flag.
 FLAGS: dict[str, dict[str, str]] = {
     "": {
         "--no-decay": "--no-decay-norm-bias",
@@ -41,7 +43,7 @@ FLAGS: dict[str, dict[str, str]] = {
     "report": {"--each": "--per-run", "--extra": "--extra-rows"},
     "compare": {"--each": "--per-run"},
 }
-# Flags that made a command another one: (command, flag) → (new command, whether the flag stays).
+# Flags that have become separate commands: (command, flag) → (new command, whether the flag is kept).
 COMMANDS = {
     ("eval", "--lam"): ("lambda-sweep", True),
     ("eval", "--by-size"): ("lambda-sweep", True),
@@ -51,13 +53,13 @@ COMMANDS = {
     ("report", "--by-label"): ("compare", True),
 }
 
-DEEPEST = 2  # tables in tables, as [data.voc2007]; deeper ones are an error elsewhere
+DEEPEST = 2  # nested tables such as [data.voc2007]; deeper nesting is rejected elsewhere
 
 
 def current_keys(values: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
-    """Return config values under their current names; a new name has priority over its old name.
+    """Return config values under their current names; a current name overrides the corresponding old name.
 
-    Nested tables are also renamed.
+    Keys in nested tables are also renamed.
 
     Example:
         >>> current_keys({"accum": 2, "no_decay": True, "lr": 0.1})
@@ -78,19 +80,19 @@ def current_keys(values: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
 
 
 def current_names(values: Mapping[str, T]) -> dict[str, T]:
-    """Return facts about config keys under current key names; unlike `current_keys`, no value is inverted."""
+    """Return metadata of config keys under current key names; unlike `current_keys`, no value is inverted."""
     return {KEYS.get(key, key): value for key, value in values.items()}
 
 
 def first_keys(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return config values under their original names, so that hashes of earlier versions remain valid."""
+    """Return config values under their original names, so that hashes from earlier versions remain valid."""
     first = {new: old for old, new in KEYS.items()}
     named = {first.get(key, key): value for key, value in values.items()}
     return {key: _inverted(value) if key in INVERTED else value for key, value in named.items()}
 
 
 def old_keys(values: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str, bool]]:
-    """Iterate over old names in config values and tables: old name, current name, whether both are given."""
+    """Iterate over old names in config values and tables: old name, current name, and whether both are set."""
     for key, value in values.items():
         name = KEYS.get(key) or ALIASES.get(key)
         if name is not None and (key in KEYS or name in values):
@@ -100,7 +102,7 @@ def old_keys(values: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, s
 
 
 def key_warning(old: str, new: str) -> str:
-    """Return the warning about an old key.
+    """Return the warning for an old key.
 
     Example:
         >>> key_warning("no_decay", "decay_norm_bias")
@@ -111,7 +113,7 @@ def key_warning(old: str, new: str) -> str:
 
 
 def current_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Replace old names in a command line that starts with the name of the command.
+    """Replace old names in a command line that starts with the command name.
 
     Returns:
         The arguments, and one warning for each old name.
@@ -143,7 +145,7 @@ def current_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _before_separator(arguments: list[str]) -> list[str]:
-    """Return the arguments before `--`, after which there are no flags."""
+    """Return the arguments before `--`; later arguments are not flags."""
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
 

@@ -118,7 +118,7 @@ def test_a_callback_without_a_known_method_is_refused(data: Path, tmp_path: Path
         ({"learning_rate": 0.1}, "^mlrec.train: unknown key 'learning_rate'; did you mean 'lr'"),
         ({"epochs": 1.5}, "^mlrec.train: epochs = 1.5"),
         ({"lr": "fast"}, "^mlrec.train: lr = 'fast'"),
-        ({"resume": "runs/x", "recipe": "paper"}, "^resume takes recipe, config and name from the run"),
+        ({"resume": "runs/x", "recipe": "paper"}, "^recipe, config and name cannot be used with resume"),
     ],
 )
 def test_invalid_settings_are_refused(data: Path, tmp_path: Path, settings: dict[str, Any], message: str) -> None:
@@ -165,7 +165,7 @@ def test_load_run_opens_everything_of_a_run(run: mlrec.Run, data: Path) -> None:
     assert len(opened.manifest("train")) == 13
     ours, same = opened.load_model().state_dict(), mlrec.load_model(opened).state_dict()
     assert all(np.array_equal(ours[key], same[key]) for key in same)
-    with pytest.raises(RunError, match="no run here"):
+    with pytest.raises(RunError, match="not a run folder"):
         mlrec.load_run(data)
 
 
@@ -192,5 +192,5 @@ def test_attention_names_what_is_wrong(run: mlrec.Run, tmp_path: Path) -> None:
         mlrec.attention(run.load_model(), photo, labels=["cat"])
     with pytest.raises(UsageError, match=r"missing\.png"):
         mlrec.attention(run, tmp_path / "missing.png")
-    with pytest.raises(ModelError, match="no model here"):
+    with pytest.raises(ModelError, match="not a model; pass a run folder"):
         mlrec.attention(tmp_path, photo)

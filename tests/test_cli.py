@@ -58,7 +58,7 @@ def test_commands_of_one_process_are_refused_under_torchrun(
     for number, handler in before.items():
         signal.signal(number, handler)
     assert leave.value.code == 2
-    expected = f"error: mlrec {command} runs in one process, but 2 were started (WORLD_SIZE); start it without torchrun"
+    expected = f"error: mlrec {command} runs in one process, but WORLD_SIZE is 2; run it without torchrun"
     assert (expected in capsys.readouterr().err) == refused
 
 
@@ -79,7 +79,7 @@ def test_commands_of_one_process_are_refused_under_torchrun(
         (
             PermissionError(13, "Permission denied", "runs"),
             1,
-            "error: runs: Permission denied; check path, permissions and disk space",
+            "error: runs: Permission denied; check the path, permissions and disk space",
         ),
     ],
 )
@@ -151,7 +151,7 @@ def test_a_library_that_is_not_installed_is_no_bug(
 ) -> None:
     cli.console._console.cache_clear()
     assert end(monkeypatch, raising(ModuleNotFoundError("no", name="torch.nn")), tmp_path) == 1
-    assert capsys.readouterr().err.startswith("error: torch is not installed, but this command needs it; ")
+    assert capsys.readouterr().err.startswith("error: this command requires torch, which is not installed; ")
     assert end(monkeypatch, raising(ModuleNotFoundError("no", name="mlrec.gone")), tmp_path) == 1
     assert "bug in mlrec" in capsys.readouterr().err
 
@@ -240,7 +240,7 @@ def test_signals_end_with_their_code_and_no_traceback(number: signal.Signals, co
         ("report none 2>&1 | true", ""),
         ("recipes list >&-", ""),
         ("report none >&- 2>&-", ""),
-        ("report none >&-", "error: no finished run under none; "),
+        ("report none >&-", "error: no finished run "),
     ],
 )
 def test_a_reader_that_leaves_early_or_was_never_there_causes_no_noise(line: str, told: str, tmp_path: Path) -> None:

@@ -167,16 +167,16 @@ def test_names_of_parts_are_listed_with_those_of_packages() -> None:
     assert options._metavar("head") == "NAME"
     with pytest.raises(ConfigError, match=r"flag: head = 'mx': expected one of csra, .*, max; did you mean 'max'\?"):
         check_values("flag", {"head": "mx"})
-    with pytest.raises(ConfigError, match=r"\[head\.mx\]: unknown; did you mean 'max'\?"):
+    with pytest.raises(ConfigError, match=r"\[head\.mx\]: unknown table; did you mean 'max'\?"):
         resolve(("a.toml", {"head": {"mx": {"lr": 0.1}}}))
 
 
 def test_without_the_package_the_error_lists_what_exists() -> None:
     with pytest.raises(ConfigError, match="expected one of bce, asl, focal"):
         check_values("flag", {"loss": "brier"})
-    with pytest.raises(ConfigError, match="no loss 'brier'; there are bce, asl, focal"):
+    with pytest.raises(ConfigError, match="unknown loss 'brier'; expected one of bce, asl, focal"):
         loss_function(Config(loss="brier"), mlrec.Manifest("x", "all", Path(), ("a",), (), np.zeros((0, 1), np.int8)))
-    with pytest.raises(ModelError, match="no head 'max'; there are csra, spatial, average, gcn"):
+    with pytest.raises(ModelError, match="unknown head 'max'; expected one of csra, spatial, average, gcn"):
         create_head("max", 8, 3)
 
 
@@ -202,7 +202,7 @@ def test_parts_that_break_their_contract_are_errors(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(plugins, "added_by_packages", lambda group: here.get(group, {}))
     with pytest.raises(ModelError, match=r"head 'column' returns \(2, 1\) for 2 images and 3 labels"):
         create_head("column", 8, 3)
-    with pytest.raises(MlrecError, match="nowhere_at_all:Head: cannot be imported"):
+    with pytest.raises(MlrecError, match="nowhere_at_all:Head: import failed"):
         create_head("gone", 8, 3)
     with pytest.raises(ModelError, match="Column has no method location_scores"):
         read_maps(create_head("column", 8, 1), torch.rand(2, 8, 3, 3))

@@ -112,7 +112,7 @@ def test_targets_may_be_absent_and_double_precision_is_kept_when_read(tmp_path: 
         ({"sample_ids": np.array(["a.jpg", "a.jpg"])}, "sample id 'a.jpg' is repeated"),
         ({"labels": np.array(["cat", "cat"])}, "label 'cat' is repeated"),
         ({"labels": np.array([0.5, 1.5])}, "expected text"),
-        ({"labels": np.array(["cat", None], dtype=object)}, "not a readable .npz of plain arrays"),
+        ({"labels": np.array(["cat", None], dtype=object)}, "not a readable .npz file of plain arrays"),
     ],
 )
 def test_invalid_predictions_files_are_reported(tmp_path: Path, changes: dict, told: str) -> None:
@@ -139,7 +139,7 @@ def test_a_header_that_promises_more_than_the_file_holds(tmp_path: Path) -> None
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})
     with zipfile.ZipFile(tmp_path / "p.npz", "w") as archive:
         archive.writestr("logits.npy", stream.getvalue())
-    with pytest.raises(PredictionsError, match="is shorter than its header states"):
+    with pytest.raises(PredictionsError, match="is shorter than stated in the array header"):
         Predictions.load(tmp_path / "p.npz")
 
 

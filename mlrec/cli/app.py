@@ -1,6 +1,6 @@
 """`mlrec`: the command line.
 
-There is one file per command; every error is reported here, in one line and an exit code.
+Each command is in a separate file. This module reports every error as one line and an exit code.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from mlrec.utils.errors import MlrecError, UsageError, is_out_of_memory
 from mlrec.utils.progress import logged_to
 
 CRASH_LOG = "mlrec-crash.log"
-DISTRIBUTED = ("train", "eval", "lambda-sweep", "predict")  # commands that run in the processes of torchrun together
+DISTRIBUTED = ("train", "eval", "lambda-sweep", "predict")  # commands that can run in several torchrun processes
 
 
-class _Unreported(Exception):  # noqa: N818 - it carries an error
-    """A broken pipe or an unexpected end of a file, which Typer ends without a message, or with 'Aborted.'"""
+class _Unreported(Exception):  # noqa: N818 - it wraps an error
+    """A broken pipe or an unexpected end of file, for which Typer prints no message or only 'Aborted.'"""
 
 
 class _Group(HelpGroup):
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - the signature is Click's
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - signature required by Click
         """Return the names of all commands, without importing them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """Import the module of a command when it is needed; a command does not import the others."""
+        """Return a command; its module is imported only when the command is used."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             panel, place = COMMANDS[cmd_name]
             module, _, name = place.partition(":")
@@ -51,26 +51,26 @@ class _Group(HelpGroup):
         return self.commands.get(cmd_name)
 
     def main(self, *args: Any, **settings: Any) -> Any:
-        """Run the program; wrong usage is reported in one line, like every other error."""
+        """Run the program; usage errors are reported in one line, like all other errors."""
         if not settings.get("standalone_mode", True):
             return super().main(*args, **settings)
         try:
             code = super().main(*args, **{**settings, "standalone_mode": False})
         except Exception as problem:
-            if not hasattr(problem, "format_message"):  # an error that is not about usage
+            if not hasattr(problem, "format_message"):  # not a usage error
                 raise
             sys.exit(_report_usage(problem))
         sys.exit(code)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; old names of commands and flags are replaced, with a warning."""
+        """Find the command; old command and flag names are replaced, with a warning."""
         arguments, warnings = current_arguments(args)
         for warning in warnings:
             console.Terminal().warn(warning)
         return super().resolve_command(ctx, arguments)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command, print the records of the logger, and hide errors from Typer that it would not report."""
+        """Run a command, print log records, and wrap the errors that Typer would not report."""
         try:
             with logged_to(console.Records()):
                 return super().invoke(ctx)
@@ -82,7 +82,7 @@ app = typer.Typer(
     name="mlrec",
     cls=_Group,
     help="Multi-label image recognition with class-specific residual attention (CSRA).\n\n"
-    "Start with mlrec demo, or run mlrec prepare, train, eval and report.\n\n"
+    "Start with mlrec demo, or run mlrec prepare, train, eval and report in this order.\n\n"
     "Example: mlrec prepare voc2007 VOCdevkit && mlrec train && mlrec eval --top3",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -92,7 +92,7 @@ app = typer.Typer(
 
 
 def _report_usage(problem: Any) -> int:
-    """Report wrong usage in one line; returns the exit code."""
+    """Report a usage error in one line and return the exit code."""
     command = "mlrec"
     if problem.ctx:
         command = problem.ctx.command_path
@@ -122,8 +122,8 @@ def _options(
         os.environ["MLREC_DEBUG"] = "1"
     if processes.world_size() > 1 and ctx.invoked_subcommand not in DISTRIBUTED:
         raise UsageError(
-            f"mlrec {ctx.invoked_subcommand} runs in one process, but {processes.world_size()} were started "
-            f"(WORLD_SIZE); start it without torchrun, which is for {', '.join(DISTRIBUTED)}"
+            f"mlrec {ctx.invoked_subcommand} runs in one process, but WORLD_SIZE is {processes.world_size()}; "
+            f"run it without torchrun, which is only supported by {', '.join(DISTRIBUTED)}"
         )
 
 
@@ -132,7 +132,7 @@ def main() -> None:
     console.tolerate_any_locale()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as under nohup
+        if handler is not signal.SIG_IGN:  # ignored under nohup
             signal.signal(number, _stop)
     try:
         try:
@@ -141,10 +141,10 @@ def main() -> None:
             code = _flushed(code)
             _restore(before)
         except Exception as problem:  # noqa: BLE001 - every error is reported
-            signals.raise_lost()  # a lost signal may be the cause, for example of a module half imported
-            _restore(before)  # a signal from here on adds no second line
+            signals.raise_lost()  # a lost signal may be the cause, for example of a partially imported module
+            _restore(before)  # a later signal must not print a second line
             code = _flushed(_reported(problem))
-    except signals.SignalReceived as signalled:  # in the command, or in the moment after it
+    except signals.SignalReceived as signalled:  # received during the command or shortly after it
         _restore(before)
         signals.handled()
         number = signalled.args[0]
@@ -154,7 +154,7 @@ def main() -> None:
 
 
 def _command() -> int | str | None:
-    """Run the command; returns its exit code."""
+    """Run the command and return its exit code."""
     try:
         app()
     except SystemExit as leave:
@@ -163,7 +163,7 @@ def _command() -> int | str | None:
 
 
 def _reported(problem: Exception) -> int:
-    """Report an error in one line; returns the exit code."""
+    """Report an error in one line and return the exit code."""
     if isinstance(problem, MlrecError):
         if os.environ.get("MLREC_DEBUG"):
             traceback.print_exception(problem)
@@ -192,13 +192,13 @@ def _restore(before: Mapping[signal.Signals, Any]) -> None:
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """End the command and remove temporary files; a second signal ends it at once."""
+    """End the command and remove temporary files; a second signal ends the command immediately."""
     signal.signal(number, signal.SIG_DFL)
     signals.raise_signal(number)
 
 
 def _reader_left() -> bool:
-    """Whether stdout or stderr is a pipe without a reader, as after `| head -1`."""
+    """Return whether stdout or stderr is a pipe without a reader, as after `| head -1`."""
     ends = select.poll()
     for number in (1, 2):
         ends.register(number, 0)
@@ -211,7 +211,7 @@ def _no_access(problem: OSError) -> int:
     where = ""
     if problem.filename is not None:
         where = f"{problem.filename}: "
-    console.error(f"{where}{problem.strerror}; check path, permissions and disk space")
+    console.error(f"{where}{problem.strerror}; check the path, permissions and disk space")
     return 1
 
 
@@ -220,7 +220,7 @@ def _not_installed(problem: ModuleNotFoundError) -> int:
     name = (problem.name or "").partition(".")[0]
     if name in ("", "mlrec"):
         return _crashed(problem)
-    console.error(f"{name} is not installed, but this command needs it; install mlrec with its dependencies")
+    console.error(f"this command requires {name}, which is not installed; install mlrec with its dependencies")
     return 1
 
 
@@ -232,13 +232,13 @@ def _crashed(problem: Exception) -> int:
         Path(CRASH_LOG).write_text(text, encoding="utf-8", errors="backslashreplace")
         details = f"details in {CRASH_LOG}"
     except OSError:
-        details = "run again with mlrec --debug for the traceback"
+        details = "run mlrec --debug COMMAND to see the traceback"
     console.error(f"this is a bug in mlrec ({type(problem).__name__}: {problem}); {details}")
     return 1
 
 
 def _flushed(code: int | str | None) -> int | str | None:
-    """Flush stdout, so that a closed pipe does not cause messages when the interpreter shuts down."""
+    """Flush stdout so that a closed pipe does not cause messages when the interpreter shuts down."""
     try:
         sys.stdout.flush()
     except OSError as problem:
@@ -249,7 +249,7 @@ def _flushed(code: int | str | None) -> int | str | None:
     return code
 
 
-# Commands by help panel: the name, its module and function, which import what they need when they run.
+# For each command: its help panel, and its module and function. Commands import their dependencies when they run.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("Get started", "demo:demo"),
     "fit": ("Get started", "fit:fit"),

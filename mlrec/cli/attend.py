@@ -17,19 +17,19 @@ def attend(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Label whose heat map to draw; repeatable [default: the most probable labels].", metavar="LABEL"
+            help="Label for which to draw a heat map; repeatable [default: the most probable labels].", metavar="LABEL"
         ),
     ] = None,
-    top: Annotated[int, typer.Option(help="Number of labels per image, if --label is not given.", min=1)] = 3,
+    top: Annotated[int, typer.Option(help="Number of labels per image if --label is not set.", min=1)] = 3,
     temperature: Annotated[
         float | None,
-        typer.Option(help="Temperature of the head whose attention to draw (inf: maximum), instead of contributions."),
+        typer.Option(help="Temperature of the head whose attention is drawn instead of contributions (inf: maximum)."),
     ] = None,
     scale: Annotated[
         Literal["image", "sheet"], typer.Option(help="Colour scale: one per image, or one for all images.")
     ] = "image",
     boxes: options.Boxes = None,
-    out: Annotated[Path, typer.Option(help="Folder of the figures.")] = Path("attention"),
+    out: Annotated[Path, typer.Option(help="Output folder for figures.")] = Path("attention"),
     batch_size: options.BatchSize = None,
     workers: options.DecodeThreads = None,
     device: options.Device = "auto",
@@ -39,9 +39,9 @@ def attend(
 ) -> None:
     """Draw heat maps of labels on images.
 
-    Writes one figure per image, and contact sheets of 40 images each. A heat map shows the contribution of each
-    location to the logit of the label, over all heads: red adds, blue subtracts, and the sum is the logit. With
-        --temperature, it shows the attention of one head, which sums to 1.
+    Writes one figure per image, and contact sheets with 40 images each. A heat map shows how much each location
+    contributes to the logit of the label, summed over all heads. Red is positive, blue is negative, and the sum of the
+    map is the logit. With --temperature, the map shows the attention of one head, which sums to 1.
 
     Example: mlrec attend photos --run runs/voc2007-resnet101-csra-1 --label person
     """
@@ -50,7 +50,7 @@ def attend(
     from mlrec.workflows.runtime import RuntimeOptions
 
     if bool(paths) == bool(boxes):
-        raise UsageError("give images, folders or globs, or --boxes FILE, but not both")
+        raise UsageError("pass either images, folders or globs, or --boxes FILE")
     terminal = console.Terminal()
     items = iter(boxes_of(boxes)) if boxes else items_of(paths or [], terminal.warn)
     written = workflow.attend(
@@ -68,4 +68,4 @@ def attend(
         console.result_json({"files": [str(path) for path in written]})
     else:
         console.result("\n".join(map(str, written)))
-        terminal.say("next: mlrec eval --localize measures the heat maps")
+        terminal.say("next: mlrec eval --localize, to measure the quality of the heat maps")

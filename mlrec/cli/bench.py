@@ -15,37 +15,40 @@ from mlrec.utils.errors import UsageError
 def bench(
     what: Annotated[
         str,
-        typer.Argument(help="What to measure: head, the cost of each head compared with the first.", metavar="WHAT"),
+        typer.Argument(help="Benchmark to run: head (cost of each head relative to the first head).", metavar="WHAT"),
     ],
     sweeps: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Folders of sweeps whose heads are measured; their tables then have these costs.", metavar="SWEEPS..."
+            help="Sweep folders whose heads to measure; the costs are added to the tables of these sweeps.",
+            metavar="SWEEPS...",
         ),
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="timm model [default: resnet101].", metavar="NAME")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Name of a timm model [default: resnet101].", metavar="NAME")
+    ] = None,
     heads: Annotated[
-        str | None, typer.Option(help="Numbers of heads H of CSRA [default: 1,2,4,6,8].", metavar="A,B,...")
+        str | None, typer.Option(help="Numbers of CSRA heads H [default: 1,2,4,6,8].", metavar="A,B,...")
     ] = None,
     num_labels: Annotated[int | None, typer.Option(help="Number of labels [default: 80].", min=1)] = None,
     img_size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels [default: 448].", min=1, max=LARGEST_IMAGE)
+        int | None, typer.Option(help="Input side length in pixels [default: 448].", min=1, max=LARGEST_IMAGE)
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images per step.", min=2)] = 16,
-    steps: Annotated[int, typer.Option(help="Number of measurements of each head.", min=1)] = 10,
+    batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 16,
+    steps: Annotated[int, typer.Option(help="Number of measurements per head.", min=1)] = 10,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     json: options.Json = False,
 ) -> None:
-    """Measure parameters, operations and the time per step of each head.
+    """Measure the parameters, operations and time per step of each head.
 
-    Evaluation and training steps of all heads are measured alternately on the same backbone. Without SWEEPS, average
-    pooling and CSRA are compared, on a backbone with random weights.
+    The evaluation and training steps of all heads are timed in turn on the same backbone. Without SWEEPS, average
+    pooling and CSRA are compared on a backbone with random weights.
 
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8
     """
     if what != "head":
-        raise UsageError(f"bench {what}: only head can be measured")
+        raise UsageError(f"mlrec bench {what}: unknown benchmark; the only benchmark is 'head'")
     from mlrec.workflows.runtime import RuntimeOptions
     from mlrec.workflows.train.bench import bench_head, bench_sweep, cost_table
 
@@ -54,7 +57,7 @@ def bench(
     if sweeps:
         for flag, value in given.items():
             if value is not None:
-                raise UsageError(f"{flag} does not go with SWEEPS, whose runs define it; leave one of them out")
+                raise UsageError(f"{flag} cannot be used with SWEEPS, whose runs define this setting; omit one of them")
         costs = [bench_sweep(folder, steps=steps, machine=machine, progress=terminal) for folder in sweeps]
     else:
         numbers = options.whole_numbers(heads or "1,2,4,6,8", "--heads", 1)

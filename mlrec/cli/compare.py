@@ -21,25 +21,33 @@ def compare(
     sides: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Runs or score files A and B; seeds as A1,A2 B1,B2. Any number with --by-size or --by-label.",
+            help="Runs or score files A and B; write several seeds as A1,A2 B1,B2. "
+            "--by-size and --by-label accept any number of runs.",
             metavar="A B",
         ),
     ] = None,
     by_size: Annotated[
-        bool, typer.Option("--by-size", help="AP by size and number of objects; the first run is the baseline.")
+        bool,
+        typer.Option(
+            "--by-size", help="Compare AP by object size and object count, with the first run as the baseline."
+        ),
     ] = False,
     by_label: Annotated[
-        bool, typer.Option("--by-label", help="AP, precision, recall and F1 of each label, side by side.")
+        bool, typer.Option("--by-label", help="Compare the AP, precision, recall and F1 of each label.")
     ] = False,
-    truth: Annotated[Path | None, typer.Option(help="True labels of score files: a CSV, manifest or dataset.")] = None,
-    split: Annotated[str | None, typer.Option(help="Split of --truth.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Ground truth for score files: a CSV file, manifest or dataset.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the ground truth, if there are several.")] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
     labels: options.Labels = None,
     conventions: Annotated[
-        str | None, typer.Option(help="Scoring conventions [default: the runs' own].", metavar="NAME")
+        str | None, typer.Option(help="Scoring conventions [default: the conventions of the runs].", metavar="NAME")
     ] = None,
-    intervals: Annotated[bool, typer.Option("--intervals", help="95 % intervals of AP (with --by-label).")] = False,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="Add 95 % intervals of AP (only with --by-label).")
+    ] = False,
     per_run: PerRun = False,
     resamples: Annotated[int, typer.Option(help="Number of bootstrap resamples.", min=100, max=1_000_000)] = 1000,
     format_: Format = None,
@@ -50,13 +58,13 @@ def compare(
 ) -> None:
     """Compare two models on the same images.
 
-    Prints the differences A - B with 95 % intervals from a paired bootstrap over images, and over seeds if several are
-    given. --by-size and --by-label compare any number of runs instead, by default all finished ones.
+    Prints the differences A - B with 95 % intervals from a paired bootstrap over images, and over seeds if there are
+    several. With --by-size or --by-label, any number of runs can be compared; the default is all finished runs.
 
     Example: mlrec compare runs/csra-0,runs/csra-1 runs/average-0,runs/average-1
     """
     if by_size and by_label:
-        raise UsageError("--by-size and --by-label exclude each other")
+        raise UsageError("--by-size cannot be used with --by-label")
     view = ""
     if by_size:
         view = "--by-size"
@@ -99,13 +107,13 @@ def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:
     """Return the runs of each side."""
     if sides is None or len(sides) != 2:
         count = counted(len(sides or ()), "argument")
-        raise UsageError(f"{count}, expected A and B: two runs or score files; several seeds as A1,A2 B1,B2")
+        raise UsageError(f"expected two runs or score files A and B, got {count}; write several seeds as A1,A2 B1,B2")
     ours, theirs = ([Path(path) for path in options.names(side) or ()] for side in sides)
     return ours, theirs
 
 
 def _runs(sides: list[str] | None) -> list[Path]:
-    """Return the runs of all arguments; an argument that is an existing path is not split at commas."""
+    """Return the runs from all arguments; an argument that is an existing path is not split at commas."""
     runs = []
     for side in sides or ():
         runs += [Path(side)] if Path(side).exists() else [Path(path) for path in options.names(side) or ()]

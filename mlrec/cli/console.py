@@ -1,4 +1,4 @@
-"""The terminal: results on stdout, everything else on stderr. Only this file uses rich."""
+"""Terminal output: results on stdout, everything else on stderr. Only this file uses rich."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PLAIN_SECONDS = 30.0
 PLAIN_SHARE = 0.05
-WIDE = 100  # columns of a terminal that has room for all facts next to a bar
+WIDE = 100  # minimum number of terminal columns for showing all facts next to a progress bar
 NARROW_BAR, WIDE_BAR = 10, 40
 
 
@@ -36,24 +36,27 @@ def _console(stderr: bool) -> Console:
 
 
 def tolerate_any_locale() -> None:
-    """Print characters that the terminal's encoding lacks as escapes instead of failing."""
+    """Print characters that the terminal encoding does not support as escape sequences instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 def result(text: str) -> None:
-    """Print a result on stdout."""
+    """Print a result to stdout."""
     sys.stdout.write(text.rstrip("\n") + "\n")
 
 
 def result_line(text: str) -> None:
-    """Print a sentence on stdout, in which names are escaped."""
+    """Print one line to stdout, with control characters escaped."""
     result(escaped(text))
 
 
 def result_tables(tables: Sequence[Table], *, full: bool = False) -> None:
-    """Print tables on stdout: on a terminal fitted to its width, with the best in bold; otherwise complete and plain.
+    """Print tables to stdout.
+
+    On a terminal, tables are fitted to the width and the best values are bold. Otherwise, tables are complete and
+    plain.
 
     Args:
         tables: Tables to print.
@@ -69,19 +72,19 @@ def result_tables(tables: Sequence[Table], *, full: bool = False) -> None:
 
 
 def tables_as_data(tables: Sequence[Table]) -> list[Any]:
-    """Return tables in JSON form: title, columns, rows by key, footnotes."""
+    """Return tables as JSON-compatible data: title, columns, rows by key, and footnotes."""
     from mlrec.reports.render.formats import json_text
 
     return [json.loads(json_text([table])) for table in tables]
 
 
 def result_json(value: Any) -> None:
-    """Print a result for programs: JSON on stdout, with `null` for undefined values."""
+    """Print a machine-readable result to stdout as JSON, with `null` for undefined values."""
     result(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def error(first: str, *rest: str) -> None:
-    """Print the error line of a failed command, and further lines of an error that lists several faults."""
+    """Print the error line of a failed command, and additional lines if the error lists several faults."""
     _line("error: " + first, "bold red")
     for line in rest:
         _line(line, "")
@@ -92,13 +95,13 @@ def _line(text: str, style: str) -> None:
 
 
 def _ends_of(facts: str) -> str:
-    """Return the first and the last of several facts for narrow terminals: loss and remaining time of a training."""
+    """Return the first and last facts, for narrow terminals; in training, these are the loss and the remaining time."""
     parts = facts.split(", ")
     return ", ".join(parts if len(parts) < 3 else [parts[0], parts[-1]])
 
 
 class Records(logging.Handler):
-    """Prints notes and warnings of the package on stderr."""
+    """Logging handler that prints the package's notes and warnings to stderr."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
@@ -107,7 +110,7 @@ class Records(logging.Handler):
 
 
 class Terminal:
-    """A `Progress` on stderr: bars on a terminal, otherwise a plain line every 5 % or 30 seconds."""
+    """A `Progress` on stderr: bars on a terminal, otherwise a plain line every 5 % or every 30 seconds."""
 
     def say(self, text: str) -> None:
         """Print a note."""
@@ -119,7 +122,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
-        """Show the progress of one task; a step raises a pending signal that Python dropped."""
+        """Show the progress of one task; each step raises a pending signal that Python dropped."""
         drawn = self._lines
         if _console(stderr=True).is_terminal:
             drawn = self._bar
@@ -158,7 +161,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def live(self) -> Iterator[Callable[[str], None] | None]:
-        """Return a function that replaces its previous output; None if stderr is not a terminal."""
+        """Return a function whose output replaces the previous output; None if stderr is not a terminal."""
         if not _console(stderr=True).is_terminal:
             yield None
             return
@@ -177,7 +180,7 @@ class Terminal:
             nonlocal count, printed, printed_count
             count += done
             now = time.monotonic()
-            # 5 % of a short task takes no time: at most one line every two seconds
+            # 5 % of a short task takes almost no time, so print at most one line every two seconds
             share = 0.0
             if total:
                 share = (count - printed_count) / total

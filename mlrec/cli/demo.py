@@ -12,14 +12,14 @@ from mlrec.cli import console, options
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for all files of the demo.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Output folder for all demo files.")] = Path("demo"),
     seeds: options.Seeds = "0,1,2",
     json: options.Json = False,
     full: options.Full = False,
 ) -> None:
-    """Run the demo: CSRA compared with average pooling.
+    """Run a demo that compares CSRA with average pooling.
 
-    Trains on synthetic scenes, offline, and prints the difference with its interval.
+    Trains on synthetic scenes, without network access, and prints the difference with a confidence interval.
 
     Example: mlrec demo --seeds 0,1,2,3,4
     """
@@ -36,4 +36,4 @@ def demo(
     width = max(len(str(path)) for path in result.files)
     for path, text in result.files.items():
         console.result_line(f"{path!s:{width}}  {text}")
-    console.Terminal().say(f"{time.monotonic() - begun:.0f} s; next: mlrec prepare --help, for your own images")
+    console.Terminal().say(f"{time.monotonic() - begun:.0f} s; next: mlrec prepare --help, to use your own images")

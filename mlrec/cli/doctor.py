@@ -22,9 +22,9 @@ def doctor(
 ) -> None:
     """Check that this machine can train with these settings.
 
-    Checks packages, device, disk, data and weights, and runs a short training. Takes the flags of mlrec train, and
-    resolves splits, device and weights in the same way. Weights are looked up on the hub but not downloaded. Temporary
-    files are removed. The exit code is 1 if mlrec train would fail, otherwise 0.
+    Checks packages, device, disk, data and weights, and runs a short training. The command accepts the flags of mlrec
+    train, and resolves splits, device and weights in the same way. Weights are looked up on the hub but not
+    downloaded. Temporary files are removed. The exit code is 1 if mlrec train would fail, otherwise 0.
 
     Example: mlrec doctor --data data/voc2007
     """

@@ -11,19 +11,22 @@ from mlrec.cli import console, options
 
 
 def download(
-    name: Annotated[str, typer.Argument(help="Dataset: voc2007, voc2012, coco2014 or wider.", metavar="NAME")],
-    out: Annotated[Path, typer.Option(help="Folder of downloads.")] = Path("downloads"),
+    name: Annotated[
+        str, typer.Argument(help="Name of the dataset: voc2007, voc2012, coco2014 or wider.", metavar="NAME")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for downloads.")] = Path("downloads"),
     url_base: Annotated[
         str | None,
-        typer.Option(help="Mirror with the archives: a URL or a folder [default: the official site].", metavar="URL"),
+        typer.Option(help="URL or folder of a mirror with the archives [default: the official site].", metavar="URL"),
     ] = None,
     keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep the archives after unpacking.")] = False,
     json: options.Json = False,
 ) -> None:
     """Download the official files of a dataset.
 
-    Prints source and licence, downloads the archives, checks size and SHA-256, and unpacks them. Run the same command
-    again to resume after a failure. WIDER Attribute can only be downloaded with a browser; instructions are printed.
+    Prints the source and licence, downloads the archives, checks their size and SHA-256, and unpacks them. Run the
+    same command again to resume after a failure. WIDER Attribute can only be downloaded with a browser; the command
+    prints instructions.
 
     Example: mlrec download voc2007 && mlrec prepare voc2007 downloads/voc2007/VOCdevkit
     """

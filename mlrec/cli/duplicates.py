@@ -18,14 +18,13 @@ def duplicates(
     min_similarity: Annotated[
         float, typer.Option(help="Minimum thumbnail correlation of near-duplicates.", min=0.5, max=1.0)
     ] = 0.97,
-    contact_sheet: Annotated[
-        Path | None, typer.Option(help="Contact sheet to write, with all groups: a .png file.")
-    ] = None,
+    contact_sheet: Annotated[Path | None, typer.Option(help="Contact sheet of all groups to write (.png).")] = None,
     json: options.Json = False,
 ) -> None:
     """Find duplicate and near-duplicate images.
 
-    Near-duplicates are re-encoded or resized copies. Leaks between splits are listed first.
+    Near-duplicates are re-encoded or resized copies. Pairs of a test image and an image in another split
+    (leaks) are listed first.
 
     Example: mlrec duplicates data/voc2007 --contact-sheet twins.png
     """

@@ -20,7 +20,7 @@ def evaluate(
     model: options.TrainedModel = None,
     data: options.Data = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to evaluate on [default: the run's, otherwise test or val].")
+        str | None, typer.Option(help="Split to evaluate on [default: the run's split, otherwise test or val].")
     ] = None,
     top3: options.Top3 = False,
     top: options.Top = None,
@@ -29,13 +29,15 @@ def evaluate(
     tuned: options.Tuned = False,
     tta: Annotated[
         str | None,
-        typer.Option(help="Test-time augmentation: flip, input scales, or both, such as flip,1,1.25.", metavar="VIEWS"),
+        typer.Option(
+            help="Test-time augmentation views: flip, input scales, or both, such as flip,1,1.25.", metavar="VIEWS"
+        ),
     ] = None,
     localize: Annotated[
         bool,
-        typer.Option("--localize", help="Comparison of heat maps with boxes and masks (VOC, COCO, shapes)."),
+        typer.Option("--localize", help="Compare heat maps with boxes and masks (VOC, COCO, shapes)."),
     ] = False,
-    tolerance: Annotated[float, typer.Option(help="Tolerance of --localize, in cells of the heat map.", min=0.0)] = 0.5,
+    tolerance: Annotated[float, typer.Option(help="Tolerance for --localize, in heat-map cells.", min=0.0)] = 0.5,
     voc_server: VocServer = None,
     json: options.Json = False,
     full: options.Full = False,
@@ -47,10 +49,11 @@ def evaluate(
 ) -> None:
     """Evaluate a trained model.
 
-    For more than 20 labels, only the lowest and the highest AP are printed, unless --full is set.
+    If there are more than 20 labels, only the lowest and highest AP values are printed, unless --full is set.
 
-    The dataset is that of the run, or any other with the same label names. Predictions and metrics are written to the
-    folder eval-DATA-SPLIT next to the model. Heat maps can mislead; --localize measures them.
+    The default dataset is the dataset of the run; any other dataset with the same label names can be used. Predictions
+    and metrics are written to the folder eval-DATA-SPLIT next to the model. Heat maps can mislead; use --localize to
+    measure how well they match the objects.
 
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """
@@ -78,7 +81,7 @@ def evaluate(
         voc_server=voc_server,
         progress=terminal,
     )
-    if processes.rank() != 0:  # of several processes only the first prints
+    if processes.rank() != 0:  # only the first process prints
         return
     localization = None
     if localize:
@@ -97,6 +100,6 @@ def evaluate(
     console.result_tables([*tables, *(localization.tables if localization else ())], full=full)
     terminal.say(f"written to {evaluation.path}")
     if not tuned and tta is None and not (evaluation.model / directory.RECORD).is_file():
-        terminal.say(f"as a row of a table: mlrec report {evaluation.path}")
+        terminal.say(f"to print this result as a table row: mlrec report {evaluation.path}")
     else:
         terminal.say("next: mlrec report")

@@ -14,29 +14,30 @@ def export(
     model: options.TrainedModel = None,
     form: Annotated[
         Literal["onnx", "safetensors", "hf"],
-        typer.Option("--format", help="Format: onnx, safetensors, or hf for the Hugging Face hub."),
+        typer.Option("--format", help="Export format: onnx, safetensors, or hf (Hugging Face Hub)."),
     ] = "onnx",
     to: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write [default: export-FORMAT next to the model].")
+        Path | None, typer.Option("--out", help="Output folder [default: export-FORMAT next to the model].")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Dataset for the comparison [default: the run's].")] = None,
-    split: Annotated[str | None, typer.Option(help="Split for the comparison [default: the run's].")] = None,
+    data: Annotated[Path | None, typer.Option(help="Dataset for the comparison [default: the run's dataset].")] = None,
+    split: Annotated[str | None, typer.Option(help="Split for the comparison [default: the run's split].")] = None,
     images: Annotated[int, typer.Option(help="Number of images for the comparison.", min=1)] = 64,
     push: Annotated[
         str | None,
         typer.Option(
-            help="Hub repository for the upload, with --format hf; a new repository is private.", metavar="USER/NAME"
+            help="Hub repository to upload to (only with --format hf); new repositories are private.",
+            metavar="USER/NAME",
         ),
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the new repository public.")] = False,
     json: options.Json = False,
     runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
     """Export a model for deployment.
 
     Writes a folder with the model, labels, preprocessing, tuned thresholds and a model card. The exported model is
-    compared with the original on images of the dataset; nothing is written if logits differ by more than 1e-4. Run it
-    with mlrec predict --run FOLDER (ONNX does not need timm).
+    compared with the original on images from the dataset; nothing is written if the logits differ by more than 1e-4.
+    Run the exported model with mlrec predict --run FOLDER (ONNX models do not need timm).
 
     Example: mlrec export runs/voc2007-resnet101-csra-1 --format onnx
     """
@@ -62,7 +63,9 @@ def export(
     console.result("\n".join(f"{name:{width}}  {size:>13,} bytes" for name, size in found.files.items()))
     console.result_line(f"check: {found.agreement.in_words()}")
     if not found.tuned:
-        terminal.say("no tuned thresholds: 0.5 is used; tune them with mlrec tune, and export again")
+        terminal.say(
+            "no tuned thresholds; the threshold is 0.5. To use tuned thresholds, run mlrec tune and export again"
+        )
     terminal.say(f"written to {found.path}; next: mlrec predict PHOTOS --run {found.path}")
     if found.pushed is not None:
         terminal.say(f"uploaded to {found.pushed}; next: mlrec.load_model('hf://{push}')")

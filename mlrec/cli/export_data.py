@@ -16,18 +16,21 @@ def export_data(
     format_: Annotated[
         Literal["csv", "coco", "imagefolder", "labelstudio", "fiftyone"],
         typer.Option(
-            "--format", metavar="FORMAT", help="csv, coco, imagefolder (Hugging Face), labelstudio or fiftyone."
+            "--format",
+            metavar="FORMAT",
+            help="Format: csv, coco, imagefolder (Hugging Face), labelstudio or fiftyone.",
         ),
     ] = "csv",
-    out: Annotated[Path | None, typer.Option(help="Folder to write [default: NAME-FORMAT].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder [default: NAME-FORMAT].")] = None,
     splits: Annotated[str | None, typer.Option(help="Splits to export [default: all].", metavar="A,B,...")] = None,
     unknown: Annotated[
-        Literal["keep", "negative"], typer.Option(help="Unknown labels: keep them, or write them as negative.")
+        Literal["keep", "negative"],
+        typer.Option(help="Treatment of unknown labels: keep them, or write them as negative."),
     ] = "keep",
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Run, evaluation folder or predictions.npz whose predictions to export (labelstudio, fiftyone, coco)."
+            help="Run, evaluation folder or predictions.npz with predictions to export (labelstudio, fiftyone, coco)."
         ),
     ] = None,
     json: options.Json = False,
@@ -51,5 +54,5 @@ def export_data(
     if json:
         console.result_json({"path": str(target), "command": command})
         return
-    console.result_line(f"written to {target}; read it back with:")
+    console.result_line(f"written to {target}; to read the export back:")
     console.result_line(f"  {command}")

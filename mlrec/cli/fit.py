@@ -13,29 +13,32 @@ from mlrec.cli import console, options
 
 def fit(
     path: Annotated[
-        Path, typer.Argument(help="Prepared dataset, or annotations as for mlrec prepare.", show_default=False)
+        Path, typer.Argument(help="Prepared dataset, or annotations that mlrec prepare can read.", show_default=False)
     ],
     minutes: Annotated[float, typer.Option(help="Time limit for the whole fit, in minutes.")] = 10.0,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images, if they are elsewhere.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of runs.")] = Path("runs"),
-    name: Annotated[str | None, typer.Option(help="Name of the folder [default: DATASET-fit].")] = None,
-    backbone: Annotated[str | None, typer.Option(help="Only backbone to try [default: all available ones].")] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights of --backbone: a file, or a package.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder, if the images are stored elsewhere.")] = None,
+    out: Annotated[Path, typer.Option(help="Parent folder for runs.")] = Path("runs"),
+    name: Annotated[str | None, typer.Option(help="Name of the output folder [default: DATASET-fit].")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="Single backbone to try [default: all available backbones].")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="Weights for --backbone: a file or a package.")] = None,
     img_size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels [default: depends on the images and the device].")
+        int | None, typer.Option(help="Input side length in pixels [default: depends on the images and device].")
     ] = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
     precision: options.Precision = "auto",
     threads: Annotated[int | None, typer.Option(help="Number of CPU threads [default: PyTorch's default].")] = None,
-    seed: Annotated[int, typer.Option(help="Random seed for training; it does not affect the splits.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed for training (does not affect the splits).", min=0)] = 0,
     json: options.Json = False,
     full: options.Full = False,
 ) -> None:
-    """Train the best model in a given time.
+    """Train the best model within a time limit.
 
-    Prepares and splits the data if needed, compares heads and backbones on cached features, fine-tunes the best ones,
-    tunes thresholds, and scores the test split once. Run the same command again to resume an interrupted fit.
+    Prepares and splits the data if needed, compares heads and backbones on cached features, fine-tunes the best
+    candidates, tunes thresholds, and evaluates the test split once. Run the same command again to resume an interrupted
+    fit.
 
     Example: mlrec fit photos.csv --minutes 20
     """

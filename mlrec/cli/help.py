@@ -1,4 +1,4 @@
-"""Help texts of commands: flags in panels, readable metavars, and no truncation at 80 columns."""
+"""Help output of commands: flags in panels, readable metavars, and no truncation at 80 columns."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Rows = list[tuple[str, str]]
 
 
 class HelpCommand(TyperCommand):
-    """A command whose help is drawn by this module."""
+    """A command whose help is formatted by this module."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help into `formatter`, as Typer asks for it."""
@@ -52,7 +52,7 @@ def set_metavars(command: Callable[..., Any]) -> Callable[..., Any]:
         kind, info = typing.get_args(parameter.annotation)
         if info.metavar is None and not _is_bool(kind):
             info.metavar = _metavar(kind)
-    # Texts of annotations are evaluated once, here; another evaluation would make new flags without the metavars.
+    # Annotation strings are evaluated only here; evaluating them again would create new flags without the metavars.
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return command
@@ -63,7 +63,7 @@ def _is_bool(kind: Any) -> bool:
 
 
 def _metavar(kind: Any) -> str:
-    """Return the metavar of a type, without `| None` and `list`."""
+    """Return the metavar for a type, ignoring `| None` and `list`."""
     if typing.get_origin(kind) is Literal:
         return "|".join(typing.get_args(kind))
     inner = [part for part in typing.get_args(kind) if part is not type(None)]
@@ -73,7 +73,7 @@ def _metavar(kind: Any) -> str:
 
 
 def _drawn(command: Any, ctx: Any, commands: list[tuple[str, Any]]) -> str:
-    """Draw usage, description and panels; in colour on a terminal."""
+    """Return the usage, description and panels as text, in colour on a terminal."""
     from rich.console import Console
 
     stream, terminal = io.StringIO(), sys.stdout.isatty()
@@ -92,19 +92,19 @@ def _drawn(command: Any, ctx: Any, commands: list[tuple[str, Any]]) -> str:
     if example:
         console.print(EXAMPLE)
         for line in example.splitlines():
-            console.print(f"  {line.strip()}", soft_wrap=True)  # to be copied, so never wrapped
+            console.print(f"  {line.strip()}", soft_wrap=True)  # not wrapped, so that users can copy it
     return stream.getvalue()
 
 
 def _parts_of(text: str) -> tuple[list[str], str]:
-    """Return the paragraphs of a docstring, each on one line, and its example."""
+    """Return the paragraphs of a docstring, each on one line, and the example."""
     body, _, example = text.partition(EXAMPLE)
     paragraphs = [" ".join(paragraph.split()) for paragraph in body.split("\n\n")]
     return [paragraph for paragraph in paragraphs if paragraph], example.strip()
 
 
 def _panels(command: Any, ctx: Any, commands: Iterable[tuple[str, Any]]) -> dict[str, Rows]:
-    """Return the rows of each panel; panels of config keys are in the order of `PANELS`."""
+    """Return the rows of each panel; panels for config keys are in the order of `PANELS`."""
     order: tuple[str, ...] = PANELS
     if commands:
         order = ()
@@ -127,7 +127,7 @@ def _panels(command: Any, ctx: Any, commands: Iterable[tuple[str, Any]]) -> dict
 
 
 def _without_range(text: str) -> str:
-    """Return a help text without the range, such as `[x>=1]`, that Typer adds; errors state the range."""
+    """Remove the range that Typer adds to a help text, such as `[x>=1]`; error messages state the range."""
     body, bracket, extra = text.rpartition("  [")
     if not bracket:
         return text

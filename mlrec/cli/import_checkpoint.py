@@ -12,29 +12,38 @@ from mlrec.config import LARGEST_IMAGE
 
 
 def import_(
-    checkpoint: Annotated[Path, typer.Argument(help="File of weights.", metavar="CHECKPOINT")],
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint file.", metavar="CHECKPOINT")],
     lam: Annotated[
-        float | None, typer.Option(help="Value of λ, which is not in the file [default: the published value].", min=0)
+        float | None,
+        typer.Option(help="Value of λ, which checkpoints do not contain [default: the published value].", min=0),
     ] = None,
     dataset: Annotated[
         str | None,
-        typer.Option(help="voc2007, coco2014, wider, or a prepared dataset [default: by number of labels]."),
+        typer.Option(
+            help="Dataset: voc2007, coco2014, wider, or a prepared dataset [default: inferred from the label count]."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write [default: imported/STEM of the file].")] = None,
-    backbone: Annotated[str | None, typer.Option(help="timm name, if it cannot be inferred from the file.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder [default: imported/STEM, with the stem of the file name].")
+    ] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="timm model name, if it cannot be inferred from the file.")
+    ] = None,
     img_size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels [default: as trained].", min=1, max=LARGEST_IMAGE)
+        int | None,
+        typer.Option(help="Input side length in pixels [default: as in training].", min=1, max=LARGEST_IMAGE),
     ] = None,
     normalization: Annotated[
-        str | None, typer.Option(help="weights, unit, half or imagenet [default: as published].", metavar="NAME")
+        str | None,
+        typer.Option(help="Normalization: weights, unit, half or imagenet [default: as published].", metavar="NAME"),
     ] = None,
     json: options.Json = False,
 ) -> None:
     """Import a third-party checkpoint.
 
-    Reads checkpoints of the paper's code, mmpretrain, CutMix, torchvision and timm. Code in the file is never executed.
-    Heads, labels, depth and image size are inferred from tensor names and shapes. Use the result with eval, predict,
-    attend or export.
+    Reads checkpoints from the paper's code, mmpretrain, CutMix, torchvision and timm. Code in the file is never
+    executed. Heads, labels, depth and image size are inferred from tensor names and shapes. Use the imported model with
+    mlrec eval, predict, attend or export.
 
     Example: mlrec import resnet101_voc07_head1_lam0.1_94.7.pth --dataset voc2007
     """

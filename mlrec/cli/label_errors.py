@@ -14,25 +14,27 @@ from mlrec.cli import console, options
 def label_errors(
     flags: dict[str, Any],
     folds: Annotated[
-        int | None, typer.Option(help="Number of folds [default: those of the dataset, otherwise 5].")
+        int | None,
+        typer.Option(help="Number of folds [default: the folds of the dataset if there are any, otherwise 5]."),
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option(help="Scores of --split by a model that was not trained on it; nothing is trained.")
+        Path | None,
+        typer.Option(help="Scores for --split from a model that was not trained on this split; skips training."),
     ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
     recipe: Annotated[str, typer.Option(help="Name of a recipe.", metavar="NAME")] = "demo",
     settings: options.Settings = None,
-    out: Annotated[Path, typer.Option(help="Output folder: list, contact sheet, and runs of the folds.")] = Path(
+    out: Annotated[Path, typer.Option(help="Output folder for the list, the contact sheet and the fold runs.")] = Path(
         "label-errors"
     ),
     json: options.Json = False,
 ) -> None:
     """Find label errors in a dataset.
 
-    Trains one head per fold (existing folds of mlrec split, or new ones) on features of a frozen backbone, and ranks
-    the annotations that held-out predictions contradict. The numbers of listed annotations and expected errors follow
-    from a threshold per label (confident learning).
+    Trains one head per fold on features from a frozen backbone, and ranks the annotations that the held-out predictions
+    contradict. The folds are those from mlrec split, or new ones. The number of listed annotations and the expected
+    number of errors are computed from a threshold per label (confident learning).
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """

@@ -17,26 +17,31 @@ def lambda_sweep(
     lam: Annotated[
         str | None,
         typer.Option(
-            help="Values of λ, as 0:1:0.01 or a,b,c [default: 0:1:0.01, or 0 with --by-size].", metavar="A:B:STEP"
+            help="Values of λ, written as 0:1:0.01 or a,b,c [default: 0:1:0.01, or 0 with --by-size].",
+            metavar="A:B:STEP",
         ),
     ] = None,
     data: options.Data = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to evaluate on [default: the run's, otherwise test or val].")
+        str | None, typer.Option(help="Split to evaluate on [default: the run's split, otherwise test or val].")
     ] = None,
     select_on: Annotated[
-        str | None, typer.Option(help="Split for selecting λ [default: the evaluated split, which is marked].")
+        str | None,
+        typer.Option(help="Split for selecting λ [default: the evaluated split; the result is then marked]."),
     ] = None,
     temperatures: Annotated[
         str | None,
-        typer.Option(help="Temperatures of the attention at test time; inf means the maximum.", metavar="A,B,..."),
+        typer.Option(help="Attention temperatures at test time; inf means the maximum.", metavar="A,B,..."),
     ] = None,
     normalize_logits: Annotated[
-        bool, typer.Option("--normalize-logits", help="Divide the stored logits by 1 + λ; both forms are evaluated.")
+        bool, typer.Option("--normalize-logits", help="Divide the stored logits by 1 + λ (both forms are evaluated).")
     ] = False,
     by_size: Annotated[
         bool,
-        typer.Option("--by-size", help="AP by size and number of objects, for average pooling, λ, and attention only."),
+        typer.Option(
+            "--by-size",
+            help="Print AP by object size and object count for average pooling, a fixed λ, and attention only.",
+        ),
     ] = False,
     labels: options.Labels = None,
     conventions: options.Conventions = "mlrec",
@@ -51,8 +56,8 @@ def lambda_sweep(
 ) -> None:
     """Evaluate a trained model with λ added at test time.
 
-    λ times the maximum is added to each logit (Figure 1 and Table 1 of the paper). Every λ is evaluated in one pass.
-    The result is written to lambda-DATA-SPLIT/lambda.json next to the model.
+    λ times the maximum is added to each logit (Figure 1 and Table 1 of the paper). All values of λ are evaluated in a
+    single pass over the images. The result is written to lambda-DATA-SPLIT/lambda.json next to the model.
 
     Example: mlrec lambda-sweep runs/voc2007-resnet101-average-1 --lam 0:1:0.01
     """

@@ -19,42 +19,49 @@ from mlrec.renamed import ALIASES, current_keys, key_warning, old_keys
 from mlrec.utils.errors import UsageError
 
 logger = logging.getLogger(__name__)
-LONGEST_METAVAR = 34  # characters; the columns of help at 80 characters have no room for more
+LONGEST_METAVAR = 34  # characters; at 80 columns, longer metavars leave too little room for the help text
 
-Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON, to stdout.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only the result as JSON.")]
 Full = Annotated[bool, typer.Option("--full", help="Print all columns, footnotes and labels.")]
-Top3 = Annotated[bool, typer.Option("--top3", help="Also print metrics of the top three labels.")]
-Top = Annotated[int | None, typer.Option(help="Metrics of the K highest labels and F1@K as well.", metavar="K", min=1)]
+Top3 = Annotated[bool, typer.Option("--top3", help="Also print metrics for the top three labels.")]
+Top = Annotated[
+    int | None,
+    typer.Option(help="Number of top labels K for additional metrics, including F1@K.", metavar="K", min=1),
+]
 Labels = Annotated[
     str | None,
-    typer.Option(help='Labels to score; quote a name that contains a comma: "a,b",c.', metavar="A,B,..."),
+    typer.Option(help='Labels to score; names that contain a comma must be quoted: "a,b",c.', metavar="A,B,..."),
 ]
-Logits = Annotated[bool, typer.Option("--logits", help="Scores of a .csv file are logits.")]
+Logits = Annotated[bool, typer.Option("--logits", help="Treat the scores in a .csv file as logits.")]
 Probabilities = Annotated[
-    bool, typer.Option("--probabilities", help="Scores of a .csv file are probabilities [default: detected].")
+    bool,
+    typer.Option("--probabilities", help="Treat the scores in a .csv file as probabilities [default: detected]."),
 ]
 Conventions = Annotated[
     str, typer.Option(help="Scoring conventions: mlrec, csra, csra-wider, macro-f1, voc2010, ...", metavar="NAME")
 ]
 Dataset = Annotated[
     Path | None,
-    typer.Argument(help="Folder of a prepared dataset [default: the one prepared last].", metavar="DATA"),
+    typer.Argument(help="Folder of a prepared dataset [default: the most recently prepared dataset].", metavar="DATA"),
 ]
 Data = Annotated[
-    Path | None, typer.Option(help="Folder of a prepared dataset [default: the run's, or the one prepared last].")
+    Path | None,
+    typer.Option(
+        help="Folder of a prepared dataset [default: the dataset of the run, or the most recently prepared dataset]."
+    ),
 ]
-DataFlag = Annotated[Path | None, typer.Option("--data", help="Folder of a prepared dataset; the same as DATA.")]
-Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds and the calibration of mlrec tune.")]
-Out = Annotated[Path, typer.Option(help="Folder of runs.", rich_help_panel="Output")]
-RunsRoot = Annotated[Path, typer.Option(help="Folder in which to look up the last run.")]
-Seeds = Annotated[str, typer.Option(help="Random seeds, one run each.", metavar="A,B,...")]
+DataFlag = Annotated[Path | None, typer.Option("--data", help="Folder of a prepared dataset; same as DATA.")]
+Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds and calibration from mlrec tune.")]
+Out = Annotated[Path, typer.Option(help="Parent folder for runs.", rich_help_panel="Output")]
+RunsRoot = Annotated[Path, typer.Option(help="Folder to search for the last run.")]
+Seeds = Annotated[str, typer.Option(help="Random seeds (one run per seed).", metavar="A,B,...")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Config key and its value; repeatable.", metavar="KEY=VALUE")
+    list[str] | None, typer.Option("--set", help="Config key and value; repeatable.", metavar="KEY=VALUE")
 ]
 Resamples = Annotated[int, typer.Option(help="Number of bootstrap resamples (0 disables intervals).", min=0)]
 
 Images = Annotated[
-    list[str] | None, typer.Argument(metavar="PATHS...", help="Images, folders, globs, or the .jsonl of a split.")
+    list[str] | None, typer.Argument(metavar="PATHS...", help="Images, folders, globs, or the .jsonl file of a split.")
 ]
 TrainedModel = Annotated[
     Path | None,
@@ -62,30 +69,35 @@ TrainedModel = Annotated[
 ]
 Model = Annotated[
     Path | None,
-    # torchrun takes --run for an abbreviation of its own --run-path, even after the name of the program
+    # torchrun interprets --run as an abbreviation of its own --run-path, even after the program name
     typer.Option("--run", "--model", help="Run folder, imported model, or model file [default: the last run]."),
 ]
 Boxes = Annotated[
-    Path | None, typer.Option(help="CSV of boxes to classify instead of images: filename,x,y,width,height[,id].")
+    Path | None,
+    typer.Option(help="CSV file of boxes to classify instead of whole images: filename,x,y,width,height[,id]."),
 ]
 
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        help="Samples per step [default: 64 on CUDA, otherwise as in training].", min=1, rich_help_panel="System"
+        help="Batch size [default: 64 on CUDA, otherwise the same as in training].",
+        min=1,
+        rich_help_panel="System",
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="Dataloader workers [default: one per CPU core with a GPU, otherwise 0].",
+        help="Number of dataloader workers [default: one per CPU core if a GPU is used, otherwise 0].",
         min=0,
         rich_help_panel="System",
     ),
 ]
 DecodeThreads = Annotated[
     int | None,
-    typer.Option("--workers", help="Decoding threads [default: one per CPU core].", min=0, rich_help_panel="System"),
+    typer.Option(
+        "--workers", help="Number of decoding threads [default: one per CPU core].", min=0, rich_help_panel="System"
+    ),
 ]
 Device = Annotated[
     str, typer.Option(help="Device: auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE", rich_help_panel="System")
@@ -96,20 +108,20 @@ Precision = Annotated[
 
 
 def one_dataset(argument: Path | None, flag: Path | None) -> Path | None:
-    """Return the dataset, which is given as an argument or with --data.
+    """Return the dataset that is passed as an argument or with --data.
 
     Raises:
-        UsageError: Both are given, and differ.
+        UsageError: The argument and --data are both set and differ.
     """
     if argument is not None and flag is not None and argument != flag:
-        raise UsageError(f"DATA {argument} and --data {flag}: give one of them")
+        raise UsageError(f"DATA ({argument}) and --data ({flag}) differ; pass only one of them")
     if argument is None:
         return flag
     return argument
 
 
 def model_or_last(model: Path | None, runs: Path) -> Path:
-    """Return the named model, or the run that finished last; its path is printed."""
+    """Return `model` if it is set; otherwise return the run that finished last and print its path."""
     if model is not None:
         return model
     from mlrec.run_folders.record import latest_run
@@ -120,20 +132,20 @@ def model_or_last(model: Path | None, runs: Path) -> Path:
 
 
 def names(text: str | None) -> list[str] | None:
-    """Parse `a,b,c` into names, normalized as in manifests; None stays None. A name with a comma is quoted."""
+    """Parse `a,b,c` into names, normalized as in manifests; names with a comma are quoted. Returns None for None."""
     if text is None:
         return None
     return [unicodedata.normalize("NFC", name) for name in config_layers.parse_names(text)]
 
 
 def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
-    """Return the kind of scores set by `--logits` or `--probabilities`; None if neither is given.
+    """Return the kind of scores selected by `--logits` or `--probabilities`; None if neither flag is set.
 
     Raises:
-        UsageError: both flags are given.
+        UsageError: Both flags are set.
     """
     if logits and probabilities:
-        raise UsageError("--logits and --probabilities exclude each other; give one")
+        raise UsageError("--logits cannot be used with --probabilities")
     if logits:
         return "logits"
     if probabilities:
@@ -145,17 +157,17 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
     """Parse `a,b,c` or `start:stop:step` into integers of at least `least`; errors quote `flag`."""
     numbers = config_layers.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
-        raise UsageError(f"{flag} {text}: expected integers of at least {least}, as a,b,c or start:stop:step")
+        raise UsageError(f"{flag} {text}: expected integers >= {least}, written as a,b,c or start:stop:step")
     if len(set(numbers)) < len(numbers):
-        raise UsageError(f"{flag} {text}: duplicate number")
+        raise UsageError(f"{flag} {text}: the list contains a duplicate number")
     return [int(number) for number in numbers]
 
 
 def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -> Callable[..., None]:
-    """Add to `command` the argument DATA and one flag for each key of `Config`.
+    """Add the argument DATA and one flag for each key of `Config` to `command`.
 
-    Given flags are passed as the dict `flags`: parsed, or as strings if `as_typed`, for a command that takes several
-    values per key.
+    The flags that the user sets are passed as the dict `flags`. Their values are parsed, or are strings if `as_typed`
+    is set, for a command that accepts several values per key.
     """
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
     dataset = inspect.Parameter("dataset", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Dataset)
@@ -178,10 +190,10 @@ def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -
 
 
 def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """Return the values of `--set key=value` and of flags; a flag overrides `--set`, but both values are checked.
+    """Return the values from `--set key=value` and from flags; a flag overrides `--set`, but both values are checked.
 
     Raises:
-        ConfigError: Unknown key or invalid value.
+        ConfigError: A key is unknown or a value is invalid.
     """
     values = {key: config_layers.parse_value(key, text) for key, text in pairs(settings or [], "--set").items()}
     config_layers.check_values("--set", values)
@@ -189,18 +201,18 @@ def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str
 
 
 def pairs(settings: list[str], flag: str) -> dict[str, str]:
-    """Parse `key=value` strings; old key names are replaced, with a warning. Errors quote `flag`."""
+    """Parse `key=value` strings and replace old key names, with a warning. Errors quote `flag`."""
     texts: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
-            raise UsageError(f"{flag} {setting}: write key=value")
+            raise UsageError(f"{flag} {setting}: expected key=value")
         typed = {key.strip(): text.strip()}
         for old, new, _ in old_keys(typed):
             console.Terminal().warn(f"{flag}: {key_warning(old, new)}")
         for name, value in current_keys(typed).items():
             if name in texts:
-                raise UsageError(f"{flag} {setting}: the key is set twice; leave one out")
+                raise UsageError(f"{flag} {setting}: the key is set twice; remove one setting")
             texts[name] = value
     return texts
 
@@ -226,7 +238,7 @@ def _flag(key: str) -> inspect.Parameter:
 
 
 def _long_choices(key: str) -> str:
-    """Return the choices of a key as part of its help text, if they are too long for its metavar."""
+    """Return the choices of a key as part of the help text if they are too long for the metavar."""
     choices = config.choices(key)
     if len("|".join(choices)) <= LONGEST_METAVAR:
         return ""
@@ -245,7 +257,7 @@ def _default_of(key: str) -> str:
 
 
 def _metavar(key: str) -> str:
-    """Return a readable description of the value of a key."""
+    """Return a readable metavar for the value of a key."""
     choices = config.choices(key)
     if choices and not _long_choices(key):
         return "|".join(choices)

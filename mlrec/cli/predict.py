@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 PATHS = typer.Argument(
     metavar="PATHS...",
-    help="Images, folders, globs, lists (.txt), manifests (.jsonl), tar shards, or Parquet files with images.",
+    help="Images, folders, globs, image lists (.txt), manifests (.jsonl), tar shards, or Parquet files with images.",
 )
 
 
@@ -27,30 +27,36 @@ def predict(
     run: options.Model = None,
     boxes: options.Boxes = None,
     allow_urls: Annotated[
-        bool, typer.Option("--allow-urls", help="Allow http and https URLs of public servers as PATHS.")
+        bool, typer.Option("--allow-urls", help="Allow http and https URLs of public servers in PATHS.")
     ] = False,
     threshold: Annotated[
-        float | None, typer.Option(help="Minimum probability of a predicted label [default: 0.5].", min=0, max=1)
+        float | None, typer.Option(help="Minimum probability for predicting a label [default: 0.5].", min=0, max=1)
     ] = None,
     tuned: options.Tuned = False,
     top: Annotated[
-        int | None, typer.Option(help="Number of most probable labels to predict, instead of a threshold.", min=1)
+        int | None,
+        typer.Option(help="Number of most probable labels to predict, instead of applying a threshold.", min=1),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Resumable output folder or file (.csv, .jsonl, .parquet) [default: stdout]."),
+        typer.Option(help="Output folder or file (.csv, .jsonl, .parquet), resumable [default: stdout]."),
     ] = None,
     form: Annotated[
         Literal["csv", "jsonl", "parquet"] | None, typer.Option("--format", help="Output format [default: csv].")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Short for --format jsonl: one JSON object per line.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object per line; short for --format jsonl.")
+    ] = False,
     part_size: Annotated[
-        int, typer.Option(help="Number of images per part of --out; each tar or Parquet file is one part.", min=1)
+        int, typer.Option(help="Number of images per part of --out (each tar or Parquet file is a single part).", min=1)
     ] = 10_000,
     engine: Annotated[
-        Literal["local", "ray"], typer.Option(help="Engine for --out: local (this process or torchrun) or ray.")
+        Literal["local", "ray"],
+        typer.Option(help="Execution engine for --out: local (with or without torchrun) or ray."),
     ] = "local",
-    save_images: Annotated[Path | None, typer.Option(help="Folder for images drawn with their labels.")] = None,
+    save_images: Annotated[
+        Path | None, typer.Option(help="Folder for images annotated with the predicted labels.")
+    ] = None,
     batch_size: options.BatchSize = None,
     workers: options.DecodeThreads = None,
     device: options.Device = "auto",
@@ -59,10 +65,11 @@ def predict(
 ) -> None:
     """Predict labels for images.
 
-    Writes one line per image to stdout, in input order, with labels and all probabilities. Unreadable images are
-    reported on stderr and skipped; the exit code is then 1. With --boxes, each box is classified separately. With
-    --tuned, each label has its own threshold, and probabilities are calibrated. With --out, the result is written in
-    parts: run the same command again to resume after a failure. torchrun divides the parts over processes and machines.
+    Writes one line per image to stdout, in input order, with the predicted labels and all probabilities. Unreadable
+    images are reported on stderr and skipped, and the exit code is then 1. With --boxes, each box is classified
+    separately. With --tuned, each label has a separate threshold, and the probabilities are calibrated. With --out, the
+    result is written in parts; run the same command again to resume after a failure. torchrun distributes the parts
+    over processes and machines.
 
     Examples: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv, or torchrun --nproc-per-node 8 -m
     mlrec predict shards --model RUN --out scores --format parquet
@@ -71,9 +78,11 @@ def predict(
     from mlrec.workflows.runtime import RuntimeOptions
 
     if tuned and threshold is not None:
-        raise UsageError("--tuned has its own thresholds; leave --threshold out")
+        raise UsageError(
+            "--threshold cannot be used with --tuned, which sets a threshold for each label; omit --threshold"
+        )
     if bool(paths) == bool(boxes):
-        raise UsageError("give images, folders or globs, or --boxes FILE, but not both")
+        raise UsageError("pass either images, folders or globs, or --boxes FILE")
     if json:
         form = "jsonl"
     machine = RuntimeOptions(batch_size, workers, device, precision)
@@ -81,13 +90,13 @@ def predict(
     sources = _sources(paths or [], boxes, allow_urls, terminal)
     if out is not None:
         if save_images is not None:
-            raise UsageError("--save-images works without --out only; leave --out out")
+            raise UsageError("--save-images cannot be used with --out; omit --out")
         form = output_form(out, form)
         model = options.model_or_last(run, runs_root)
         _write(PredictJob(model, out, form, threshold, tuned, top, part_size, machine), sources, engine, terminal)
         return
     if engine != "local" or processes.world_size() > 1 or form == "parquet":
-        raise UsageError("several processes, --engine ray and Parquet need --out")
+        raise UsageError("multiple processes, --engine ray and Parquet require --out")
     model = options.model_or_last(run, runs_root)
     _print(PredictJob(model, Path(), form or "csv", threshold, tuned, top, part_size, machine), sources, save_images)
 
@@ -132,31 +141,33 @@ def _print(job: PredictJob, sources: Iterator[Source], save_images: Path | None)
         if gallery:
             gallery.add(prediction)
     if unreadable:
-        raise DataError(f"{counted(unreadable, 'image')} could not be read (named above); the others are done")
+        raise DataError(
+            f"{counted(unreadable, 'image')} could not be read (listed above); all other images were processed"
+        )
     if save_images:
-        terminal.say(f"images with their labels in {save_images}")
+        terminal.say(f"annotated images written to {save_images}")
 
 
 def _write(
     job: PredictJob, sources: Iterator[Source], engine: Literal["local", "ray"], terminal: console.Terminal
 ) -> None:
-    """Write files, and report the result in the process that completes them."""
+    """Write the output files, and report the result in the process that completes them."""
     from mlrec.workflows.deploy.predict_parts import write_predictions
 
     summary = write_predictions(job, sources, engine=engine, progress=terminal)
     if not summary.complete:
         if processes.rank() == 0:
-            terminal.say(f"this process is done; the last one completes {job.out}")
+            terminal.say(f"this process has finished; the last process completes {job.out}")
         return
     if summary.resumed:
-        terminal.say(f"{counted(summary.resumed, 'part')} of an earlier run kept")
+        terminal.say(f"{counted(summary.resumed, 'part')} from an earlier run kept")
     terminal.say(f"{counted(summary.rows, 'prediction')} written to {job.out}")
     if summary.unreadable:
         error = DataError(
             f"{counted(summary.unreadable, 'image')} could not be read, listed in "
-            f"{summary.unreadable_file}; the others are done"
+            f"{summary.unreadable_file}; all other images were processed"
         )
-        error.speaks = True  # type: ignore[attr-defined]  # the process that completes the output may be any
+        error.speaks = True  # type: ignore[attr-defined]  # any process may be the one that completes the output
         raise error
     if job.is_file and job.form != "parquet":
         terminal.say(f"next: mlrec score {job.out} TRUTH")

@@ -15,12 +15,12 @@ from mlrec.utils.errors import UsageError
 
 Kind = Annotated[
     str,
-    typer.Argument(help=f"Kind of the source [default: detected]: {', '.join(READERS)}.", metavar="[KIND]"),
+    typer.Argument(help=f"Dataset format [default: detected]: {', '.join(READERS)}.", metavar="[KIND]"),
 ]
 Source = Annotated[
     Path | None,
     typer.Argument(
-        help="Devkit, folder or file of the annotations [not needed with --annotations].",
+        help="Devkit, or annotation folder or file [not required with --annotations].",
         metavar="PATH",
         show_default=False,
     ),
@@ -30,58 +30,66 @@ Source = Annotated[
 def prepare(
     kind: Kind,
     path: Source = None,
-    out: Annotated[Path, typer.Option(help="Folder of prepared datasets.")] = Path("data"),
-    name: Annotated[str | None, typer.Option(help="Name of the dataset [default: that of the source].")] = None,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip the check of the image files.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for prepared datasets.")] = Path("data"),
+    name: Annotated[str | None, typer.Option(help="Name of the dataset [default: the name of the source].")] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip checking the image files.")] = False,
     skip_bad_images: Annotated[
         bool, typer.Option("--skip-bad-images", help="Skip images that cannot be decoded, with a warning.")
     ] = False,
     keep_empty: Annotated[
-        bool, typer.Option("--keep-empty", help="coco: keep images without any annotation, as negatives.")
+        bool, typer.Option("--keep-empty", help="coco: keep images without annotations as negatives.")
     ] = False,
-    year: Annotated[str | None, typer.Option(help="coco: year, if the folder has several.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images, if they are elsewhere.")] = None,
+    year: Annotated[
+        str | None, typer.Option(help="coco: year of the annotations, if the folder contains several years.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Image folder, if the images are stored elsewhere.")] = None,
     annotations: Annotated[
-        list[Path] | None, typer.Option(help="coco: annotation file; repeatable, one per split.", metavar="PATH")
+        list[Path] | None, typer.Option(help="coco: annotation file (repeatable, one per split).", metavar="PATH")
     ] = None,
     split: Annotated[
-        list[str] | None, typer.Option(help="coco: split of each --annotations, in the same order.", metavar="SPLIT")
+        list[str] | None,
+        typer.Option(help="coco: split name for each --annotations file, in the same order.", metavar="SPLIT"),
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(help="Label names, if the source does not have them, or a selection.", metavar="A,B,..."),
+        typer.Option(
+            help="Label names, if the source does not contain them, or a subset of the labels.", metavar="A,B,..."
+        ),
     ] = None,
     splits: Annotated[
         str | None,
-        typer.Option(help="Mapping of split names, such as learning=train,holdout=test.", metavar="OWN=val,..."),
+        typer.Option(
+            help="Mapping from source split names, such as learning=train,holdout=test.", metavar="OWN=val,..."
+        ),
     ] = None,
     split_file: Annotated[
         list[str] | None,
         typer.Option(
-            help="File that lists the images of a split (repeatable), or FILE, a table of images and splits.",
+            help="List of the images in a split (repeatable), or a table FILE with columns for image and split.",
             metavar="SPLIT=FILE",
         ),
     ] = None,
     image_column: Annotated[
         str | None,
-        typer.Option(help="csv: column of image names [default: detected].", metavar="NAME", show_default=False),
+        typer.Option(help="csv: image column [default: detected].", metavar="NAME", show_default=False),
     ] = None,
     label_column: Annotated[
         str | None,
-        typer.Option(help="csv: column of label names [default: detected].", metavar="NAME"),
+        typer.Option(help="csv: label column [default: detected].", metavar="NAME"),
     ] = None,
     separator: Annotated[
         str | None,
         typer.Option(
-            help="csv: separator of labels in a cell; '' means one label per cell [default: detected].",
+            help="csv: separator between labels in a cell; '' means one label per cell [default: detected].",
             metavar="TEXT",
         ),
     ] = None,
     no_label_value: Annotated[
-        str | None, typer.Option(help="csv: text in the label column that means no label.", metavar="TEXT")
+        str | None,
+        typer.Option(help="csv: text in the label column that means that the image has no label.", metavar="TEXT"),
     ] = None,
     ignore_columns: Annotated[
-        str | None, typer.Option(help="csv: columns that are not labels.", metavar="A,B,...")
+        str | None, typer.Option(help="csv: columns that do not contain labels.", metavar="A,B,...")
     ] = None,
     positive: Annotated[
         str | None, typer.Option(help="csv: value that means positive, in addition to 1.", metavar="VALUE")
@@ -93,16 +101,18 @@ def prepare(
         str | None, typer.Option(help="csv: value that means unknown, in addition to -1.", metavar="VALUE")
     ] = None,
     empty: Annotated[str | None, typer.Option(help="csv: meaning of a blank cell.", metavar="negative|unknown")] = None,
-    seed: Annotated[int, typer.Option(help="shapes: random seed of the scenes.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="shapes: random seed for the scenes.", min=0)] = 0,
     allow_overlap: Annotated[
-        bool, typer.Option("--allow-overlap", help="Accept images that are in two splits, with a warning.")
+        bool, typer.Option("--allow-overlap", help="Accept images that are in more than one split, with a warning.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be prepared, and write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be prepared without writing anything.")
+    ] = False,
     json: options.Json = False,
 ) -> None:
     """Prepare a dataset from annotations.
 
-    All other commands read the result. Every image is decoded once to check it.
+    All other commands use the prepared dataset. Each image is decoded once to check that it is readable.
 
     Example: mlrec prepare labels.csv, or mlrec prepare voc2007 VOCdevkit
     """
@@ -161,14 +171,14 @@ def _kind_and_path(
 ) -> tuple[str | None, Path]:
     """Return KIND, or None if it is omitted, and PATH, which may be omitted if --annotations is given.
 
-    A single argument is the PATH, unless it is the name of a kind and no file of that name exists.
+    A single argument is PATH, unless it is the name of a format and no file with that name exists.
     """
     if second is not None:
         return first, second
     if annotations and first in READERS:
         return first, images or annotations[0].absolute().parent
     if first in READERS and not Path(first).exists():
-        raise UsageError(f"PATH is missing: give the path of the annotations, as in mlrec prepare {first} PATH")
+        raise UsageError(f"PATH is missing; pass the path of the annotations: mlrec prepare {first} PATH")
     return None, Path(first)
 
 

@@ -14,10 +14,10 @@ ACTIONS = ("list", "show", "copy")
 
 
 def recipes(
-    action: Annotated[str, typer.Argument(help="list, show or copy.", metavar="ACTION")] = "list",
+    action: Annotated[str, typer.Argument(help="Action: list, show or copy.", metavar="ACTION")] = "list",
     name: Annotated[str | None, typer.Argument(help="Name of a recipe.", metavar="NAME")] = None,
     path: Annotated[
-        Path | None, typer.Argument(help="File to write with copy [default: NAME.toml].", metavar="FILE")
+        Path | None, typer.Argument(help="Output file for copy [default: NAME.toml].", metavar="FILE")
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -28,7 +28,9 @@ def recipes(
     from mlrec import recipes as stored
 
     if action not in ACTIONS:
-        raise UsageError(f"mlrec recipes {action}: use {', '.join(ACTIONS)}{nearest(action, ACTIONS)}")
+        raise UsageError(
+            f"mlrec recipes {action}: unknown action; expected one of {', '.join(ACTIONS)}{nearest(action, ACTIONS)}"
+        )
     if action == "list":
         listed = [(entry, stored.title(entry)) for entry in stored.names()]
         if json:
@@ -37,7 +39,7 @@ def recipes(
         width = max(len(entry) for entry, _ in listed)
         console.result("\n".join(f"{entry:{width}}  {title}" for entry, title in listed))
     elif name is None:
-        raise UsageError(f"mlrec recipes {action}: name a recipe: {', '.join(stored.names())}")
+        raise UsageError(f"mlrec recipes {action}: NAME is missing; choose one of {', '.join(stored.names())}")
     elif action == "show":
         text = stored.text(name)
         if json:

@@ -20,24 +20,28 @@ if TYPE_CHECKING:
 
 Runs = Annotated[
     list[Path] | None,
-    typer.Argument(help="Run folders, or folders of them [default: all finished runs].", metavar="RUNS..."),
+    typer.Argument(help="Run folders, or their parent folders [default: all finished runs].", metavar="RUNS..."),
 ]
 Format = Annotated[
     str | None,
-    typer.Option("--format", help="table, md, latex, pdf, csv, json, html, xlsx or parquet.", metavar="FORMAT"),
+    typer.Option(
+        "--format", help="Output format: table, md, latex, pdf, csv, json, html, xlsx or parquet.", metavar="FORMAT"
+    ),
 ]
-File = Annotated[Path | None, typer.Option("--out", help="File to write; its extension gives the format.")]
+File = Annotated[Path | None, typer.Option("--out", help="Output file; the extension determines the format.")]
 DocumentColumns = Annotated[
     int | None,
     typer.Option(
         "--columns",
-        help="Number of columns of the LaTeX document, 1 or 2 [default: 2; wide tables span both].",
+        help="Number of columns in the LaTeX document, 1 or 2 [default: 2; wide tables span both].",
         min=1,
         max=2,
     ),
 ]
-Notes = Annotated[bool, typer.Option("--notes", help="Typeset footnotes in LaTeX and PDF (otherwise comments).")]
-PerRun = Annotated[bool, typer.Option("--per-run", help="One row per run instead of means over seeds.")]
+Notes = Annotated[
+    bool, typer.Option("--notes", help="Typeset footnotes in LaTeX and PDF instead of writing them as comments.")
+]
+PerRun = Annotated[bool, typer.Option("--per-run", help="Print one row per run instead of means over seeds.")]
 
 
 def report(
@@ -47,46 +51,50 @@ def report(
     runs_root: options.RunsRoot = Path("runs"),
     table: Annotated[
         int | None,
-        typer.Option(help="Number of a table of the paper; its rows are printed together with the runs.", metavar="N"),
+        typer.Option(help="Number of a table in the paper to print together with the runs.", metavar="N"),
     ] = None,
     paper: Annotated[
         bool,
-        typer.Option("--paper", help="All tables of the paper and Figure 5 in their form, with your runs."),
+        typer.Option(
+            "--paper", help="Print all tables of the paper and Figure 5 in the paper's layout, with your runs."
+        ),
     ] = False,
     layout: Annotated[
         str | None,
         typer.Option(
-            help="Layout of --table: paper (the columns of the paper) or full (all columns) [default: full].",
+            help="Layout of --table: paper (the paper's columns) or full (all columns) [default: full].",
             metavar="NAME",
         ),
     ] = None,
     columns: DocumentColumns = None,
     notes: Notes = False,
     figure: Annotated[
-        int | None, typer.Option(help="Number of a figure of the paper: 5 (mAP against λ).", metavar="N")
+        int | None, typer.Option(help="Number of a figure in the paper: 5 (mAP against λ).", metavar="N")
     ] = None,
     study: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Folder of a sweep: one row per setting, with differences from the first row. "
-            "Several folders: also mean rank, wins and losses over all."
+            help="Sweep folder to report with one row per setting and differences from the first row; "
+            "if repeated, mean ranks, wins and losses over all sweeps are added."
         ),
     ] = None,
     literature: Annotated[
-        str | None, typer.Option(help="Dataset whose published results to print.", metavar="DATASET")
+        str | None, typer.Option(help="Dataset for which to print published results.", metavar="DATASET")
     ] = None,
     extra_rows: Annotated[
         Path | None,
-        typer.Option(help="CSV of additional rows for --table (method, mAP in percent), such as server results."),
+        typer.Option(
+            help="CSV file with additional rows for --table (method, mAP in percent), such as server results."
+        ),
     ] = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="95 % bootstrap intervals of mAP, CF1 and OF1.")
+        bool, typer.Option("--intervals", help="Add 95 % bootstrap intervals for mAP, CF1 and OF1.")
     ] = False,
     plots: Annotated[
-        Path | None, typer.Option(help="Folder for all figures of these runs, as PNG, SVG and PDF.")
+        Path | None, typer.Option(help="Output folder for figures of the runs, as PNG, SVG and PDF.")
     ] = None,
     conventions: Annotated[
-        str | None, typer.Option(help="Scoring conventions [default: those of the runs].", metavar="NAME")
+        str | None, typer.Option(help="Scoring conventions [default: the conventions of the runs].", metavar="NAME")
     ] = None,
     labels: options.Labels = None,
     per_run: PerRun = False,
@@ -95,9 +103,9 @@ def report(
 ) -> None:
     """Print finished runs as a table.
 
-    The best value of each group is marked. Runs that differ in data, conventions, resolution or extra data are in
-    separate groups. Runs that differ only in the seed are averaged in one row. CSV and JSON contain fractions in full
-    precision.
+    The best value in each group is marked. Runs that differ in data, conventions, resolution or extra data are in
+    separate groups. Runs that differ only in the seed are averaged in one row. CSV and JSON files contain fractions in
+    full precision.
 
     Example: mlrec report --format latex --out table.tex
     """
@@ -132,7 +140,10 @@ def report(
     if study:
         from mlrec.sweeps.study_ranks import study_reports
 
-        folders = [*study, *(runs or ())]  # the shell expands --study runs/heads-* to one option and arguments
+        folders = [
+            *study,
+            *(runs or ()),
+        ]  # the shell expands --study runs/heads-* to one option value and further arguments
         emit(study_reports(folders, labels=chosen, conventions=conventions, intervals=intervals), output)
         if plots is not None:
             _plot(workflow.report(folders, conventions=conventions, labels=chosen), chosen, plots)
@@ -163,14 +174,14 @@ def report(
 
 @dataclass(frozen=True)
 class Output:
-    """Format and file of the output.
+    """Output format and file.
 
     Attributes:
         name: Name of the format.
         out: File to write; None for stdout.
-        full: Print all columns and footnotes, also on a narrow terminal.
-        columns: Number of columns of the LaTeX document.
-        notes: Print footnotes in LaTeX.
+        full: Whether to print all columns and footnotes, even on a narrow terminal.
+        columns: Number of columns in the LaTeX document.
+        notes: Whether to typeset footnotes in LaTeX.
     """
 
     name: str
@@ -183,7 +194,7 @@ class Output:
         if not self.is_latex:
             for flag, is_given in (("--columns", self.columns is not None), ("--notes", self.notes)):
                 if is_given:
-                    raise UsageError(f"{flag} needs --format latex or pdf")
+                    raise UsageError(f"{flag} requires --format latex or pdf")
 
     @property
     def is_latex(self) -> bool:
@@ -196,7 +207,7 @@ def format_name(format_: str | None, out: Path | None, json: bool) -> str:
     from mlrec.reports.render.formats import format_of
 
     if json and format_ not in (None, "json"):
-        raise UsageError(f"--json and --format {format_}: give one of them")
+        raise UsageError(f"--json cannot be used with --format {format_}")
     return format_of("json" if json else format_, out)
 
 
@@ -204,22 +215,23 @@ def goes_with(view: str, views: Sequence[str], flags: Mapping[str, object]) -> N
     """Raise UsageError for flags that would have no effect.
 
     Args:
-        view: Flag of the selected view, "" for the default.
+        view: Flag of the selected view; "" for the default view.
         views: Views in which the flags have an effect.
-        flags: Flags and their values; None if not given.
+        flags: Flags and their values; None for flags that are not set.
     """
     for flag, value in flags.items():
         if value is not None and view not in views:
-            raise UsageError(f"{flag} does not go with {view}" if view else f"{flag} goes with {', '.join(views)}")
+            reason = f"cannot be used with {view}" if view else f"requires {' or '.join(filter(None, views))}"
+            raise UsageError(f"{flag} {reason}")
 
 
 def emit(tables: Sequence[Table], output: Output, panels: Sequence[CurvePanel] = ()) -> None:
-    """Print tables in a format, or write them to a file.
+    """Print tables in the selected format, or write them to a file.
 
     Args:
-        tables: Tables.
-        output: Format and file.
-        panels: Panels of Figure 5, which are drawn in LaTeX only.
+        tables: Tables to print or write.
+        output: Output format and file.
+        panels: Panels of Figure 5, which are drawn only in LaTeX and PDF.
     """
     if output.is_latex:
         _emit_latex(tables, output, panels)
@@ -254,23 +266,23 @@ def _emit_latex(tables: Sequence[Table], output: Output, panels: Sequence[CurveP
         figure = lambda_figure(panels)
     if output.out is None:
         if output.name == "pdf":
-            raise UsageError("--format pdf: name the file with --out FILE.pdf")
+            raise UsageError("--format pdf requires an output file: --out FILE.pdf")
         console.result("\n".join(filter(None, [text, figure])))
     elif output.name == "pdf":
         write_pdf(text, figure, output.out)
         _wrote(output.out, output.name)
     else:
         tex, *bib = write_latex(text, figure, output.out)
-        _wrote(tex, "latex" if not (text and figure) else "latex, a whole document")
+        _wrote(tex, "latex" if not (text and figure) else "latex, a complete document")
         for path in bib:
-            _wrote(path, "bibtex, the systems that it cites")
+            _wrote(path, "bibtex, the references cited in the table")
 
 
 def _only_one(views: Mapping[str, bool]) -> str:
-    """Return the flag of the selected view, "" for all runs as one table."""
+    """Return the flag of the selected view; "" for the default view, a table of all runs."""
     given = [flag for flag, is_given in views.items() if is_given]
     if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)}: one at a time")
+        raise UsageError(f"{' and '.join(given)} cannot be used together")
     if given:
         return given[0]
     return ""

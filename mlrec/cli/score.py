@@ -13,15 +13,17 @@ from mlrec.cli import console, options
 def score(
     predictions: Annotated[
         Path,
-        typer.Argument(help="Scores: an .npz of logits, a .csv, or the output of predict.", metavar="PREDICTIONS"),
+        typer.Argument(
+            help="Scores: an .npz file with logits, a .csv file, or the output of mlrec predict.", metavar="PREDICTIONS"
+        ),
     ],
     truth: Annotated[
         Path | None,
-        typer.Argument(help="True labels: a .csv, a manifest, or a prepared dataset.", metavar="TRUTH"),
+        typer.Argument(help="Ground truth: a .csv file, a manifest, or a prepared dataset.", metavar="TRUTH"),
     ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
-    split: Annotated[str | None, typer.Option(help="Split of the truth, if it has several.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split of the ground truth, if there are several.")] = None,
     top3: options.Top3 = False,
     top: options.Top = None,
     labels: options.Labels = None,
@@ -29,16 +31,15 @@ def score(
     json: options.Json = False,
     full: options.Full = False,
 ) -> None:
-    """Score predictions of any model.
+    """Score predictions from any model.
 
-    Prints mAP, CP, CR, CF1, OP, OR, OF1 and AP per label (for more than 20 labels only the lowest and the highest,
-    unless --full is set).
+    Prints mAP, CP, CR, CF1, OP, OR, OF1 and the AP of each label. If there are more than 20 labels, only the lowest and
+    highest AP values are printed, unless --full is set.
 
-    A CSV has the sample in its first column and one label in each other column: filename,cat,dog. The output of mlrec
-        predict is also accepted. The truth contains 1, 0 and -1 (unknown). Columns and rows are matched by name;
-        photos/a.jpg
-    matches a.jpg if no other sample does. Scores of a CSV are logits if one is negative, and probabilities if all are
-    in [0, 1], unless --logits or --probabilities is set.
+    A CSV file has the sample name in the first column and one column per label: filename,cat,dog. The output of mlrec
+    predict is also accepted. The values in the ground truth are 1, 0 and -1 (unknown). Columns and rows are matched by
+    name; photos/a.jpg matches a.jpg if no other sample does. Unless --logits or --probabilities is set, the scores in a
+    CSV file are treated as logits if any score is negative, and as probabilities if all scores are in [0, 1].
 
     Example: mlrec score predictions.csv truth.csv --top3
     """

@@ -15,44 +15,50 @@ from mlrec.utils.errors import UsageError
 def split(
     dataset: options.Dataset = None,
     data: options.DataFlag = None,
-    val: Annotated[float, typer.Option(help="Fraction of samples to hold out.")] = 0.2,
+    val: Annotated[float, typer.Option(help="Fraction of samples to hold out for validation.")] = 0.2,
     folds: Annotated[
-        int | None, typer.Option(help="Number of folds to create instead: fold0-train, fold0-val, ...")
+        int | None, typer.Option(help="Number of folds to create instead of train and val: fold0-train, fold0-val, ...")
     ] = None,
     group: Annotated[
-        str | None, typer.Option(help="Column whose equal values stay in one split, such as a patient.")
+        str | None, typer.Option(help="Column, such as a patient ID, whose equal values must stay in the same split.")
     ] = None,
     groups: Annotated[
-        Path | None, typer.Option(help="CSV with this column [default: the source CSV of the dataset].")
+        Path | None,
+        typer.Option(help="CSV file with the --group column [default: the source CSV file of the dataset]."),
     ] = None,
     from_: Annotated[
         str | None, typer.Option("--from", help="Split to divide [default: trainval, all or train].")
     ] = None,
     keep_labels: Annotated[
         str | None,
-        typer.Option(help="Fractions of annotations to keep, with the rest unknown, one copy each.", metavar="A,B"),
+        typer.Option(
+            help="Fractions of annotations to keep; adds one copy per fraction, with all other annotations unknown.",
+            metavar="A,B",
+        ),
     ] = None,
     single_positive: Annotated[
-        bool, typer.Option("--single-positive", help="Add a copy with one positive annotation per sample.")
+        bool, typer.Option("--single-positive", help="Add a copy with a single positive annotation per sample.")
     ] = False,
-    prefix: Annotated[str, typer.Option(help="Prefix for the names of the new splits.")] = "",
+    prefix: Annotated[str, typer.Option(help="Prefix for the new split names.")] = "",
     no_duplicates: Annotated[
         bool, typer.Option("--no-duplicates", help="Skip the search for near-duplicate images.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Random seed.", min=0, max=2**32 - 1)] = 0,
     json: options.Json = False,
 ) -> None:
-    """Split a dataset into train and val, or folds.
+    """Split a dataset into train and val, or into folds.
 
-    Every label keeps its prevalence; test is not changed. Persons of one image, equal values of --group, and
-    near-duplicates stay in one split. --keep-labels and --single-positive add copies of the training split instead,
-    with unknown annotations, to compare losses for missing labels.
+    The prevalence of each label is preserved, and the test split is not changed. Persons in the same image, samples
+    with equal values of --group, and near-duplicates stay in the same split. --keep-labels and --single-positive add
+    copies of the training split with unknown annotations instead, to compare losses for missing labels.
 
     Example: mlrec split data/pets --val 0.2 --group patient
     """
     if keep_labels is not None or single_positive:
         if folds is not None or group is not None or groups is not None or prefix:
-            raise UsageError("--keep-labels and --single-positive exclude --folds, --group, --groups and --prefix")
+            raise UsageError(
+                "--keep-labels and --single-positive cannot be used with --folds, --group, --groups or --prefix"
+            )
         _hide_labels(options.one_dataset(dataset, data), keep_labels, single_positive, from_, seed, json)
         return
     from mlrec.workflows.data import split as workflow
@@ -74,7 +80,7 @@ def split(
         console.result_json(result.to_dict())
         return
     console.result_tables([workflow.summary(result)])
-    train, held_out = list(result.sizes)[:2]  # of several folds the first
+    train, held_out = list(result.sizes)[:2]  # the first fold if there are several
     console.result_line(f"written to {result.dataset.path}; next: {train_command(result.dataset, train, held_out)}")
 
 

@@ -18,20 +18,22 @@ def stats(
     ap: Annotated[float, typer.Option(help="AP per label assumed by the power analysis.")] = 0.8,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Scores of the test split (.npz or .csv) for the power analysis, instead of --ap."),
+        typer.Option(help="Scores for the test split (.npz or .csv) to use in the power analysis instead of --ap."),
     ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
-    objects: Annotated[bool, typer.Option("--objects", help="Also print object sizes, from boxes and masks.")] = False,
-    figure: Annotated[Path | None, typer.Option(help="Figure to write: a .png, .svg or .pdf file.")] = None,
+    objects: Annotated[
+        bool, typer.Option("--objects", help="Also print object sizes computed from boxes and masks.")
+    ] = False,
+    figure: Annotated[Path | None, typer.Option(help="Figure file to write (.png, .svg or .pdf).")] = None,
     format_: Format = None,
     out: File = None,
     json: options.Json = False,
 ) -> None:
     """Print statistics of a dataset.
 
-    Prints label counts, shifts between splits, co-occurrence of labels, and the differences that a test on this dataset
-    can detect.
+    Prints label counts, distribution shifts between splits, label co-occurrence, and the smallest differences that can
+    be detected on this dataset.
 
     Example: mlrec stats data/voc2007 --figure voc2007.png
     """

@@ -22,55 +22,60 @@ if TYPE_CHECKING:
 def sweep(
     flags: dict[str, Any],
     study: Annotated[
-        str | None, typer.Option(help="Study: table6, table7, table8, figure5, compare or heads.", metavar="NAME")
+        str | None,
+        typer.Option(help="Predefined study: table6, table7, table8, figure5, compare or heads.", metavar="NAME"),
     ] = None,
     paper_only: Annotated[
         bool,
-        typer.Option("--paper-only", help="With --study: only the runs of the paper's table or figure, with one seed."),
+        typer.Option(
+            "--paper-only", help="Train only the runs in the paper's table or figure, with one seed (with --study)."
+        ),
     ] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Config key and its values; repeatable.", metavar="KEY=A,B")
+        list[str] | None, typer.Option("--set", help="Config key and values; repeatable.", metavar="KEY=A,B")
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Random seeds of each setting.", metavar="A,B,...")] = None,
-    folds: Annotated[int | None, typer.Option(help="Number of cross-validation folds of the training split.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Random seeds for each setting.", metavar="A,B,...")] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of cross-validation folds on the training split.")] = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="Number of runs of a TPE search between the given values, instead of a grid.", min=1),
+        typer.Option(help="Number of runs in a TPE search over the range of the values, instead of a grid.", min=1),
     ] = None,
     tune: Annotated[
         list[str] | None,
-        typer.Option(help="Key and values to choose from, for each setting, on held-out data.", metavar="KEY=A,B"),
+        typer.Option(help="Key and candidate values, selected on held-out data for each setting.", metavar="KEY=A,B"),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option(help="Name of a recipe [default: the dataset's].", metavar="NAME")
+        str | None, typer.Option(help="Name of a recipe [default: the recipe for the dataset].", metavar="NAME")
     ] = None,
-    config: Annotated[Path | None, typer.Option("--config", help="TOML file of keys for all runs.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", help="TOML configuration file for all runs.")] = None,
     out: options.Out = Path("runs"),
     name: Annotated[
-        str | None, typer.Option(help="Name of the sweep folder [default: the study, or the keys].")
+        str | None, typer.Option(help="Name of the sweep folder [default: named after the study or the keys].")
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Number of local worker processes [default: one per GPU, otherwise 1].", min=1)
     ] = None,
     storage: Annotated[
         str | None,
-        typer.Option(help="Optuna database URL, or journal file [default: an SQLite file in the sweep's folder]."),
+        typer.Option(help="Optuna database URL or journal file [default: an SQLite file in the sweep folder]."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and an estimate of its duration.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan and the estimated duration without training.")
+    ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry runs that failed twice.")] = False,
     labels: options.Labels = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="95 % intervals of mAP and of the differences in the table.")
+        bool, typer.Option("--intervals", help="Add 95 % intervals for mAP and for the differences in the table.")
     ] = False,
     json: options.Json = False,
     full: options.Full = False,
 ) -> None:
-    """Train a grid of settings, one run each.
+    """Train one run for each setting in a grid.
 
-    Every flag of mlrec train takes several values, as a,b,c or start:stop:step.
+    Every flag of mlrec train accepts several values, written as a,b,c or start:stop:step.
 
-    Run the same command again, also on another machine, to train missing runs and resume interrupted ones.
-    Finished runs are kept. A run that fails does not stop the others.
+    Run the same command again, on the same or a different machine, to train missing runs and resume interrupted runs.
+    Finished runs are kept. A failed run does not stop the other runs.
 
     Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2
     """
@@ -116,7 +121,10 @@ def run_and_show(
     json: bool = False,
     full: bool = False,
 ) -> None:
-    """Run a sweep, show its progress, and print its tables; `compared` adds those of the study "compare"."""
+    """Run a sweep, show the progress, and print the result tables.
+
+    If `compared` is set, the tables of the study "compare" are added.
+    """
     from mlrec.sweeps.progress import failures
     from mlrec.sweeps.study_tables import comparison_tables, study_report
     from mlrec.workflows.train.interrupt import Interrupted
@@ -135,10 +143,13 @@ def run_and_show(
             console.result_json({"folder": str(folder), "tables": console.tables_as_data(tables)})
         else:
             console.result_tables(tables, full=full)
-            console.result_line(f"runs in {folder}; to print this table again: mlrec report --study {folder}")
+            console.result_line(f"runs are in {folder}; to print this table again: mlrec report --study {folder}")
     failed = failures(states)
     if failed:
-        hint = "(the same command retries what failed once; --retry-failed also what failed twice)"
+        hint = (
+            "(run the same command again to retry runs that failed once; "
+            "add --retry-failed to retry runs that failed twice)"
+        )
         heading = f"{len(failed)} of {counted(len(states), 'run')} failed:"
         raise RunError(heading, *(f"  {line}" for line in failed), hint)
 
@@ -148,7 +159,7 @@ def _shown(
 ) -> tuple[TrialState, ...]:
     """Show the states while runs are training; without a terminal, print one line for each finished run.
 
-    The mAP is computed over all labels; `scored` notes this if the last table is limited to some labels.
+    The mAP is computed over all labels; `scored` states this if the final table is limited to selected labels.
     """
     from mlrec.reports.render.terminal import render_text
     from mlrec.sweeps.progress import progress_table
@@ -174,7 +185,7 @@ def _shown(
 
 
 def _news(state: TrialState, scored: str) -> str:
-    """Return the line to print without a terminal; "" for none."""
+    """Return the line to print without a terminal; "" to print nothing."""
     if state.status == "finished":
         if state.mAP is None:
             return "finished"

@@ -15,20 +15,26 @@ if TYPE_CHECKING:
     from mlrec.run_folders.record import Run
 
 Recipe = Annotated[
-    str | None, typer.Option(help="Name of a recipe [default: the dataset's]; see mlrec recipes.", metavar="NAME")
+    str | None,
+    typer.Option(help="Name of a recipe [default: the recipe for the dataset]; see mlrec recipes.", metavar="NAME"),
 ]
-File = Annotated[Path | None, typer.Option("--config", help="TOML file of keys; its key `base` names a recipe.")]
+File = Annotated[
+    Path | None, typer.Option("--config", help="TOML configuration file; the key `base` sets the base recipe.")
+]
 Name = Annotated[
     str | None,
     typer.Option(help="Name of the run folder [default: dataset-backbone-head-number].", rich_help_panel="Output"),
 ]
 Resume = Annotated[
-    Path | None, typer.Option(help="Run to resume (bit-exact; on CUDA with --deterministic).", metavar="RUN")
+    Path | None,
+    typer.Option(help="Run to resume (bit-exact on the CPU, and on CUDA with --deterministic).", metavar="RUN"),
 ]
 Compare = Annotated[
-    bool, typer.Option("--compare", help="Compare CSRA with its baseline; short for mlrec sweep --study compare.")
+    bool, typer.Option("--compare", help="Compare CSRA with the baseline; short for mlrec sweep --study compare.")
 ]
-Seeds = Annotated[str | None, typer.Option(help="Random seeds of --compare [default: --seed].", metavar="A,B,...")]
+Seeds = Annotated[
+    str | None, typer.Option(help="Random seeds for --compare [default: the value of --seed].", metavar="A,B,...")
+]
 
 
 @options.with_config_flags
@@ -47,7 +53,7 @@ def train(
 ) -> None:
     """Train a model and evaluate it.
 
-    A flag overrides --config, which overrides the recipe. Use mlrec doctor to check data, weights and machine first.
+    A flag overrides --config, which overrides the recipe. Run mlrec doctor first to check data, weights and machine.
 
     Example: mlrec train data/voc2007 --backbone resnet101 --heads 1 --lam 0.1
     """
@@ -57,9 +63,11 @@ def train(
     flags = options.with_settings(settings, flags)
     terminal = console.Terminal()
     if resume is not None and (recipe or config or name or compare):
-        raise UsageError("--resume takes recipe, config and name from the run; leave them out")
+        raise UsageError(
+            "--recipe, --config, --name and --compare cannot be used with --resume, which uses the settings of the run"
+        )
     if seeds is not None and not compare:
-        raise UsageError("--seeds needs --compare; a single run uses --seed")
+        raise UsageError("--seeds requires --compare; use --seed for a single run")
     if compare:
         from mlrec.cli.sweep import run_and_show
         from mlrec.sweeps.executor import SweepExecutor
@@ -80,12 +88,12 @@ def train(
         if processes.rank() == 0:
             terminal.say(str(stopped))
         raise typer.Exit(stopped.exit_code) from None
-    if processes.rank() == 0:  # of several processes only the first prints
+    if processes.rank() == 0:  # only the first process prints
         _print_run(run, json)
 
 
 def _print_run(run: Run, json: bool) -> None:
-    """Print the metrics of a run, and the next command."""
+    """Print the metrics of a run and the next command."""
     metrics = run.metrics()
     if json:
         console.result_json({"run": str(run.path), "metrics": metrics.to_dict()})

@@ -12,13 +12,14 @@ from mlrec.cli import console, options
 
 def tune(
     model: options.TrainedModel = None,
-    split: Annotated[str, typer.Option(help="Split for tuning, different from the reported split.")] = "val",
+    split: Annotated[str, typer.Option(help="Split used for tuning; must differ from the reported split.")] = "val",
     data: options.Data = None,
     target: Annotated[
-        str, typer.Option(help="Metric to maximize: CF1, OF1 or F1 (of each label).", metavar="METRIC")
+        str, typer.Option(help="Metric to maximize: CF1, OF1 or F1 (per label).", metavar="METRIC")
     ] = "CF1",
     min_precision: Annotated[
-        float | None, typer.Option(help="Minimum precision of each label, at maximum recall; replaces --target.")
+        float | None,
+        typer.Option(help="Minimum precision per label, for which recall is maximized; replaces --target."),
     ] = None,
     least: Annotated[
         int,
@@ -33,9 +34,9 @@ def tune(
 ) -> None:
     """Tune the threshold of each label and calibrate probabilities.
 
-    Use a split whose metrics you do not report. The result is written to thresholds.json next to the model; predict
-    --tuned and eval --tuned use it. Printed metrics are cross-fitted: no sample is evaluated with thresholds that were
-    tuned on it.
+    Use a split whose metrics you do not report. The result is written to thresholds.json next to the model, and is used
+    by predict --tuned and eval --tuned. The printed metrics are cross-fitted: no sample is evaluated with thresholds
+    that were tuned on the same sample.
 
     Example: mlrec tune runs/voc2007-resnet101-csra-1 --split val --target CF1
     """

@@ -1,4 +1,4 @@
-"""Any timm model with a spatial map as a backbone: images → features (B, d, h, w)."""
+"""Backbones from any timm model with a spatial feature map: images → features (B, d, h, w)."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.utils.errors import ModelError, nearest
 
 _CHATTER = ("timm", "huggingface_hub", "httpx", "urllib3", "filelock")
-WITHOUT_HUB = "give --weights FILE, or --weights efficientnet-lite0 with its backbone, or --no-pretrained"
+WITHOUT_HUB = "use --weights FILE, --weights efficientnet-lite0 with the matching backbone, or --no-pretrained"
 
 
 class Backbone(nn.Module):
-    """timm model without its classifier; returns its last feature map as (B, d, h, w), regardless of its own layout.
+    """timm model without the classifier; returns the last feature map as (B, d, h, w) for every layout of timm models.
 
-    Class and register tokens are dropped after the final norm. A norm that the model applies after pooling
+    Class and register tokens are dropped after the final norm. A norm that the timm model applies after pooling
     (ConvNeXt, ViTs with `fc_norm`) is applied at each location. Parameters that do not affect the map are frozen.
 
     Args:
-        name: timm name, with or without the tag of its weights.
-        img_size: Side of the square input in pixels [default: the native size of the model].
-        pretrained: Whether to load the weights of the tag; they are never replaced by random weights.
+        name: timm name, with or without a weights tag.
+        img_size: Side length of the square input in pixels [default: the native size of the model].
+        pretrained: Whether to load the weights with this tag. If loading fails, an error is raised; random weights are
+            never used instead.
 
     Attributes:
         timm_model: The timm model.
         name: Name with the tag of the pretrained weights.
         num_features: Number of channels d.
-        origin: Source of weights from a file, and the number of tensors that matched.
-        grid: Rows and columns of the map at the input size in use.
-        preprocessing: Preprocessing that the weights of the tag expect, at the input size in use.
+        origin: File from which weights were loaded, and the number of matching tensors.
+        grid: Number of rows and columns of the feature map at the current input size.
+        preprocessing: Preprocessing that the pretrained weights expect, at the current input size.
 
     Raises:
         ModelError: The name is unknown, there is no spatial map, the input size is not supported, or weights cannot be
@@ -71,11 +72,11 @@ class Backbone(nn.Module):
         """Compute the features (B, d, h, w) of normalized `images` (B, 3, H, W).
 
         Raises:
-            ModelError: The size of the images differs from that of the model, which supports only its own size.
+            ModelError: The model supports only one image size, and the images have a different size.
         """
         try:
             output = self.timm_model.forward_features(images)
-        except AssertionError as error:  # of timm's models that are built for one size
+        except AssertionError as error:  # raised by timm models that support only one size
             if tuple(images.shape[-2:]) == (self.preprocessing.size,) * 2:
                 raise
             raise ModelError(self._other_size(images)) from error
@@ -85,23 +86,23 @@ class Backbone(nn.Module):
         height, width = images.shape[-2:]
         size = self.preprocessing.size
         return (
-            f"{self.name} is built for images of {size} x {size} pixels, not of {height} x {width}; resize the images, "
+            f"{self.name} is built for images of {size} x {size} pixels, not {height} x {width}; resize the images, "
             f"or train with --img-size {max(height, width)} (create_model(..., img_size={max(height, width)}))"
         )
 
     def checkpoint_gradients(self, enable: bool = True) -> None:
-        """Recompute activations in the backward pass instead of keeping them.
+        """Enable or disable gradient checkpointing, which recomputes activations in the backward pass.
 
         Raises:
-            ModelError: timm does not support it for this backbone.
+            ModelError: timm does not support gradient checkpointing for this backbone.
         """
         try:
             self.timm_model.set_grad_checkpointing(enable)
-        except (AttributeError, AssertionError, NotImplementedError) as error:  # timm raises each, by model family
-            raise ModelError(f"backbone '{self.name}' has no gradient checkpointing in timm") from error
+        except (AttributeError, AssertionError, NotImplementedError) as error:  # depends on the model family
+            raise ModelError(f"timm does not support gradient checkpointing for backbone '{self.name}'") from error
 
     def _map(self, output: Any, size: torch.Size) -> Tensor:
-        """Convert the output of the timm model, in any layout, to (B, d, h, w)."""
+        """Convert the output of the timm model from any layout to (B, d, h, w)."""
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
             raise _no_map(self.name)
         if output.ndim == 4:
@@ -134,7 +135,7 @@ class Backbone(nn.Module):
         if not isinstance(norm, nn.Module) or isinstance(norm, nn.Identity):
             return features
         if any(parameter.numel() != features.shape[1] for parameter in norm.parameters()):
-            return features  # the norm of a hidden layer of the classifier (InceptionNeXt)
+            return features  # this norm belongs to a hidden layer of the classifier (InceptionNeXt)
         first = type(norm).__name__.endswith("2d")  # timm's name for a norm over dimension 1
         if first:
             normed: Tensor = norm(features)
@@ -144,7 +145,7 @@ class Backbone(nn.Module):
 
 
 def paper_weights(name: str) -> str:
-    """Add the tag of the paper's weights, or of the closest ones in timm, to a name without a tag."""
+    """Add the tag of the paper's weights, or of the closest weights in timm, to a name without a tag."""
     if "." in name:
         return name
     known = timm.list_pretrained(f"{name}.*")
@@ -152,10 +153,10 @@ def paper_weights(name: str) -> str:
 
 
 def pretrained_settings(name: str) -> Any:
-    """Return timm's pretrained config of a name: tag, input size and normalization.
+    """Return timm's pretrained config for a name: tag, input size and normalization.
 
     Raises:
-        ModelError: There is no such model, or it has no weights of that tag.
+        ModelError: The model does not exist, or there are no weights with this tag.
     """
     if not timm.is_model(name):
         raise ModelError(f"no backbone '{name}' in timm {timm.__version__}{nearest(name, timm.list_models())}")
@@ -163,16 +164,16 @@ def pretrained_settings(name: str) -> Any:
         settings: Any = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
-        raise ModelError(f"no weights '{name}' in timm {timm.__version__}; there are {tags}") from error
+        raise ModelError(f"no weights '{name}' in timm {timm.__version__}; available weights: {tags}") from error
     settings.architecture = settings.architecture or name.partition(".")[0]
     return settings
 
 
 def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, advice: str = WITHOUT_HUB) -> nn.Module:
-    """Create the timm model, with the weights of its tag or random weights; `advice` as in `load_from_hub`.
+    """Create the timm model with pretrained or random weights; for `advice`, see `load_from_hub`.
 
     Raises:
-        ModelError: timm cannot build it with these options, or weights cannot be loaded.
+        ModelError: timm cannot build the model with these options, or the weights cannot be loaded.
     """
     if pretrained:
         from mlrec.models.hub import load_from_hub
@@ -182,12 +183,12 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
         with quiet():
             return timm.create_model(name, pretrained=False, **options)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"{name}: timm cannot build it with {options} ({error})") from error
+        raise ModelError(f"{name}: timm cannot build this model with {options} ({error})") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress notes and warnings of the libraries; errors are still reported."""
+    """Suppress notes and warnings from libraries; errors are still reported."""
     loggers = [logging.getLogger(name) for name in _CHATTER]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -202,7 +203,7 @@ def quiet() -> Iterator[None]:
 
 
 def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
-    """Determine the size of the map on the meta device, and freeze parameters that do not affect the map."""
+    """Determine the size of the feature map on the meta device, and freeze parameters that do not affect the map."""
     try:
         with torch.inference_mode(False), torch.enable_grad():  # the caller may have disabled gradients
             probe = copy.deepcopy(backbone).to("meta").eval()
@@ -211,19 +212,19 @@ def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
     except ModelError:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
-        # timm's backbones raise all of these for a size they do not support, or without a map.
+        # timm's backbones raise any of these errors if the size is not supported or there is no map.
         why = str(error) or type(error).__name__
-        raise ModelError(f"{backbone.name}: does not take images of {size} pixels ({why})") from error
+        raise ModelError(f"{backbone.name}: images of {size} pixels are not supported ({why})") from error
     for parameter, seen in zip(backbone.parameters(), probe.parameters(), strict=True):
         parameter.requires_grad_(seen.grad is not None)
     return features.shape[2], features.shape[3]
 
 
 def _grid(tokens: int, size: torch.Size) -> tuple[int, int]:
-    """Return rows and columns of `tokens` patches, near the aspect ratio of an image of `size`."""
+    """Return the rows and columns of a grid with `tokens` patches, close to the aspect ratio of images of `size`."""
     rows = round(math.sqrt(tokens * size[0] / size[1]))
     return rows, tokens // max(rows, 1)
 
 
 def _no_map(name: str) -> ModelError:
-    return ModelError(f"{name}: gives no map of features over locations, which CSRA needs; choose another backbone")
+    return ModelError(f"{name}: no spatial feature map, which CSRA requires; choose a different backbone")

@@ -1,4 +1,4 @@
-"""BatchNorm folded into the preceding convolution: the same function with fewer operations, for inference only."""
+"""Folding of BatchNorm into the preceding convolution: the same function with fewer operations, only for inference."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from timm.layers.norm_act import BatchNormAct2d, SyncBatchNormAct
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-TOLERANCE = 1e-3  # of the largest feature
-CONVOLUTIONS = (nn.Conv2d, Conv2dSame)  # these alone: others make their weights anew in each pass
-NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct)  # the last two: after --sync-bn
+TOLERANCE = 1e-3  # relative to the largest feature
+CONVOLUTIONS = (nn.Conv2d, Conv2dSame)  # other convolutions recompute the weights in each pass
+NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct)  # the last two are created by --sync-bn
 
 
 def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
-    """Copy `backbone` in eval mode, with each batch norm folded into the convolution before it.
+    """Return a copy of `backbone` in eval mode, with each BatchNorm folded into the preceding convolution.
 
-    γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. A forward pass on `image` shows which norm takes the
-    output of which convolution. If another module also uses that output, the folded copy would give other features, so
-    it is not folded.
+    γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. A forward pass on `image` determines which norm receives
+    the output of which convolution. A norm is not folded if another module also uses the output of the convolution,
+    because folding would then change the features.
 
     Args:
-        backbone: Module with one input and one output, in float32, that only calls its norms.
-        image: Input of the size that will be used.
+        backbone: Float32 module with one input and one output, which only calls the norms.
+        image: Input with the size that will be used.
     """
     made = copy.deepcopy(backbone).eval()
     with torch.inference_mode(False), torch.no_grad():
@@ -52,9 +52,12 @@ def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
 
 
 def _pairs(backbone: nn.Module, image: Tensor) -> tuple[list[tuple[nn.Conv2d, Any]], Tensor]:
-    """Return pairs of convolution and norm, each run once, with nothing in between, and the output of the backbone."""
+    """Return the output of the backbone, and all pairs of a convolution and a norm that directly follows.
+
+    Only modules that run once are included.
+    """
     runs: list[nn.Module] = []
-    outputs: list[tuple[Tensor, int, nn.Conv2d]] = []  # kept: no other tensor takes the place of one
+    outputs: list[tuple[Tensor, int, nn.Conv2d]] = []  # keep references, so that memory addresses are not reused
     found: list[tuple[nn.Conv2d, Any]] = []
 
     def before(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:

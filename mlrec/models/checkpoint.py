@@ -1,4 +1,4 @@
-"""Model files: one safetensors file with weights, architecture, labels, preprocessing and config."""
+"""Model files: a single safetensors file with the weights, architecture, labels, preprocessing and config."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from mlrec.renamed import current_keys
 from mlrec.utils.errors import ModelError, counted
 from mlrec.utils.files import write_bytes
 
-LARGEST_SIDE = 8192  # pixels; as of `img_size` in a configuration
+LARGEST_SIDE = 8192  # pixels; the same limit as for `img_size` in a configuration
 KEY, FORMAT = "mlrec", "mlrec-model/1"
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """Description of a model that is stored in its file.
+    """Model metadata that is stored in a model file.
 
     Attributes:
         architecture: Arguments from which the model is built.
         labels: Label names, in the order of the logits.
         preprocessing: Preprocessing of the input images.
-        config: Config of the run that trained the model, or of its import.
+        config: Config of the run that trained the model, or of the import.
         sha256: Digest of the tensors, see `digest`.
-        lineage: Origin of the weights, including the model's own training; None in files of earlier versions.
+        lineage: Origin of the weights, including the training of the model itself; None in files from earlier versions.
     """
 
     architecture: Architecture
@@ -52,20 +52,20 @@ class Metadata:
 
     @property
     def decode(self) -> Decoder:
-        """Image decoder that the model was trained with."""
+        """Image decoder that was used in training."""
         if self.config.get("image_backend") == "pil":
             return "pil"
         return "fast"
 
 
 def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], lineage: Lineage | None = None) -> None:
-    """Write a model to one self-contained file; the file appears when it is complete.
+    """Write a model atomically to a self-contained file.
 
     Args:
-        path: The file.
-        model: The model.
-        config: Keys of the run that trained it, or of the import.
-        lineage: Origin of the weights, including the model's own training; by default unknown.
+        path: File to write.
+        model: Model to save.
+        config: Config of the run that trained the model, or of the import.
+        lineage: Origin of the weights, including the training of the model itself [default: unknown].
     """
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
     description = {
@@ -78,13 +78,14 @@ def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], l
     }
     if lineage is not None:
         description["lineage"] = msgspec.to_builtins(lineage)
-    # One entry: safetensors does not keep the order of several, and equal models must give equal bytes.
+    # A single entry, because safetensors does not preserve the order of entries, and identical models must produce
+    # identical bytes.
     metadata = {KEY: json.dumps(description, ensure_ascii=False, default=str)}
     write_bytes(Path(path), safetensors.torch.save(state, metadata))
 
 
 def digest(state: Mapping[str, Tensor]) -> str:
-    """Compute the SHA-256 of names, types, shapes and bytes, in the order of names."""
+    """Return the SHA-256 of the names, types, shapes and bytes of all tensors, sorted by name."""
     content = hashlib.sha256()
     for key in sorted(state):
         tensor = state[key].detach().cpu().contiguous()
@@ -94,18 +95,18 @@ def digest(state: Mapping[str, Tensor]) -> str:
 
 
 def load_model(path: Path | str) -> Classifier:
-    """Load the model of a run folder, an exported folder, a `.safetensors` file or the hub, on the CPU in eval mode.
+    """Load a model from a run folder, an exported folder, a `.safetensors` file or the hub, on the CPU in eval mode.
 
     Args:
-        path: Run folder, folder of `mlrec import` or `mlrec export`, model file, or address on the Hugging Face hub:
-            `hf://user/name` or `hf://user/name@revision`.
+        path: Run folder, output folder of `mlrec import` or `mlrec export`, model file, or address on the Hugging Face
+            Hub: `hf://user/name` or `hf://user/name@revision`.
 
     Returns:
-        A model that maps normalised images (B, 3, H, W), of any size that its backbone accepts, to logits (B, C).
+        Model that maps normalized images (B, 3, H, W), of any size that the backbone supports, to logits (B, C).
 
     Raises:
-        ModelError: The model file is missing, unreachable, damaged or not written by mlrec, or its weights do not match
-            its description.
+        ModelError: The model file is missing, unreachable, damaged or not written by mlrec, or the weights do not match
+            the metadata.
 
     Example:
         >>> from mlrec.models.classifier import create_model
@@ -123,15 +124,15 @@ def load_model(path: Path | str) -> Classifier:
     state = read_safetensors(file)
     fit(model, state, str(file))
     if digest(state) != metadata.sha256:
-        raise ModelError(f"{file}: its weights are not those it was written with (SHA-256); fetch it again")
+        raise ModelError(f"{file}: the weights have changed since the file was written (SHA-256); download it again")
     return model.eval()
 
 
 def read_metadata(path: Path | str) -> Metadata:
-    """Read the description of a model file, without its weights.
+    """Read the metadata of a model file without the weights.
 
     Raises:
-        ModelError: It is not a model file of mlrec.
+        ModelError: The file is not an mlrec model file.
     """
     from mlrec.models.safe_loading import model_file
 
@@ -140,12 +141,12 @@ def read_metadata(path: Path | str) -> Metadata:
         with safetensors.safe_open(file, framework="pt") as opened:
             raw = (opened.metadata() or {}).get(KEY, "{}")
     except (safetensors.SafetensorError, OSError) as error:
-        reason = f"not a safetensors file ({error}); other checkpoints go through mlrec import"
+        reason = f"not a safetensors file ({error}); use mlrec import to convert other checkpoints"
         raise ModelError(f"{file}: {reason}") from error
     try:
         description = json.loads(raw)
         if description.get("format") != FORMAT:
-            raise ModelError(f"{file}: not a model file of mlrec ({FORMAT}); convert it with mlrec import {file}")
+            raise ModelError(f"{file}: not an mlrec model file ({FORMAT}); convert it with mlrec import {file}")
         built = description["architecture"]
         built["temperatures"] = tuple(float(t) for t in built["temperatures"])
         metadata = Metadata(
@@ -160,7 +161,7 @@ def read_metadata(path: Path | str) -> Metadata:
     except ModelError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise ModelError(f"{file}: its description is damaged ({error}); fetch it again") from error
+        raise ModelError(f"{file}: damaged metadata ({error}); download it again") from error
     named, count = len(metadata.labels), metadata.architecture.num_labels
     if named != count:
         raise ModelError(
@@ -170,7 +171,7 @@ def read_metadata(path: Path | str) -> Metadata:
 
 
 def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessing:
-    """Return `own` with mean, std and interpolation of the model at `source`, if that is a model of mlrec."""
+    """Return `own` with the mean, std and interpolation of the model at `source` if this is an mlrec model."""
     path = Path(source)
     if not path.is_dir():
         try:
@@ -183,11 +184,11 @@ def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessin
 
 
 def _check(metadata: Metadata) -> None:
-    """Raise ValueError for implausible values, before memory is allocated for them."""
+    """Raise ValueError for implausible values before memory is allocated."""
     built, images = metadata.architecture, metadata.preprocessing
     repeated = duplicates_in(metadata.labels)
     if repeated:
-        raise ValueError(f"label '{repeated[0]}' twice")
+        raise ValueError(f"duplicate label '{repeated[0]}'")
     numbers = (built.lam, built.head_dropout, built.logit_scale, *images.mean, *images.std)
     checks = {
         "img_size": all(1 <= size <= LARGEST_SIDE for size in (built.img_size, images.size)),
@@ -204,7 +205,7 @@ def _check(metadata: Metadata) -> None:
 
 def _build(metadata: Metadata) -> Classifier:
     built = metadata.architecture
-    # Without the tag, which another version of timm may not know; what it stands for is in the metadata.
+    # Without the tag, which may be unknown in other timm versions; the settings of the tag are in the metadata.
     backbone = Backbone(built.backbone.partition(".")[0], built.img_size)
     backbone.name = built.backbone
     return Classifier(backbone, built.build_head(backbone.num_features), metadata.labels, metadata.preprocessing, built)

@@ -1,4 +1,4 @@
-"""`Classifier`: a backbone and a head, with their labels and preprocessing."""
+"""`Classifier`: a backbone and a head, with labels and preprocessing."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Arguments from which a model is built; they are stored with its weights.
+    """Arguments from which a model is built; stored with the weights.
 
     Attributes:
-        backbone: timm name with the tag of the weights.
+        backbone: timm name with the weights tag.
         num_labels: Number of labels C.
         head: Name of the head, see `HEADS`.
-        heads: Number of heads H of CSRA; equal to the number of `temperatures`.
+        heads: Number of CSRA heads H; equal to the number of `temperatures`.
         lam: Weight λ of the attention, Eq. 5.
         normalize: See `CSRA`.
         temperatures: Temperature of each head.
-        img_size: Side in pixels that the backbone was built for.
+        img_size: Input side length in pixels for which the backbone was built.
         head_dropout: Fraction of feature channels dropped in training.
-        logit_scale: Factor of the logits.
-        pooling: Pooling of the gcn head.
-        word_dim: Dimension of the gcn head's word vectors.
+        logit_scale: Scale factor of the logits.
+        pooling: Pooling in the gcn head.
+        word_dim: Dimension of the word vectors in the gcn head.
         decoder_dim: Width of attention-pool, ml-decoder and q2l.
-        decoder_layers: Number of decoder layers of q2l.
-        query_groups: Number of queries of ml-decoder.
+        decoder_layers: Number of decoder layers in q2l.
+        query_groups: Number of queries in ml-decoder.
     """
 
     backbone: str
@@ -81,7 +81,7 @@ class Architecture:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values; an infinite temperature is "inf"."""
+        """Return JSON-compatible values; an infinite temperature is "inf"."""
         return asdict(self) | {"temperatures": ["inf" if math.isinf(t) else t for t in self.temperatures]}
 
 
@@ -114,7 +114,8 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits (B, C) of normalized `images` (B, 3, H, W).
 
-        Under autocast only the backbone runs in half precision: scores in bf16 have 256 values per octave and tie.
+        Under autocast, only the backbone runs in half precision: bf16 scores have only 256 values per octave, which
+        would cause many ties.
         """
         features: Tensor = self.backbone(images)
         if torch.is_autocast_enabled(features.device.type):
@@ -148,27 +149,28 @@ def create_model(
     """Create a multi-label classifier on any timm model with a spatial feature map.
 
     Args:
-        backbone: timm name, with or without the tag of its weights.
+        backbone: timm name, with or without a weights tag.
         num_labels: Number of labels C.
-        head: Name of the head, a key of `HEADS`.
-        heads: Number of heads H of CSRA [default: the number of `temperatures`, otherwise 1].
+        head: Name of the head, a key in `HEADS`.
+        heads: Number of CSRA heads H [default: the number of `temperatures` if they are set, otherwise 1].
         lam: Weight λ of the attention, Eq. 5.
         pretrained: Whether to load the weights of the backbone from the model hub.
         normalize: See `CSRA`.
         temperatures: See `CSRA`.
-        img_size: Side of the input in pixels [default: the native size of the backbone].
+        img_size: Side length of the input in pixels [default: the native size of the backbone].
         head_dropout: Fraction of feature channels dropped in training.
-        logit_scale: Factor of the logits, see `scale` of `CSRA`.
-        weights: Weights of the backbone instead of the hub's: a file, or a name in `weight_packages.PACKAGES`.
+        logit_scale: Scale factor of the logits, see `scale` in `CSRA`.
+        weights: Backbone weights to use instead of weights from the hub: a file, or a name in
+            `weight_packages.PACKAGES`.
         labels: C label names [default: "0", "1", ...].
-        pooling: Pooling of the gcn head, "max" or "average".
-        graph: Label graph of the gcn head, from `gcn.label_graph` of the training split.
+        pooling: Pooling in the gcn head, "max" or "average".
+        graph: Label graph for the gcn head, created by `gcn.label_graph` from the training split.
         decoder_dim: Width of attention-pool [default: d], ml-decoder [default: 768] and q2l [default: 512].
-        decoder_layers: Number of decoder layers of q2l.
-        query_groups: Number of queries of ml-decoder.
+        decoder_layers: Number of decoder layers in q2l.
+        query_groups: Number of queries in ml-decoder.
 
     Raises:
-        ModelError: A name is unknown, a value is out of range, or weights cannot be loaded or do not match.
+        ModelError: A name is unknown, a value is out of range, or weights cannot be loaded or do not match the model.
 
     Example:
         >>> model = create_model("test_resnet", 3, heads=2, img_size=64, labels=["cat", "dog", "person"]).eval()
@@ -177,10 +179,12 @@ def create_model(
     """
     names = tuple(labels) if labels is not None else tuple(map(str, range(num_labels)))
     if len(names) != num_labels:
-        raise ModelError(f"{counted(len(names), 'label name')} for num_labels = {num_labels}; give as many")
+        raise ModelError(
+            f"{counted(len(names), 'label name')} for num_labels = {num_labels}; the numbers must be equal"
+        )
     repeated = duplicates_in(names)
     if repeated:
-        raise ModelError(f"label '{repeated[0]}' is named twice")
+        raise ModelError(f"label '{repeated[0]}' is listed twice")
     temperatures = resolve_temperatures(heads, temperatures)
     backbone_module = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:
@@ -208,7 +212,7 @@ def create_model(
     if head == "gcn":
         if graph is None:
             raise ModelError(
-                "the gcn head needs the graph of the labels; create it with label_graph from training targets"
+                "the gcn head requires a label graph; create it with label_graph from the training targets"
             )
         cast("GraphConvolution", head_module).set_graph(graph)
     return Classifier(backbone_module, head_module, names, backbone_module.preprocessing, architecture)

@@ -22,10 +22,11 @@ LAYOUTS = ("nchw", "nhwc", "tokens")
 
 
 class CSRA(nn.Module):
-    """Class-specific residual attention: the mean of each label's scores plus λ times their attention-weighted mean.
+    """Class-specific residual attention: the mean score of each label plus λ times the attention-weighted mean score.
 
-    Head h has its own classifier m, normalized to unit length, and its own temperature T. Attention is computed per
-    label, hence class-specific. For one label and one head, with features x_j at the N locations j::
+    Each head has a separate classifier m, normalized to unit length, and a separate temperature T. The attention is
+    class-specific because it is computed for each label. For one label and one head, with features x_j at N locations
+    j::
 
         s_j = m·x_j                                  the score of the label at location j
         p_j = exp(T s_j) / Σ_k exp(T s_k)            Eq. 2     attention; for T = ∞ one-hot at the maximum (Eq. 9)
@@ -35,28 +36,32 @@ class CSRA(nn.Module):
         ŷ_h = m·f = 1/N Σ_j s_j + λ Σ_j p_j s_j      Eq. 6-8   the logit of a head: scores are pooled, not features
         ŷ   = Σ_h ŷ_h                                Eq. 13    heads are added, not averaged
 
-    The scores of all heads are one matrix product. Pooling runs at least in float32, also under autocast.
+    The scores of all heads are computed in a single matrix product. Pooling runs at least in float32, even under
+    autocast.
 
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
-        heads: Number of heads H [default: the number of `temperatures`, otherwise 1].
-        lam: Weight λ ≥ 0 of the attention; with 0 the head is average pooling with a normalized classifier (Table 6).
-        normalize: Normalize each classifier to unit length (compared in Table 8).
-        temperatures: Temperature T of each head, above 0; `math.inf` for the maximum [default: the paper's for H].
-        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
-        scale: Factor of the logits. The sum over heads (Eq. 13) makes logits grow with H; one head with scale H has
-            logits of the same size, which separates the effect of the size from that of the number of heads.
+        heads: Number of heads H [default: the number of `temperatures` if they are set, otherwise 1].
+        lam: Weight λ ≥ 0 of the attention; with λ = 0, the head is average pooling with a normalized classifier
+            (Table 6).
+        normalize: Whether to normalize each classifier to unit length (compared in Table 8).
+        temperatures: Temperature T > 0 of each head; `math.inf` for the maximum [default: the paper's temperatures for
+            H].
+        dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
+        scale: Scale factor of the logits. Because the heads are summed (Eq. 13), logits grow with H. One head with
+            scale H has logits of the same magnitude, which separates the effect of the magnitude from the effect of the
+            number of heads.
         layout: Shape of the features: "nchw" (B, d, h, w), as in convolutional networks; "nhwc" (B, h, w, d), as in
             timm's Swin; or "tokens" (B, N, d), as in vision transformers.
-        prefix_tokens: Number of tokens before those of the locations (class and register tokens), which are ignored.
+        prefix_tokens: Number of class and register tokens before the location tokens; these tokens are ignored.
 
     Attributes:
-        weight: Classifiers (H, C, d), in the order of `temperatures`; the only parameters.
+        weight: Classifiers (H, C, d), in the order of `temperatures`; there are no other parameters.
 
     Raises:
-        ModelError: `heads` and `temperatures` differ in number, the paper has no temperatures for H, a value is out
-            of range, or features do not have the shape of `layout`.
+        ModelError: The numbers of `heads` and `temperatures` differ, the paper has no temperatures for H, a value is
+            out of range, or the features do not have the shape of `layout`.
 
     Example:
         >>> head = CSRA(in_features=8, num_labels=3, heads=2, lam=0.5)
@@ -88,7 +93,7 @@ class CSRA(nn.Module):
         if in_features < 1 or num_labels < 1:
             raise ModelError(f"in_features = {in_features}, num_labels = {num_labels}: both must be at least 1")
         if not (math.isfinite(lam) and lam >= 0):
-            raise ModelError(f"lam = {lam}: must be a finite number of at least 0")
+            raise ModelError(f"lam = {lam}: must be a finite number >= 0")
         self.temperatures = resolve_temperatures(heads, temperatures)
         self.lam = float(lam)
         self.normalize = normalize
@@ -96,14 +101,14 @@ class CSRA(nn.Module):
         self.dropout = channel_dropout(dropout)
         self.layout = FeatureLayout(in_features, layout, prefix_tokens)
         self.weight = nn.Parameter(torch.empty(len(self.temperatures), num_labels, in_features))
-        # (H, 1, 1). A buffer is moved with the module, so no step copies it to the device; it is not saved.
+        # (H, 1, 1). A buffer is moved with the module, so that it is not copied to the device in each step; not saved.
         self.register_buffer("_temperature", torch.tensor(self.temperatures)[:, None, None], persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the classifiers as a 1×1 convolution does, U(-1/√d, 1/√d).
+        """Initialize the classifiers like a 1×1 convolution, from U(-1/√d, 1/√d).
 
-        Their norm does not change the scores, but it determines their effective learning rate.
+        The norm of a classifier does not change the scores, but determines the effective learning rate.
         """
         nn.init.kaiming_uniform_(self.weight.flatten(0, 1), a=math.sqrt(5))
 
@@ -114,12 +119,12 @@ class CSRA(nn.Module):
         return logits.sum(1) * self.scale  # Eq. 13
 
     def scores(self, features: Tensor) -> Tensor:
-        """Compute the scores s = m·x, (B, H, C, N): of each head and label at each location."""
+        """Compute the scores s = m·x of each head and label at each location, (B, H, C, N)."""
         features = self.layout.to_nchw(features)
         classifiers: Tensor = self.weight
         if self.normalize:
             classifiers = normalize(self.weight, dim=-1)
-        # A 1×1 convolution is the product with all heads' classifiers, and reads any memory format without a copy.
+        # A 1×1 convolution multiplies by the classifiers of all heads, and reads any memory format without a copy.
         scores = conv2d(self.dropout(features), classifiers.flatten(0, 1)[..., None, None])
         return at_least_float32(scores.reshape(-1, *self.weight.shape[:2], math.prod(features.shape[-2:])))
 
@@ -143,25 +148,25 @@ class CSRA(nn.Module):
         return torch.cat(parts, dim=1)
 
     def attention(self, features: Tensor) -> Tensor:
-        """Compute the attention p, (B, H, C, h, w), Eq. 2: it sums to 1 over locations.
+        """Compute the attention p, (B, H, C, h, w), Eq. 2, which sums to 1 over locations.
 
-        For T = ∞ it is one-hot at the first maximum. For tokens the shape is (B, H, C, N), because their grid is not
-        known.
+        For T = ∞, the attention is one-hot at the first maximum. For tokens, whose grid is unknown, the shape is
+        (B, H, C, N).
         """
         scores = self.scores(features)
         return self._attention(scores).reshape(*scores.shape[:3], *self.layout.locations(features))
 
     def contributions(self, features: Tensor) -> Tensor:
-        """Compute what each location adds to the logit, (B, C, N): Σ_h (1/N + λ p_hj) s_hj, whose sum is the logit."""
+        """Compute the contribution Σ_h (1/N + λ p_hj) s_hj of each location, (B, C, N); the sum is the logit."""
         scores = self.scores(features)
         return (self.location_weights(scores) * scores).sum(1) * self.scale
 
     def location_weights(self, scores: Tensor) -> Tensor:
-        """Compute the weight 1/N + λ p_j of each score in its head's logit, (B, H, C, N), as `scores`."""
+        """Compute the weight 1/N + λ p_j of each score in the logit of the head, (B, H, C, N), as in `scores`."""
         return 1 / scores.shape[-1] + self.lam * self._attention(scores)
 
     def location_scores(self, features: Tensor) -> Tensor:
-        """Compute the scores at each location, heads added, (B, C, N); their mean is the logit at λ = 0."""
+        """Compute the scores at each location, summed over heads, (B, C, N); the mean is the logit at λ = 0."""
         return self.scores(features).sum(1) * self.scale
 
     def _attention(self, scores: Tensor) -> Tensor:
@@ -172,9 +177,9 @@ class CSRA(nn.Module):
         return torch.cat(parts, dim=1)
 
     def _softmax(self, scores: Tensor, heads: slice) -> Tensor:
-        """Compute softmax(T·s) over locations for the heads of a slice, all with finite T."""
+        """Compute softmax(T·s) over locations for a slice of heads, all with finite T."""
         scores = scores[:, heads]
-        if any(t != 1.0 for t in self.temperatures[heads]):  # the common single head saves a product
+        if any(t != 1.0 for t in self.temperatures[heads]):  # saves a product in the common case of one head
             scores = scores * self._temperature[heads].to(scores.dtype)
         return torch.softmax(scores, dim=-1)
 
@@ -185,7 +190,7 @@ class CSRA(nn.Module):
 
 
 class SpatialAttention(CSRA):
-    """CSRA without the class-agnostic feature: f = a, λ is not used (Table 6, the row "spatial only")."""
+    """CSRA without the class-agnostic feature: f = a; λ is not used (row "spatial only" in Table 6)."""
 
     OPTIONS = ("heads", "normalize", "temperatures", "dropout", "scale")
 
@@ -194,28 +199,32 @@ class SpatialAttention(CSRA):
         return self.attended_scores(scores)
 
     def location_weights(self, scores: Tensor) -> Tensor:
-        """Compute the weight p_j of each score in its head's logit, (B, H, C, N)."""
+        """Compute the weight p_j of each score in the logit of the head, (B, H, C, N)."""
         return self._attention(scores)
 
 
 def channel_dropout(fraction: float) -> nn.Dropout2d:
-    """Make a dropout of feature channels, one mask per image; raises ModelError unless 0 ≤ `fraction` ≤ 1."""
+    """Create a dropout layer for feature channels, with one mask per image.
+
+    Raises:
+        ModelError: `fraction` is not between 0 and 1.
+    """
     if not 0 <= fraction <= 1:
-        raise ModelError(f"dropout = {fraction}: must be a fraction of the channels, from 0 to 1")
+        raise ModelError(f"dropout = {fraction}: expected a fraction of the channels, from 0 to 1")
     return nn.Dropout2d(fraction)
 
 
 @dataclass(frozen=True)
 class FeatureLayout:
-    """Shape of the features that a head takes.
+    """Shape of the features that a head accepts.
 
     Attributes:
         channels: Number of feature channels d.
         layout: One of `LAYOUTS`.
-        prefix_tokens: Number of tokens before those of the locations; 0 unless the layout is "tokens".
+        prefix_tokens: Number of tokens before the location tokens; 0 unless the layout is "tokens".
 
     Raises:
-        ModelError: The layout is unknown, or has no prefix tokens.
+        ModelError: The layout is unknown, or does not support prefix tokens.
     """
 
     channels: int
@@ -227,13 +236,13 @@ class FeatureLayout:
             known = ", ".join(LAYOUTS)
             raise ModelError(f"layout = '{self.layout}': expected one of {known}{nearest(self.layout, LAYOUTS)}")
         if self.prefix_tokens < 0 or (self.prefix_tokens and self.layout != "tokens"):
-            raise ModelError(f"prefix_tokens = {self.prefix_tokens}: a number of tokens, with layout='tokens' only")
+            raise ModelError(f"prefix_tokens = {self.prefix_tokens}: expected a number of tokens, with layout='tokens'")
 
     def to_nchw(self, features: Tensor) -> Tensor:
         """Return `features` as a view (B, d, h, w); tokens become (B, d, N, 1).
 
         Raises:
-            ModelError: They do not have the shape of the layout.
+            ModelError: The features do not have the shape of the layout.
         """
         self._check(features)
         if self.layout == "nhwc":
@@ -243,7 +252,7 @@ class FeatureLayout:
         return features
 
     def locations(self, features: Tensor) -> tuple[int, ...]:
-        """Return the shape of the locations of `features`: (h, w), or (N,) of tokens."""
+        """Return the shape of the locations of `features`: (h, w), or (N,) for tokens."""
         if self.layout == "nhwc":
             return tuple(features.shape[1:3])
         if self.layout == "tokens":
@@ -252,19 +261,19 @@ class FeatureLayout:
 
     def _check(self, features: Tensor) -> None:
         shape, d = tuple(features.shape), self.channels
-        if not _fits(features, self.layout, d):  # others are compared only then: an exported model has dynamic sizes
+        if not _fits(features, self.layout, d):  # compare other layouts only now: exported models have dynamic sizes
             expected = {"nchw": f"(B, {d}, h, w)", "nhwc": f"(B, h, w, {d})", "tokens": f"(B, N, {d})"}[self.layout]
             fitting = [layout for layout in LAYOUTS if _fits(features, layout, d)]
             other = ""
             if fitting:
-                other = f"; they fit layout='{fitting[0]}'"
+                other = f"; this shape matches layout='{fitting[0]}'"
             raise ModelError(f"features have shape {shape}, expected {expected} with layout='{self.layout}'{other}")
         if self.layout == "tokens" and shape[1] <= self.prefix_tokens:
             raise ModelError(f"features have shape {shape}: no token is left after prefix_tokens={self.prefix_tokens}")
 
 
 def _fits(features: Tensor, layout: str, channels: int) -> bool:
-    """Return whether the number of dimensions, and the size of that of the channels, are those of a layout."""
+    """Return whether the number of dimensions and the number of channels match a layout."""
     ndim, axis = {"nchw": (4, 1), "nhwc": (4, 3), "tokens": (3, 2)}[layout]
     return features.ndim == ndim and features.shape[axis] == channels
 
@@ -275,14 +284,14 @@ def check_features(features: Tensor, channels: int) -> None:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Convert half precision to float32, in which pooling runs and logits are returned."""
+    """Convert half precision to float32, which is used for pooling and for the returned logits."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _head_groups(temperatures: Sequence[float]) -> list[tuple[slice, bool]]:
-    """Group neighbouring heads with finite or with infinite T, as (heads, T is infinite).
+    """Group adjacent heads with finite or with infinite T, as (heads, T is infinite).
 
-    A slice of neighbours is a view of the scores; a list of heads would be a copy.
+    Indexing the scores with a slice of adjacent heads returns a view; a list of heads would require a copy.
     """
     groups, start = [], 0
     for infinite, members in groupby(temperatures, key=math.isinf):
@@ -293,6 +302,6 @@ def _head_groups(temperatures: Sequence[float]) -> list[tuple[slice, bool]]:
 
 
 def _one_hot_at_maximum(scores: Tensor) -> Tensor:
-    """Return 1 at the first maximum over locations, and 0 at all others."""
+    """Return 1 at the first maximum over locations and 0 at all other locations."""
     first = scores.max(-1, keepdim=True).indices
     return torch.zeros_like(scores).scatter_(-1, first, 1.0)

@@ -1,8 +1,8 @@
-"""Third-party checkpoints: identified by their tensor names, and converted to a model of mlrec.
+"""Third-party checkpoints, which are identified by tensor names and converted to mlrec models.
 
-Known namings: the paper's code (`classifier.multi_head.K.head.weight` with a torchvision ResNet or an old timm ViT),
-mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`), and plain classifiers with torchvision or timm names,
-including CutMix (`fc.*` or `head.*`).
+Supported naming schemes: the paper's code (`classifier.multi_head.K.head.weight` with a torchvision ResNet or an old
+timm ViT), mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`), and plain classifiers with torchvision or timm
+names, including CutMix (`fc.*` or `head.*`).
 """
 
 from __future__ import annotations
@@ -38,16 +38,17 @@ _VITS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "
 
 @dataclass(frozen=True, eq=False)
 class ExternalCheckpoint:
-    """A checkpoint understood.
+    """A recognized checkpoint.
 
     Attributes:
-        naming: One of the constants above.
+        naming: Naming scheme, one of the constants above.
         family: "resnet", "vit", or "other".
-        backbone: timm name with the tag of the paper's weights, or None if the tensor names do not determine it.
-        img_size: Side in pixels of the positional embedding; None if any size is possible.
-        backbone: Tensors of the backbone with timm names.
-        weight: (H, C, d) of CSRA, or (C, d) of a linear classifier; None without a classifier.
-        bias: (C,) of a linear classifier.
+        backbone: timm name with the tag of the paper's weights, or None if the name cannot be inferred from tensor
+            names.
+        img_size: Image side length in pixels for the positional embedding; None if any size is possible.
+        backbone: Backbone tensors with timm names.
+        weight: (H, C, d) for CSRA, or (C, d) for a linear classifier; None without a classifier.
+        bias: (C,) for a linear classifier.
     """
 
     naming: str
@@ -60,17 +61,17 @@ class ExternalCheckpoint:
 
     @property
     def heads(self) -> int:
-        """H of CSRA, 0 for a linear classifier."""
+        """Number of CSRA heads H; 0 for a linear classifier."""
         if self.weight is None or self.weight.ndim == 2:
             return 0
         return self.weight.shape[0]
 
 
 def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
-    """Determine naming, architecture, H, C and image size from names and shapes.
+    """Infer the naming scheme, architecture, H, C and image size from tensor names and shapes.
 
     Raises:
-        ModelError: The heads do not match each other.
+        ModelError: The heads are inconsistent.
     """
     for naming, pattern in _HEADS.items():
         found = {int(match[1]): tensor for key, tensor in tensors.items() if (match := pattern.fullmatch(key))}
@@ -88,7 +89,7 @@ def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
 def assemble(
     foreign: ExternalCheckpoint, backbone: str, source: str, *, lam: float, img_size: int | None, labels: Sequence[str]
 ) -> tuple[Classifier, list[str]]:
-    """Convert to a model of mlrec; also returns the names of unused tensors (another classifier).
+    """Convert a checkpoint to an mlrec model; also returns the names of unused tensors (a second classifier).
 
     Raises:
         ModelError: The tensors do not match `backbone`; the message counts matched, missing and unexpected tensors.
@@ -107,15 +108,15 @@ def assemble(
 
 
 def _stacked(heads: Mapping[int, Tensor]) -> Tensor:
-    """Stack classifiers (C, d, 1, 1) by head to (H, C, d)."""
+    """Stack the classifiers (C, d, 1, 1) of all heads to (H, C, d)."""
     if sorted(heads) != list(range(len(heads))):
         raise ModelError(
-            f"its heads are numbered {sorted(heads)}, expected 0 to {len(heads) - 1}; the file is incomplete"
+            f"the heads are numbered {sorted(heads)}, expected 0 to {len(heads) - 1}; the file is incomplete"
         )
     shapes = {tuple(tensor.shape) for tensor in heads.values()}
     shape = next(iter(shapes))
     if len(shapes) > 1 or len(shape) != 4 or shape[2:] != (1, 1):
-        raise ModelError(f"its heads have shapes {sorted(shapes)}, expected one shape (labels, channels, 1, 1)")
+        raise ModelError(f"the heads have shapes {sorted(shapes)}, expected a single shape (labels, channels, 1, 1)")
     return torch.stack([heads[k].flatten(1) for k in range(len(heads))])
 
 
@@ -158,7 +159,7 @@ def _vit(backbone_tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def _vit_size(backbone_tensors: Mapping[str, Tensor]) -> int | None:
-    """Return the image side of a positional embedding: one row per patch and one for the class token."""
+    """Return the image side length for a positional embedding with one row per patch and one for the class token."""
     positions = backbone_tensors.get("pos_embed")
     if positions is None or positions.ndim != 3:
         return None

@@ -1,4 +1,4 @@
-"""The `gcn` head: classifiers computed from the graph of labels. ML-GCN, Chen et al., CVPR 2019, Eq. 1-9."""
+"""The `gcn` head, whose classifiers are computed from a label graph (ML-GCN, Chen et al., CVPR 2019, Eq. 1-9)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mlrec.datasets.manifest import POSITIVE
 from mlrec.models.csra import FeatureLayout, at_least_float32, channel_dropout
 from mlrec.utils.errors import ModelError, nearest
 
-THRESHOLD, NEIGHBOURS, HIDDEN, SLOPE = 0.4, 0.2, 1024, 0.2  # τ and p of the paper, its hidden width, its LeakyReLU
+THRESHOLD, NEIGHBOURS, HIDDEN, SLOPE = 0.4, 0.2, 1024, 0.2  # the paper's τ, p, hidden width, and LeakyReLU slope
 POOLINGS = ("max", "average")
 
 
 @dataclass(frozen=True, eq=False)
 class LabelGraph:
-    """Graph of C labels, and a vector for each label.
+    """Graph of C labels, with a vector for each label.
 
     Attributes:
         adjacency: (C, C) float32, see `adjacency`.
@@ -35,18 +35,19 @@ class LabelGraph:
 
 
 class GraphConvolution(nn.Module):
-    """Two graph convolutions over the labels compute their classifiers, which are applied to pooled features.
+    """Head with two graph convolutions over the labels, which compute the classifiers for pooled features.
 
-    The rows of Â·f(Â·E·W1)·W2 are the classifiers, E the label vectors, f a LeakyReLU, Â the normalized adjacency.
-    Features are pooled by their maximum as published, or by their average. `location_scores` are computed without
-    pooling. Figure 1 on them (mean + λ·max) is an interpretation, because the paper does not describe it for this head.
+    The classifiers are the rows of Â·f(Â·E·W1)·W2, where E are the label vectors, f is a LeakyReLU, and Â is the
+    normalized adjacency. Features are pooled by the maximum, as published, or by the average. `location_scores` are
+    computed without pooling. Applying Figure 1 (mean + λ·max) to these scores is an interpretation; the paper does not
+    describe this case.
 
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
         word_dim: Dimension V of the word vectors [default: C, for one-hot vectors].
         pooling: "max" or "average".
-        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
+        dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         layout, prefix_tokens: Shape of the features, see `CSRA`.
     """
 
@@ -67,7 +68,7 @@ class GraphConvolution(nn.Module):
     ) -> None:
         super().__init__()
         if pooling not in POOLINGS:
-            raise ModelError(f"pooling = '{pooling}': use {', '.join(POOLINGS)}{nearest(pooling, POOLINGS)}")
+            raise ModelError(f"pooling = '{pooling}': expected {' or '.join(POOLINGS)}{nearest(pooling, POOLINGS)}")
         self.pooling = pooling
         self.layout = FeatureLayout(in_features, layout, prefix_tokens)
         self.dropout = channel_dropout(dropout)
@@ -77,15 +78,15 @@ class GraphConvolution(nn.Module):
         self.second = nn.Linear(HIDDEN, in_features, bias=False)
 
     def set_graph(self, graph: LabelGraph) -> None:
-        """Set the graph of the labels; it is saved with the weights."""
+        """Set the label graph, which is saved with the weights."""
         for name, values in (("adjacency", graph.adjacency), ("words", graph.words)):
             own: Tensor = getattr(self, name)
             if own.shape != values.shape:
-                raise ModelError(f"the graph's {name} have shape {values.shape}, expected {tuple(own.shape)}")
+                raise ModelError(f"label graph: {name} of shape {values.shape}, expected {tuple(own.shape)}")
             own.copy_(torch.from_numpy(values))
 
     def classifiers(self) -> Tensor:
-        """Compute the classifiers (C, d), one row per label."""
+        """Compute the classifiers (C, d), with one row per label."""
         degree = self.adjacency.sum(1).rsqrt()
         mixing = degree[:, None] * self.adjacency * degree
         hidden = leaky_relu(mixing @ self.first(self.words), SLOPE)
@@ -99,12 +100,15 @@ class GraphConvolution(nn.Module):
         return at_least_float32(pooled @ self.classifiers().T)
 
     def location_scores(self, features: Tensor) -> Tensor:
-        """Compute the classifiers' scores at each location, (B, C, N)."""
+        """Compute the scores of the classifiers at each location, (B, C, N)."""
         locations = self.dropout(self.layout.to_nchw(features)).flatten(2)
         return at_least_float32(self.classifiers() @ locations)
 
     def contributions(self, features: Tensor) -> Tensor:
-        """Compute what each location adds to the logit, (B, C, N); with max pooling, each channel's first maximum."""
+        """Compute the contribution of each location to the logit, (B, C, N).
+
+        With max pooling, each channel contributes at the location of its first maximum.
+        """
         if self.pooling == "average":
             scores = self.location_scores(features)
             return scores / scores.shape[-1]
@@ -114,7 +118,7 @@ class GraphConvolution(nn.Module):
 
 
 def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: Path | str | None = None) -> LabelGraph:
-    """Create the graph of a training split from `targets` (N, C) of 1, 0, -1, with word vectors or one-hot vectors."""
+    """Create the label graph from training `targets` (N, C) of 1, 0 and -1, with word vectors or one-hot vectors."""
     if word_vectors is None:
         words = np.eye(len(labels), dtype=np.float32)
     else:
@@ -125,10 +129,11 @@ def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: 
 
 
 def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
-    """The re-weighted adjacency (C, C) of `targets` (N, C), Eq. 6-8.
+    """Return the re-weighted adjacency matrix (C, C) for `targets` (N, C), Eq. 6-8.
 
-    P(j | i), the share of the samples with label i that also have j, is used if it is at least 0.4; the neighbours of i
-    share a weight of p = 0.2, and i itself has 1 - p. A label without neighbours is connected only to itself.
+    Label j is a neighbour of label i if P(j | i), the fraction of the samples with label i that also have label j, is
+    at least 0.4. The neighbours of i share a weight of p = 0.2, and i itself has the weight 1 - p. A label without
+    neighbours is connected only to itself.
     """
     positive = (targets == POSITIVE).astype(np.float64)
     together = positive.T @ positive

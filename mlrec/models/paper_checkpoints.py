@@ -1,4 +1,4 @@
-"""Released checkpoints of the paper, with their λ, which is not stored in the files."""
+"""Checkpoints released with the paper, and the values of λ, which are not stored in the files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlrec.utils.errors import ModelError
 
 @dataclass(frozen=True)
 class Release:
-    """A published checkpoint: its training settings, and the mAP (percent) stated by its authors."""
+    """A published checkpoint: the training settings, and the mAP in percent reported by the authors."""
 
     dataset: str
     backbone: str
@@ -34,10 +34,10 @@ RELEASES = (
 
 
 def published_lam(dataset: str | None, family: str, heads: int) -> float:
-    """Return λ of the release for this dataset, backbone family ("resnet" or "vit") and number of heads.
+    """Return the published λ for this dataset, backbone family ("resnet" or "vit") and number of heads.
 
     Raises:
-        ModelError: There is none, or there are several; the message names all.
+        ModelError: There is no published value, or there are several values; the message lists all values.
     """
     fitting = [
         release for release in RELEASES if (release.dataset, release.family, release.heads) == (dataset, family, heads)
@@ -45,21 +45,21 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
     values = {release.lam for release in fitting}
     if len(values) == 1:
         return values.pop()
-    what = f"a {family} of H = {heads} on {dataset or 'an unknown dataset'}"
+    what = f"a {family} with H = {heads} on {dataset or 'an unknown dataset'}"
     if values:
         known = ", ".join(f"--lam {release.lam:g} for {release.backbone}" for release in fitting)
-        raise ModelError(f"λ is not in the file, and for {what} the paper has several: give {known}")
-    raise ModelError(f"λ is not in the file, and the paper has no value for {what}; give --lam X")
+        raise ModelError(f"λ is not in the file, and the paper has several values for {what}; use {known}")
+    raise ModelError(f"λ is not in the file, and the paper has no value for {what}; use --lam X")
 
 
 def fixed_lam(backbone: str, head: str) -> float:
-    """Return the predefined λ of Figure 1 (Table 1): 0.02 for the ResNet family, 0.2 for all others.
+    """Return the predefined λ for Figure 1 (Table 1): 0.02 for the ResNet family, 0.2 for all other models.
 
-    ML-GCN counts as "others", although its backbone is a ResNet.
+    The value for other models also applies to ML-GCN, although the backbone is a ResNet.
 
     Args:
         backbone: timm name, with or without a tag.
-        head: Key of `HEADS`.
+        head: Name of the head, a key in `HEADS`.
     """
     if re.match(r"resnet\d+", backbone) and head != "gcn":
         return 0.02

@@ -1,4 +1,4 @@
-"""`Preprocessing`: size and normalization of a model's input images; stored with the weights."""
+"""`Preprocessing`: size and normalization of the input images of a model; stored with the weights."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ NORMALIZATIONS: dict[str, tuple[Channels, Channels]] = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize to a square of `size` pixels, scale to [0, 1], subtract `mean`, divide by `std`, per RGB channel.
+    """Preprocessing: resize to a square, scale to [0, 1], subtract `mean`, and divide by `std`, per RGB channel.
 
     Attributes:
-        size: Side of the square input in pixels.
-        mean, std: Per RGB channel, for pixels in [0, 1].
+        size: Side length of the square input in pixels.
+        mean, std: Mean and standard deviation of each RGB channel, for pixels in [0, 1].
         interpolation: "bilinear" or "bicubic", with antialiasing.
     """
 
@@ -31,19 +31,19 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def normalized(self, normalization: str) -> Preprocessing:
-        """Return a copy with the mean and std of "unit", "half" or "imagenet"; "weights" keeps its own."""
+        """Return a copy with the mean and std of "unit", "half" or "imagenet"; "weights" keeps the current values."""
         if normalization == "weights":
             return self
         mean, std = NORMALIZATIONS[normalization]
         return replace(self, mean=mean, std=std)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values, for the metadata of a weights file."""
+        """Return JSON-compatible values for the metadata of a weights file."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
-        """Create a preprocessing from the values of `to_dict`."""
+        """Create a `Preprocessing` from the values returned by `to_dict`."""
         red, green, blue = (float(v) for v in values["mean"])
         red_std, green_std, blue_std = (float(v) for v in values["std"])
         return cls(

@@ -1,7 +1,7 @@
-"""Heads that pool locations by queries: attention pooling, ML-Decoder and Query2Label.
+"""Heads that pool locations with queries: attention pooling, ML-Decoder and Query2Label.
 
-Shapes: B images, d channels, h × w locations, N = h·w, C labels, e the width of a decoder. These heads have no scores
-at locations and therefore no λ at test time; heat maps can show `label_attention`.
+Shapes: B images, d channels, h × w locations, N = h·w, C labels, decoder width e. These heads have no scores at
+locations and therefore do not support λ at test time; heat maps can show `label_attention`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch.nn.functional import relu
 from mlrec.models.csra import at_least_float32, channel_dropout, check_features
 from mlrec.utils.errors import ModelError
 
-ATTENTION_HEADS = (8, 6, 4, 3, 2, 1)  # numbers of attention heads; the largest that divides the width is taken
+ATTENTION_HEADS = (8, 6, 4, 3, 2, 1)  # numbers of attention heads; the largest number that divides the width is used
 
 
 class _QueryHead(nn.Module):
-    """Base class of the heads in this module: features (B, d, h, w) as tokens, and no scores at locations."""
+    """Base class for the heads in this module, which use features (B, d, h, w) as tokens."""
 
     def __init__(self, in_features: int, dropout: float) -> None:
         super().__init__()
@@ -30,32 +30,32 @@ class _QueryHead(nn.Module):
         self.dropout = channel_dropout(dropout)
 
     def tokens(self, features: Tensor) -> Tensor:
-        """Return the locations as tokens, (B, N, d), with dropout of channels in training."""
+        """Return the locations as tokens, (B, N, d), with channel dropout in training."""
         check_features(features, self.in_features)
         tokens: Tensor = self.dropout(features).flatten(2).transpose(1, 2)
         return tokens
 
     def location_scores(self, features: Tensor) -> Tensor:  # noqa: ARG002 - as all heads
-        """Raise ModelError: these heads have no scores of locations."""
-        raise ModelError(f"{type(self).__name__} has no score of a label at a location, so λ cannot be changed")
+        """Raise ModelError, because these heads have no scores at locations."""
+        raise ModelError(f"{type(self).__name__} has no scores at locations, so λ cannot be changed")
 
     def contributions(self, features: Tensor) -> Tensor:  # noqa: ARG002 - as all heads
-        """Raise ModelError: the logit is not a sum over locations."""
-        raise ModelError(f"the logit of {type(self).__name__} is not a sum over locations; draw its attention")
+        """Raise ModelError, because the logit is not a sum over locations."""
+        raise ModelError(f"the logit of {type(self).__name__} is not a sum over locations; draw the attention instead")
 
 
 class AttentionPooling(_QueryHead):
-    """One learned query attends to the locations; a linear classifier with bias follows.
+    """Attention pooling with one learned query, followed by a linear classifier with bias.
 
-    timm's `AttentionPoolLatent`, the pooling of SigLIP (Zhai et al., ICCV 2023, arXiv 2303.15343): attention with
-    several heads, a projection, and an MLP. All labels share the attention.
+    The pooling is timm's `AttentionPoolLatent`, as in SigLIP (Zhai et al., ICCV 2023, arXiv 2303.15343): multi-head
+    attention, a projection, and an MLP. All labels share the attention.
 
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
         dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
-        decoder_dim: Width to which the locations are projected first [default: d, without a projection]; the layer has
-            about 10 times the square of its width in parameters.
+        decoder_dim: Width to which the locations are projected first [default: d, without a projection]. The number of
+            parameters of the layer is about 10 times the square of the width.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("dropout", "decoder_dim")
@@ -74,7 +74,7 @@ class AttentionPooling(_QueryHead):
         return at_least_float32(self.linear(self.pool(self.project(self.tokens(features)))))
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of the query, mean over its heads, (B, C, N): the same for all labels, sum 1."""
+        """Compute the attention of the query, averaged over heads, (B, C, N): equal for all labels, with sum 1."""
         tokens, pool = self.project(self.tokens(features)), self.pool
         batch, locations, width = tokens.shape
         query = pool.q(pool.latent).reshape(1, pool.num_heads, 1, pool.head_dim)
@@ -84,12 +84,12 @@ class AttentionPooling(_QueryHead):
 
 
 class MLDecoder(_QueryHead):
-    """ML-Decoder (Ridnik et al., WACV 2023, arXiv 2111.12933): fixed random queries, one per group of labels.
+    """ML-Decoder (Ridnik et al., WACV 2023, arXiv 2111.12933) with fixed random queries, one per group of labels.
 
-    Each query attends to the locations. The parameters are timm's `MLDecoder`: a projection to e channels, one decoder
-    layer without self-attention, and a classifier per label on the output of its group's query. Up to `groups` labels
-    have a query each. The layer is called here, because torch's `TransformerDecoder`, in which timm wraps it, expects a
-    layer with self-attention.
+    Each query attends to the locations. The modules are those of timm's `MLDecoder`: a projection to e channels, a
+    decoder layer without self-attention, and one classifier per label, which is applied to the output of the group's
+    query. If there are at most `groups` labels, each label has a separate query. The layer is called directly, because
+    timm wraps the layer in torch's `TransformerDecoder`, which expects a layer with self-attention.
 
     Args:
         in_features: Number of feature channels d.
@@ -125,7 +125,7 @@ class MLDecoder(_QueryHead):
         return at_least_float32(logits[:, : self.num_labels] + self.decoder.duplicate_pooling_bias)
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of the query of each label's group, mean over attention heads, (B, C, N), sum 1."""
+        """Compute the attention of the query for each label's group, averaged over heads, (B, C, N), with sum 1."""
         layer = self.decoder.decoder.layers[0]
         memory, queries = self._memory_and_queries(features)
         _, weights = layer.multihead_attn(layer.norm1(queries + layer.dropout1(queries)), memory, memory)  # (B, K, N)
@@ -133,17 +133,18 @@ class MLDecoder(_QueryHead):
         return at_least_float32(weights[:, group])
 
     def _memory_and_queries(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Project the locations, (N, B, e), and repeat the queries for each image, (K, B, e)."""
+        """Return the projected locations, (N, B, e), and the queries repeated for each image, (K, B, e)."""
         memory = relu(self.decoder.embed_standart(self.tokens(features))).transpose(0, 1)
         return memory, self.decoder.query_embed.weight[:, None].expand(-1, memory.shape[1], -1)
 
 
 class Query2Label(_QueryHead):
-    """Query2Label (Liu et al., arXiv 2107.10834): a query per label attends to the others and to the locations.
+    """Query2Label (Liu et al., arXiv 2107.10834): one query per label attends to other queries and to the locations.
 
-    A projection to e channels with a sinusoidal position encoding, decoder layers of torch (self-attention between
-    labels, attention to locations, feed-forward of width 4e), and a classifier with bias per label. The published model
-    has an encoder layer before the decoder and e = 2048; both are omitted here, so that only the head is compared.
+    The head consists of a projection to e channels with a sinusoidal position encoding, torch decoder layers
+    (self-attention between labels, attention to locations, feed-forward network of width 4e), and one classifier with
+    bias per label. The published model has an encoder layer before the decoder and uses e = 2048. Both are omitted
+    here, so that only the head is compared.
 
     Args:
         in_features: Number of feature channels d.
@@ -167,7 +168,7 @@ class Query2Label(_QueryHead):
         super().__init__(in_features, dropout)
         width = decoder_dim or 512
         if width % 4:
-            raise ModelError(f"decoder_dim = {width}: must be divisible by 4, for the position code")
+            raise ModelError(f"decoder_dim = {width}: must be divisible by 4, as required by the position encoding")
         self.project = nn.Linear(in_features, width)
         self.queries = nn.Parameter(torch.empty(num_labels, width))
         layer = nn.TransformerDecoderLayer(width, _attention_heads(width), 4 * width, batch_first=True)
@@ -184,7 +185,7 @@ class Query2Label(_QueryHead):
         return at_least_float32((decoded * self.weight).sum(-1) + self.bias)
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of each label's query in the last layer, mean over its heads, (B, C, N), sum 1."""
+        """Compute the attention of each label's query in the last layer, averaged over heads, (B, C, N), with sum 1."""
         memory = self._memory(features)
         decoded = self.queries.expand(len(memory), -1, -1)
         for layer in self.decoder.layers[:-1]:
@@ -194,7 +195,7 @@ class Query2Label(_QueryHead):
         return at_least_float32(last.multihead_attn(decoded, memory, memory)[1])
 
     def _memory(self, features: Tensor) -> Tensor:
-        """Project the locations, and add their position codes, (B, N, e)."""
+        """Return the projected locations with the position encoding added, (B, N, e)."""
         projected: Tensor = self.project(self.tokens(features))
         height, width = features.shape[-2:]
         code = position_code(height, width, projected.shape[-1], projected.device)
@@ -204,9 +205,8 @@ class Query2Label(_QueryHead):
 def position_code(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
     """Return the sinusoidal encoding of each location of a grid, (h·w, e).
 
-    The first half of the channels encodes the row.
-
-    It is computed on `device`, because a copy from the CPU in each step would synchronize.
+    The first half of the channels encodes the row. The encoding is computed on `device`, because copying it from the
+    CPU in each step would synchronize the device.
 
     Example:
         >>> position_code(2, 3, 8).shape

@@ -1,4 +1,4 @@
-"""The parts of a logit with and without λ, for λ at test time on a trained model (Figure 1 of the paper)."""
+"""Parts of a logit with and without λ, for applying λ to a trained model at test time (Figure 1 of the paper)."""
 
 from __future__ import annotations
 
@@ -18,27 +18,29 @@ if TYPE_CHECKING:
 
 
 def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] = ()) -> Tensor:
-    """Compute the part of the logits that λ does not weigh, and the part that λ weighs.
+    """Compute the part of the logits that does not depend on λ, and the part that is multiplied by λ.
 
-    For CSRA these are the mean of its scores over locations and their attention-weighted mean. For other heads they are
-    the logits and the attention-weighted mean of the classifier's scores at each location. A gcn head with max pooling
-    keeps its own logits as λ = 0 (the paper does not describe this case).
+    For CSRA, these parts are the mean of the scores over locations and the attention-weighted mean. For other heads,
+    they are the logits and the attention-weighted mean of the classifier scores at each location. For a gcn head with
+    max pooling, λ = 0 means the logits of the head (the paper does not describe this case).
 
     Args:
         head: Head of a trained model.
         features: Features (B, d, h, w).
-        temperatures: T of the attention, the same for all heads [default: those of a CSRA head; for other heads ∞,
-            the maximum of Figure 1].
+        temperatures: Attention temperatures, used for all heads [default: the temperatures of a CSRA head; ∞ for other
+            heads, that is, the maximum as in Figure 1].
 
     Returns:
-        (B, 1 + T, C): logits at λ = 0, and for each temperature the addition at λ = 1.
+        (B, 1 + T, C): logits at λ = 0, and the term that λ = 1 adds for each temperature.
 
     Raises:
-        ModelError: The head does not pool by averaging.
+        ModelError: The head does not use average pooling.
     """
     check_has_maps(head)
     if isinstance(head, SpatialAttention):
-        raise ModelError("λ does not apply to the spatial head, which has no average; use an average, gcn or csra head")
+        raise ModelError(
+            "λ cannot be applied to the spatial head, which has no average; use an average, gcn or csra head"
+        )
     if isinstance(head, CSRA):
         scores, scale = head.scores(features), head.scale
         average = scores.mean(-1).sum(1) * scale

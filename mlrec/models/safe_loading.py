@@ -1,7 +1,7 @@
 """Safe reading of third-party weights files: only plain tensors are read, and no code is ever executed.
 
-There is no unsafe mode. Other files (a web page, a Git LFS pointer, an archive, a program) are recognized first and
-reported by their kind.
+There is no unsafe mode. Other kinds of files (web page, Git LFS pointer, archive, program) are detected first and
+reported as such.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mlrec.utils.files import MODEL_FILE
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
 PREFIXES = ("module.", "_orig_mod.")
-MAX_EXPANSION = 10  # bytes per stored byte, of an archive's members and of tensors that share storage
+MAX_EXPANSION = 10  # bytes per stored byte, for archive members and for tensors that share storage
 
 
 def read_tensors(path: Path) -> Any:
-    """Read the content of a weights file: a dict of tensors, or a dict around one.
+    """Read the content of a weights file: a dict of tensors, or a dict that contains one.
 
     Raises:
         ModelError: The file is missing, is not a weights file, is damaged, or contains more than plain data.
@@ -45,21 +45,21 @@ def read_tensors(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: {_why_refused(path)}") from error
-    except Exception as error:  # torch raises nearly anything on damaged files
-        raise ModelError(f"{path}: broken or truncated, no readable checkpoint; fetch it again") from error
+    except Exception as error:  # torch raises many kinds of exceptions on damaged files
+        raise ModelError(f"{path}: damaged or truncated, not a readable checkpoint; download it again") from error
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors of a `.safetensors` file; raises ModelError if it is damaged."""
+    """Read all tensors in a `.safetensors` file; raises ModelError if the file is damaged."""
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # as above
-        raise ModelError(f"{path}: broken safetensors file ({error}); fetch it again") from error
+        raise ModelError(f"{path}: damaged safetensors file ({error}); download it again") from error
 
 
 def model_file(path: Path | str) -> Path:
-    """Return the weights file of a run folder, an imported folder or a model on the hub, or the file itself."""
-    if str(path).startswith("hf:/"):  # an address on the hub: hf://user/name or hf://user/name@revision
+    """Return the weights file for a run folder, an imported folder, a model on the hub, or a weights file."""
+    if str(path).startswith("hf:/"):  # a hub address: hf://user/name or hf://user/name@revision
         from mlrec.models.hub import fetch_model
 
         return fetch_model(path)
@@ -72,9 +72,9 @@ def model_file(path: Path | str) -> Path:
 
         if onnx_file(path) is not None:
             raise ModelError(
-                f"{path}: an exported ONNX model, which only mlrec predict can run; give the original model"
+                f"{path}: an exported ONNX model, which only mlrec predict can run; pass the original model"
             )
-        raise ModelError(f"{path}: no model here; give a run, an imported folder or a .safetensors file")
+        raise ModelError(f"{path}: not a model; pass a run folder, an imported folder or a .safetensors file")
     return file
 
 
@@ -82,21 +82,19 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
     """Return the state dict in `content`, without wrappers (`state_dict`, `model`, ...) and prefixes (`module.`).
 
     Raises:
-        ModelError: It contains no named tensors, or a tensor claims more bytes than it has.
+        ModelError: There are no named tensors, or a tensor claims more bytes than the file contains.
     """
     for _ in range(2):
         inner = next((content[key] for key in WRAPPERS if _is_dict(content) and _is_dict(content.get(key))), None)
         if inner is not None:
             content = inner
     if not _is_dict(content):
-        raise ModelError(
-            f"{source}: contains a {type(content).__name__}, not a dict of named tensors; save model.state_dict()"
-        )
+        raise ModelError(f"{source}: a {type(content).__name__}, not a dict of named tensors; save model.state_dict()")
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors or not all(isinstance(key, str) for key in tensors):
-        what = "it holds no tensors"
+        what = "no tensors"
         if tensors:
-            what = "its keys are no names"
+            what = "the keys are not strings"
         raise ModelError(f"{source}: {what}; save model.state_dict()")
     for key, tensor in tensors.items():
         _check_storage(source, key, tensor)
@@ -104,7 +102,7 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors.values()}
     held = sum(storage.nbytes() for storage in storages.values())
     if claimed > MAX_EXPANSION * held:
-        raise ModelError(f"{source}: its tensors claim {claimed:,} bytes but share {held:,}; refused")
+        raise ModelError(f"{source}: the tensors claim {claimed:,} bytes but share only {held:,} bytes; rejected")
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
@@ -117,50 +115,50 @@ def _is_dict(content: Any) -> bool:
 
 def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
-        raise ModelError(f"{shown}: '{key}' is sparse, nested or quantised; only dense weights can be read")
+        raise ModelError(f"{shown}: '{key}' is sparse, nested or quantized; only dense weights can be read")
     if tensor.is_meta:
         raise ModelError(f"{shown}: '{key}' has a shape but no values; save the weights themselves")
     needed = tensor.numel() * tensor.element_size()
     if tensor.untyped_storage().nbytes() < needed:
         held = tensor.untyped_storage().nbytes()
-        raise ModelError(f"{shown}: '{key}' claims {needed:,} bytes but contains {held:,}; refused")
+        raise ModelError(f"{shown}: '{key}' claims {needed:,} bytes but contains only {held:,} bytes; rejected")
 
 
 def _first_bytes(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
-            raise ModelError(f"{path}: is a folder or no regular file; give the path of a checkpoint file")
+            raise ModelError(f"{path}: a folder or not a regular file; pass the path of a checkpoint file")
         with path.open("rb") as stream:
             return stream.read(512)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise ModelError(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
 
 
 def _not_weights(path: Path, head: bytes) -> str | None:
-    """Return a description of the file if it is certainly not a weights file."""
+    """Return a description of the file if the file is certainly not a weights file."""
     text = head.lstrip().lower()
     if not head:
-        return "is empty; fetch it again"
+        return "empty file; download it again"
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "is a web page, not weights: the download gave a login or error page; fetch the file itself"
+        return "a web page, not weights (probably a login or error page); download the file itself"
     if head.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the weights; run git lfs pull"
+        return "a Git LFS pointer, not the weights; run git lfs pull"
     if not head.startswith(b"PK"):
         return None
     if not zipfile.is_zipfile(path):
-        return "is truncated: the archive has no end; fetch it again"
+        return "truncated archive; download it again"
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
     except Exception:  # noqa: BLE001 - as above
-        return "is a damaged archive; fetch it again"
+        return "damaged archive; download it again"
     names, unpacked = [entry.filename for entry in entries], sum(entry.file_size for entry in entries)
     if unpacked > MAX_EXPANSION * path.stat().st_size:
-        return f"would unpack to {unpacked:,} bytes, as no weights do; refused"
+        return f"the unpacked size of {unpacked:,} bytes is implausible for weights; rejected"
     if any(name.endswith("constants.pkl") or "/code/" in f"/{name}" for name in names):
-        return "is a TorchScript archive, which is a program and is not run; save model.state_dict() instead"
+        return "a TorchScript archive, which is a program and is not executed; save model.state_dict() instead"
     if not any(name.endswith("data.pkl") for name in names):
-        return "is an ordinary zip archive, not weights; unpack it and give the checkpoint in it"
+        return "an ordinary zip archive, not weights; unpack it and pass the checkpoint inside"
     return None
 
 
@@ -169,12 +167,12 @@ def _why_refused(path: Path) -> str:
     if zipfile.is_zipfile(path):
         try:
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except Exception:  # noqa: BLE001 - names in a message are worth no failure
+        except Exception:  # noqa: BLE001 - reading the names for a message must not fail
             names = []
     held = ""
     if names:
         held = f" ({', '.join(names[:3])})"
     return (
-        f"is no plain checkpoint: it is broken or holds Python objects{held} that could run code when loaded; "
-        "refused. Ask its author for model.state_dict()"
+        f"not a plain checkpoint; the file is damaged or contains Python objects{held} that could run code when "
+        "loaded. Ask the author for model.state_dict()"
     )

@@ -1,4 +1,4 @@
-"""Loading of weights into modules: all or none, with shapes compared before anything is copied; lineage of files."""
+"""Loading of weights into modules, which either succeeds completely or changes nothing; lineage of weights files."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from mlrec.utils.errors import ModelError, counted
 from mlrec.utils.files import sha256
 from mlrec.utils.weight_packages import PACKAGES, check_weights_name
 
-# The first eight hex digits of the SHA-256 of published files that timm's own addresses do not name: torchvision's
-# first files, whose weights are those of the tag tv_in1k. Their names carry these digits, but a name proves nothing.
+# The first eight hex digits of the SHA-256 of published files that are not in timm's list: torchvision's first files,
+# whose weights are those of the tag tv_in1k. The file names contain these digits, but a file name is not a proof.
 PUBLISHED = {
     "resnet18": {"5c106cde": "tv_in1k"},
     "resnet34": {"333f7ec4": "tv_in1k"},
     "resnet50": {"19c8e357": "tv_in1k"},
     "resnet101": {"5d3b4d8f": "tv_in1k"},
     "resnet152": {"b121ed2d": "tv_in1k"},
-    "vit_large_patch16_224": {"4ee7a4dc": "orig_in21k_ft_in1k"},  # timm has dropped this tag
+    "vit_large_patch16_224": {"4ee7a4dc": "orig_in21k_ft_in1k"},  # timm has removed this tag
 }
 DIGITS = 8
 BACKBONE_PREFIX = "backbone.timm_model."
@@ -34,15 +34,16 @@ _COUNTERS = "num_batches_tracked"  # not a weight, and missing in old files
 
 
 def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
-    """Load weights into a backbone; returns a line with the number of tensors that matched.
+    """Load weights into a backbone and return a line with the number of matching tensors.
 
     Args:
-        backbone: Backbone to fill.
-        source: Name in `weight_packages.PACKAGES`; a file with the names of timm, torchvision or CutMix (plain or
-            wrapped, with or without the prefix `module.`); or a model of mlrec, file or folder, without its head.
+        backbone: Backbone into which the weights are loaded.
+        source: Name in `weight_packages.PACKAGES`; a file with timm, torchvision or CutMix tensor names (plain or
+            wrapped, with or without the prefix `module.`); or the file or folder of an mlrec model, whose head is
+            ignored.
 
     Raises:
-        ModelError: The weights are missing, damaged, or of another architecture.
+        ModelError: The weights are missing, damaged, or for a different architecture.
     """
     check_weights_name(str(source))
     if str(source) in PACKAGES:
@@ -60,7 +61,7 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
 
 
 def backbone_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
-    """Select the tensors of the backbone, without the classifier; positional embeddings are resampled to its size."""
+    """Select the backbone tensors without the classifier; positional embeddings are resampled to the backbone size."""
     if any(key.startswith(BACKBONE_PREFIX) for key in tensors):
         tensors = {
             key.removeprefix(BACKBONE_PREFIX): tensor
@@ -77,9 +78,10 @@ def backbone_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[st
 
 
 def resampled_positions(positions: Tensor, wanted: Tensor, backbone: Backbone) -> Tensor:
-    """Resample a positional embedding (1, prefix + N, d) to another grid: bicubic, antialiased; prefix rows are kept.
+    """Resample a positional embedding (1, prefix + N, d) to a different grid.
 
-    Unchanged if the grids are equal. Grids must be square, as in ViTs for image classification.
+    The interpolation is bicubic with antialiasing, and prefix rows are kept. If the grids are equal, the embedding is
+    unchanged. Grids must be square, as in ViTs for image classification.
     """
     if (
         positions.shape == wanted.shape
@@ -97,7 +99,7 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load `state` into `module` strictly.
 
     Raises:
-        ModelError: Names, shapes or number types differ, or a weight is NaN or infinite; the module is not changed.
+        ModelError: Names, shapes or dtypes differ, or a weight is NaN or infinite; the module is then unchanged.
     """
     expected = module.state_dict()
     missing = [key for key in expected if key not in state and not key.endswith(_COUNTERS)]
@@ -107,26 +109,28 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         raise ModelError(
             f"{source}: {len(expected) - len(missing)} of {counted(len(expected), 'tensor')} matched, "
             f"{len(missing)} missing, "
-            f"{len(unexpected)} unexpected ({first}); it is of another architecture"
+            f"{len(unexpected)} unexpected ({first}); the weights are for a different architecture"
         )
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:
             wanted = tuple(expected[key].shape)
-            raise ModelError(f"{source}: '{key}' has shape {tuple(tensor.shape)}, the model needs {wanted}")
+            raise ModelError(f"{source}: '{key}' has shape {tuple(tensor.shape)}, but the model requires {wanted}")
         if tensor.is_floating_point() != expected[key].is_floating_point():
-            raise ModelError(f"{source}: '{key}' holds {tensor.dtype}, the model needs {expected[key].dtype}")
+            raise ModelError(
+                f"{source}: '{key}' has dtype {tensor.dtype}, but the model requires {expected[key].dtype}"
+            )
     check_finite(state, source)
     module.load_state_dict(dict(state), strict=False)
 
 
 def check_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Raise ModelError if a weight is NaN or infinite, or cannot be checked."""
+    """Raise ModelError if a weight is NaN or infinite, or if a tensor cannot be checked."""
     for key, tensor in state.items():
         try:
             finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
-        except RuntimeError as error:  # types of 8 bits or less, and shapes too large for torch
+        except RuntimeError as error:  # dtypes with 8 bits or less, and shapes that are too large for torch
             raise ModelError(
-                f"{source}: '{key}' holds {tensor.dtype} in the shape "
+                f"{source}: '{key}' has dtype {tensor.dtype} and shape "
                 f"{tuple(tensor.shape)}, which cannot be read; save the weights as float32"
             ) from error
         if not finite:
@@ -134,12 +138,14 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
 
 
 def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Lineage:
-    """Return the lineage of a third-party weights file: by its SHA-256 if published, otherwise as declared, if at all.
+    """Return the lineage of a third-party weights file.
+
+    The origin is known if the SHA-256 is that of a published file; otherwise, the declared origin is used, if any.
 
     Args:
-        file: File; a folder has no SHA-256 and is of unknown origin.
-        backbone: timm name of its model.
-        declared: Origin stated by the user or a recipe; ignored for known files.
+        file: Weights file; a folder has no SHA-256 and has an unknown origin.
+        backbone: timm name of the model.
+        declared: Origin declared by the user or a recipe; ignored for known files.
     """
     digest = ""
     if file.is_file():
@@ -156,7 +162,7 @@ def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Line
 
 
 def _published(architecture: str) -> dict[str, str]:
-    """Return the tags of an architecture by the SHA-256 digits in their published file names ("NAME-0676ba61.pth")."""
+    """Return a mapping from the SHA-256 digits in published file names ("NAME-0676ba61.pth") to weights tags."""
     tags = dict(PUBLISHED.get(architecture, {}))
     for name in timm.list_pretrained(f"{architecture}.*"):
         settings = timm.get_pretrained_cfg(name)

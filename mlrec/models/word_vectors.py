@@ -1,4 +1,4 @@
-"""Word vectors of labels from a text file, as GloVe's: one word per line, followed by its numbers."""
+"""Word vectors for labels from a text file in the format of GloVe: one word per line, followed by numbers."""
 
 from __future__ import annotations
 
@@ -14,27 +14,28 @@ from mlrec.utils.files import check_regular
 
 
 def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
-    """Read a vector for each label, (C, V).
+    """Read one vector per label, (C, V).
 
-    A label of several words without its own line gets the mean of the vectors of its words. Case is ignored.
+    If a label with several words is not in the file, the mean of the word vectors is used. Case is ignored.
 
     Raises:
-        ModelError: The file cannot be read, a number is invalid, or labels have no vector; the message names them.
+        ModelError: The file cannot be read, a number is invalid, or labels have no vector; the message lists these
+            labels.
     """
     found = _lines_of(path, {name for label in labels for name in (label.casefold(), *_words(label))})
     lengths = {len(vector) for vector in found.values()}
     if len(lengths) > 1:
-        raise ModelError(f"{path}: vectors of {sorted(lengths)} numbers; all must have the same length")
+        raise ModelError(f"{path}: vectors with {sorted(lengths)} numbers; all vectors must have the same length")
     vectors = {label: _vector(label, found) for label in labels}
     absent = [label for label, vector in vectors.items() if vector is None]
     if absent:
         names = ", ".join(absent[:10])
-        raise ModelError(f"{path}: no vector for {names}; leave --word-vectors out for one-hot")
+        raise ModelError(f"{path}: no vector for {names}; omit --word-vectors to use one-hot vectors")
     return np.array(list(vectors.values()), dtype=np.float32)
 
 
 def _lines_of(path: Path, names: set[str]) -> dict[str, list[float]]:
-    """Return the vectors of `names` in the file; the first line determines the length of vectors."""
+    """Return the vectors for `names` in the file; the first line determines the vector length."""
     found: dict[str, list[float]] = {}
     size = 0
     check_regular(path, ModelError)
@@ -46,9 +47,9 @@ def _lines_of(path: Path, names: set[str]) -> dict[str, list[float]]:
                 if name.casefold() in names:
                     found[name.casefold()] = _floats(path, name, numbers)
     except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise ModelError(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
     except UnicodeDecodeError as error:
-        raise ModelError(f"{path}: not UTF-8; save it as UTF-8") from error
+        raise ModelError(f"{path}: not UTF-8; save the file as UTF-8") from error
     return found
 
 
@@ -56,14 +57,14 @@ def _floats(path: Path, name: str, texts: Sequence[str]) -> list[float]:
     try:
         numbers = [float(text) for text in texts]
     except ValueError as error:
-        raise ModelError(f"{path}: '{name}': not all of its vector are numbers") from error
+        raise ModelError(f"{path}: '{name}': the vector contains values that are not numbers") from error
     if not np.isfinite(numbers).all():
-        raise ModelError(f"{path}: '{name}': its vector contains NaN or infinity")
+        raise ModelError(f"{path}: '{name}': the vector contains NaN or infinity")
     return numbers
 
 
 def _trailing_numbers(line: str) -> int:
-    """Count the numbers at the end of a line: the length of a vector, after a name of any number of words."""
+    """Count the numbers at the end of a line, that is, the vector length; the name may have any number of words."""
     count = 0
     for text in reversed(line.split()[1:]):
         try:

@@ -1,6 +1,6 @@
 """Recipes: one TOML file per training setup.
 
-`base = "NAME"` builds on another recipe. The tables `[data.KIND]` and `[head.NAME]` contain the differences for one
+`base = "NAME"` extends another recipe. The tables `[data.KIND]` and `[head.NAME]` contain values that apply only to one
 kind of data or one head.
 """
 
@@ -20,16 +20,16 @@ Tables = dict[str, Any]
 
 
 def names() -> list[str]:
-    """Return the names of all recipes, the paper's first."""
+    """Return the names of all recipes, with the paper's recipes first."""
     found = [entry.name.removesuffix(".toml") for entry in _folder().iterdir() if entry.name.endswith(".toml")]
     return sorted(found, key=lambda name: (not name.startswith("paper"), name))
 
 
 def text(name: str) -> str:
-    """Return the TOML of a recipe, with its comments.
+    """Return the TOML text of a recipe, including comments.
 
     Raises:
-        ConfigError: There is no recipe of that name.
+        ConfigError: There is no recipe with that name.
     """
     if name not in names():
         raise ConfigError(f"no recipe '{name}'{nearest(name, names())}; see mlrec recipes list")
@@ -37,40 +37,40 @@ def text(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """Return the first line of the recipe's comment."""
+    """Return the first comment line of a recipe."""
     return text(name).splitlines()[0].lstrip("# ").rstrip()
 
 
 def copy(name: str, path: Path | None = None) -> Path:
-    """Write a recipe to a file for `mlrec train --config`; returns its path.
+    """Write a recipe to a file for `mlrec train --config` and return the path of the file.
 
     Args:
         name: Name of a recipe.
         path: New file [default: NAME.toml].
 
     Raises:
-        ConfigError: There is no recipe of that name.
-        UsageError: The file exists.
+        ConfigError: There is no recipe with that name.
+        UsageError: The file already exists.
     """
     path = path or Path(f"{name}.toml")
     content = text(name)
     if path.exists():
-        raise UsageError(f"{path}: exists already; give another file")
+        raise UsageError(f"{path}: the file already exists; choose a different file name")
     write_text(path, content)
     return path
 
 
 def chain(name: str) -> list[tuple[str, Tables]]:
-    """Return the recipe and its bases, in order of priority, as (name, tables without `base`).
+    """Return a recipe and its base recipes, in order of priority, as (name, tables without `base`).
 
     Raises:
-        ConfigError: There is no recipe of that name, or the bases form a cycle.
+        ConfigError: There is no recipe with that name, or the base recipes form a cycle.
     """
     layers: list[tuple[str, Tables]] = []
     following: Any = name
     while following is not None:
         if following in [known for known, _ in layers]:
-            raise ConfigError(f"recipe {name}: its bases form a cycle")
+            raise ConfigError(f"recipe {name}: the base recipes form a cycle")
         tables = config_layers.parse_toml(text(following), f"recipe {following}")
         layers.append((following, {key: value for key, value in tables.items() if key != BASE}))
         following = tables.get(BASE)

@@ -1,1 +1,1 @@
-"""A run as a folder."""
+"""Run folders: records, logs, scores and thresholds."""

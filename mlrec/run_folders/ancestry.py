@@ -1,4 +1,4 @@
-"""Lineage of stored models and runs, followed over runs that started from each other."""
+"""Lineage of stored models and runs, including chains of runs that were initialized from earlier runs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
 from mlrec.utils.errors import RunError
 
-METADATA_KEY = "mlrec"  # of a model file; see `models.checkpoint`
+METADATA_KEY = "mlrec"  # key in a model file; see `models.checkpoint`
 
 
 def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineage:
-    """Return the lineage of the weights that a run started from.
+    """Return the lineage of the initial weights of a run.
 
-    Records of earlier versions have no lineage; it is then inferred from the settings of the run, and unknown if the
-    model that the run started from is missing or was replaced.
+    Records from earlier versions have no lineage. In this case, the lineage is inferred from the settings of the run,
+    and is unknown if the initial model is missing or has been replaced.
 
     Args:
         record: Record of the run.
-        seen: Folders that were already visited, so that circular references end.
+        seen: Folders that have already been visited, to stop at circular references.
     """
     if record.lineage is not None:
         return record.lineage
@@ -42,11 +42,11 @@ def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineag
 
 
 def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | None:
-    """Return the lineage of a model of mlrec, including its own training; None if it has none.
+    """Return the lineage of an mlrec model, including the training of the model itself; None if there is no lineage.
 
     Args:
         source: Run folder, folder of an imported model, or model file.
-        seen: Folders that were visited already.
+        seen: Folders that have already been visited.
     """
     folder, file, own = source.parent, source, source.name in (directory.MODEL, directory.BEST)
     if source.is_dir():
@@ -71,7 +71,7 @@ def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | N
 
 
 def _with_run_name(lineage: Lineage, run: str) -> Lineage:
-    """Add the name of the run to the last training; a model file does not contain it."""
+    """Add the name of the run, which model files do not contain, to the last training."""
     if not lineage.trainings:
         return lineage
     *before, last = lineage.trainings
@@ -79,7 +79,7 @@ def _with_run_name(lineage: Lineage, run: str) -> Lineage:
 
 
 def _stored(file: Path) -> Lineage | None:
-    """Read the lineage in a model file, without its weights."""
+    """Read the lineage from a model file without reading the weights."""
     if not file.is_file():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Folder of a run: names of its files, creation, and the lock for writing."""
+"""Run folder: file names, creation, and the lock for writing."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
     """Create and return an empty run folder.
 
     Args:
-        out: Folder of runs.
-        name: Name of the run folder; by default `STEM-1`, `STEM-2`, ...
+        out: Parent folder for runs.
+        name: Name of the run folder [default: `STEM-1`, `STEM-2`, ...].
         stem: Stem of the default name.
 
     Raises:
-        RunError: A folder with this name exists.
+        RunError: A folder with this name already exists.
     """
     out.mkdir(parents=True, exist_ok=True)
     if name is not None:
@@ -57,17 +57,17 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Check that `path` does not exist, or contains only a run that was killed before it had a record.
+    """Check that `path` does not exist, or contains only a run that was killed before the record was written.
 
     Raises:
-        RunError: The path exists.
+        RunError: The path already exists.
     """
     if os.path.lexists(path) and not only_begun(path):
-        raise RunError(f"{path}: exists already; choose another --name, or --resume it")
+        raise RunError(f"{path}: the folder already exists; choose a different --name, or use --resume")
 
 
 def only_begun(path: Path) -> bool:
-    """Return whether `path` contains only the files of a run that was killed before it had a record."""
+    """Return whether `path` contains only the files of a run that was killed before the record was written."""
     if not path.is_dir():
         return False
     names = {entry.name for entry in path.iterdir()}
@@ -79,7 +79,7 @@ def locked(path: Path) -> Iterator[None]:
     """Lock a run folder for writing; the kernel releases the lock when the process ends.
 
     Raises:
-        RunError: Another process has the lock; the message names its pid, host and start.
+        RunError: Another process holds the lock; the message states the PID, host and start time of that process.
     """
     path.mkdir(parents=True, exist_ok=True)
     lock = path / LOCK
@@ -89,9 +89,9 @@ def locked(path: Path) -> Iterator[None]:
         except BlockingIOError as error:
             stream.seek(0)
             holder = stream.read().strip()
-            raise RunError(f"{path}: is in use by {holder}; choose another --out or --name") from error
+            raise RunError(f"{path}: in use by {holder}; choose a different --out or --name") from error
         except OSError:
-            pass  # the file system has no locks
+            pass  # the file system does not support locks
         stream.truncate(0)
         holder = f"pid {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}"
         with writing(lock, len(holder)):
@@ -100,4 +100,4 @@ def locked(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            stream.truncate(0)  # the file stays: removing it would let two later processes lock two different files
+            stream.truncate(0)  # keep the file: otherwise two later processes could lock two different files

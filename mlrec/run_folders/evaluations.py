@@ -1,4 +1,4 @@
-"""Evaluations of models that were not trained with mlrec; tables treat them like finished runs."""
+"""Evaluations of models that were not trained with mlrec, which tables treat like finished runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILE = "eval.json"
 
 
 class _EvaluationRecord(msgspec.Struct, frozen=True):
-    """Content of `eval.json`; with `lam_at_test`, its metrics are not those of the stored model."""
+    """Content of `eval.json`; if `lam_at_test` is set, the metrics differ from those of the stored model."""
 
     model: str
     scored: SplitRecord
@@ -31,13 +31,13 @@ class _EvaluationRecord(msgspec.Struct, frozen=True):
 
 
 def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
-    """Return the evaluation in `folder`, or all evaluations below it, in order of path.
+    """Return the evaluation in `folder`, or all evaluations in subfolders, sorted by path.
 
-    Evaluations in the folder of a run are skipped, because the run has its own metrics.
+    Evaluations in run folders are skipped because the metrics of the runs are stored separately.
 
     Args:
         folder: Folder of an evaluation, of an imported model, or of several imported models.
-        lam_at_test: Include evaluations with λ at test time.
+        lam_at_test: Whether to include evaluations with λ at test time.
     """
     if (folder / FILE).is_file():
         files = [folder / FILE]
@@ -49,7 +49,7 @@ def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
 
 
 def _as_run(file: Path, lam_at_test: bool) -> Run | None:
-    """Return an evaluation as a finished run; None if its metrics are not those of the stored model."""
+    """Return an evaluation as a finished run; None if the metrics are not those of the stored model."""
     evaluation = read_own_json(file, _EvaluationRecord, RunError, "evaluate the model again")
     if evaluation.config is None or (evaluation.lam_at_test and not lam_at_test):
         return None
@@ -70,7 +70,7 @@ def _as_run(file: Path, lam_at_test: bool) -> Run | None:
         scored=evaluation.scored,
         train=train,
         lineage=lineage,
-        model={"backbone": backbone.partition(".")[0]},  # without the tag: the weights were trained further
+        model={"backbone": backbone.partition(".")[0]},  # without the tag, because the weights were trained further
         environment=evaluation.environment,
         warnings=evaluation.warnings,
     )

@@ -1,4 +1,4 @@
-"""`HeadCosts`: parameters, operations and time of heads on one backbone, stored in the folder of a sweep."""
+"""`HeadCosts`: parameters, operations and time of heads on the same backbone, stored in a sweep folder."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from mlrec.utils.errors import RunError
 from mlrec.utils.files import read_own_json, write_json
 
 FILE = "head_costs.json"
-Ratio = tuple[float, float, float]  # median, and both ends of its 95 % interval
+Ratio = tuple[float, float, float]  # median, and lower and upper limit of the 95 % interval
 
 
 class HeadCost(msgspec.Struct, frozen=True, kw_only=True):
     """Cost of one head.
 
     Attributes:
-        head: Name for tables.
-        run: Name of the run folder whose head was measured; "" outside of a sweep.
-        parameters: Number of learnable parameters of the head.
-        flops: Floating-point operations of the head for one image, forward; a multiplication and an addition are two.
-        forward_ms, training_ms: Median milliseconds of a step of the whole model, for evaluation and for training.
-        forward_ratio, training_ratio: Median of the paired ratios to the first head; None for the first head itself.
+        head: Name of the head in tables.
+        run: Name of the run folder whose head was measured; "" outside a sweep.
+        parameters: Number of learnable parameters in the head.
+        flops: Floating-point operations in the head for the forward pass of one image; a multiplication and an addition
+            count as two.
+        forward_ms, training_ms: Median time in milliseconds of an evaluation step and a training step of the complete
+            model.
+        forward_ratio, training_ratio: Median of the paired ratios to the first head; None for the first head.
     """
 
     head: str
@@ -37,17 +39,17 @@ class HeadCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeadCosts(msgspec.Struct, frozen=True, kw_only=True):
-    """Costs of heads that were measured side by side, the one that ratios refer to first.
+    """Costs of heads that were measured together; ratios refer to the first head.
 
     Attributes:
         backbone: Name of the backbone.
-        img_size: Side of the input in pixels.
+        img_size: Side length of the input in pixels.
         num_labels: Number of labels.
-        batch_size: Images per step.
-        steps: Number of measured steps of each head.
-        backbone_parameters, backbone_flops: Of the backbone alone, as in `HeadCost`.
+        batch_size: Batch size.
+        steps: Number of measured steps per head.
+        backbone_parameters, backbone_flops: Values for the backbone without a head, as in `HeadCost`.
         environment: Versions, device, precision and threads.
-        heads: The costs.
+        heads: Cost of each head.
     """
 
     backbone: str
@@ -61,21 +63,21 @@ class HeadCosts(msgspec.Struct, frozen=True, kw_only=True):
     heads: list[HeadCost]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `bench head --json` prints."""
+        """Return the JSON-compatible data that `bench head --json` prints."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         del content["environment"]
         return content | self.environment
 
     def save(self, folder: Path) -> None:
-        """Write the costs into the folder of a sweep."""
+        """Write the costs to a sweep folder."""
         write_json(folder / FILE, msgspec.to_builtins(self))
 
     @classmethod
     def load(cls, folder: Path) -> HeadCosts | None:
-        """Read the costs of a sweep; None if they were not measured.
+        """Read the costs of a sweep; returns None if the costs have not been measured.
 
         Raises:
-            RunError: The file has another format.
+            RunError: The file has a different format.
         """
         if not (folder / FILE).is_file():
             return None

@@ -1,4 +1,4 @@
-"""`log.jsonl`: events of a run, one JSON object per line, and their curves.
+"""`log.jsonl`: events of a run, one JSON object per line, and learning curves drawn from the events.
 
 Lines are removed only when a run is resumed.
 """
@@ -52,15 +52,15 @@ def append(folder: Path, event: str, **values: Any) -> None:
 
 
 def finite_or_none(value: float) -> float | None:
-    """Return the value, or None for NaN and infinity, which JSON does not have."""
+    """Return the value, or None for NaN and infinity, which JSON cannot represent."""
     return value if math.isfinite(value) else None
 
 
 def entries(folder: Path) -> list[dict[str, Any]]:
-    """Return all events of a run; a last line that is incomplete is skipped.
+    """Return all events of a run; an incomplete last line is skipped.
 
     Raises:
-        RunError: A line was not written by training.
+        RunError: A line was not written by `mlrec train`.
     """
     path = folder / directory.LOG
     if not path.is_file():
@@ -78,13 +78,13 @@ def _entry(line: bytes, path: Path) -> dict[str, Any]:
 
 
 def rewind(folder: Path, step: int) -> None:
-    """Remove events that a resumed run will repeat: those after `step`, and the end of an epoch at `step`."""
+    """Remove events that a resumed run will repeat: events after `step`, and the end of an epoch at `step`."""
     kept = [e for e in entries(folder) if e["step"] < step or (e["step"] == step and e["event"] == "steps")]
     write_text(folder / directory.LOG, "".join(json.dumps(entry) + "\n" for entry in kept))
 
 
 def draw_curves(folder: Path) -> None:
-    """Draw loss, mAP and learning rate of a run against the step, as `curves.png` in its folder."""
+    """Draw the loss, mAP and learning rate of a run against the step, and write `curves.png` to the run folder."""
     from matplotlib.figure import Figure
 
     events: dict[str, list[dict[str, Any]]] = {"steps": [], "epoch": [], "scored": []}

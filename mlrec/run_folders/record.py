@@ -1,4 +1,4 @@
-"""`RunRecord`: settings, data, environment and status of a run, stored as `run.json` in its folder."""
+"""`RunRecord`: settings, data, environment and status of a run, stored as `run.json` in the run folder."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ Status = Literal["running", "interrupted", "failed", "finished"]
 
 
 class SplitRecord(msgspec.Struct, frozen=True):
-    """A split that a run used.
+    """A split that was used in a run.
 
     Attributes:
-        dataset, kind, split: Names of dataset, kind of dataset and split.
+        dataset, kind, split: Name of the dataset, kind of the dataset, and name of the split.
         samples: Number of samples.
         digest: Digest of the manifest.
-        path: Folder of the dataset.
+        path: Dataset folder.
     """
 
     dataset: str
@@ -53,7 +53,7 @@ class SplitRecord(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, dataset: Dataset, manifest: Manifest) -> SplitRecord:
-        """Describe a split of a dataset."""
+        """Create the record for a split of a dataset."""
         return cls(
             dataset=dataset.info.name,
             kind=str(dataset.info.source.get("kind", "")),
@@ -64,11 +64,11 @@ class SplitRecord(msgspec.Struct, frozen=True):
         )
 
     def training(self, run: str = "") -> Training:
-        """Return the lineage entry of a training on this split, in the run of this name."""
+        """Return the lineage entry for a training on this split in the run with the name `run`."""
         return Training(self.dataset, self.kind, self.split, self.samples, self.digest, run)
 
     def manifest(self) -> Manifest | None:
-        """Read the split; None if it is not there any more, or has changed."""
+        """Read the split; returns None if the split no longer exists or has changed."""
         if not self.path:
             return None
         try:
@@ -80,7 +80,7 @@ class SplitRecord(msgspec.Struct, frozen=True):
         return manifest
 
     def positives(self) -> dict[str, int] | None:
-        """Count the positives of each label; None if the split is not there any more, or has changed."""
+        """Count the positives of each label; returns None if the split no longer exists or has changed."""
         manifest = self.manifest()
         if manifest is None:
             return None
@@ -92,10 +92,11 @@ def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[st
 
     Args:
         splits: Training split of each run.
-        labels: Labels that the split must have.
+        labels: Labels that the split must contain.
 
     Returns:
-        None if a split is not known, is not there any more or has changed, lacks a label, or if the splits differ.
+        Number of positives by label; None if a split is unknown, no longer exists, has changed or does not have all
+        labels, or if the splits differ.
     """
     first = splits[0]
     if first is None or any(split is None or split.digest != first.digest for split in splits):
@@ -107,23 +108,23 @@ def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[st
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All data of a run except its arrays.
+    """All data of a run except arrays.
 
     Attributes:
         name: Name of the run.
         status: "running", "interrupted", "failed" or "finished".
-        config: Values of all keys of `Config`.
+        config: Values of all keys in `Config`.
         sources: Origin of each value.
         recipe: Name of the recipe.
-        command: Command line, as typed.
+        command: Command line as entered by the user.
         started, finished: Times in ISO format.
         train, scored: Splits for training and scoring.
-        model: `backbone` with the tag of its weights, `parameters`, `head_parameters`, `input_size`, ...
+        model: `backbone` with the weights tag, `parameters`, `head_parameters`, `input_size`, ...
         environment: Versions, device, threads, precision and other values needed to reproduce the metrics.
-        seconds: Seconds by part ("train", "eval", "features").
-        notes: Footnotes that every table must have ("frozen, no augmentation").
+        seconds: Time in seconds by part ("train", "eval", "features").
+        notes: Footnotes that are required in every table ("frozen, no augmentation").
         best: Epoch, split and mAP of the best epoch, if several epochs were evaluated.
-        lineage: Origin of the starting weights; None in records of earlier versions, see `ancestry.lineage_of`.
+        lineage: Origin of the initial weights; None in records from earlier versions, see `ancestry.lineage_of`.
         warnings: Warnings, one line per kind.
         format: Name and version of the file format.
     """
@@ -148,19 +149,19 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     format: str = FORMAT
 
     def save(self, path: Path) -> None:
-        """Write `run.json` atomically into the run folder `path`."""
+        """Write `run.json` atomically to the run folder `path`."""
         write_json(path / directory.RECORD, msgspec.to_builtins(self))
 
     @classmethod
     def load(cls, path: Path | str) -> RunRecord:
-        """Read `run.json` of the run folder `path`.
+        """Read `run.json` in the run folder `path`.
 
         Raises:
-            RunError: The file is missing or has another format.
+            RunError: The file is missing or has a different format.
         """
         file = Path(path) / directory.RECORD
         if not file.is_file():
-            raise RunError(f"{path}: no run here (no {directory.RECORD}); name the folder of a run")
+            raise RunError(f"{path}: not a run folder (no {directory.RECORD}); pass the path of a run folder")
         record = read_own_json(file, cls, RunError, "not written by this version")
         return msgspec.structs.replace(
             record, config=current_keys(record.config), sources=current_names(record.sources)
@@ -169,12 +170,12 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Run:
-    """A run, finished or not; arrays are read on demand.
+    """A finished or unfinished run; arrays are read on demand.
 
     Attributes:
-        path: Folder of the run.
+        path: Run folder.
         record: Record of the run.
-        model: Folder or file of its model; None if the model is in the folder of the run.
+        model: Folder or file of the model; None if the model is in the run folder.
 
     A run can be passed instead of a path, for example to `mlrec.load_model`.
 
@@ -193,7 +194,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name for tables: that of the model, or of the folder."""
+        """Name in tables: the name of the model or of the folder."""
         return (self.model or self.path).name
 
     @classmethod
@@ -201,7 +202,7 @@ class Run:
         """Open the run folder `path`.
 
         Raises:
-            RunError: There is no run.
+            RunError: The folder does not contain a run.
         """
         return cls(Path(path), RunRecord.load(path))
 
@@ -210,7 +211,7 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        """Values of all keys of `Config`."""
+        """Values of all keys in `Config`."""
         return self.record.config
 
     def metrics(self) -> Metrics:
@@ -222,21 +223,21 @@ class Run:
         return Predictions.load(self.path / directory.PREDICTIONS)
 
     def manifest(self, split: str | None = None) -> Manifest:
-        """Read a split of the run's dataset [default: the one that was scored].
+        """Read a split of the run's dataset [default: the evaluated split].
 
         Raises:
             RunError: The run has no dataset.
-            DataError: The dataset was moved or has no such split.
+            DataError: The dataset has been moved or does not have this split.
         """
         if self.record.scored is None:
-            raise RunError(f"{self.path}: the run does not name its dataset")
+            raise RunError(f"{self.path}: the dataset of the run is not recorded")
         return Dataset.load(self.record.scored.path).manifest(split or self.record.scored.split)
 
     def load_model(self) -> Classifier:
-        """Load the model on the CPU in eval mode, as `mlrec.load_model`.
+        """Load the model on the CPU in eval mode, as `mlrec.load_model` does.
 
         Raises:
-            ModelError: The run is not finished, or its model file is damaged.
+            ModelError: The run is not finished, or the model file is damaged.
         """
         from mlrec.models.checkpoint import load_model
 
@@ -244,40 +245,40 @@ class Run:
 
 
 def all_runs(root: Path | str = "runs") -> list[Run]:
-    """Return all runs in `root` and its folders, finished or not, in the order of their start."""
+    """Return all finished and unfinished runs in `root` and all subfolders, in order of start time."""
     files: Sequence[Path] = [*Path(root).glob(f"*/{directory.RECORD}"), *Path(root).glob(f"*/*/{directory.RECORD}")]
     runs = [Run.load(file.parent) for file in files]
     return sorted(runs, key=lambda run: (run.record.started, run.path))
 
 
 def finished_runs(root: Path | str = "runs") -> list[Run]:
-    """Return all finished runs in `root` and its folders, in the order of their start."""
+    """Return all finished runs in `root` and all subfolders, in order of start time."""
     return [run for run in all_runs(root) if run.record.status == "finished"]
 
 
 def latest_run(root: Path | str = "runs") -> Run:
-    """Return the run under `root` that finished last.
+    """Return the run in `root` that finished last.
 
     Raises:
         RunError: There is no finished run.
     """
     runs = finished_runs(root)
     if not runs:
-        raise RunError(f"no finished run under {root}; run mlrec train, or name a run")
+        raise RunError(f"no finished run in {root}; run mlrec train, or pass the path of a run")
     return max(runs, key=lambda run: (run.record.finished or "", run.path))
 
 
 def environment(device: torch.device, precision: str) -> dict[str, Any]:
-    """Return versions, machine, device, precision, threads and processes, as `run.json` stores them.
+    """Return the versions, machine, device, precision, threads and processes that are stored in `run.json`.
 
     Args:
-        device: Device of the model; for CUDA the name of the GPU and the CUDA version are added.
+        device: Device of the model; for CUDA, the GPU name and the CUDA version are added.
         precision: Precision of the backbone.
 
     Returns:
         JSON values by name.
     """
-    import torch  # run records are also read without it
+    import torch  # run records can be read without torch
 
     gpu = {}
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""Metrics of predictions, and the files of both in the folder of a run or an evaluation."""
+"""Metrics of predictions, and the prediction and metric files in a run or evaluation folder."""
 
 from __future__ import annotations
 
@@ -41,16 +41,16 @@ def metrics_of(
     Args:
         predictions: Predictions with targets.
         conventions: Name of the scoring conventions.
-        labels: Labels to score; all others are removed before anything is counted. By default all.
-        tuned: Tuned thresholds; by default a label is predicted at p >= 0.5.
+        labels: Labels to score; all other labels are removed first [default: all labels].
+        tuned: Tuned thresholds [default: labels with p >= 0.5 are predicted].
         trained_on: Training split of the model, for the mAP of frequent and rare labels.
-        top: Number K of highest-scoring labels whose metrics are computed as well.
+        top: Number of top labels K for additional metrics.
 
     Raises:
         PredictionsError: A label is unknown, or there are no targets.
     """
     if predictions.targets is None:
-        raise PredictionsError("the predictions have no targets; there is nothing to score")
+        raise PredictionsError("the predictions have no targets, so they cannot be scored")
     if labels is None:
         labels = predictions.labels
     names = tuple(labels)
@@ -68,13 +68,13 @@ def metrics_of(
 
 
 def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str]) -> None:
-    """Warn which labels have no AP, and why."""
+    """Warn about labels without an AP, and state the reason."""
     for line in undefined_labels(targets, labels):
         logger.warning(line)
 
 
 def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> None:
-    """Write `predictions.npz`, `metrics.json` and `per_label.csv` (`Metrics.to_frame`) into `folder`."""
+    """Write `predictions.npz`, `metrics.json` and `per_label.csv` (`Metrics.to_frame`) to `folder`."""
     predictions.save(folder / directory.PREDICTIONS)
     metrics.save(folder / directory.METRICS)
     write_csv(label_rows(metrics), folder / directory.PER_LABEL)

@@ -1,4 +1,4 @@
-"""`sweep.json`: the runs of a sweep and their settings. Their progress is in the run folders."""
+"""`sweep.json`: the runs of a sweep and the settings of the runs. The progress is stored in the run folders."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mlrec.utils.errors import RunError
 from mlrec.utils.files import read_own_json, write_json
 
 FILE = "sweep.json"
-REPEATED = ("seed", "fold")  # keys that repeat a setting and do not make another one
+REPEATED = ("seed", "fold")  # keys that repeat a setting instead of creating a new setting
 
 
 class Entry(msgspec.Struct, frozen=True):
     """A run of a sweep.
 
     Attributes:
-        name: Name of its folder.
-        label: Label of its setting.
-        settings: Values in which it differs from the others.
-        stage: "tune" if it was only used to choose a value for later runs, otherwise "run".
+        name: Name of the run folder.
+        label: Label of the setting.
+        settings: Values that differ from those of other runs.
+        stage: "tune" if the run was only used to choose a value for later runs, otherwise "run".
     """
 
     name: str
@@ -35,12 +35,12 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def values(self) -> dict[str, Any]:
-        """Values of its setting, without seed and fold."""
+        """Values of the setting, without the seed and fold."""
         return {key: value for key, value in self.settings.items() if key not in REPEATED}
 
 
 class SweepFile(msgspec.Struct, frozen=True):
-    """The runs of a sweep in the order of its table, with title and footnotes.
+    """The runs of a sweep in table order, with the title and footnotes.
 
     Attributes:
         tuned: Keys whose values were chosen for each setting on held-out data.
@@ -53,7 +53,7 @@ class SweepFile(msgspec.Struct, frozen=True):
     format: str = "mlrec-sweep/1"
 
     def settings(self) -> list[list[Entry]]:
-        """Group the runs by setting: runs of a group differ only in seed and fold."""
+        """Group the runs by setting: runs in the same group differ only in the seed and fold."""
         groups: dict[str, list[Entry]] = {}
         for entry in self.runs:
             if entry.stage == "run":
@@ -61,7 +61,7 @@ class SweepFile(msgspec.Struct, frozen=True):
         return list(groups.values())
 
     def save(self, folder: Path) -> None:
-        """Write `sweep.json` into the folder of a sweep."""
+        """Write `sweep.json` to a sweep folder."""
         write_json(folder / FILE, msgspec.to_builtins(self))
 
     @classmethod
@@ -69,17 +69,17 @@ class SweepFile(msgspec.Struct, frozen=True):
         """Read `sweep.json`.
 
         Raises:
-            RunError: The file is missing or has another format.
+            RunError: The file is missing or has a different format.
         """
         if not (folder / FILE).is_file():
-            raise RunError(f"{folder}: no sweep here (no {FILE}); name the folder of a sweep")
+            raise RunError(f"{folder}: not a sweep folder (no {FILE}); pass the path of a sweep folder")
         sweep = read_own_json(folder / FILE, cls, RunError, "start the sweep again")
         runs = [msgspec.structs.replace(entry, settings=current_keys(entry.settings)) for entry in sweep.runs]
         return msgspec.structs.replace(sweep, runs=runs, tuned=list(current_names(dict.fromkeys(sweep.tuned))))
 
 
 def finished_run(folder: Path) -> Run | None:
-    """Return the run in `folder`; None if there is none, or if it is not finished."""
+    """Return the run in `folder`; None if there is no run, or if the run is not finished."""
     if not (folder / directory.RECORD).is_file():
         return None
     run = Run.load(folder)
@@ -89,7 +89,7 @@ def finished_run(folder: Path) -> Run | None:
 
 
 def without_tuning(runs: Iterable[Run]) -> list[Run]:
-    """Skip runs that were only used to choose a value, according to the `sweep.json` of their sweep."""
+    """Remove runs that were only used to choose a value, according to the `sweep.json` of the sweep."""
     runs = list(runs)
     tuning = {
         folder / entry.name

@@ -1,4 +1,4 @@
-"""`Tuned`: thresholds and calibration of the labels of a model, stored as `thresholds.json`."""
+"""`Tuned`: thresholds and calibration for the labels of a model, stored as `thresholds.json`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ FORMAT = "mlrec-thresholds/1"
 
 
 class TunedLabel(msgspec.Struct, frozen=True):
-    """Threshold and calibration of one label.
+    """Threshold and calibration for one label.
 
     Attributes:
-        threshold: Logit at or above which the label is predicted; None if it is never predicted.
+        threshold: Logit at or above which the label is predicted; None if the label is never predicted.
         slope, offset: Calibrated logit = slope · logit + offset.
-        positives: Number of positives that it was tuned on.
-        own: Whether threshold and slope belong to this label, or are common to all labels.
+        positives: Number of positives used for tuning.
+        own: True if the threshold and slope are specific to this label, False if they are common to all labels.
     """
 
     threshold: float | None
@@ -37,13 +37,13 @@ class TunedLabel(msgspec.Struct, frozen=True):
 
 
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
-    """Thresholds and calibration by label.
+    """Thresholds and calibration for all labels.
 
     Attributes:
-        target: Metric that was maximised, in words.
-        dataset, split, samples, digest: Data that the thresholds were chosen on.
+        target: Description of the metric that was maximized.
+        dataset, split, samples, digest: Data that was used for tuning.
         labels: Threshold and calibration by label.
-        trained_on: Number of these samples that the model was trained on.
+        trained_on: Number of these samples on which the model was trained.
         format: Name and version of the file format.
     """
 
@@ -57,7 +57,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     format: str = FORMAT
 
     def save(self, model: Path) -> Path:
-        """Write the file atomically next to the model, and return its path."""
+        """Write the file atomically next to the model and return the path."""
         file = tuned_file(model)
         write_json(file, msgspec.to_builtins(self))
         return file
@@ -67,40 +67,40 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
         """Read the thresholds of a model.
 
         Raises:
-            RunError: The file is missing or has another format.
+            RunError: The file is missing or has a different format.
         """
         path, file = Path(model), tuned_file(model)
         if not file.is_file():
-            raise RunError(f"{path}: has no tuned thresholds; run mlrec tune {path}")
+            raise RunError(f"{path}: no tuned thresholds; run mlrec tune {path}")
         tuned = read_own_json(file, cls, RunError, "tune again")
         if tuned.format != FORMAT or not all(label.slope > 0 for label in tuned.labels.values()):
             raise RunError(f"{file}: not written by this version ({FORMAT}); run mlrec tune again")
         return tuned
 
     def ordered(self, labels: Sequence[str]) -> Tuned:
-        """Return the same thresholds with the labels in another order.
+        """Return the same thresholds with the labels in a different order.
 
         Args:
             labels: Labels in the new order.
 
         Raises:
-            RunError: The thresholds are for other labels.
+            RunError: The thresholds are for different labels.
         """
         try:
             order = label_order(tuple(self.labels), tuple(labels))
         except DataError as error:
-            raise RunError(f"thresholds are for other labels: {error}; tune again") from error
+            raise RunError(f"the thresholds are for different labels: {error}; run mlrec tune again") from error
         names = list(self.labels)
         return msgspec.structs.replace(self, labels={names[k]: self.labels[names[k]] for k in order})
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
-        """Thresholds (C,) on logits; infinite for a label that is never predicted."""
+        """Thresholds (C,) on logits; infinite for labels that are never predicted."""
         return np.array([np.inf if tuned.threshold is None else tuned.threshold for tuned in self.labels.values()])
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """Thresholds (C,) on calibrated probabilities; infinite for a label that is never predicted."""
+        """Thresholds (C,) on calibrated probabilities; infinite for labels that are never predicted."""
         cut = self.calibrated(self.thresholds)
         return np.where(np.isinf(cut), np.inf, probabilities_of(cut))
 
@@ -115,12 +115,12 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
         return np.asarray(slopes * logits.astype(np.float64) + offsets)
 
     def in_words(self) -> str:
-        """Return target and data in words, as a continuation of "thresholds" in a footnote."""
+        """Return a description of the target and data that follows the word "thresholds" in a footnote."""
         return f"tuned for {self.target} on {self.dataset} {self.split} ({counted(self.samples, 'sample')})"
 
 
 def tuned_file(model: Path | str) -> Path:
-    """Return the file of the thresholds of a model: in its folder, or next to its file.
+    """Return the path of the thresholds file for a model folder or model file.
 
     Example:
         >>> str(tuned_file("models/other.safetensors"))
@@ -129,6 +129,6 @@ def tuned_file(model: Path | str) -> Path:
     path = Path(model)
     if path.is_dir():
         return path / THRESHOLDS
-    if path.stem == Path(MODEL_FILE).stem:  # the model of the folder
+    if path.stem == Path(MODEL_FILE).stem:  # the main model in the folder
         return path.with_name(THRESHOLDS)
     return path.with_name(f"{path.stem}.{THRESHOLDS}")

@@ -1,4 +1,4 @@
-"""Logits of a model, and the maps over locations from which they are computed."""
+"""Logits of a model, and the maps over locations from which the logits are computed."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class HeadMaps:
-    """Logits and maps of B images and C labels.
+    """Logits and maps for B images and C labels.
 
     Attributes:
         logits: (B, C).
-        scores: (B, C, h, w) scores of the classifier at each location, summed over heads.
+        scores: (B, C, h, w) classifier scores at each location, summed over heads.
         contributions: (B, C, h, w) contribution of each location to the logit.
         attention: (B, H, C, h, w) attention of each head; None for heads without attention.
     """
@@ -36,10 +36,10 @@ class HeadMaps:
 
 
 def read_maps(head: Head, features: Tensor) -> HeadMaps:
-    """Run a head on `features` (B, d, h, w), which are on its device.
+    """Run a head on `features` (B, d, h, w), which must be on the same device.
 
     Raises:
-        ModelError: A head of another package has no maps.
+        ModelError: A head from another package has no maps.
     """
     check_has_maps(head)
     features = features.to(torch.float32)
@@ -56,18 +56,18 @@ def read_maps(head: Head, features: Tensor) -> HeadMaps:
 def read_shown_maps(
     head: Head, features: Tensor, temperature_head: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run a head on `features` (B, d, h, w); returns logits (B, C) and the maps (B, C, h, w) that a heat map shows.
+    """Run a head on `features` (B, d, h, w), and return the logits (B, C) and the heat maps (B, C, h, w).
 
-    The maps are the contributions to the logit, the attention of one CSRA head, or for a head of `query_heads`, whose
-    logit is not a sum over locations, the attention of each label's query.
+    The maps are the contributions to the logit or the attention of one CSRA head. For a head in `query_heads`, whose
+    logit is not a sum over locations, the maps are the attention of each label's query.
 
     Args:
         head: Head of a model.
         features: Features on the device of the head.
-        temperature_head: Position of the CSRA head whose attention is shown instead of contributions.
+        temperature_head: Index of the CSRA head whose attention is returned instead of contributions.
 
     Raises:
-        ModelError: A head of another package has no maps.
+        ModelError: A head from another package has no maps.
     """
     if isinstance(head, AttentionPooling | MLDecoder | Query2Label):
         features = features.to(torch.float32)

@@ -1,6 +1,6 @@
-"""Batches of images for training and evaluation, made in dataloader workers.
+"""Image batches for training and evaluation, which are created in dataloader workers.
 
-A batch does not depend on the number of workers. An error in a worker is reported in one line that names the file, or a
+Batches do not depend on the number of workers. An error in a worker is reported in one line that states the file or a
 setting to change.
 """
 
@@ -43,23 +43,23 @@ except ModuleNotFoundError:  # Windows
 
 MAX_WORKERS = 16
 PREFETCH = 2  # batches that each worker prefetches
-NICE = 5  # of workers next to a model on the CPU, see `default_workers`
-TIMEOUT = 300.0  # seconds without a batch after which a worker counts as hung
+NICE = 5  # niceness of workers if the model is on the CPU, see `default_workers`
+TIMEOUT = 300.0  # seconds without a batch after which a worker is considered hung
 OPEN_FILES = Path("/dev/fd")
-FILES_PER_WORKER = 3 + 3 * (PREFETCH + 1)  # pipes, and the tensors of batches on their way
+FILES_PER_WORKER = 3 + 3 * (PREFETCH + 1)  # pipes, and the tensors of batches in transit
 OTHER_FILES = 12  # images, checkpoints and the log
 CPU = torch.device("cpu")
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where torch hands batches from process to process
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - torch passes batches between processes through this folder
 
 
 class Batch(NamedTuple):
     """Samples of one step.
 
     Attributes:
-        images: (B, 3, S, S) uint8 in channels-last memory, see `normalize`; or cached features (B, d, h, w).
+        images: (B, 3, S, S) uint8 in channels-last memory format, see `normalize`; or cached features (B, d, h, w).
         targets: (B, C) int8; 1 positive, 0 negative, -1 unknown.
-        samples: (B,) int64 positions in the manifest; -1 marks copies that fill the last batch of an evaluation.
-        share: Weight of the mean loss of this process, which makes the mean over processes equal to that of the whole
+        samples: (B,) int64 positions in the manifest; -1 marks copies that pad the last batch of an evaluation.
+        share: Weight of the mean loss of this process, so that the mean over processes is the mean loss of the complete
             batch.
     """
 
@@ -69,26 +69,26 @@ class Batch(NamedTuple):
     share: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
-        """Copy the batch to `device`, without waiting if its memory is pinned."""
+        """Copy the batch to `device`; asynchronous if the memory is pinned."""
         images, targets, samples = (part.to(device, non_blocking=True) for part in self[:3])
         return Batch(images, targets, samples, self.share)
 
 
 class ImageBatches(Dataset[Batch | MlrecError]):
-    """Batches of a manifest by key: with a config the augmented views of training, otherwise whole images."""
+    """Batches of a manifest by key: augmented training views if there is a config, otherwise whole images."""
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing, decode: Decode, config: Config | None):
         self.manifest, self.preprocessing, self.config = manifest, preprocessing, config
         self.decode = decode
 
     def __getitem__(self, key: BatchKey) -> Batch | MlrecError:
-        """Return the batch, or the error that the main process raises."""
+        """Return the batch, or an error for the main process to raise."""
         try:
             batch = self._batch(key)
         except MlrecError as error:
             return error
         if get_worker_info() is not None:
-            # Move tensors to shared memory here, where a lack of it raises an error; in the queue it would hang.
+            # Move tensors to shared memory here, because a lack of memory raises an error here but hangs in the queue.
             for part in batch[:3]:
                 part.share_memory_()  # type: ignore[no-untyped-call]
         return batch
@@ -110,7 +110,7 @@ class ImageBatches(Dataset[Batch | MlrecError]):
 
     @contextmanager
     def _loaded(self, names: Iterable[str]) -> Iterator[Iterator[Stored]]:
-        """Decode images in order: with all cores in the main process, with one thread in a worker."""
+        """Decode images in order, with all cores in the main process and with one thread in a worker."""
 
         def decoded(name: str) -> Stored:
             return load(self.manifest.root / name, self.decode)
@@ -122,7 +122,7 @@ class ImageBatches(Dataset[Batch | MlrecError]):
             yield loaded
 
     def _fill(self, images: Tensor, places: list[int], key: BatchKey, stored: Stored, path: Path) -> None:
-        """Write the views of all samples of one image to their rows of the batch."""
+        """Write the views of all samples in one image to the corresponding rows of the batch."""
         for place in places:
             sample = int(key.samples[place])
             pixels = stored.pixels
@@ -153,14 +153,15 @@ def train_batches(
     world: int = 1,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
-    """Yield augmented batches from batch `start` of `epoch` to the end of the last of `epochs` epochs.
+    """Yield augmented batches for `epochs` epochs, starting with batch `start` of `epoch`.
 
-    A batch depends only on seed, epoch and position in the epoch: neither the number of workers nor the start changes
-    order or augmentation. `config.batch_size` is that of all processes together; process `rank` of `world` gets its
-    share. Workers are kept for all `epochs`; close the iterator to stop them earlier.
+    A batch depends only on the seed, the epoch and the position in the epoch: neither the number of workers nor `start`
+    changes the order or augmentation. `config.batch_size` is the total over all processes, and process `rank` of
+    `world` receives a part of each batch. Workers are kept for all `epochs`; close the iterator to stop the workers
+    earlier.
 
     Raises:
-        DataError: An image cannot be read; or there are fewer samples than processes.
+        DataError: An image cannot be read, or there are fewer samples than processes.
         MlrecError: A worker was killed or hangs.
     """
     keys = train_keys(manifest, config, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world)
@@ -181,12 +182,12 @@ def eval_batches(
     world: int = 1,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
-    """Yield every sample once without augmentation, in batches of `batch_size`, distributed over processes in turn.
+    """Yield each sample once without augmentation, in batches of `batch_size` that are distributed over processes.
 
-    All batches have one size: the last one is filled with copies, marked -1 in `samples`.
+    All batches have the same size: the last batch is padded with copies, which are marked by -1 in `samples`.
 
     Raises:
-        DataError: An image cannot be read; the message names it.
+        DataError: An image cannot be read; the message states the file.
         MlrecError: A worker was killed or hangs.
     """
     keys = eval_keys(len(manifest), batch_size, rank=rank, world=world)
@@ -205,19 +206,19 @@ def run(
     total: int,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
-    """Yield the batch of each key, in order, prefetched by dataloader workers.
+    """Yield the batch for each key, in order, prefetched by dataloader workers.
 
     Args:
-        batches: Creates a batch from its key.
+        batches: Dataset that creates a batch from a key.
         keys: Keys of the batches.
-        largest: Samples of the largest batch.
-        workers: Worker processes; 0 = this process makes the batches and decodes with all its cores; None =
-            `default_workers`.
-        total: Number of batches; no more workers than that are started.
+        largest: Number of samples in the largest batch.
+        workers: Number of worker processes; 0 creates the batches in this process, which decodes with all cores; None
+            means `default_workers`.
+        total: Number of batches, which limits the number of workers.
         device: Device of the model. Memory is pinned for CUDA; if the model is on the CPU, workers have low priority.
 
     Raises:
-        MlrecError: An image cannot be read; or a worker was killed or hangs, with a setting to change.
+        MlrecError: An image cannot be read, or a worker was killed or hangs; the message states a setting to change.
     """
     size = batches.preprocessing.size
     processes = min(default_workers(device) if workers is None else workers, total)
@@ -232,7 +233,7 @@ def run(
         pin_memory=device.type == "cuda",
         timeout=TIMEOUT if processes else 0,
         prefetch_factor=PREFETCH if processes else None,
-        generator=torch.Generator(),  # otherwise the loader would advance torch's own generator, which dropout uses
+        generator=torch.Generator(),  # keeps the loader from advancing torch's default generator, which dropout uses
     )
     try:
         with signals.blocked_signals():
@@ -248,8 +249,8 @@ def run(
 def default_workers(device: torch.device) -> int:
     """Return the default number of workers per process: one per core, at most 16; 0 for a model on the CPU.
 
-    All threads of a model on the CPU wait when one of them loses its core to a worker, so it is faster to decode with
-    all cores between two steps; measured in docs/performance.md.
+    If a worker takes a core away from one thread of a model on the CPU, all other threads wait. It is therefore faster
+    to decode with all cores between two steps; measurements are in docs/performance.md.
     """
     if device.type == "cpu" or own_cores() == 1:
         return 0
@@ -264,9 +265,9 @@ def fitting(workers: int, batch_bytes: int) -> int:
     fit = min(workers, free // each)
     if fit < workers:
         logger.warning(
-            f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, "
-            f"{counted(workers, 'loader process', 'loader processes')} need "
-            f"{workers * each / 1e6:,.0f} MB: using {fit}; in a container raise --shm-size or use --ipc=host"
+            f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, but "
+            f"{counted(workers, 'dataloader worker')} need "
+            f"{workers * each / 1e6:,.0f} MB; using {fit}. In a container, increase --shm-size or use --ipc=host"
         )
     return fit
 
@@ -274,8 +275,9 @@ def fitting(workers: int, batch_bytes: int) -> int:
 def fitting_files(workers: int) -> int:
     """Return `workers`, or a smaller number (with a warning) if the number of open files is limited.
 
-    The limit is raised if the system permits it. torch passes each tensor of a batch between processes as an open
-    file; a process that reaches the limit hangs or prints its own traceback, so it is checked before workers start.
+    The limit is raised if the system permits this. torch passes each tensor in a batch between processes as an open
+    file, and a process that reaches the limit hangs or prints a traceback. The limit is therefore checked before
+    workers start.
     """
     if not workers or resource is None or not OPEN_FILES.is_dir():
         return workers
@@ -290,32 +292,34 @@ def fitting_files(workers: int) -> int:
         return workers
     fit = max(0, hard - used) // FILES_PER_WORKER
     logger.warning(
-        f"open files are limited to {hard} (ulimit -n), {counted(workers, 'dataloader worker')} may need {needed}: "
-        f"using {fit}; raise the limit"
+        f"open files are limited to {hard} (ulimit -n), but {counted(workers, 'dataloader worker')} may need {needed}; "
+        f"using {fit}. Raise the limit"
     )
     return fit
 
 
 def _worker_error(error: Exception) -> Exception:
-    """Convert an error of a worker to one that names a setting to change; others are returned unchanged."""
+    """Convert a worker error to an error that states a setting to change; other errors are returned unchanged."""
     text = str(error)
     if "shared memory" in text or "bus error" in text.lower():
-        return MlrecError("out of shared memory; use fewer --workers, or in a container a larger --shm-size")
+        return MlrecError("out of shared memory; use fewer --workers, or a larger --shm-size in a container")
     if "exited unexpectedly" in text or "is killed by signal" in text:
-        return MlrecError("a dataloader worker was killed, probably for lack of memory; use fewer --workers")
+        return MlrecError("a dataloader worker was killed, probably because memory ran out; use fewer --workers")
     if "timed out" in text:
-        return MlrecError(f"no batch for {TIMEOUT:.0f} s: a worker process hangs; check the disk, or use --workers 0")
+        return MlrecError(
+            f"no batch for {TIMEOUT:.0f} s because a dataloader worker hangs; check the disk, or use --workers 0"
+        )
     if "Too many open files" in text:
         return MlrecError("too many open files; raise the limit (ulimit -n) or use fewer --workers")
     return error
 
 
 def _start_worker(_: int, nice: int) -> None:
-    """Lower the priority of this worker by `nice`, and end it with the process that started it.
+    """Lower the priority of this worker by `nice`, and end the worker together with the process that started it.
 
-    torch's own watchdog reads the pid of the parent after the start, so it misses a parent that has already ended.
-    SIGINT and SIGTERM, which a terminal or a job sends to all processes, are handled by the parent and blocked here;
-    a forked process inherits the block, but one of a fork server does not.
+    torch's own watchdog reads the PID of the parent after startup and does not notice a parent that has already exited.
+    SIGINT and SIGTERM, which a terminal or a job scheduler sends to all processes, are handled by the parent and
+    blocked here. A forked process inherits the blocked signals, but a process started by a fork server does not.
     """
     if nice and hasattr(os, "nice"):
         os.nice(nice)
@@ -325,11 +329,11 @@ def _start_worker(_: int, nice: int) -> None:
 
 
 def _leave_without_parent() -> None:
-    """End this process when its parent has ended, or has sent SIGTERM.
+    """End this process when the parent has exited or sent SIGTERM.
 
-    The parent is the process that requested this one. Checking its pid is not enough, because a fork server may be in
-    between; checking the pipe to it is not enough, because other forked processes keep it open. Therefore both are
-    checked.
+    The parent is the process that requested this worker. Checking the PID of the parent is not sufficient, because a
+    fork server may be in between. Checking the pipe to the parent is not sufficient either, because other forked
+    processes keep the pipe open. Therefore, both are checked.
     """
     parent = multiprocessing.parent_process()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""Choice and setup of device, precision and threads."""
+"""Selection and setup of the device, precision and threads."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mlrec.utils.processes import keep_freed_memory, local_world
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 HALF: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-EVAL_BATCH = 64  # images per batch of an evaluation on CUDA
-EVAL_OVER_TRAINING = 8  # a batch without gradients may be this many times as large as one of training
+EVAL_BATCH = 64  # evaluation batch size on CUDA
+EVAL_OVER_TRAINING = 8  # maximum ratio of the evaluation batch size to the training batch size
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Return the device with this name; "auto" is CUDA if available, otherwise MPS, otherwise the CPU.
+    """Return the device with this name; "auto" is CUDA if available, then MPS if available, otherwise the CPU.
 
     Under torchrun, "cuda" is the GPU of this process.
 
     Raises:
-        UsageError: This machine has no such device.
+        UsageError: This machine does not have the device.
     """
     if name == "auto":
         name = "cpu"
@@ -39,7 +39,9 @@ def resolve_device(name: str = "auto") -> torch.device:
         raise UsageError(f"'{name}' is not a device; use auto, cpu, cuda, cuda:N or mps") from error
     if device.type == "cuda":
         if not torch.cuda.is_available():
-            raise UsageError(f"device {name}: no CUDA on this machine or in this torch; use --device cpu")
+            raise UsageError(
+                f"device {name}: CUDA is not available on this machine or in this torch build; use --device cpu"
+            )
         device = torch.device("cuda", _own_index() if device.index is None else _named_index(device.index))
         _check_kernels(device)
         return device
@@ -51,11 +53,11 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def _own_index() -> int:
-    """Return the index of this process's GPU: one GPU per process of this machine, in order."""
+    """Return the index of the GPU for this process; GPUs are assigned to the processes on a machine in order."""
     index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if index < count:
         return index
-    # Under SLURM each task may see only its own GPU, as number 0. Processes of torchrun all see the same GPUs.
+    # Under SLURM, each task may see only its own GPU, with index 0. All torchrun processes see the same GPUs.
     # `distributed.joined` checks that no two processes share one.
     if count == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return 0
@@ -73,8 +75,8 @@ def _named_index(index: int) -> int:
     count = torch.cuda.device_count()
     if local_world() > 1:
         raise UsageError(
-            f"device cuda:{index}: all {local_world()} processes of this machine would use one GPU; use --device cuda, "
-            "and CUDA_VISIBLE_DEVICES to choose the GPUs"
+            f"device cuda:{index}: all {local_world()} processes on this machine would use the same GPU; "
+            "use --device cuda, and set CUDA_VISIBLE_DEVICES to select GPUs"
         )
     if index >= count:
         raise UsageError(f"device cuda:{index}: this machine has {count} GPUs, numbered from 0")
@@ -82,12 +84,12 @@ def _named_index(index: int) -> int:
 
 
 def _check_kernels(device: torch.device) -> None:
-    """Check that this torch has kernels for the GPU; otherwise the first operation would fail with an obscure error.
+    """Check that this torch build has kernels for the GPU; without kernels, the first operation would fail obscurely.
 
-    A kernel for X.Y runs on X.Z with Z >= Y. A GPU newer than all kernels compiles a "compute" version for itself.
+    A kernel for X.Y runs on X.Z with Z >= Y. For a GPU that is newer than all kernels, a "compute" version is compiled.
 
     Raises:
-        UsageError: There are no such kernels.
+        UsageError: There are no kernels for the GPU.
     """
     built = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[a-z]?", name) for name in torch.cuda.get_arch_list()]
     versions = [(match[1], int(match[2]), int(match[3])) for match in built if match is not None]
@@ -98,16 +100,17 @@ def _check_kernels(device: torch.device) -> None:
     compiles = [kind == "compute" and (first, second) <= (major, minor) for kind, first, second in versions]
     if not any(runs + compiles):
         raise UsageError(
-            f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}; this torch "
+            f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, but this torch build "
             f"({torch.__version__}) has kernels for {', '.join(f'{x}.{y}' for _, x, y in versions)}; install a torch "
             "build for this GPU (see pytorch.org), or use --device cpu"
         )
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """Return the precision with this name; "auto" is bf16 on CUDA from compute capability 8.0, fp16 for 7.x, or fp32.
+    """Return the precision with this name.
 
-    `torch.cuda.is_bf16_supported()` is not used: it is true also for older GPUs, which emulate bf16 slowly.
+    "auto" is bf16 on CUDA with compute capability 8.0 or later, fp16 with 7.x, and otherwise fp32.
+    `torch.cuda.is_bf16_supported()` is not used, because it is also True for older GPUs, which emulate bf16 slowly.
 
     Raises:
         UsageError: The device does not support the precision.
@@ -124,15 +127,16 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     if name not in ("fp32", "tf32", "bf16", "fp16"):
         raise UsageError(f"'{name}' is not a precision; use auto, fp32, tf32, bf16 or fp16")
     if name in ("tf32", "fp16") and device.type != "cuda":
-        raise UsageError(f"precision {name} needs CUDA; use bf16 or fp32 on {device.type}")
+        raise UsageError(f"precision {name} requires CUDA; use bf16 or fp32 on {device.type}")
     return name  # type: ignore[return-value]
 
 
 def prepare_device(device: torch.device, precision: Precision, threads: int | None = None) -> None:
     """Set the current GPU, TF32, CPU threads and memory reuse for the whole process.
 
-    TF32 is off for fp32. In half precision only the head multiplies in float32, and it may use TF32: features rounded
-    to bf16 or fp16 are exact in TF32, so only its weights are rounded, to 11 bits. Sums are float32.
+    TF32 is disabled for fp32. In half precision, only the head multiplies in float32, and TF32 is permitted: features
+    that are rounded to bf16 or fp16 are exact in TF32, so only the head weights are rounded, to 11 bits. Sums are
+    computed in float32.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)  # pinned memory, streams and third-party code use the current device
@@ -150,7 +154,7 @@ def _allow_tf32(allowed: bool) -> None:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Compute float32 products without TF32 in the block."""
+    """Compute float32 products without TF32 inside the block."""
     before = torch.backends.cudnn.allow_tf32
     _allow_tf32(False)
     try:
@@ -161,11 +165,11 @@ def exact_float32() -> Iterator[None]:
 
 @contextmanager
 def repeatable_kernels() -> Iterator[None]:
-    """Let cuDNN choose kernels by shape in the block, not by measured time, so that equal batches have equal scores.
+    """Make cuDNN choose kernels by shape instead of measured time inside the block, so that scores are reproducible.
 
-    `cudnn.benchmark` may choose another kernel in each process, so two processes, or `eval` and `predict`, would differ
-    in the last bits. `deterministic` is also needed: it is part of cuDNN's cache key, and without it a kernel that
-    training chose by measured time would be reused here.
+    `cudnn.benchmark` may choose different kernels in different processes, so that the scores of two processes, or of
+    `eval` and `predict`, would differ in the last bits. `deterministic` is also required, because it is part of cuDNN's
+    cache key; otherwise, a kernel that was chosen by measured time in training would be reused here.
     """
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
@@ -177,10 +181,10 @@ def repeatable_kernels() -> Iterator[None]:
 
 
 def memory_format(device: torch.device, *, channels_last: bool = True) -> torch.memory_format:
-    """Return the memory format of images and convolutions; contiguous on MPS.
+    """Return the memory format for images and convolutions, which is contiguous on MPS.
 
-    On MPS the backward pass of BatchNorm on channels-last memory fails or gives wrong gradients without an error
-    (PyTorch issue 175189, open in versions that mlrec allows).
+    On MPS, the backward pass of BatchNorm fails or computes wrong gradients without an error if the memory format is
+    channels-last (PyTorch issue 175189, not fixed in the versions that mlrec supports).
     """
     if channels_last and device.type != "mps":
         return torch.channels_last
@@ -188,13 +192,14 @@ def memory_format(device: torch.device, *, channels_last: bool = True) -> torch.
 
 
 def default_eval_batch(batch_size: int, device: torch.device) -> int:
-    """Return the images per batch of an evaluation: on CUDA 64, otherwise as in training.
+    """Return the default evaluation batch size: 64 on CUDA, otherwise the training batch size.
 
-    On CUDA, it is at most 8 times the training batch; evaluation needs less memory because no activations are kept. The
-    batch size does not depend on free memory, because the last bits of scores depend on the batch size.
+    On CUDA, the evaluation batch size is limited to 8 times the training batch size; evaluation requires less memory
+    because activations are not stored. The batch size does not depend on the free memory, because the last bits of the
+    scores depend on the batch size.
 
     Args:
-        batch_size: Batch size of training.
+        batch_size: Training batch size.
         device: Device of the model.
 
     Example:
@@ -209,7 +214,7 @@ def default_eval_batch(batch_size: int, device: torch.device) -> int:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Return the autocast context of a forward pass for half precision, otherwise a null context."""
+    """Return the autocast context for a forward pass in half precision; a null context for other precisions."""
     if precision not in HALF:
         return nullcontext()
     return torch.autocast(device.type, dtype=HALF[precision])

@@ -1,4 +1,4 @@
-"""Several processes under torchrun: joining, exchange of values, and a single error report."""
+"""Multiple processes under torchrun: process group, exchange of values, and a single error report."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from mlrec.utils.errors import MlrecError, UsageError
 from mlrec.utils.processes import rank, world_size
 
-TIMEOUT = timedelta(minutes=30)  # of a collective: a process may still be decoding its last batches
-DOWNLOAD_TIMEOUT = timedelta(hours=6)  # of the first process of a machine, in `first_on_machine`
+TIMEOUT = timedelta(minutes=30)  # for collectives, because a process may still be decoding its last batches
+DOWNLOAD_TIMEOUT = timedelta(hours=6)  # for the first process on a machine, in `first_on_machine`
 FLAG_DELAY = 2  # steps after which the value of a `SharedFlag` is known
 BATCH_NORMS = (
     nn.BatchNorm1d,
@@ -32,19 +32,19 @@ BATCH_NORMS = (
     nn.SyncBatchNorm,
     SyncBatchNormAct,
 )  # converted to SyncBatchNorm without changing the function
-# The option of DistributedDataParallel that newer versions of PyTorch have renamed, and warn about.
+# Option of DistributedDataParallel that newer PyTorch versions have renamed; the old name causes a warning.
 _RENAMED = "forward_sync_buffers" in inspect.signature(nn.parallel.DistributedDataParallel.__init__).parameters
 _SYNC_BUFFERS = "forward_sync_buffers" if _RENAMED else "broadcast_buffers"
 _JOBS = itertools.count()
-_stores: list[Any] = []  # of the job under way
+_stores: list[Any] = []  # stores of the current job
 
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Join the processes of the job for the block; does nothing for a single process.
+    """Join the process group of the job for the duration of the block; does nothing for a single process.
 
-    An error that ends the block gets an attribute `speaks`, true in the process that failed first, so that the job
-    prints one message instead of one per process.
+    An error that ends the block gets an attribute `speaks`, which is True in the process that failed first, so that the
+    job prints a single message instead of one per process.
     """
     if world_size() == 1:
         yield
@@ -52,7 +52,7 @@ def joined(device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     shared, number, processes = next(rendezvous("env://", rank(), world_size(), timeout=TIMEOUT))
-    # A process may join again for its next run.
+    # A process may join again for the next run.
     own = distributed.PrefixStore(f"mlrec-{next(_JOBS)}", shared)  # type: ignore[attr-defined]
     _stores.append(own)
     gpu = None
@@ -80,10 +80,10 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def check_own_gpu(store: Any, device: torch.device) -> None:
-    """Check that no two processes use the same GPU; NCCL would fail with a message that does not name the cause.
+    """Check that no two processes use the same GPU; NCCL would fail with a message that does not state the cause.
 
     Raises:
-        UsageError: In all processes that share a GPU.
+        UsageError: Processes share a GPU; raised in all of these processes.
     """
     properties = torch.cuda.get_device_properties(device)
     own = str(getattr(properties, "uuid", f"{platform.node()} {device.index}"))
@@ -92,13 +92,13 @@ def check_own_gpu(store: Any, device: torch.device) -> None:
     if len(sharing) > 1:
         raise UsageError(
             f"processes {', '.join(map(str, sharing))} use the same GPU ({properties.name}); "
-            "start one process per GPU, and give each its own LOCAL_RANK"
+            "start one process per GPU, each with a different LOCAL_RANK"
         )
 
 
 @contextmanager
 def first_on_machine() -> Iterator[None]:
-    """Run the block in the first process of each machine, then in the others, which use its downloads."""
+    """Run the block first in one process per machine, then in the other processes, which reuse the downloads."""
     if world_size() == 1:
         yield
         return
@@ -110,11 +110,11 @@ def first_on_machine() -> Iterator[None]:
     try:
         yield
     finally:
-        store().set(key, "")  # also after an error: the others then fail in the same way instead of waiting
+        store().set(key, "")  # even after an error, so that the other processes fail in the same way instead of waiting
 
 
 def mean(values: Tensor) -> Tensor:
-    """Average a tensor over processes, in place."""
+    """Average a tensor over all processes, in place."""
     if world_size() > 1:
         distributed.all_reduce(values)
         values /= world_size()
@@ -127,7 +127,7 @@ def store() -> Any:
 
 
 def gather(values: Tensor) -> list[Tensor]:
-    """Gather tensors of equal shape and dtype from all processes, by rank; sent as bytes, so they are bit-exact."""
+    """Gather tensors with equal shape and dtype from all processes, in rank order; bit-exact, because sent as bytes."""
     if world_size() == 1:
         return [values]
     content = values.contiguous().view(torch.uint8)
@@ -142,11 +142,10 @@ def wait_for_all(device: torch.device) -> None:
 
 
 class SharedFlag:
-    """Flag that becomes true in all processes at the same step, after one of them has set it.
+    """Flag that becomes true in all processes at the same step after any process has set it.
 
-    No step waits for a device.
-
-    Each step starts an exchange of flags, and reads the one started `FLAG_DELAY` steps earlier, which is done by then.
+    Each step starts an exchange of flags and reads the exchange that was started `FLAG_DELAY` steps earlier, which has
+    finished by then. No step waits for a device.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -154,13 +153,16 @@ class SharedFlag:
         self._pending: deque[tuple[Any, Tensor]] = deque()
 
     def exchange(self, flag: bool) -> bool:
-        """Exchange this process's flag, once per step in every process; returns the common flag of an earlier step."""
+        """Exchange the flag of this process and return the common flag of an earlier step.
+
+        Every process must call this method once per step.
+        """
         if world_size() == 1:
             return flag
         shared = torch.full((), float(flag), device=self._device)
         done = distributed.all_reduce(shared, distributed.ReduceOp.MAX, async_op=True)
         if self._device.type == "cuda":
-            done.wait()  # the stream waits, this process does not
+            done.wait()  # only the stream waits, not this process
             host = torch.empty((), pin_memory=True).copy_(shared, non_blocking=True)
             event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
@@ -175,11 +177,11 @@ class SharedFlag:
 
 
 def average_batch_norm(module: nn.Module) -> None:
-    """Average BatchNorm's running mean and variance over processes.
+    """Average the running mean and variance of BatchNorm layers over all processes.
 
-    Each process normalizes with the statistics of its own samples. Running statistics are linear in those of batches,
-    so averaging after each step gives the result of timm's `--dist-bn reduce` after an epoch, and all processes have
-    the same buffers whenever a checkpoint is written.
+    Each process normalizes with the statistics of its own samples. Because running statistics are linear in batch
+    statistics, averaging after each step is equivalent to timm's `--dist-bn reduce` after an epoch, and all processes
+    have the same buffers whenever a checkpoint is written.
     """
     if world_size() == 1:
         return
@@ -193,13 +195,13 @@ def average_batch_norm(module: nn.Module) -> None:
 
 
 def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Module:
-    """Wrap the module so that gradients are averaged over processes, optionally with BatchNorm over the whole batch.
+    """Wrap a module so that gradients are averaged over processes, optionally with BatchNorm over the complete batch.
 
-    Buffers are not broadcast in each forward pass: see `average_batch_norm`.
+    Buffers are not broadcast in each forward pass, see `average_batch_norm`.
     """
     if sync_bn:
         if device.type != "cuda":
-            raise UsageError("--sync-bn needs CUDA: PyTorch implements it for CUDA only")
+            raise UsageError("--sync-bn requires CUDA, because PyTorch supports synchronized BatchNorm only on CUDA")
         module = synchronized_batch_norm(module)
     options: dict[str, Any] = {_SYNC_BUFFERS: False}
     return nn.parallel.DistributedDataParallel(
@@ -211,9 +213,10 @@ def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Mo
 
 
 def synchronized_batch_norm(module: nn.Module) -> nn.Module:
-    """Convert each BatchNorm to one that uses the samples of all processes.
+    """Convert all BatchNorm layers to layers that use the samples of all processes.
 
-    Uses timm's conversion; torch's drops the activation and the dropout inside timm's `BatchNormAct2d`.
+    timm's conversion is used, because torch's conversion drops the activation and dropout inside timm's
+    `BatchNormAct2d`.
 
     Raises:
         MlrecError: A BatchNorm layer cannot be converted.
@@ -221,13 +224,13 @@ def synchronized_batch_norm(module: nn.Module) -> nn.Module:
     kinds = {type(norm) for norm in module.modules() if isinstance(norm, _BatchNorm)}
     unknown = sorted(kind.__name__ for kind in kinds - set(BATCH_NORMS))
     if unknown:
-        raise MlrecError(f"--sync-bn cannot convert {', '.join(unknown)} of this backbone; train without it")
+        raise MlrecError(f"--sync-bn cannot convert {', '.join(unknown)} in this backbone; train without --sync-bn")
     converted: nn.Module = convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
     return converted
 
 
 def _abort(nccl: bool) -> None:
-    """Leave the job without waiting for processes that may have ended."""
+    """Leave the job without waiting for processes that may have exited."""
     if not distributed.is_initialized():
         return
     with suppress(RuntimeError):
@@ -238,7 +241,7 @@ def _abort(nccl: bool) -> None:
 
 
 def _is_first(store: Any) -> bool:
-    """Return whether no other process failed earlier; true if the store is gone."""
+    """Return whether no other process has failed earlier; True if the store no longer exists."""
     with suppress(RuntimeError):
         return bool(store.add("mlrec-failures", 1) == 1)
     return True

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 
 class WeightAverage(ModelEmaV3):
-    """timm's exponential moving average, with lists of tensors that are created once per epoch.
+    """timm's exponential moving average, with tensor lists that are created only once per epoch.
 
-    timm creates them in each step from two `state_dict()` calls, which takes milliseconds for a large ViT.
+    timm creates these lists in each step from two `state_dict()` calls, which takes milliseconds for a large ViT.
 
     Args:
-        model: Model to average; its weights are the first average.
+        model: Model to average; the average is initialized with the current weights.
         decay: Maximum decay per step, with warm-up as in timm.
     """
 
@@ -22,7 +22,7 @@ class WeightAverage(ModelEmaV3):
         self._lists: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]] | None = None
 
     def forget_tensors(self) -> None:
-        """List the tensors again at the next update; call this if the tensors of the model may have been replaced."""
+        """List the tensors again at the next update; must be called if tensors of the model may have been replaced."""
         self._lists = None
 
     def apply_update_(self, model: nn.Module, decay: float) -> None:

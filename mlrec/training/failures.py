@@ -1,4 +1,4 @@
-"""Machine failures in training and inference, reported in one line with a fix."""
+"""Machine failures in training and inference, reported as one line that states a fix."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mlrec.utils.errors import RunError, counted, is_out_of_memory
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Convert errors of a training run (out of memory, a batch too small, compiler, lost process) to one line.
+    """Convert errors in a training run (out of memory, batch too small, compiler, lost process) to one-line errors.
 
     Raises:
-        RunError: In place of these errors.
+        RunError: One of these errors occurred.
     """
     try:
         yield
@@ -34,20 +34,20 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
         if config.compile and type(error).__module__.startswith(("torch._dynamo.", "torch._inductor.")):
             reason = text.splitlines()[0] if text else type(error).__name__
             raise RunError(
-                f"torch.compile failed ({reason}); check its C++ compiler, or train without --compile"
+                f"torch.compile failed ({reason}); check the C++ compiler, or train without --compile"
             ) from error
         if "does not have a deterministic implementation" in text:
             operation = text.partition(" does not have")[0]
             raise RunError(
-                f"--deterministic: {operation} of this backbone has no deterministic implementation on {device.type}; "
-                "train without --deterministic, or with another backbone"
+                f"--deterministic: {operation} in this backbone has no deterministic implementation on {device.type}; "
+                "train without --deterministic, or use a different backbone"
             ) from error
         if is_out_of_memory(error):
             raise RunError(_training_advice(config, device, precision)) from error
         if processes.world_size() > 1 and any(sign in text for sign in ("gloo", "NCCL", "Connection closed", "peer")):
             raise RunError(
-                "another process of this job ended; see its message (without one it was killed, probably for lack of "
-                "memory)"
+                "another process in this job exited; see the error message of that process (if there is none, the "
+                "process was killed, probably because memory ran out)"
             ) from error
         raise
 
@@ -61,17 +61,17 @@ def memory_explained(
     batch_size: int | None = None,
     size: int | None = None,
 ) -> Iterator[None]:
-    """Convert an out-of-memory error in inference to one line.
+    """Convert an out-of-memory error in inference to a one-line error.
 
     Args:
-        batch_flag: Flag that sets the batch size of the command.
+        batch_flag: Flag of the command that sets the batch size.
         device: Device of the model.
-        precision: Precision of the backbone; None if the command has no option for it.
-        batch_size: Images in the batch; None while the model is moved to the device.
-        size: Side of the images in pixels.
+        precision: Precision of the backbone; None if the command has no option for the precision.
+        batch_size: Number of images in the batch; None while the model is moved to the device.
+        size: Side length of the images in pixels.
 
     Raises:
-        RunError: In place of the error.
+        RunError: Memory ran out.
     """
     try:
         yield
@@ -94,12 +94,12 @@ def memory_explained(
 
 
 def _training_advice(config: Config, device: torch.device, precision: Precision) -> str:
-    """Return a message with the memory that ran out, the current sizes, and the smallest change that reduces it."""
+    """Return a message with the memory that ran out, the current sizes, and the smallest change that may help."""
     world = processes.world_size()
-    own = max(1, config.batch_size // world)  # samples of a step in this process
+    own = max(1, config.batch_size // world)  # samples per step in this process
     batch = f"batch size {config.batch_size}" + (f" ({own} in each of {world} processes)" if world > 1 else "")
     ways = []
-    # At least twice as many equal parts; --grad-accum-steps must divide the samples of a process, and then the batch.
+    # At least twice as many equal parts; --grad-accum-steps must divide the number of samples per process.
     more = [steps for steps in range(2 * config.grad_accum_steps, own + 1) if own % steps == 0]
     if more:
         ways.append(f"--grad-accum-steps {more[0]} (parts of {own // more[0]})")
@@ -113,20 +113,20 @@ def _training_advice(config: Config, device: torch.device, precision: Precision)
 
 
 def _memory(device: torch.device) -> str:
-    """Return the name of the device memory, with its size if known."""
+    """Return the name of the device memory, with the size if known."""
     if device.type == "cpu":
         return "memory"
     if device.type != "cuda":
         return "GPU memory"
     try:
         free, total = torch.cuda.mem_get_info(device)
-    except RuntimeError:  # CUDA answers no queries after a failure
+    except RuntimeError:  # CUDA does not respond to queries after a failure
         return "GPU memory"
     return f"GPU memory ({total / 1e9:.0f} GB, {free / 1e9:.1f} GB free)"
 
 
 def _half(device: torch.device, precision: Precision) -> list[str]:
-    """Return the flag for half precision on the device, unless half precision is in use."""
+    """Return the flag for half precision on the device, unless half precision is already used."""
     if precision in ("bf16", "fp16"):
         return []
     half = "bf16"

@@ -1,6 +1,6 @@
-"""Features of a frozen backbone, computed once and kept in memory: a head then trains in seconds.
+"""Features from a frozen backbone, which are computed once and kept in memory, so that heads train in seconds.
 
-The backbone is in eval mode: BatchNorm uses its stored statistics, and dropout is off.
+The backbone is in eval mode: BatchNorm uses stored statistics, and dropout is disabled.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import SILENT, Progress
 
 logger = logging.getLogger(__name__)
-# Keys of the config on which augmented copies depend.
+# Config keys on which augmented copies depend.
 VIEWS = (
     "feature_copies",
     "seed",
@@ -48,11 +48,11 @@ VIEWS = (
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of the N samples of a manifest.
+    """Features of the N samples in a manifest.
 
     Attributes:
-        manifest: The split.
-        values: (k, N, d, h, w) in the dtype of the backbone's output, with k augmented copies, or k = 1 without
+        manifest: Manifest of the split.
+        values: (k, N, d, h, w) in the dtype of the backbone output, with k augmented copies; k = 1 without
             augmentation.
     """
 
@@ -69,15 +69,15 @@ def compute_features(
     precision: Precision = "fp32",
     progress: Progress = SILENT,
 ) -> Features:
-    """Run the backbone once over all samples, without augmentation or for `config.feature_copies` augmented copies.
+    """Compute the features of all samples once, without augmentation or for `config.feature_copies` augmented copies.
 
-    Copy k contains the augmented views of epoch k. The model is moved to `device` and stays in eval mode.
-    With several processes, each computes a part of the batches, and the processes of one machine share the memory of
+    Copy k contains the augmented views of epoch k. The model is moved to `device` and remains in eval mode. With
+    multiple processes, each process computes a part of the batches, and all processes on a machine share the memory of
     the result. Batches do not depend on the number of processes, so features are bit-identical.
 
     Raises:
-        DataError: An image cannot be read; the message names it.
-        MlrecError: The features, or a batch, do not fit into memory; the message names the memory needed.
+        DataError: An image cannot be read; the message states the file.
+        MlrecError: The features or a batch do not fit into memory; the message states the required memory.
     """
     opened = open_on(model, device, precision, batch_flag="--eval-batch-size")
     images = ImageBatches(manifest, model.preprocessing, config.image_backend, config)
@@ -86,7 +86,7 @@ def compute_features(
     keys = [replace(key, epoch=k) for k in epochs for key in eval_keys(len(manifest), size, rank=0, world=1)]
     rank, world = processes.rank(), processes.world_size()
     rounds = [keys[first : first + world] for first in range(0, len(keys), world)]
-    # Every process needs a batch in each round; in the last round some repeat the last batch.
+    # Every process needs a batch in each round; in the last round, some processes repeat the last batch.
     own = [shared[min(rank, len(shared) - 1)] for shared in rounds]
     batches = run(images, own, largest=size, workers=config.workers, total=len(own), device=device)
     values = None
@@ -102,16 +102,16 @@ def compute_features(
                 step(len(key.samples))
     distributed.wait_for_all(device)
     if values is None:
-        raise MlrecError(f"{manifest.name}/{manifest.split}: no samples to compute features of")
+        raise MlrecError(f"{manifest.name}/{manifest.split}: no samples for which to compute features")
     return Features(manifest, values)
 
 
 class FeatureCache:
-    """Cache of features by backbone and samples, shared by runs that differ only in their heads, and by evaluations.
+    """Feature cache by backbone and samples, which is shared by evaluations and by runs that differ only in the head.
 
     Args:
-        whole: Split whose parts will be requested later, such as the folds of a cross-validation: features without
-            augmentation are computed once for the whole split, and those of each part are selected from them.
+        whole: Split whose parts will be requested later, such as the folds of a cross-validation. Features without
+            augmentation are computed once for the whole split, from which the features of each part are selected.
     """
 
     def __init__(self, whole: Manifest | None = None) -> None:
@@ -128,7 +128,7 @@ class FeatureCache:
         precision: Precision = "fp32",
         progress: Progress = SILENT,
     ) -> Features:
-        """Return features as `compute_features`, from the cache if they were computed before."""
+        """Return the features from the cache, or compute the features with `compute_features`."""
         how = {"device": device, "precision": precision, "progress": progress}
         whole = self._whole
         if whole is not None and whole is not manifest and not config.feature_copies and _holds(whole, manifest):
@@ -147,7 +147,7 @@ class FeatureCache:
         )
         if key not in self._features:
             self._features[key] = compute_features(model, manifest, config, **how)  # type: ignore[arg-type]
-        return replace(self._features[key], manifest=manifest)  # which may have other targets of the same pictures
+        return replace(self._features[key], manifest=manifest)  # the targets may differ for the same images
 
 
 def feature_batches(
@@ -160,7 +160,7 @@ def feature_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """Yield batches as `train_batches`, with features (B, d, h, w) as `images`; epoch e uses copy e mod k."""
+    """Yield batches like `train_batches`, with features (B, d, h, w) as `images`; epoch e uses copy e mod k."""
     manifest, targets = features.manifest, torch.from_numpy(features.manifest.targets)
     for key in train_keys(manifest, config, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world):
         samples = torch.from_numpy(key.samples)
@@ -169,25 +169,25 @@ def feature_batches(
 
 
 def on_device_if_it_fits(features: Features, device: torch.device) -> Features:
-    """Move the features to a GPU if they need at most half of its free memory, so that no step copies them."""
+    """Move features to a GPU if at most half of the free GPU memory is needed, to avoid copies in each step."""
     if device.type != "cuda" or features.values.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return features
     return replace(features, values=features.values.to(device))
 
 
 def _holds(whole: Manifest, part: Manifest) -> bool:
-    """Return whether `whole` contains every sample of `part`, with the same files."""
+    """Return whether `whole` contains every sample in `part`, with the same files."""
     return whole.root == part.root and set(whole.sample_ids).issuperset(part.sample_ids)
 
 
 def _pictures(manifest: Manifest) -> tuple[object, ...]:
-    """Key of a manifest without its labels: image files and boxes."""
+    """Return a key for the image files and boxes of a manifest; labels are ignored."""
     boxes = None if manifest.boxes is None else manifest.boxes.tobytes()
     return manifest.root, manifest.images, boxes
 
 
 def _digest(model: Classifier) -> str:
-    """Compute the SHA-256 of the backbone's weights and buffers."""
+    """Return the SHA-256 of the backbone weights and buffers."""
     content = hashlib.sha256()
     for name, tensor in model.backbone.state_dict().items():
         content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
@@ -199,7 +199,7 @@ def _reserve(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     need, free = torch.Size(shape).numel() * dtype.itemsize, _free_memory()
     if free is not None and need > free:
         raise MlrecError(
-            f"features of the frozen backbone need {need / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free; use "
+            f"features of the frozen backbone need {need / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free; use "
             "fewer --feature-copies, a smaller --img-size, --precision bf16, or train without --freeze-backbone"
         )
     logger.info(f"features: {' x '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}, {need / 1e6:,.0f} MB")
@@ -207,7 +207,7 @@ def _reserve(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _free_memory() -> int | None:
-    """Return the available memory in bytes without swapping; None if the system does not report it."""
+    """Return the memory in bytes that is available without swapping; None if the system does not report the value."""
     info = Path("/proc/meminfo")
     if info.exists():
         for line in info.read_text(encoding="ascii").splitlines():
@@ -221,7 +221,7 @@ def _free_memory() -> int | None:
 
 
 def _free_memory_of_macos(report: str) -> int | None:
-    """Return the bytes of pages that `vm_stat` reports as free, inactive, speculative or purgeable."""
+    """Return the total size in bytes of the pages that `vm_stat` lists as free, inactive, speculative or purgeable."""
     size = re.search(r"page size of (\d+) bytes", report)
     pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable): +(\d+)\.$", report, re.MULTILINE)
     if size and pages:

@@ -1,8 +1,8 @@
-"""The head phase of a training: only the head is trained first, on features of the frozen backbone.
+"""Head phase of a training, in which only the head is trained, on features from the frozen backbone.
 
-A random head sends gradients without meaning through the pretrained backbone. Kumar et al. ("Fine-Tuning can Distort
-Pretrained Features and Underperform Out-of-Distribution", ICLR 2022) therefore train a linear probe first. The images
-pass the backbone once, without augmentation; all epochs of the head are trained on these features.
+A randomly initialized head propagates meaningless gradients through the pretrained backbone. Kumar et al. ("Fine-Tuning
+can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022) therefore train a linear probe first.
+Features are computed once, without augmentation, and are used in all epochs of the head phase.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mlrec.utils.progress import Progress
 
 logger = logging.getLogger(__name__)
 
-FEATURE_BYTES = 4e9  # features of at most this size are computed; of a larger split, random samples are taken
+FEATURE_BYTES = 4e9  # maximum size of the features; for larger splits, a random subset of the samples is used
 
 
 def train_head(
@@ -43,10 +43,11 @@ def train_head(
     precision: Precision,
     progress: Progress,
 ) -> None:
-    """Train the head of the state's model for `config.head_epochs` epochs; the backbone does not change.
+    """Train the head of the model for `config.head_epochs` epochs without changing the backbone.
 
-    AdamW, a cosine from `head_phase_lr`, and batch size, weight decay and seed of the run. The result depends on the
-    config, the data and the weights only, so that a run that was interrupted here repeats it.
+    The optimizer is AdamW with a cosine schedule that starts at `head_phase_lr`, and with the batch size, weight decay
+    and seed of the run. The result depends only on the config, the data and the weights, so that a run that was
+    interrupted in this phase can repeat it.
 
     Raises:
         RunError: A loss is NaN or infinite.
@@ -68,7 +69,7 @@ def train_head(
     )
     chosen = _that_fit(model, manifest, run.seed)
     if len(chosen) < len(manifest):
-        logger.info(f"head phase: on {len(chosen):,} of {len(manifest):,} samples, drawn at random")
+        logger.info(f"head phase: training on {len(chosen):,} of {len(manifest):,} samples, drawn at random")
     with _frozen_backbone(model):
         features = compute_features(model, chosen, config, device=device, precision=precision, progress=progress)
         head = make_state(model, config, device, precision)
@@ -86,13 +87,13 @@ def train_head(
             for event in fit(head, network, batches, loss, config, steps_per_epoch=steps):
                 if isinstance(event, Epoch):
                     advance(1, f"loss {event.loss:.4f}")
-    lay_out(model, run)  # computing features changed the memory format
+    lay_out(model, run)  # restores the memory format, which computing features has changed
     if state.ema is not None:
-        state.ema.set(model)  # type: ignore[no-untyped-call]  # the average starts with the trained head
+        state.ema.set(model)  # type: ignore[no-untyped-call]  # initializes the average with the trained head
 
 
 def _that_fit(model: Classifier, manifest: Manifest, seed: int) -> Manifest:
-    """Return the split, or as many random samples of it as have features of at most `FEATURE_BYTES`."""
+    """Return the split, or a random subset whose features have at most `FEATURE_BYTES` bytes."""
     per_sample = 4 * model.backbone.num_features * math.prod(model.backbone.grid)
     number = int(FEATURE_BYTES // per_sample)
     if number >= len(manifest):
@@ -102,7 +103,7 @@ def _that_fit(model: Classifier, manifest: Manifest, seed: int) -> Manifest:
 
 @contextmanager
 def _frozen_backbone(model: Classifier) -> Iterator[None]:
-    """Exclude the backbone from training in the block; parameters that were frozen before stay frozen after it."""
+    """Freeze the backbone inside the block; parameters that were already frozen remain frozen afterwards."""
     trained = [parameter for parameter in model.backbone.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 accuracy at every λ, computed in one pass over the images."""
+"""Top-1 and top-5 accuracy for all values of λ, computed in a single pass over the images."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ TOP = (1, 5)
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """Whether the true class is among the top 1 and the top 5.
+    """Indicators of whether the true class is among the top 1 and the top 5 predictions.
 
     Attributes:
-        published: (2, N) for the logits as published.
-        by_lam: (2, L, N) for mean + λ · maximum over locations.
+        published: (2, N), for the published logits.
+        by_lam: (2, L, N), for mean + λ · maximum over locations.
     """
 
     published: NDArray[np.bool_]
@@ -42,7 +42,7 @@ class Hits:
 
 
 class PublishedViews(ImageBatches):
-    """Images preprocessed as for the published classifier: timm's resize and center crop."""
+    """Images with the preprocessing of the published classifier: timm's resize and center crop."""
 
     def __init__(self, manifest: Manifest, data: dict[str, Any]) -> None:
         size = data["input_size"][-1]
@@ -66,12 +66,12 @@ def count_hits(
     device: torch.device | None = None,
     progress: Progress = SILENT,
 ) -> Hits:
-    """Classify every image at every λ; λ = 0 is compared with the published logits on the first batch.
+    """Classify all images for all values of λ; the first batch is used to compare λ = 0 with the published logits.
 
     Raises:
-        ModelError: They differ, see `ImageNetClassifier.check`.
-        DataError: An image cannot be read; the message names it.
-        RunError: Out of memory.
+        ModelError: The logits differ, see `ImageNetClassifier.check`.
+        DataError: An image cannot be read; the message states the file.
+        RunError: Memory ran out.
     """
     where = device or torch.device("cpu")
     prepare_device(where, "fp32")
@@ -104,7 +104,7 @@ def count_hits(
 
 
 def _ranks(logits: Tensor, true: Tensor) -> Tensor:
-    """Return the rank (B,) of the true class, from 0; ties are broken by the lower class index."""
+    """Return the rank (B,) of the true class, starting from 0; in ties, the lower class index comes first."""
     own = logits.gather(1, true[:, None])
     lower = torch.arange(logits.shape[1], device=logits.device) < true[:, None]
     return ((logits > own) | ((logits == own) & lower)).sum(1)

@@ -1,4 +1,4 @@
-"""Image stream for inference, decoded ahead by threads; unreadable images are reported, never replaced."""
+"""Image stream for inference, with decoding in threads; unreadable images are reported and never replaced."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mlrec.utils.threads import AHEAD, thread_map
 
 @dataclass(frozen=True, eq=False)
 class Loaded:
-    """Batch of items in input order, and the images of those that can be read.
+    """Batch of items in input order, with the images of the readable items.
 
     Attributes:
-        items: Each item, with None or the error of an unreadable image.
-        images: (B, 3, S, S) uint8 of the readable items, in order, filled with copies of the last one up to the batch
-            size of the stream. B is 0 if no item can be read.
+        items: Pairs of an item and None, or the error for an unreadable image.
+        images: (B, 3, S, S) uint8 images of the readable items, in order, padded with copies of the last image to the
+            batch size of the stream. B is 0 if no item can be read.
     """
 
     items: list[tuple[Item, DataError | None]]
@@ -41,15 +41,16 @@ def load_stream(
     threads: int | None = None,
     decode: Decode = "fast",
 ) -> Iterator[Loaded]:
-    """Yield batches of `items` in order, with only a few of them in memory.
+    """Yield batches of `items` in order, with only a few batches in memory.
 
-    As in `eval_batches`, all batches have the size of the first one, because the last bits of scores depend on it.
+    As in `eval_batches`, all batches have the same size as the first batch, because the last bits of the scores depend
+    on the batch size.
 
     Args:
-        items: Items to load; read as needed.
-        preprocessing: Size and interpolation of the model's input.
-        batch_size: Items per batch.
-        threads: Decoding threads; None = one per core, 0 = decode in the calling thread.
+        items: Items to load, consumed on demand.
+        preprocessing: Size and interpolation of the model input.
+        batch_size: Number of items per batch.
+        threads: Number of decoding threads; None means one per core, 0 decodes in the calling thread.
         decode: Image decoder.
     """
     if threads is None:
@@ -73,9 +74,9 @@ def load_stream(
 
 
 def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -> Tensor | DataError:
-    """Return the model's input for an item, (3, S, S) uint8, or the error of an unreadable image.
+    """Return the model input for an item, (3, S, S) uint8, or an error if the image is unreadable.
 
-    The whole image or box is resized to the square. A box is clipped to its image, as in `prepare`.
+    The whole image or box is resized to the square. Boxes are clipped to the image, as in `prepare`.
     """
     try:
         stored = load_item(item, decode)
@@ -85,7 +86,7 @@ def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -
             pixels = crop(stored.pixels, inside(item.box, width, height))
         if not pixels.size:
             raise DataError(
-                f"{item.path}: the box of '{item.id}' has no pixel of the image, which is "
+                f"{item.path}: the box of '{item.id}' contains no pixels of the image, which is "
                 f"{width} x {height}; x, y, width, height are pixels, from 0"
             )
         pixels = upright(pixels, stored.orientation)

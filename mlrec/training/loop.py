@@ -25,25 +25,25 @@ from mlrec.training.state import State
 from mlrec.utils import processes
 from mlrec.utils.errors import RunError
 
-SYNC_EVERY = 20  # steps between two fetches of losses from a GPU; a fetch waits for the GPU
-MAX_SKIPPED = 50  # steps in a row that an fp16 scaler may skip
-NAMED_SAMPLES = 3  # samples of a batch that an error names
+SYNC_EVERY = 20  # steps between fetches of losses from a GPU; each fetch waits for the GPU
+MAX_SKIPPED = 50  # maximum number of consecutive steps that an fp16 scaler may skip
+NAMED_SAMPLES = 3  # number of samples in a batch that an error lists
 
 
 @dataclass(frozen=True)
 class Steps:
-    """Event after some steps with finite losses; the state may be saved.
+    """Event after one or more steps with finite losses; the state may be saved.
 
     Attributes:
-        epoch: Current epoch, from 0.
-        step: Optimizer steps done so far.
+        epoch: Current epoch, starting from 0.
+        step: Number of optimizer steps so far.
         steps: Number of steps in this event.
-        samples: Number of samples in these steps, of this process.
+        samples: Number of samples that this process has used in these steps.
         loss: Mean loss of these steps.
         lr: Learning rate of the backbone in the last step.
         grad_norm: Gradient norm of all parameters in the last step, before clipping.
-        waited: Seconds that these steps waited for their batches.
-        stopped: Whether training is to stop; true in all processes at the same step.
+        waited: Time in seconds spent waiting for the batches of these steps.
+        stopped: Whether training should stop; becomes True in all processes at the same step.
     """
 
     epoch: int
@@ -59,7 +59,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Event after an epoch, counted from 0; `loss` is its mean loss. The caller may save and evaluate the state."""
+    """Event after an epoch, starting from 0, with the mean loss; the caller may save and evaluate the state."""
 
     epoch: int
     step: int
@@ -71,12 +71,12 @@ Event = Steps | Epoch
 
 @dataclass(frozen=True)
 class Network:
-    """The trained module, on its device.
+    """The module that is trained, on the device.
 
     Attributes:
-        module: Inputs → logits: the model, or only its head if the backbone is frozen; wrapped for several processes
-            or compiled.
-        inputs: Batch → inputs of `module`: normalized images, or features in float32.
+        module: Inputs → logits: the model, or only the head if the backbone is frozen; may be compiled, or wrapped for
+            multiple processes.
+        inputs: Function from a batch to the inputs of `module`: normalized images, or float32 features.
         device: Device of the module.
         precision: Precision of the forward pass.
     """
@@ -89,7 +89,7 @@ class Network:
 
 @dataclass
 class _Window:
-    """Steps since the last fetch; losses and norms are still on the device."""
+    """Steps since the last fetch, whose losses and norms are still on the device."""
 
     losses: list[Tensor] = field(default_factory=list)
     norms: list[Tensor] = field(default_factory=list)
@@ -111,27 +111,27 @@ def fit(
 ) -> Iterator[Event]:
     """Train from the position of `state` to the end of the last epoch.
 
-    `Steps` is yielded after each step on a CPU. On a GPU, where fetching a loss waits for the device, it is yielded
-    every 20 steps, or earlier if training is to stop. `Epoch` is yielded after each epoch. Between two events `state`
-    is complete: it may be saved or evaluated, or training may end.
+    On a CPU, `Steps` is yielded after each step. On a GPU, where fetching a loss waits for the device, `Steps` is
+    yielded every 20 steps, or earlier if training should stop. `Epoch` is yielded after each epoch. At each event,
+    `state` is complete and may be saved or evaluated, and the caller may stop training.
 
     Args:
-        state: Changed in place.
-        network: Module that is trained.
-        batches: Batches from the position of the state through all remaining epochs.
-        loss: (logits, targets) → mean loss.
+        state: Training state, which is changed in place.
+        network: Module to train.
+        batches: Batches from the position of the state to the end of the last epoch.
+        loss: Function from (logits, targets) to the mean loss.
         config: Config of the run.
         steps_per_epoch: Number of batches in an epoch.
-        sample_ids: Ids of the samples, for errors.
-        stopping: Returns whether training is to stop; called after each step; the results of all processes are
-            combined, see `SharedFlag`.
+        sample_ids: Sample ids for error messages.
+        stopping: Function that returns whether training should stop; called after each step. The results of all
+            processes are combined, see `SharedFlag`.
 
     Yields:
         `Steps` and `Epoch`.
 
     Raises:
-        RunError: A loss or gradient is NaN or infinite; the message names step and samples. Earlier checkpoints remain
-            valid.
+        RunError: A loss or gradient is NaN or infinite; the message states the step and samples. Earlier checkpoints
+            remain valid.
     """
     flag = distributed.SharedFlag(network.device)
     for epoch in range(state.epoch, config.epochs):
@@ -146,14 +146,14 @@ def fit(
             window.waited += time.perf_counter() - started
             window.samples.append(batch.samples)
             batch = batch.to(network.device)
-            # 2. Take a step. Its seed makes dropout depend on the position only, not on earlier steps.
+            # 2. Take a step. With a seed per step, dropout depends only on the position, not on earlier steps.
             lr = lr_at(state.step, steps_per_epoch, config)
             set_lr(state.optimizer, lr)
             torch.manual_seed(step_seed(config.seed, epoch, state.step))
             value, norm = train_step(state, network, batch, loss, config)
             state.batch += 1
             state.step += 1
-            # 3. Keep losses on the device, and fetch those of several steps at once.
+            # 3. Keep losses on the device, and fetch the losses of several steps together.
             window.losses.append(value)
             window.norms.append(norm)
             window.lrs.append(lr)
@@ -166,7 +166,7 @@ def fit(
 
 
 def _set_train_mode(module: nn.Module, config: Config) -> None:
-    """Set the module to training; with `freeze_bn` its BatchNorm layers keep their running mean and variance."""
+    """Set the module to training mode; with `freeze_bn`, the running statistics of BatchNorm layers do not change."""
     module.train()
     if config.freeze_bn:
         for norm in module.modules():
@@ -175,9 +175,9 @@ def _set_train_mode(module: nn.Module, config: Config) -> None:
 
 
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
-    """Run one optimizer step; returns loss and gradient norm as tensors, without waiting for the device."""
-    # Gradient accumulation: the batch is computed in parts, and each loss is weighted by its share of the whole batch
-    # of all processes, so that the sum of gradients is that of one large batch.
+    """Run one optimizer step and return the loss and gradient norm as tensors, without waiting for the device."""
+    # Gradient accumulation: the batch is processed in parts, and each loss is weighted by the fraction of the complete
+    # batch over all processes, so that the summed gradients are equal to those of a single large batch.
     parts = min(config.grad_accum_steps, len(batch.samples))
     full = math.ceil(config.batch_size / processes.world_size() / config.grad_accum_steps)
     images, targets = batch.images.tensor_split(parts), batch.targets.tensor_split(parts)
@@ -191,7 +191,7 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
                 torch.autograd.backward(state.scaler.scale(value))
         total += value.detach()
     distributed.average_batch_norm(network.module)
-    # The norm is computed on unscaled gradients, also without clipping: it is logged, and reveals NaN.
+    # The norm of the unscaled gradients is also computed without clipping, because it is logged and reveals NaN.
     state.scaler.unscale_(state.optimizer)
     gradients = [p.grad for p in trainable(state.optimizer) if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
@@ -206,20 +206,20 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
-    """Return torch's random seed for a step, different for each process."""
+    """Return torch's random seed for a step, which differs between processes."""
     words = np.random.SeedSequence([seed, epoch, step, processes.rank()]).generate_state(2)
     return int(words[0]) << 32 | int(words[1])
 
 
 def _synchronized(module: nn.Module, last: bool) -> nullcontext[None]:
-    """Average the gradients of several processes only after the last part of a batch."""
+    """Average the gradients over processes only after the last part of a batch."""
     if isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()  # type: ignore[return-value]
     return nullcontext()
 
 
 def _compiled_for(full: int, size: int, config: Config) -> AbstractContextManager[object]:
-    """Run full batches compiled; the smaller last batch of an epoch runs without compilation."""
+    """Use the compiled module for full batches, but not for the smaller last batch of an epoch."""
     if config.compile and size != full:
         return cast(AbstractContextManager[object], torch.compiler.set_stance("force_eager"))
     return nullcontext()
@@ -248,7 +248,7 @@ def _sync_is_due(state: State, device: torch.device, config: Config, steps_per_e
 
 
 def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids: Sequence[str] = ()) -> Steps:
-    """Fetch the losses and norms of a window from the device, in one transfer, and check that they are finite."""
+    """Fetch the losses and norms of a window from the device in one transfer, and check that all are finite."""
     losses = distributed.mean(torch.stack(window.losses))
     values, norms = torch.stack([losses, torch.stack(window.norms).to(losses)]).tolist()
     first = state.step - len(values)
@@ -258,7 +258,7 @@ def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids
         if not finite and (precision != "fp16" or state.skipped > MAX_SKIPPED):
             named = _named(window.samples[k], sample_ids)
             where = f"at step {first + k + 1} (lr {window.lrs[k]:g}, grad norm {norm:g}{named})"
-            kept = "nothing was saved yet"
+            kept = "no checkpoint has been saved yet"
             if state.saved is not None:
                 kept = f"last good checkpoint: step {state.saved}"
             raise RunError(f"loss is {value} {where}; {kept}; try a lower lr or --precision fp32")
@@ -276,7 +276,7 @@ def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids
 
 
 def _named(samples: Tensor, sample_ids: Sequence[str]) -> str:
-    """Name the first samples of a batch, if they have ids."""
+    """Return a list of the first samples in a batch for an error message; empty without sample ids."""
     if not sample_ids:
         return ""
     shown = ", ".join(sample_ids[k] for k in samples[:NAMED_SAMPLES].tolist())

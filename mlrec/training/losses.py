@@ -1,8 +1,8 @@
-"""Multi-label losses by name: one value per sample and label, weighted, then averaged over known labels.
+"""Multi-label losses by name, with one value per sample and label, which are weighted and averaged over known labels.
 
-The paper averages over samples and labels; a sum over labels would scale the learning rate by their number. Losses
-are computed in float32, also under autocast. A new loss is a function and one line in `LOSSES`, or in another package
-an entry point of the group `mlrec.losses`.
+The paper averages over samples and labels; a sum over labels would scale the learning rate by the number of labels.
+Losses are computed in float32, even under autocast. A new loss requires a function and one line in `LOSSES`, or an
+entry point of the group `mlrec.losses` in another package.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from mlrec.utils.plugins import find_part
 
 
 class Loss(Protocol):
-    """Mean loss of a batch, from logits (B, C), targets (B, C) of 1, 0, -1, and the epoch, counted from 0."""
+    """Mean loss of a batch, computed from logits (B, C), targets (B, C) of 1, 0 and -1, and the epoch (from 0)."""
 
     def __call__(self, logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
-        """Compute the mean loss, a float32 scalar."""
+        """Return the mean loss as a float32 scalar."""
         ...
 
 
 @dataclass(frozen=True)
 class LossContext:
-    """Inputs of a loss other than logits and targets.
+    """Inputs of a loss in addition to the logits and targets.
 
     Attributes:
-        config: Configuration of the run.
-        unlabelled: (B, C) bool, the targets that may be missing positives, see `missing_labels`.
-        epoch: Epoch, counted from 0.
+        config: Config of the run.
+        unlabelled: (B, C) bool; True for targets that may be missing positives, see `missing_labels`.
+        epoch: Epoch, starting from 0.
         positives: (C,) float32 number of positives of each label in the training split.
-        samples: Number of samples of the training split.
+        samples: Number of samples in the training split.
     """
 
     config: Config
@@ -55,21 +55,21 @@ class LossContext:
     samples: int
 
 
-def bce(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # noqa: ARG001 - all losses have one signature
-    """Binary cross-entropy with logits: -log p of a positive, -log(1 - p) of a negative."""
+def bce(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # noqa: ARG001 - all losses have the same signature
+    """Binary cross-entropy with logits: -log p for positives, -log(1 - p) for negatives."""
     return functional.binary_cross_entropy_with_logits(logits, positive, reduction="none")
 
 
 def asl(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """Asymmetric loss (Ridnik et al. 2021, Eqs. 4-7), with the gradient of its focusing factors.
+    """Asymmetric loss (Ridnik et al. 2021, Eqs. 4-7), including the gradient of the focusing factors.
 
-    -(1 - p)^γ₊ log p of a positive and -pₘ^γ₋ log(1 - pₘ) of a negative, pₘ = max(p - m, 0); γ₊ is `gamma_pos`,
-    γ₋ `gamma_neg` and the margin m `asl_clip`.
+    The loss is -(1 - p)^γ₊ log p for positives and -pₘ^γ₋ log(1 - pₘ) with pₘ = max(p - m, 0) for negatives, where
+    γ₊ is `gamma_pos`, γ₋ is `gamma_neg`, and the margin m is `asl_clip`.
     """
     config = context.config
     p, q = torch.sigmoid(logits), torch.sigmoid(-logits)
     shifted = (p - config.asl_clip).clamp(min=0)
-    # 1 - pm is at least the margin; without one its logarithm is exact only from the logit.
+    # 1 - pm is at least the margin; without a margin, the logarithm is exact only if computed from the logit.
     log_rest = torch.log((q + config.asl_clip).clamp(max=1)) if config.asl_clip else functional.logsigmoid(-logits)
     of_positive = _power(q, config.gamma_pos) * functional.logsigmoid(logits)
     of_negative = _power(shifted, config.gamma_neg) * log_rest
@@ -77,15 +77,15 @@ def asl(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 
 
 def focal(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """Focal loss (Lin et al. 2017, Eq. 4): (1 - pₜ)^γ times the cross-entropy, γ being `gamma_pos`."""
+    """Focal loss (Lin et al. 2017, Eq. 4): (1 - pₜ)^γ times the cross-entropy, where γ is `gamma_pos`."""
     wrong = torch.sigmoid(logits * (1 - 2 * positive))  # 1 - p of the true value
     return _power(wrong, context.config.gamma_pos) * bce(logits, positive, context)
 
 
-# Each returns the loss of each target, (B, C), of float32 logits (B, C) and `positive` (B, C): 1 for positives, 0 for
-# negatives and unknown targets.
+# Each function returns the loss of each target, (B, C), for float32 logits (B, C) and `positive` (B, C), which is 1 for
+# positives and 0 for negatives and unknown targets.
 TargetLoss = Callable[[Tensor, Tensor, LossContext], Tensor]
-# By name, as in `mlrec.config.PARTS`: module and function, which is imported when it is used.
+# Module and function for each loss name in `mlrec.config.PARTS`; the module is imported when the loss is used.
 LOSSES = {
     "bce": "mlrec.training.losses:bce",
     "asl": "mlrec.training.losses:asl",
@@ -100,28 +100,28 @@ LOSSES = {
 
 
 NEEDS_UNKNOWN = ("em",)
-TREATS_UNKNOWN = ("splc", "ll-r", "ll-ct", "em")  # they decide themselves what an unknown target is
+TREATS_UNKNOWN = ("splc", "ll-r", "ll-ct", "em")  # losses with their own treatment of unknown targets
 
 
 def loss_function(config: Config, manifest: Manifest) -> Loss:
     """Return the loss of a run.
 
-    With `config.unknown`, -1 is either treated as negative or excluded from the mean (0 for a batch without known
-    targets). `config.pos_weight` multiplies the loss of positives; "auto" weights come from `manifest`, the training
-    split.
+    Depending on `config.unknown`, targets of -1 are either treated as negatives or excluded from the mean, which is 0
+    for a batch without known targets. `config.pos_weight` multiplies the loss of positives; "auto" weights are computed
+    from `manifest`, the training split.
 
     `config.logit_adjust` adds τ times the prior log odds to the logits, see `prior_log_odds`.
 
     Raises:
-        ConfigError: The loss is unknown, the file of weights does not match the labels, or the loss and
-            `config.unknown` or the targets exclude each other.
+        ConfigError: The loss is unknown, the weights file does not match the labels, or the loss cannot be used with
+            `config.unknown` or the targets.
     """
     loss_per_target: TargetLoss = find_part("loss", config.loss, LOSSES, ConfigError)
     weight = positive_weight(config, manifest)
     has_unknown = bool((manifest.targets == UNKNOWN).any())
     if config.loss in NEEDS_UNKNOWN and not has_unknown:
         raise ConfigError(
-            f"loss = {config.loss}: {manifest.name}/{manifest.split} has no unknown label, which this loss needs; "
+            f"loss = {config.loss}: {manifest.name}/{manifest.split} has no unknown labels, which this loss requires; "
             "use bce, splc or hill"
         )
     if config.loss in TREATS_UNKNOWN and has_unknown and config.unknown == "ignore":
@@ -144,9 +144,9 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
             if config.logit_adjust:
                 logits = logits + config.logit_adjust * prior_log_odds(context)
             values = loss_per_target(logits, is_positive.to(torch.float32), context)
-            if values.shape != logits.shape:  # a mean would take part in the sums below without an error
+            if values.shape != logits.shape:  # a mean loss would be broadcast below without an error
                 shapes = f"{tuple(values.shape)} for logits {tuple(logits.shape)}"
-                raise ConfigError(f"loss '{config.loss}' returns {shapes}; a loss returns one value per logit")
+                raise ConfigError(f"loss '{config.loss}' returns {shapes}; a loss must return one value per logit")
             if factor is not None:
                 values = values * torch.where(is_positive, factor, 1.0)
             if config.unknown == "negative":
@@ -158,20 +158,20 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
 
 
 def prior_log_odds(context: LossContext) -> Tensor:
-    """log(π / (1 - π)) of each label, (C,), π being its prevalence, with half a positive and a negative added.
+    """Return log(π / (1 - π)) for each label, (C,), where half a positive and a negative are added to the prevalence π.
 
-    Logit adjustment in the loss (Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arXiv 2007.07314,
-    there for softmax and class priors) adds τ times it to the logits in the loss only: the model then learns the score
-    without the prior, which rare labels gain from.
+    Logit adjustment (Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arXiv 2007.07314, described for
+    softmax and class priors) adds τ times the log odds to the logits, but only in the loss. The model then learns
+    scores without the prior, from which rare labels benefit.
     """
     positives = context.positives + 0.5
     return torch.log(positives / (context.samples - context.positives + 0.5))
 
 
 def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
-    """Return the weights (C,) of positives: none, negatives / positives of each label ("auto"), or those of a file.
+    """Return the weights (C,) of positives: None, negatives / positives of each label ("auto"), or weights from a file.
 
-    A label without positives or without negatives has weight 1.
+    Labels without positives or without negatives have weight 1.
 
     Raises:
         ConfigError: The file is not a list of `label,weight` lines with a positive number for each label.
@@ -197,7 +197,7 @@ def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.d
             if len(row) != 2 or not (math.isfinite(weight) and weight > 0):
                 raise ValueError(row)
         except (ValueError, IndexError) as error:
-            raise ConfigError(f"{path}: line {number}: expected label,weight with a weight above 0") from error
+            raise ConfigError(f"{path}: line {number}: expected label,weight with a weight greater than 0") from error
         if label in labels:
             raise ConfigError(f"{path}: line {number}: label '{label}' is listed twice; keep one line")
         labels.append(label)
@@ -209,7 +209,7 @@ def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.d
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:
-    """Compute `base ** exponent` for bases in [0, 1], with a finite gradient at 0 also for exponents below 1."""
+    """Compute `base ** exponent` for bases in [0, 1], with a finite gradient at 0 even for exponents below 1."""
     if exponent == 0:
         return torch.ones_like(base)
     return base.clamp(min=torch.finfo(base.dtype).tiny).pow(exponent)

@@ -1,10 +1,10 @@
-"""Losses for annotations in which positives are missing.
+"""Losses for annotations with missing positives.
 
-`context.unlabelled` marks the targets that may be missing positives: the unknown ones if the training split has any,
-otherwise all negatives, as in data whose annotators named only some objects. These targets are negative in `positive`;
-each loss documents how it treats them.
+`context.unlabelled` marks the targets that may be missing positives. If the training split has unknown targets, these
+are marked; otherwise, all negatives are marked, as in datasets in which only some objects are annotated. Marked targets
+are negative in `positive`, and the docstring of each loss describes the treatment.
 
-Sources, each a paper and the code of its authors, which the constants are taken from:
+Sources, with the authors' code from which the constants are taken:
 
 - Hill, SPLC: Zhang et al., Simple and Robust Loss Design for Multi-Label Learning with Missing Labels, arXiv
   2112.07368; xinyu1205/robust-loss-mlml.
@@ -28,34 +28,35 @@ if TYPE_CHECKING:
 
 FOCAL_MARGIN, FOCAL_GAMMA = 1.0, 2.0  # m and γ of the focal margin loss
 HILL_LAMBDA = 1.5  # λ of the Hill loss
-SPLC_THRESHOLD, SPLC_START = 0.6, 1  # τ, and the epoch, counted from 0, from which labels are corrected
+SPLC_THRESHOLD, SPLC_START = 0.6, 1  # τ, and the first epoch (counted from 0) in which labels are corrected
 ENTROPY_WEIGHT = 0.1  # α of entropy maximization
 
 
 def focal_margin(logits: Tensor) -> Tensor:
-    """Focal margin loss of a positive (Zhang et al.), -(1 - p)^γ log p with p = σ(x - m).
+    """Focal margin loss for positives (Zhang et al.), -(1 - p)^γ log p with p = σ(x - m).
 
-    It gives positives of middling p the most weight.
+    Positives with intermediate p have the largest weight.
     """
     shifted = logits - FOCAL_MARGIN
     return -(torch.sigmoid(-shifted) ** FOCAL_GAMMA) * logsigmoid(shifted)
 
 
-def hill(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # noqa: ARG001 - one signature for all
-    """Hill loss (Zhang et al., arXiv 2112.07368): (λ - p) p² of a negative, the focal margin loss of a positive.
+def hill(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # noqa: ARG001 - same signature for all losses
+    """Hill loss (Zhang et al., arXiv 2112.07368): (λ - p) p² for negatives, the focal margin loss for positives.
 
-    The gradient decreases again for negatives with high p, because they may be missing positives.
+    The gradient decreases for negatives with high p, because these may be missing positives.
     """
     p = torch.sigmoid(logits)
     return positive * focal_margin(logits) + (1 - positive) * (HILL_LAMBDA - p) * p**2
 
 
 def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """Self-paced loss correction (Zhang et al., arXiv 2112.07368): an unlabelled target with p > τ is a positive.
+    """Self-paced loss correction (Zhang et al., arXiv 2112.07368): unlabelled targets with p > τ become positives.
 
-    The loss of a positive is the focal margin loss, that of a negative the focal loss. The first epoch corrects
-    nothing, because p is not yet informative. The authors' code differs in one point: it shifts logits by the margin
-    before the correction, so that corrected targets have no margin. For 75 % of COCO's labels they set τ = 0.65.
+    The focal margin loss is used for positives, and the focal loss for negatives. No targets are corrected in the first
+    epoch, because p is not yet informative. The authors' code differs in one point: logits are shifted by the margin
+    before the correction, so that corrected targets have no margin. For 75 % of COCO's labels, the authors use
+    τ = 0.65.
     """
     if context.epoch >= SPLC_START:
         found = context.unlabelled & (torch.sigmoid(logits.detach()) > SPLC_THRESHOLD)
@@ -65,25 +66,27 @@ def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 
 
 def large_loss_rejection(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """LL-R (Kim et al., CVPR 2022): the unlabelled targets with the largest losses of the batch have no loss.
+    """LL-R (Kim et al., CVPR 2022): the unlabelled targets with the largest losses in the batch are ignored.
 
-    Their share of the unlabelled targets is epoch · Δ, with Δ = `large_loss_rate` percent; of the first epoch none. The
-    authors' code takes the share of all targets of the batch, which is nearly the same if few are labelled.
+    The ignored fraction of the unlabelled targets is epoch · Δ, with Δ = `large_loss_rate` percent, and is 0 in the
+    first epoch. In the authors' code, the fraction refers to all targets in the batch, which is nearly the same if few
+    targets are labelled.
     """
     values = _cross_entropy(logits, positive)
     return torch.where(_largest(values, context), 0.0, values)
 
 
 def large_loss_correction(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """LL-Ct (Kim et al., CVPR 2022): the targets that LL-R rejects have the loss of a positive, in this step only."""
+    """LL-Ct (Kim et al., CVPR 2022): the targets that LL-R ignores are treated as positives, only in this step."""
     values = _cross_entropy(logits, positive)
     return torch.where(_largest(values, context), -logsigmoid(logits), values)
 
 
 def entropy_maximization(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """Entropy maximization, EM (Zhou et al., ECCV 2022): an unlabelled target adds -α times the entropy of p.
+    """Entropy maximization (EM; Zhou et al., ECCV 2022): the loss of unlabelled targets is -α times the entropy of p.
 
-    Known targets have the cross-entropy. Asymmetric pseudo-labeling, the paper's second part, is not used.
+    The loss of known targets is the cross-entropy. Asymmetric pseudo-labeling, the second part of the paper, is not
+    used.
     """
     p = torch.sigmoid(logits)
     entropy = -(p * logsigmoid(logits) + (1 - p) * logsigmoid(-logits))
@@ -95,10 +98,7 @@ def _cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
 
 
 def _largest(values: Tensor, context: LossContext) -> Tensor:
-    """Return the unlabelled targets of a batch with the largest losses, (B, C) bool.
-
-    This does not synchronize with the device.
-    """
+    """Return a (B, C) bool mask of the unlabelled targets with the largest losses, without a device synchronization."""
     candidates = torch.where(context.unlabelled, values.detach(), -math.inf).flatten()
     share = min(context.epoch * context.config.large_loss_rate / 100, 1.0)
     count = (context.unlabelled.sum() * share).ceil()

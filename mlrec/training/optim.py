@@ -1,4 +1,4 @@
-"""Optimizers, and the learning-rate schedule as a pure function of the step."""
+"""Optimizers, and the learning-rate schedule, which is a pure function of the step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from mlrec.utils.errors import ConfigError
 
 
 def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
-    """Return the learning rate of the backbone in a step; that of the head is multiplied by `head_lr_mult`.
+    """Return the backbone learning rate for a step; the head learning rate is multiplied by `head_lr_mult`.
 
     Args:
-        step: Number of optimizer steps before this one.
-        steps_per_epoch: Steps in one pass over the training split.
-        config: `lr`, the `lr_schedule` with its keys, and the warm-up: linear, from `lr` / W to `lr` over the W
-            steps of `warmup_epochs`; with `warmup_from_zero` from 0 to `lr` (1 - 1/W), as in the paper's code.
+        step: Number of previous optimizer steps.
+        steps_per_epoch: Number of steps in one pass over the training split.
+        config: Config with `lr`, `lr_schedule` and the related keys. The linear warm-up increases from `lr` / W to `lr`
+            over the W steps of `warmup_epochs`; with `warmup_from_zero`, it increases from 0 to `lr` (1 - 1/W), as in
+            the paper's code.
     """
     warm = round(config.warmup_epochs * steps_per_epoch)
     if step < warm:
@@ -34,15 +35,15 @@ def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Set the learning rate of every parameter group, from that of the backbone."""
+    """Set the learning rates of all parameter groups, which are derived from the backbone learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_mult"]
 
 
 def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
-    """Create the optimizer of all trainable parameters, in groups by backbone or head, with weight decay or without.
+    """Create the optimizer for all trainable parameters, grouped by backbone or head and by weight decay.
 
-    A model's head is its submodule `head`; everything else is backbone.
+    The head of a model is the submodule `head`; all other parameters belong to the backbone.
     """
     groups = parameter_groups(model, config)
     fused = all(parameter.device.type in ("cpu", "cuda", "mps") for group in groups for parameter in group["params"])
@@ -52,11 +53,11 @@ def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
 
 
 def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
-    """Return parameter groups with their `lr_mult` and `weight_decay`, without empty groups.
+    """Return the non-empty parameter groups with `lr_mult` and `weight_decay`.
 
-    With `decay_norm_bias`, weight decay applies to every parameter, as in the paper. Otherwise it does not apply to
-    vectors (norms, biases) and embeddings. With `layer_decay` δ < 1 (Clark et al., ELECTRA, ICLR 2020) the last layer
-    of the backbone has factor 1, each layer before it δ times the factor of the next.
+    With `decay_norm_bias`, weight decay is applied to all parameters, as in the paper. Otherwise, it is not applied to
+    vectors (norms, biases) and embeddings. With `layer_decay` δ < 1 (Clark et al., ELECTRA, ICLR 2020), the last layer
+    of the backbone has factor 1, and each earlier layer has δ times the factor of the next layer.
 
     Raises:
         ConfigError: `layer_decay` is used with a backbone whose layers timm does not number.
@@ -75,19 +76,21 @@ def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
 
 
 def _layer_depths(model: nn.Module) -> dict[str, int]:
-    """Number of layers between each backbone parameter and the output, 0 for the last layer, in timm's numbering."""
+    """Return the number of layers after each backbone parameter in timm's numbering; 0 for the last layer."""
     from timm.models import group_parameters
 
     backbone: Any = model.get_submodule("backbone.timm_model")
     if not hasattr(backbone, "group_matcher"):
-        raise ConfigError(f"layer_decay: timm does not number the layers of {type(backbone).__name__}; set it to 1")
+        raise ConfigError(
+            f"layer_decay: timm does not number the layers of {type(backbone).__name__}; set layer_decay to 1"
+        )
     layer: dict[str, int] = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
     last = max(layer.values())
     return {f"backbone.timm_model.{name}": last - number for name, number in layer.items()}
 
 
 def trainable(optimizer: Optimizer) -> Iterable[nn.Parameter]:
-    """Return all parameters that the optimizer changes."""
+    """Return all parameters that the optimizer updates."""
     return (parameter for group in optimizer.param_groups for parameter in group["params"])
 
 

@@ -1,9 +1,9 @@
-"""A model ready for inference, and the logits of every sample of a split.
+"""Models for inference, and computation of the logits of all samples in a split.
 
-`eval`, `predict`, `attend` and `--localize` run every batch through `InferenceModel`. Kernels choose their blocks and
-their order of summation by the batch shape, which matters most in bf16. Bit-exact scores therefore need equal batches:
-the same images in the same order, one batch shape (the last batch is padded, see `transforms.filled`), one memory
-layout, and the same device settings.
+`eval`, `predict`, `attend` and `--localize` run all batches through `InferenceModel`. Kernels choose block sizes and
+the order of summation by the batch shape, which matters most in bf16. Bit-exact scores therefore require identical
+batches: the same images in the same order, the same batch shape (the last batch is padded, see `transforms.filled`),
+the same memory layout, and the same device settings.
 """
 
 from __future__ import annotations
@@ -49,16 +49,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class InferenceModel:
-    """A model on its device, for inference.
+    """A model on a device, for inference.
 
     Attributes:
         model: Classifier in eval mode, in channels-last memory format except on MPS.
         device: Device of the model.
         precision: Precision of the backbone. The head runs in float32, because logits rounded to bf16 have 256 values
             per octave, which would cause many ties.
-        backbone: Normalized images (B, 3, S, S) → features (B, d, h, w); in half precision a copy made when the model
-            was opened, see `in_half`.
-        batch_flag: Flag that sets the batch size, named when memory runs out.
+        backbone: Normalized images (B, 3, S, S) → features (B, d, h, w); in half precision, a copy created by `in_half`
+            when the model is opened.
+        batch_flag: Flag that sets the batch size, for out-of-memory messages.
     """
 
     model: Classifier
@@ -68,20 +68,20 @@ class InferenceModel:
     batch_flag: str
 
     def features(self, images: Tensor) -> Tensor:
-        """Compute features (B, d, h, w), in the dtype the backbone computes in, of uint8 images (B, 3, S, S).
+        """Compute the features (B, d, h, w) of uint8 images (B, 3, S, S), in the dtype of the backbone computation.
 
         Raises:
-            RunError: Out of memory.
+            RunError: Memory ran out.
         """
         with self._memory(images), torch.no_grad(), repeatable_kernels(), autocast(self.device, self.precision):
             inputs = normalize(images.to(self.device, non_blocking=True), self.model.preprocessing)
             return self.backbone(inputs.contiguous(memory_format=memory_format(self.device)))
 
     def run(self, images: Tensor, read: Callable[[Tensor], T]) -> T:
-        """Apply `read`, the head for example, to the float32 features of uint8 images (B, 3, S, S), without gradients.
+        """Apply `read`, such as the head, to the float32 features of uint8 images (B, 3, S, S), without gradients.
 
         Raises:
-            RunError: Out of memory.
+            RunError: Memory ran out.
         """
         with self._memory(images), torch.inference_mode(), repeatable_kernels():
             return read(self.features(images).to(torch.float32))
@@ -102,13 +102,13 @@ def open_on(
     """Prepare the device, and move `model` to it in eval mode and the memory format of the device.
 
     Args:
-        model: Classifier; changed in place.
+        model: Classifier, which is changed in place.
         device: Device, see `resolve_device`.
-        precision: Precision of the backbone, see `resolve_precision`; with fp32, CUDA computes without TF32.
-        batch_flag: Flag that sets the batch size, named when memory runs out.
+        precision: Precision of the backbone, see `resolve_precision`; with fp32, TF32 is not used on CUDA.
+        batch_flag: Flag that sets the batch size, for out-of-memory messages.
 
     Raises:
-        UsageError: This machine lacks the device or the precision.
+        UsageError: This machine does not support the device or precision.
         RunError: The model does not fit into memory.
     """
     if not isinstance(device, torch.device):
@@ -127,13 +127,14 @@ def _backbone(model: Classifier, device: torch.device, precision: Precision) -> 
 
 
 def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Copy a backbone, with BatchNorm folded into convolutions, and weights cast once instead of in every batch.
+    """Return a copy of a backbone with BatchNorm folded into convolutions, and with weights that are cast only once.
 
-    A ViT on a CPU is returned unchanged: it has nothing to fold, and casting its weights gains nothing there.
+    A ViT on a CPU is returned unchanged, because it has no BatchNorm to fold, and casting the weights once is not
+    faster.
 
     Args:
         backbone: Backbone of a model on `device`, in float32.
-        size: Side of the images in pixels.
+        size: Side length of the images in pixels.
         device: CPU or CUDA device.
         dtype: Dtype of autocast.
     """
@@ -141,7 +142,7 @@ def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.d
 
     if any(type(module) in NORMS for module in backbone.modules()):
         image = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0)).to(device)
-        with exact_float32(), repeatable_kernels():  # folding is checked to float32
+        with exact_float32(), repeatable_kernels():  # folding is verified with float32 accuracy
             backbone = folded(backbone, image)
     elif device.type == "cpu":
         return backbone
@@ -150,8 +151,8 @@ def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.d
     for module in backbone.modules():
         if type(module) in (*CONVOLUTIONS, nn.Linear):
             module.to(dtype)
-        if device.type == "cpu" and hasattr(module, "inplace"):  # slow in bf16 there
-            setattr(module, "inplace", False)  # noqa: B010 - mypy takes a module's attributes for tensors
+        if device.type == "cpu" and hasattr(module, "inplace"):  # in-place operations are slow in bf16 on the CPU
+            setattr(module, "inplace", False)  # noqa: B010 - mypy assumes that module attributes are tensors
     return backbone
 
 
@@ -172,27 +173,27 @@ def predict(
 ) -> Predictions:
     """Compute the float32 logits of a split, in the order of the manifest.
 
-    The model is moved to the device and stays in eval mode. With several processes, each computes a part of the
-    batches, and all get the complete result, which is bit-exact for any number of processes.
+    The model is moved to the device and remains in eval mode. With multiple processes, each process computes a part of
+    the batches, and all processes receive the complete result, which is bit-exact for any number of processes.
 
     Args:
         model: Classifier with the labels of the manifest, in the same order.
-        manifest: The split.
-        batch_size: Images per batch of each process.
-        workers: Dataloader workers; None = chosen for the machine.
+        manifest: Manifest of the split.
+        batch_size: Batch size per process.
+        workers: Number of dataloader workers; None means the default for this machine.
         device: Device, see `resolve_device`.
         precision: Precision of the backbone, see `resolve_precision`.
         decode: Image decoder.
-        progress: Receiver of bars.
+        progress: Progress display.
         rank: Rank of this process.
         world: Number of processes.
-        batch_flag: Flag that sets the batch size, named when memory runs out.
+        batch_flag: Flag that sets the batch size, for out-of-memory messages.
         mirror: Whether to mirror the images horizontally.
 
     Raises:
-        DataError: An image cannot be read; the message names it.
-        MlrecError: A logit is NaN or infinite; the message names the sample.
-        RunError: Out of memory; the message names `batch_flag`.
+        DataError: An image cannot be read; the message states the file.
+        MlrecError: A logit is NaN or infinite; the message states the sample.
+        RunError: Memory ran out; the message mentions `batch_flag`.
     """
     logits = read_features(
         model,
@@ -216,16 +217,16 @@ def predict(
 def predict_parts(
     model: Classifier, manifest: Manifest, *, temperatures: Sequence[float] = (), **how: Any
 ) -> tuple[Predictions, tuple[NDArray[np.float32], ...]]:
-    """Compute the parts of the logits in one pass: logits at λ = 0, and the addition at λ = 1 for each temperature.
+    """Compute the parts of the logits in a single pass: logits at λ = 0, and the term added at λ = 1 per temperature.
 
     Args:
-        model: Classifier with any head except the spatial one, which does not average.
-        manifest: The split.
-        temperatures: Temperatures of the attention, see `residual_parts`.
-        **how: Options of `predict`.
+        model: Classifier with any head except the spatial head, which does not use averages.
+        manifest: Manifest of the split.
+        temperatures: Attention temperatures, see `residual_parts`.
+        **how: Options for `predict`.
 
     Raises:
-        MlrecError: As `predict`; or λ does not apply to the head.
+        MlrecError: λ cannot be applied to the head, or an error described in `predict` occurs.
     """
     from mlrec.models.residual import residual_parts
 
@@ -257,7 +258,7 @@ def read_features(
     batch_flag: str = "--batch-size",
     mirror: bool = False,
 ) -> Tensor:
-    """Apply `read`, from features to (B, `number`, C), to all batches of a split; returns (N, `number`, C)."""
+    """Apply `read`, which maps features to (B, `number`, C), to all batches of a split; returns (N, `number`, C)."""
     opened = open_on(model, device, precision, batch_flag=batch_flag)
     batches = eval_batches(
         manifest,
@@ -269,8 +270,8 @@ def read_features(
         world=world,
         device=opened.device,
     )
-    # Row N receives the copies that fill up the last batch (sample -1). Every other row is written by one process and
-    # is 0 in the others, so a sum over processes collects the whole result.
+    # Row N receives the copies that pad the last batch (sample -1). Each other row is written by one process and is 0
+    # in all other processes, so that the sum over processes is the complete result.
     outputs = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=opened.device)
     total = math.ceil(len(manifest) / world)
     with torch.inference_mode(), progress.task(f"scoring {manifest.split}", total) as step:
@@ -280,7 +281,7 @@ def read_features(
             if mirror:
                 images = inputs.images.flip(-1)
             output = opened.run(images, read)
-            outputs[inputs.samples] = output + 0.0  # turns -0 into 0, as a sum over processes would
+            outputs[inputs.samples] = output + 0.0  # converts -0 to 0, like a sum over processes
             step(int((batch.samples >= 0).sum()))
         if world > 1:
             torch.distributed.all_reduce(outputs)
@@ -288,10 +289,10 @@ def read_features(
 
 
 def predict_features(model: Classifier, features: Features, *, batch_size: int = 16) -> Predictions:
-    """Compute logits as `predict`, from features without augmentation that were computed with the same batch size.
+    """Compute logits like `predict`, from features without augmentation that were computed with the same batch size.
 
     Raises:
-        MlrecError: A logit is NaN or infinite; the message names the sample.
+        MlrecError: A logit is NaN or infinite; the message states the sample.
     """
     device = next(model.head.parameters()).device
     model.eval()
@@ -299,14 +300,15 @@ def predict_features(model: Classifier, features: Features, *, batch_size: int =
     logits = []
     with torch.inference_mode(), repeatable_kernels():
         for part in torch.split(values, batch_size):
-            # Shape, dtype and memory format are those of the backbone's output in `predict`: logits are bit-identical.
+            # The shape, dtype and memory format are those of the backbone output in `predict`, so that logits are
+            # bit-identical.
             inputs = filled(part, size).to(device, torch.float32)
             logits.append(model.head(inputs.contiguous(memory_format=memory_format(device)))[: len(part)])
     return as_predictions(torch.cat(logits), features.manifest)
 
 
 def as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:
-    """Convert logits (N, C) of a split to `Predictions`; raises MlrecError if one is NaN or infinite."""
+    """Convert the logits (N, C) for a split to `Predictions`; raises MlrecError if a logit is NaN or infinite."""
     values = logits.cpu()
     broken = (~torch.isfinite(values)).nonzero()
     if len(broken):

@@ -1,7 +1,7 @@
-"""RandAugment (Cubuk et al. 2020) as in torchvision, drawn from the sample's own random stream.
+"""RandAugment (Cubuk et al. 2020) as in torchvision, with a separate random stream for each sample.
 
-The 14 operations, their ranges over 31 magnitudes, the nearest-neighbour interpolation and the black fill are those of
-`torchvision.transforms.v2.RandAugment`, so the same operations give the same pixels.
+The 14 operations, the value ranges over 31 magnitudes, the nearest-neighbour interpolation and the black fill are those
+of `torchvision.transforms.v2.RandAugment`, so that the same operations produce the same pixels.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 BINS = 31  # magnitudes 0 to 30
-# Value at the largest magnitude. Signed operations are applied in either direction.
+# Values at the largest magnitude. Signed operations are applied in a random direction.
 _SIGNED = {
     "ShearX": 0.3,
     "ShearY": 0.3,
@@ -36,11 +36,11 @@ def draw_operations(rng: np.random.Generator, count: int, magnitude: int, size: 
     Args:
         rng: Random stream of the sample.
         count: Number of operations.
-        magnitude: Strength of all operations, 0 to 30.
-        size: Side of the square image in pixels; translations are a fraction of it.
+        magnitude: Magnitude of all operations, 0 to 30.
+        size: Side length of the square image in pixels; translations are a fraction of this length.
 
     Returns:
-        Names of operations, each with its value: degrees, pixels, a factor minus 1, bits or a threshold.
+        Pairs of an operation name and a value: degrees, pixels, a factor minus 1, bits or a threshold.
     """
     operations = []
     for _ in range(count):
@@ -52,7 +52,7 @@ def draw_operations(rng: np.random.Generator, count: int, magnitude: int, size: 
 
 
 def operation_value(name: str, magnitude: int, size: int) -> float:
-    """Value of an operation at `magnitude`, in float32 as torchvision computes it; 0 for those without magnitude."""
+    """Return the value of an operation at `magnitude`, in float32 as in torchvision; 0 if there is no magnitude."""
     if name == "Posterize":
         return float(8 - round(magnitude * 4 / (BINS - 1)))
     if name == "Solarize":
@@ -64,7 +64,7 @@ def operation_value(name: str, magnitude: int, size: int) -> float:
 
 
 def apply_operations(image: Any, operations: tuple[Operation, ...]) -> Any:
-    """Apply operations in order to a (3, H, W) uint8 tensor or a PIL image; uncovered pixels become black."""
+    """Apply operations in order to a (3, H, W) uint8 tensor or a PIL image; uncovered pixels are black."""
     for name, value in operations:
         image = _apply(image, name, value)
     return image

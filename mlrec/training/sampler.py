@@ -1,7 +1,7 @@
-"""Samples of each batch, as a function of seed and epoch only.
+"""Selection of the samples in each batch, which depends only on the seed and the epoch.
 
-An epoch is a random order of images. Samples of one image, such as the persons in it, are next to each other, so that
-the image is decoded once for all of its samples in a batch.
+An epoch is a random permutation of the images. Samples from the same image, such as persons, are adjacent, so that each
+image is decoded only once for all samples in a batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mlrec.datasets.manifest import POSITIVE, Manifest
 from mlrec.utils.errors import DataError, counted
 
 Positions = NDArray[np.intp]
-_ORDER = 1  # separates the random stream of the order from those of the samples, rng([seed, epoch, sample])
+_ORDER = 1  # separates the random stream of the order from the streams of the samples, rng([seed, epoch, sample])
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class BatchKey:
     Attributes:
         samples: Positions in the manifest.
         epoch: Epoch of the augmentation; None for evaluation, without augmentation.
-        size: Size of the batch; missing samples are filled with copies of the last one, marked -1.
-        share: Number of processes times the fraction of the batch in this process; 1 for equal parts.
+        size: Size of the batch; smaller batches are padded with copies of the last sample, marked by -1.
+        share: Number of processes times the fraction of the batch in this process; 1 if all parts are equal.
     """
 
     samples: Positions
@@ -39,23 +39,24 @@ class BatchKey:
 
 
 def epoch_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
-    """Return the sample order of an epoch: a permutation of the images, each with all its samples."""
+    """Return the sample order for an epoch: a permutation of the images, with all samples of each image."""
     image = manifest.image_ranks
     places = np.random.default_rng([seed, epoch, 0, _ORDER]).permutation(int(image.max(initial=-1)) + 1)
     return np.argsort(places[image], kind="stable")
 
 
 def class_aware_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
-    """Return as many draws as there are samples: a label, each with equal probability, then one of its positives.
+    """Return the order for class-aware sampling (Shen et al., ECCV 2016), with one draw per sample in the manifest.
 
-    Class-aware sampling (Shen et al., ECCV 2016). Samples without a positive label are never drawn.
+    Each draw selects a label with uniform probability, then a positive sample for this label. Samples without a
+    positive label are never drawn.
 
     Raises:
         DataError: No sample has a positive label.
     """
     row, label = np.nonzero(manifest.targets == POSITIVE)
     if not len(row):
-        raise DataError(f"{manifest.name}/{manifest.split}: no positive label, which class-aware sampling needs")
+        raise DataError(f"{manifest.name}/{manifest.split}: no positive labels, which class-aware sampling requires")
     rows = row[np.argsort(label, kind="stable")]
     counts = np.bincount(label, minlength=len(manifest.labels))
     starts = np.cumsum(counts) - counts
@@ -81,14 +82,14 @@ def batch_starts(samples: int, batch_size: int, world: int = 1) -> list[int]:
 
 
 def steps_per_epoch(samples: int, batch_size: int, world: int = 1) -> int:
-    """Return the number of batches of an epoch, the same for every process."""
+    """Return the number of batches in an epoch, which is the same for all processes."""
     return len(batch_starts(samples, batch_size, world))
 
 
 def train_keys(
     manifest: Manifest, config: Config, *, epoch: int, start: int, epochs: int, rank: int, world: int
 ) -> Iterator[BatchKey]:
-    """Yield the keys of `epochs` epochs from batch `start` of `epoch`, with the part of process `rank` of each batch.
+    """Yield the keys for `epochs` epochs, starting with batch `start` of `epoch`, for the parts of process `rank`.
 
     Raises:
         DataError: There are fewer samples than processes.
@@ -109,10 +110,10 @@ def train_keys(
 
 
 def eval_keys(samples: int, batch_size: int, *, rank: int, world: int) -> Iterator[BatchKey]:
-    """Yield the keys of the batches of an evaluation, distributed over processes in turn.
+    """Yield the batch keys for an evaluation, distributed over processes in round-robin order.
 
-    Batches do not depend on the number of processes, and all have the same size, so the logits of a sample are
-    bit-exact in any process.
+    Batches do not depend on the number of processes, and all batches have the same size, so that the logits of a sample
+    are bit-exact in all processes.
     """
     size = min(batch_size, samples)
     for k in range(rank, math.ceil(samples / size) if size else 0, world):

@@ -1,4 +1,4 @@
-"""Setup of a run from its config: the model with its starting weights, the state and the network."""
+"""Setup of a run from a config: the model with initial weights, the state and the network."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ logger = logging.getLogger(__name__)
 
 
 def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
-    """Return device, precision and loss of a run on the training split `manifest`.
+    """Return the device, precision and loss for a run on the training split `manifest`.
 
     Raises:
-        UsageError: This machine lacks the device or precision, or the batch size is not divisible by the processes.
-        ConfigError: The file of label weights is invalid.
+        UsageError: This machine does not support the device or precision, or the batch size is not divisible by the
+            number of processes.
+        ConfigError: The file with label weights is invalid.
     """
     device = resolve_device(config.device)
     per_process(config)
@@ -50,16 +51,16 @@ def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, P
 
 
 def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool = False) -> Classifier:
-    """Create the model of a run; its head is initialized from the seed.
+    """Create the model for a run; the head is initialized from the seed.
 
     Args:
         config: Config of the run.
-        manifest: Training split, for its labels and, with the gcn head, their graph.
-        paper: Whether a backbone name without a tag means the paper's weights instead of timm's default.
-        empty: Whether to use random weights, because a checkpoint will replace them.
+        manifest: Training split, which defines the labels and, for the gcn head, the label graph.
+        paper: Whether a backbone name without a tag refers to the paper's weights instead of timm's default.
+        empty: Whether to use random weights because a checkpoint will be loaded.
 
     Raises:
-        ModelError: A name is unknown, or weights cannot be loaded; they are never replaced by random weights.
+        ModelError: A name is unknown, or weights cannot be loaded. Random weights are never used instead.
     """
     torch.manual_seed(config.seed)
     source = None if empty else config.init_from or config.weights
@@ -104,51 +105,51 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
 
 
 def _load_head(model: Classifier, source: Path) -> None:
-    """Copy the weights of the head of another model with the same labels and the same head.
+    """Copy the head weights from another model with the same labels and the same head.
 
     Raises:
-        ModelError: Labels or heads differ.
+        ModelError: The labels or heads differ.
     """
     other = load_model(source)
     if set(other.labels) != set(model.labels):
-        raise ModelError(f"{source}: has different labels, so its head cannot be used; leave --init-head out")
+        raise ModelError(f"{source}: the labels differ, so the head cannot be used; omit --init-head")
     if other.labels != model.labels:
-        raise ModelError(f"{source}: has its labels in another order; leave --init-head out")
+        raise ModelError(f"{source}: the labels are in a different order; omit --init-head")
     try:
         model.head.load_state_dict(other.head.state_dict())
     except RuntimeError as error:
         own, theirs = model.architecture.head, other.architecture.head
-        raise ModelError(f"{source}: its head ({theirs}) does not fit this one ({own})") from error
+        raise ModelError(f"{source}: the head ({theirs}) does not match the head of this run ({own})") from error
 
 
 def prepare_process(config: Config, device: torch.device, precision: Precision) -> None:
-    """Set threads, TF32 and the choice of CUDA kernels for the whole process.
+    """Set threads, TF32 and the selection of CUDA kernels for the whole process.
 
-    All settings are written, including defaults, so that a run does not inherit those of an earlier run in the process.
+    All settings are set, including defaults, so that a run does not inherit settings from an earlier run.
     """
     prepare_device(device, precision, config.threads)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = (
             not config.deterministic
-        )  # images have one size, so the fastest kernel is searched once
+        )  # all images have the same size, so the fastest kernel is determined only once
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # Not warn_only: it would keep attention kernels whose backward pass is not deterministic.
+        # warn_only is not used, because it would allow attention kernels with a non-deterministic backward pass.
         torch.use_deterministic_algorithms(config.deterministic)
 
 
 def resume_note(config: Config, device: torch.device) -> str | None:
-    """Return a warning if a run that is resumed on this device is not bit-exact, even on the same machine."""
+    """Return a warning if resuming a run on this device is not bit-exact, even on the same machine."""
     if device.type == "cpu" or (device.type == "cuda" and config.deterministic):
         return None
     return (
-        f"resuming on {device.type} without --deterministic: the result is as good as without the interruption, "
+        f"resuming on {device.type} without --deterministic: the result will be equivalent to an uninterrupted run, "
         "but not bit-exact"
     )
 
 
 def make_state(model: Classifier, config: Config, device: torch.device, precision: Precision) -> State:
-    """Create the state before the first step, on the device."""
+    """Create the initial training state on the device."""
     lay_out(model.to(device), config)
     ema = None
     if config.ema:
@@ -159,13 +160,13 @@ def make_state(model: Classifier, config: Config, device: torch.device, precisio
 
 
 def lay_out(model: Classifier, config: Config) -> None:
-    """Convert the weights to the memory format of the run; other strides would change the order of summation."""
+    """Convert the weights to the memory format of the run, because other strides would change the summation order."""
     device = next(model.parameters()).device
     model.to(memory_format=memory_format(device, channels_last=config.channels_last))
 
 
 def make_network(state: State, config: Config, device: torch.device, precision: Precision) -> Network:
-    """Create the network that `fit` trains: the model, or only its head if the backbone is frozen."""
+    """Create the network that `fit` trains: the model, or only the head if the backbone is frozen."""
     model = state.model
     module: nn.Module = model
     if config.freeze_backbone:
@@ -182,13 +183,13 @@ def make_network(state: State, config: Config, device: torch.device, precision: 
     def features(cached: Tensor) -> Tensor:
         return cached.to(torch.float32)
 
-    if config.freeze_backbone:  # a head runs in float32, whatever the precision of its backbone
+    if config.freeze_backbone:  # the head runs in float32 for every precision of the backbone
         return Network(module, features, device, "fp32")
     return Network(module, inputs, device, precision)
 
 
 def per_process(config: Config) -> int:
-    """Return the number of samples of a step in one process.
+    """Return the number of samples per step in one process.
 
     Raises:
         UsageError: The batch size is not a multiple of the number of processes.
@@ -196,15 +197,15 @@ def per_process(config: Config) -> int:
     share, rest = divmod(config.batch_size, processes.world_size())
     if rest or not share:
         raise UsageError(
-            f"--batch-size {config.batch_size} is not a multiple of the {processes.world_size()} processes"
+            f"--batch-size {config.batch_size} is not a multiple of the number of processes ({processes.world_size()})"
         )
     return share
 
 
 def eval_batch_size(config: Config, device: torch.device) -> int:
-    """Return the images per evaluation batch.
+    """Return the evaluation batch size.
 
-    On CUDA it does not depend on the number of processes and equals that of `eval`.
+    On CUDA, the batch size does not depend on the number of processes and is the same as in `eval`.
     """
     if config.eval_batch_size is not None:
         return config.eval_batch_size
@@ -215,7 +216,7 @@ def eval_batch_size(config: Config, device: torch.device) -> int:
 
 
 def facts(model: Classifier, config: Config) -> dict[str, Any]:
-    """Return the description of the model for `run.json`; the backbone has a tag if it started from those weights."""
+    """Return the description of the model for `run.json`; the backbone name includes the tag of the initial weights."""
     tagged = model.backbone.name
     source = config.init_from or config.weights
     published = config.pretrained and source is None

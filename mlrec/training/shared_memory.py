@@ -1,4 +1,4 @@
-"""Tensors in memory that is shared by the processes of one machine."""
+"""Tensors in memory that is shared by all processes on a machine."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from mlrec.training import distributed
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.processes import local_world
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system's folder for it; small in containers
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the system folder for shared memory; small in containers
 _numbers = itertools.count()
 
 
 def shared_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Allocate an uninitialized CPU tensor; all processes of this machine get the same memory.
+    """Allocate an uninitialized CPU tensor in memory that is shared by all processes on this machine.
 
-    All processes must call it in the same order. The underlying file is already deleted when the function returns, so
-    the memory is freed with the last process.
+    All processes must call this function in the same order. The underlying file is deleted before the function returns,
+    so that the memory is freed when the last process exits.
 
     Raises:
-        MlrecError: Neither shared memory nor the temporary folder has enough space.
+        MlrecError: Neither the shared memory nor the temporary folder has enough space.
     """
     if local_world() == 1:
         return torch.empty(shape, dtype=dtype)
@@ -49,7 +49,7 @@ def shared_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _file_of(size: int) -> Path:
-    """Create a file with `size` reserved bytes, so that a full disk is an error here instead of a bus error later."""
+    """Create a file with `size` reserved bytes, so that a full disk raises an error instead of a later bus error."""
     folders = [folder for folder in (SHARED_MEMORY, Path(tempfile.gettempdir())) if folder.is_dir()]
     for folder in folders:
         if shutil.disk_usage(folder).free < size:
@@ -66,7 +66,7 @@ def _file_of(size: int) -> Path:
         finally:
             os.close(number)
     raise MlrecError(
-        f"{size / 1e9:.1f} GB to be shared by {local_world()} processes fit neither into "
-        f"{' nor into '.join(map(str, folders))}; free some space, set TMPDIR, or in a container "
-        "raise --shm-size"
+        f"{size / 1e9:.1f} GB of memory to share between {local_world()} processes fit neither in "
+        f"{' nor in '.join(map(str, folders))}; free some space, set TMPDIR, or increase --shm-size "
+        "in a container"
     )

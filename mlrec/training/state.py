@@ -1,8 +1,8 @@
-"""`State`: all values that training changes, and checkpoints, from which a killed run is resumed bit-exactly.
+"""`State`: all values that change in training, and checkpoints, from which a killed run is resumed bit-exactly.
 
-Sample order, augmentation and torch's random numbers are functions of the seed, the epoch and the sample or step, so
-the position in the epoch is enough to restore them. The two newest checkpoints are kept, each followed by its SHA-256,
-so that an incomplete or damaged one is detected.
+The sample order, augmentation and torch's random numbers are functions of the seed, the epoch and the sample or step,
+so they can be restored from the position in the epoch. The two newest checkpoints are kept. A SHA-256 is appended to
+each checkpoint, so that incomplete or damaged checkpoints are detected.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ logger = logging.getLogger(__name__)
 
 
 FORMAT = "mlrec-resume/1"
-_TRAILER = 1 + hashlib.sha256().digest_size * 2  # a line end and the hexadecimal digest
+_TRAILER = 1 + hashlib.sha256().digest_size * 2  # a newline and the hexadecimal digest
 _COUNTERS = ("epoch", "batch", "step", "loss_sum", "skipped", "seconds")
 
 
 @dataclass(frozen=True)
 class EpochScore:
-    """mAP of a split after an epoch, counted from 1; None if no label has an AP."""
+    """mAP on a split after an epoch (counted from 1); None if no label has an AP."""
 
     epoch: int
     split: str
@@ -47,17 +47,17 @@ class EpochScore:
 
 @dataclass
 class State:
-    """All values that training changes.
+    """All values that change in training.
 
     Attributes:
-        ema: Exponential moving average of the weights, or None; if present, it is evaluated and stored.
-        epoch: Current epoch, from 0; it is done when the next one starts.
+        ema: Exponential moving average of the weights, or None; if set, the average is evaluated and stored.
+        epoch: Current epoch, starting from 0; finished when the next epoch starts.
         batch: Number of finished batches in the current epoch.
-        step: Optimizer steps done.
+        step: Number of optimizer steps.
         loss_sum: Sum of the losses of the current epoch.
         skipped: Number of consecutive steps that the fp16 scaler skipped.
-        history: Scores of the epochs evaluated so far.
-        seconds: Seconds spent so far, by part ("train", "eval", "features").
+        history: Scores of the epochs that have been evaluated.
+        seconds: Time spent so far in seconds, by part ("train", "eval", "features").
         saved: Step of the newest checkpoint.
     """
 
@@ -76,7 +76,7 @@ class State:
 
     @property
     def scored(self) -> Classifier:
-        """The model that is evaluated and stored: with averaged weights if there are any."""
+        """Return the model to evaluate and store, with averaged weights if there is an average."""
         if self.ema is None:
             return self.model
         averaged: Classifier = self.ema.module
@@ -84,7 +84,7 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        """Approximate bytes of a checkpoint, with the moments that the optimizer allocates in its first step."""
+        """Return the approximate checkpoint size in bytes, including optimizer moments that are allocated later."""
         weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
         moments = 1
         if type(self.optimizer).__name__ == "AdamW":
@@ -104,7 +104,7 @@ class State:
         }
 
     def snapshot(self) -> Snapshot:
-        """Copy the state to host memory, so that training continues while the copy is written."""
+        """Copy the state to host memory, so that training can continue while the copy is written."""
         return Snapshot(self.step, self.nbytes, _host_copy(self.content()))
 
     def restore(self, content: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ class State:
         expected = {"model", "ema", "optimizer", "scaler", "history", *_COUNTERS}
         different = sorted(expected.symmetric_difference(content))
         if different:
-            raise RunError(f"checkpoint: {', '.join(different)} missing or unknown; start a new run")
+            raise RunError(f"checkpoint: missing or unknown keys {', '.join(different)}; start a new run")
         try:
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])
@@ -126,7 +126,7 @@ class State:
                 self.ema.forget_tensors()
         except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).splitlines()[0]
-            raise RunError(f"checkpoint does not match the model ({reason}); start a new run") from error
+            raise RunError(f"the checkpoint does not match the model ({reason}); start a new run") from error
         for name in _COUNTERS:
             setattr(self, name, content[name])
         self.history = [EpochScore(**score) for score in content["history"]]
@@ -138,8 +138,8 @@ class Snapshot:
     """Copy of a state in host memory.
 
     Attributes:
-        step: Optimizer steps done.
-        nbytes: Approximate bytes of the checkpoint.
+        step: Number of optimizer steps.
+        nbytes: Approximate size of the checkpoint in bytes.
         values: Content of the checkpoint.
         saved: Step of the newest checkpoint.
     """
@@ -155,12 +155,12 @@ class Snapshot:
 
 
 def _host_copy(value: Any) -> Any:
-    """Copy nested values, with all tensors in host memory."""
+    """Copy nested values and move all tensors to host memory."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
         copied = type(value)((key, _host_copy(part)) for key, part in value.items())
-        if hasattr(value, "_metadata"):  # of a module's state_dict
+        if hasattr(value, "_metadata"):  # attribute of a module's state_dict
             copied._metadata = value._metadata  # type: ignore[attr-defined]
         return copied
     if isinstance(value, list | tuple):
@@ -169,11 +169,11 @@ def _host_copy(value: Any) -> Any:
 
 
 def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> None:
-    """Write a checkpoint into a run folder; the newest checkpoint becomes the previous one.
+    """Write a checkpoint to a run folder; the existing newest checkpoint becomes the previous checkpoint.
 
     Args:
         folder: Run folder.
-        state: State to store; its weights must be finite.
+        state: State to store; the weights must be finite.
         identity: Plain values that must be equal in a resumed run.
     """
     newest = folder / directory.RESUME
@@ -183,7 +183,7 @@ def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> 
         try:
             torch.save(content, cast(IO[bytes], hashing))
         except RuntimeError as error:
-            raise hashing.error or error from error  # torch's error names a file position, not the reason
+            raise hashing.error or error from error  # torch's error states a file position, not the reason
         stream.write(b"\n" + hashing.digest.hexdigest().encode())
         if newest.exists():
             newest.replace(folder / directory.RESUME_PREVIOUS)
@@ -194,7 +194,7 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read the identity and content of the newest valid checkpoint in a run folder.
 
     Raises:
-        RunError: There is none.
+        RunError: There is no valid checkpoint.
     """
     faults = []
     for name in (directory.RESUME, directory.RESUME_PREVIOUS):
@@ -203,7 +203,7 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             continue
         content = _read(path)
         if content is None:
-            faults.append(f"{path}: incomplete or damaged (SHA-256 differs)")
+            faults.append(f"{path}: incomplete or damaged checkpoint (SHA-256 differs)")
             continue
         for fault in faults:
             logger.warning(f"{fault}; using {name} (step {content['state']['step']})")
@@ -230,7 +230,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 class _Hashing:
-    """Stream that computes the SHA-256 of the written data, and stores the error that stopped it."""
+    """Stream that computes the SHA-256 of the written data and stores a write error."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream
@@ -250,10 +250,10 @@ class _Hashing:
 
 
 class CheckpointWriter:
-    """Writes one checkpoint at a time in a background thread; training waits only for the copy.
+    """Writer that saves one checkpoint at a time in a background thread; training waits only for the copy.
 
-    A checkpoint appears under its name only when it is complete, see `save`. If a run is killed while a checkpoint
-    is written, it is resumed from the previous checkpoint.
+    A checkpoint gets its final name only when it is complete, see `save`. If a run is killed while a checkpoint is
+    written, the run is resumed from the previous checkpoint.
     """
 
     def __init__(self) -> None:
@@ -261,7 +261,7 @@ class CheckpointWriter:
         self._error: Exception | None = None
 
     def start(self, folder: Path, current: State, identity: Mapping[str, Any]) -> None:
-        """Copy the state and start to write it, after the previous checkpoint has been written.
+        """Wait until the previous checkpoint has been written, copy the state, and start writing the copy.
 
         Raises:
             MlrecError: The previous checkpoint could not be written.
@@ -280,10 +280,10 @@ class CheckpointWriter:
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until the newest checkpoint is on the disk.
+        """Wait until the newest checkpoint is on disk.
 
         Raises:
-            MlrecError: It could not be written.
+            MlrecError: The checkpoint could not be written.
         """
         if self._thread is not None:
             self._thread.join()

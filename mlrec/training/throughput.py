@@ -1,4 +1,4 @@
-"""Speed of training: GPU utilization (MFU), estimated training time, and the bottleneck."""
+"""Training speed: GPU utilization (MFU), estimated training time, and the bottleneck."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from mlrec.training.devices import Precision, autocast
 from mlrec.utils import processes
 from mlrec.utils.errors import counted
 
-# Dense matrix products in 1e12 floating-point operations per second, from the vendor's data sheets, without sparsity:
-# bf16 and fp16 (before Ampere fp16 only), TF32, float32. By a part of the name that torch reports; the first that fits.
+# Peak rates for dense matrix products in 1e12 floating-point operations per second, from the vendor's data sheets,
+# without sparsity: bf16 and fp16 (before Ampere only fp16), TF32, float32. The key is a part of the name that torch
+# reports; the first match is used.
 PEAKS: dict[str, tuple[float, float, float]] = {
     "B200": (2250, 1100, 75),
     "GH200": (989, 494, 67),
@@ -45,19 +46,19 @@ PEAKS: dict[str, tuple[float, float, float]] = {
     "T4": (65, 8.1, 8.1),
 }
 
-IMAGES_DECODED = 32  # for the decoding rate
-STEPS_TIMED, STEPS_BEFORE = 5, 3  # the first steps choose kernels and allocate memory
-TRAINING_FACTOR = 3.0  # time of a training step relative to a forward pass: one forward, two for the backward pass
+IMAGES_DECODED = 32  # number of images for measuring the decoding rate
+STEPS_TIMED, STEPS_BEFORE = 5, 3  # timed steps, and untimed steps in which kernels are chosen and memory is allocated
+TRAINING_FACTOR = 3.0  # training step relative to a forward pass; the backward pass takes as long as two
 
 
 @dataclass(frozen=True)
 class Meter:
-    """Speed of a run: images per second, waiting time, GPU utilization and memory.
+    """Meter for the speed of a run: images per second, waiting time, GPU utilization and memory.
 
     Attributes:
         device: Device of this process.
-        flops: Floating-point operations of a training step per image; None if not counted.
-        peak: Peak rate of all GPUs of the job, in floating-point operations per second; None if unknown.
+        flops: Floating-point operations per image in a training step; None if not counted.
+        peak: Total peak rate of all GPUs in the job, in floating-point operations per second; None if unknown.
     """
 
     device: torch.device
@@ -66,26 +67,26 @@ class Meter:
 
     @classmethod
     def of(cls, model: Classifier, device: torch.device, precision: Precision, *, frozen: bool) -> Meter:
-        """Create the meter of a run. Operations are counted only if the peak is known and the backbone is trained."""
+        """Create the meter for a run; operations are counted only if the peak is known and the backbone is trained."""
         gpu = ""
         if device.type == "cuda":
             gpu = torch.cuda.get_device_name(device)
-            torch.cuda.reset_peak_memory_stats(device)  # earlier runs of this process, as in a sweep, do not count
+            torch.cuda.reset_peak_memory_stats(device)  # exclude earlier runs in this process, as in a sweep
         peak = peak_flops(gpu, precision)
         if peak is None or frozen:
             return cls(device, None, None)
         return cls(device, training_flops(model), peak * processes.world_size())
 
     def entry(self, images_per_second: float, waited: float) -> dict[str, float | None]:
-        """Return the values of a line of `log.jsonl`.
+        """Return the values for a line in `log.jsonl`.
 
         Args:
-            images_per_second: Images per second of all processes.
-            waited: Seconds in which this process waited for batches.
+            images_per_second: Images per second over all processes.
+            waited: Time in seconds that this process waited for batches.
 
         Returns:
-            `images_per_second`, `data_seconds`, `mfu` (a fraction; None = unknown) and `peak_memory` (maximum of the
-            bytes that PyTorch allocated on the GPU; None = no GPU).
+            `images_per_second`, `data_seconds`, `mfu` (a fraction; None if unknown) and `peak_memory` (maximum number
+            of bytes that PyTorch allocated on the GPU; None without a GPU).
         """
         mfu = None
         if self.flops and self.peak:
@@ -107,38 +108,41 @@ def peak_flops(gpu: str, precision: str) -> float | None:
 
 
 def training_flops(model: Classifier) -> int | None:
-    """Count the floating-point operations of convolutions and matrix products in a training step, per image.
+    """Count the floating-point operations per image in the convolutions and matrix products of a training step.
 
-    They are counted on a copy on the meta device, forward and backward; a multiplication and an addition are two
-    operations. None for a model that does not run on the meta device.
+    The operations of the forward and backward pass are counted with a copy of the model on the meta device; a
+    multiplication and an addition count as two operations. Returns None if the model does not run on the meta device.
     """
     size = model.preprocessing.size
     try:
-        # Tensors are replaced before the copy, which would otherwise need the memory of a second model on the GPU.
+        # Replace tensors before copying, because the copy would otherwise require memory for a second model on the GPU.
         tensors = [*model.parameters(), *model.buffers()]
         on_meta = {id(tensor): torch.empty_like(tensor, device="meta") for tensor in tensors}
         for parameter in model.parameters():
             on_meta[id(parameter)] = nn.Parameter(on_meta[id(parameter)], requires_grad=parameter.requires_grad)
         empty = copy.deepcopy(model, on_meta).train()
         if hasattr(empty.backbone.timm_model, "set_grad_checkpointing"):
-            empty.backbone.timm_model.set_grad_checkpointing(False)  # repeated operations count once
+            empty.backbone.timm_model.set_grad_checkpointing(False)  # count repeated operations only once
         images = torch.empty(2, 3, size, size, device="meta")
         with FlopCounterMode(display=False) as counter:
             loss: torch.Tensor = nn.functional.softplus(empty.head(empty.backbone(images))).mean()
             torch.autograd.backward(loss)
-    except (RuntimeError, NotImplementedError, AssertionError):  # operations without a meta kernel, or without a count
+    except (RuntimeError, NotImplementedError, AssertionError):  # an operation has no meta kernel or no counting rule
         return None
     return int(counter.get_total_flops()) // len(images)
 
 
 def seconds_per_image(model: Classifier, device: torch.device, precision: Precision) -> float:
-    """Measure the seconds of a forward pass of one image (the faster of two); model and random state are unchanged."""
+    """Measure the time in seconds of a forward pass for one image; the model and random state are unchanged.
+
+    The faster of two passes is returned.
+    """
     size, training = model.preprocessing.size, model.training
     image = torch.zeros(1, 3, size, size, device=device)
     seconds = []
     model.eval()
     try:
-        for _ in range(2):  # the first pass allocates memory and chooses kernels
+        for _ in range(2):  # in the first pass, memory is allocated and kernels are chosen
             started = time.perf_counter()
             with torch.no_grad(), autocast(device, precision):
                 model(image)
@@ -149,14 +153,14 @@ def seconds_per_image(model: Classifier, device: torch.device, precision: Precis
 
 
 def training_seconds(per_image: float, samples: int, scored: int, epochs: int, evaluations: int) -> float:
-    """Estimate the seconds of a training, without decoding, from those of a forward pass.
+    """Estimate the time in seconds of a training, without decoding, from the time of a forward pass.
 
     Args:
-        per_image: Seconds of a forward pass of one image.
-        samples: Images of the training split.
-        scored: Images of the scored split.
+        per_image: Time in seconds of a forward pass for one image.
+        samples: Number of images in the training split.
+        scored: Number of images in the evaluated split.
         epochs: Number of epochs.
-        evaluations: Number of passes over the scored split.
+        evaluations: Number of passes over the evaluated split.
 
     Example:
         >>> training_seconds(0.1, samples=100, scored=50, epochs=2, evaluations=1)
@@ -167,13 +171,13 @@ def training_seconds(per_image: float, samples: int, scored: int, epochs: int, e
 
 @dataclass(frozen=True)
 class Speed:
-    """Bottleneck of training: reading and decoding images, or the device.
+    """Speed of the data path and the device, which shows the bottleneck of training.
 
     Attributes:
-        decoding: Seconds that one core needs to read, decode and augment an image.
-        computing: Seconds that the device needs to train on an image.
-        workers: Dataloader workers; with 0, all cores decode between two steps.
-        cores: Cores of this process.
+        decoding: Time in seconds in which one core reads, decodes and augments an image.
+        computing: Time in seconds in which the device trains on an image.
+        workers: Number of dataloader workers; with 0, all cores decode between two steps.
+        cores: Number of cores available to this process.
         device: Name of the device.
 
     Example:
@@ -200,7 +204,7 @@ class Speed:
         return min(self.workers or self.cores, self.cores) / self.decoding
 
     def in_words(self) -> str:
-        """Return both rates, and the bottleneck."""
+        """Return a description of both rates and the bottleneck."""
         source = counted(self.workers, "dataloader worker") if self.workers else counted(self.cores, "core")
         limit = "the device"
         if self.data_limits:
@@ -209,7 +213,7 @@ class Speed:
         return f"data: {data} images/s with {source}; {self.device}: {device} images/s; {limit} limits training"
 
     def advice(self) -> str:
-        """Return advice to make the data path faster; empty if the device is the bottleneck."""
+        """Return advice on how to make the data path faster; empty if the device is the bottleneck."""
         if not self.data_limits:
             return ""
         enough = math.ceil(self.decoding / self.computing)
@@ -219,10 +223,10 @@ class Speed:
 
 
 def decoding_seconds(manifest: Manifest, config: Config, preprocessing: Preprocessing) -> float:
-    """Measure the mean seconds that one core needs to read, decode and augment a training image.
+    """Measure the mean time in seconds in which one core reads, decodes and augments a training image.
 
     Raises:
-        DataError: An image cannot be read; the message names it.
+        DataError: An image cannot be read; the message states the file.
     """
     from mlrec.training.dataloader import ImageBatches
     from mlrec.training.sampler import BatchKey
@@ -241,20 +245,20 @@ def decoding_seconds(manifest: Manifest, config: Config, preprocessing: Preproce
 def computing_seconds(
     model: Classifier, manifest: Manifest, config: Config, device: torch.device, precision: Precision
 ) -> float:
-    """Measure the seconds that the device needs to train on an image, or to compute its frozen features.
+    """Measure the time in seconds in which the device trains on an image, or computes the features of an image.
 
-    On a GPU these are whole steps with the batch size of the run, which also shows whether memory suffices. On a CPU
-    the time of a step is estimated from a forward pass.
+    On a GPU, complete steps with the batch size of the run are measured, which also shows whether the memory is
+    sufficient. On a CPU, the time of a step is estimated from a forward pass.
 
     Args:
-        model: Model of the run; it is moved to the device and trained.
-        manifest: Training split, for its labels.
+        model: Model of the run, which is moved to the device and trained.
+        manifest: Training split, which defines the labels.
         config: Config of the run.
         device: Device of the run.
         precision: Precision of the run.
 
     Raises:
-        RunError: Out of memory; the message names the setting to change.
+        RunError: Memory ran out; the message states the setting to change.
     """
     from mlrec.training import setup
     from mlrec.training.dataloader import Batch

@@ -1,4 +1,7 @@
-"""Operations and time of heads on one backbone; steps are timed in turn, so that other load affects all heads alike."""
+"""Operations and time of heads on the same backbone.
+
+The steps of all heads are timed in turn, so that other load on the machine affects all heads equally.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from mlrec.utils.progress import SILENT, Progress
 
 @dataclass(frozen=True)
 class Seconds:
-    """Measured seconds of forward passes and of training steps (forward and backward) of one head."""
+    """Measured times in seconds of forward passes and training steps (forward and backward) for one head."""
 
     forward: list[float]
     training: list[float]
@@ -36,20 +39,20 @@ def time_heads(
     precision: Precision,
     progress: Progress = SILENT,
 ) -> list[Seconds]:
-    """Time whole models that differ only in the head, on random images.
+    """Time complete models that differ only in the head, on random images.
 
     Args:
-        backbone: Their backbone, at the input size in use.
-        heads: Their heads; backbone and heads are moved to the device.
+        backbone: Common backbone, with the current input size.
+        heads: Heads to compare; the backbone and heads are moved to the device.
         num_labels: Number of labels C.
-        batch_size: Images per step.
-        steps: Number of measurements of each head, after two for warm-up.
+        batch_size: Batch size.
+        steps: Number of measurements per head, after two warm-up steps.
         device: Device of the models.
         precision: Precision of the backbone; heads run in float32, as in training.
-        progress: Receiver of the bar.
+        progress: Progress display.
 
     Returns:
-        The seconds of each head.
+        Measured times for each head.
     """
     prepare_device(device, precision)
     torch.manual_seed(0)
@@ -74,14 +77,14 @@ def time_heads(
 
 
 def head_flops(backbone: Backbone, heads: Sequence[nn.Module]) -> tuple[int, list[int]]:
-    """Count the floating-point operations of a backbone and of each head for one image, forward.
+    """Count the floating-point operations of a backbone and of each head in the forward pass of one image.
 
     Args:
-        backbone: Backbone, at the input size in use.
-        heads: Heads on its features, on the same device.
+        backbone: Backbone, with the current input size.
+        heads: Heads for the features of the backbone, on the same device.
 
     Returns:
-        Operations of the backbone, and of each head; see `forward_flops`.
+        Number of operations of the backbone and of each head, see `forward_flops`.
     """
     size, device = backbone.preprocessing.size, next(backbone.parameters()).device
     of_backbone = forward_flops(backbone.eval(), torch.zeros(1, 3, size, size, device=device))
@@ -92,13 +95,13 @@ def head_flops(backbone: Backbone, heads: Sequence[nn.Module]) -> tuple[int, lis
 def forward_flops(module: nn.Module, inputs: Tensor) -> int:
     """Count the floating-point operations of convolutions and matrix products in a forward pass.
 
-    A multiplication and an addition are two operations. Softmax, norms and activations are not counted.
+    A multiplication and an addition count as two operations. Softmax, norms and activations are not counted.
 
     Example:
         >>> forward_flops(nn.Linear(10, 3), torch.zeros(2, 10))
         120
     """
-    # PyTorch replaces attention by fused operations that have no count: on a CPU, and without gradients.
+    # On a CPU and without gradients, PyTorch replaces attention by fused operations, which are not counted.
     with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         module(inputs.detach().requires_grad_())
     return int(counter.get_total_flops())
@@ -112,7 +115,7 @@ def _seconds(
     device: torch.device,
     precision: Precision,
 ) -> float:
-    """Measure one training step, or without targets one forward pass for evaluation."""
+    """Measure the time of one training step, or of one evaluation forward pass if there are no targets."""
     training = targets is not None
     for module in (backbone_module, head):
         module.train(training)

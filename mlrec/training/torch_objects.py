@@ -1,4 +1,4 @@
-"""Data and metrics of mlrec as torch objects, for training loops of other libraries."""
+"""mlrec datasets and metrics as torch objects, for use in training loops of other libraries."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 class ManifestDataset(Dataset[tuple[Any, Tensor]]):
-    """Images and targets of a manifest by position; see `torch_dataset`.
+    """Dataset of the images and targets in a manifest, indexed by position; see `torch_dataset`.
 
     Attributes:
-        manifest: Samples.
-        transform: Function of a `PIL.Image.Image`, or None.
+        manifest: Manifest with the samples.
+        transform: Function that is applied to a `PIL.Image.Image`, or None.
     """
 
     def __init__(self, manifest: Manifest, transform: Callable[[Any], Any] | None) -> None:
@@ -49,15 +49,15 @@ def torch_dataset(manifest: Manifest, transform: Callable[[Any], Any] | None = N
     """Return a map-style `torch.utils.data.Dataset` of (image, target), for a `DataLoader` with any number of workers.
 
     Args:
-        manifest: Samples; for a sample with a box, the image is the box.
-        transform: Function of an upright RGB `PIL.Image.Image`, such as torchvision or timm transforms. By default the
-            image itself is returned.
+        manifest: Manifest with the samples; for a sample with a box, the image is cropped to the box.
+        transform: Function that is applied to an upright RGB `PIL.Image.Image`, such as a torchvision or timm transform
+            [default: no transform].
 
     Returns:
-        A dataset. Its targets are (C,) float32: 1 positive, 0 negative, -1 unknown; exclude -1 from the loss.
+        Dataset whose targets are (C,) float32: 1 positive, 0 negative, -1 unknown; exclude -1 from the loss.
 
     Raises:
-        DataError: An image is missing or cannot be read; raised on access.
+        DataError: An image is missing or cannot be read; raised when the sample is accessed.
 
     Example:
         >>> import numpy as np
@@ -80,21 +80,21 @@ def torch_metric(
     threshold: Threshold | None = None,
     value: str = "mAP",
 ) -> TorchMetric:
-    """Return a metric of torchmetrics, so that `self.log("val/mAP", metric)` works in Lightning, also on many devices.
+    """Return a torchmetrics metric, so that `self.log("val/mAP", metric)` works in Lightning, even on multiple devices.
 
-    It takes the same batches as `Metric` and has the same exact results. Processes may have different numbers of
-    samples; copies that a distributed sampler adds do not count if `update` gets the positions of the samples as `ids`.
-    `metric.metrics()` returns all numbers as `Metrics`.
+    The metric accepts the same batches as `Metric` and returns exactly the same results. Processes may have different
+    numbers of samples. Copies added by a distributed sampler are ignored if the sample positions are passed to `update`
+    as `ids`. `metric.metrics()` returns all numbers as `Metrics`.
 
     Args:
-        labels: C unique names. By default "0", "1", ...
-        conventions: Name of conventions, or a `Conventions` object.
-        scores: "logits" or "probabilities"; needed if no score is negative.
-        threshold: Minimum score of a predicted label: one number, or one per label (C,).
-        value: Number that `compute` returns: a name in `Metrics.flat()`, such as "mAP", "OF1" or "top3/CF1".
+        labels: C unique label names [default: "0", "1", ...].
+        conventions: Name of the scoring conventions, or a `Conventions` object.
+        scores: "logits" or "probabilities"; required if no score is negative.
+        threshold: Minimum score for predicting a label: a single number, or one number per label (C,).
+        value: Name of the number that `compute` returns, as in `Metrics.flat()`, such as "mAP", "OF1" or "top3/CF1".
 
     Raises:
-        UsageError: The name of the number or of the conventions is unknown.
+        UsageError: The value or the conventions are unknown.
         MlrecError: torchmetrics is not installed.
 
     Example:
@@ -104,9 +104,9 @@ def torch_metric(
         (1.0, 1.0)
     """
     if value not in FLAT_NAMES:
-        raise UsageError(f"value='{value}'{nearest(value, FLAT_NAMES)}; use one of {', '.join(FLAT_NAMES)}")
+        raise UsageError(f"value='{value}'{nearest(value, FLAT_NAMES)}; expected one of {', '.join(FLAT_NAMES)}")
     try:
         from mlrec.training.torch_metric import TorchMetric
     except ImportError as error:
-        raise MlrecError("torch_metric needs torchmetrics; install it with pip install torchmetrics") from error
+        raise MlrecError("torch_metric requires torchmetrics; run pip install torchmetrics") from error
     return TorchMetric(Metric(labels, conventions, scores=scores, threshold=threshold), value)

@@ -1,7 +1,7 @@
-"""Trackers: copies of a run's numbers and pictures in TensorBoard, Weights & Biases, MLflow, trackio and others.
+"""Trackers that log the numbers and images of a run to TensorBoard, Weights & Biases, MLflow, trackio and others.
 
-`log.jsonl` is always written and is authoritative; trackers receive the same numbers. A new tracker is a
-class and one line in `TRACKERS`, or in another package an entry point of the group `mlrec.trackers`.
+`log.jsonl` is always written and is authoritative; trackers receive the same numbers. A new tracker requires a class
+and one line in `TRACKERS`, or an entry point of the group `mlrec.trackers` in another package.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from mlrec.utils.errors import RunError, UsageError, printable
 from mlrec.utils.files import read_own_json, write_json
 from mlrec.utils.plugins import find_part
 
-PROJECT = "mlrec"  # project of W&B and trackio, and experiment of MLflow, unless their own variables name another
-MLFLOW_SECONDS, MLFLOW_METRICS = 5.0, 500  # numbers are sent after so many seconds, or if there are so many
-MLFLOW_LONGEST = 500  # characters of a parameter that every version of MLflow stores
+PROJECT = "mlrec"  # W&B and trackio project, and MLflow experiment, unless set in environment variables
+MLFLOW_SECONDS, MLFLOW_METRICS = 5.0, 500  # numbers are sent after this time, or when this many are collected
+MLFLOW_LONGEST = 500  # characters; longest parameter value that all MLflow versions support
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """Facts about a run that its trackers receive.
+    """Information about a run that is passed to trackers.
 
     Attributes:
-        folder: Folder of the run; its name is the name of the run.
-        config: Values of all keys of `Config`.
-        step: Optimizer steps done so far; above 0 if the run is resumed.
-        id: Value that `start` of the same tracker returned when the run was started; None for a new run.
+        folder: Run folder, whose name is the name of the run.
+        config: Values of all keys in `Config`.
+        step: Number of optimizer steps so far; greater than 0 if the run is resumed.
+        id: Value that `start` of this tracker returned when the run was started; None for a new run.
     """
 
     folder: Path
@@ -53,30 +53,30 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """Receiver of the numbers and pictures of one run.
+    """Receiver for the numbers and images of a run.
 
-    Only the first process of a run has trackers. An exception of any method is printed as one warning, and the run
-    continues without the tracker.
+    Trackers are used only in the first process of a run. If any method raises an exception, a warning is printed, and
+    the run continues without the tracker.
     """
 
     def start(self, run: TrackedRun) -> str | None:
-        """Start a run, or continue the one with `run.id`; returns an id with which it can be continued."""
+        """Start a run, or continue the run with `run.id`; returns an id for continuing the run."""
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Log numbers by name, such as "steps/loss" or "val/mAP". After a resume, steps may be logged again."""
+        """Log numbers by name, such as "steps/loss" or "val/mAP"; after resuming, steps may be logged again."""
 
     def log_picture(self, step: int, name: str, file: Path) -> None:
         """Log a PNG file."""
 
     def finish(self, status: Status) -> None:
-        """End the run: "finished", "interrupted" or "failed"; the last two may be resumed."""
+        """End the run with a status: "finished", "interrupted" or "failed"; only the last two can be resumed."""
 
 
 class TensorBoardTracker:
-    """Event files in the folder `tensorboard` of the run."""
+    """Tracker that writes event files to the folder `tensorboard` in the run folder."""
 
     def start(self, run: TrackedRun) -> None:
-        """Open the writer; numbers after the run's step are dropped."""
+        """Open the writer; numbers after the current step are dropped."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.step + 1)
@@ -87,7 +87,7 @@ class TensorBoardTracker:
             self._writer.add_scalar(name, value, step)
 
     def log_picture(self, step: int, name: str, file: Path) -> None:
-        """Write a picture."""
+        """Write an image."""
         import numpy as np
         from PIL import Image
 
@@ -100,10 +100,10 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """Weights & Biases; its own environment variables apply, such as WANDB_PROJECT and WANDB_MODE=offline."""
+    """Weights & Biases; environment variables such as WANDB_PROJECT and WANDB_MODE=offline are supported."""
 
     def start(self, run: TrackedRun) -> str | None:
-        """Start or resume a run; local files are in the folder `wandb` of the run."""
+        """Start or resume a run; local files are written to the folder `wandb` in the run folder."""
         import wandb
 
         self._wandb = wandb
@@ -114,28 +114,28 @@ class WandbTracker:
             resume="allow",
             config=dict(run.config),
             dir=str(run.folder),
-            reinit="create_new",  # a run that the user's own program has open stays as it is
+            reinit="create_new",  # does not affect a run that is already open in the user's program
         )
         return str(self._run.id)
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Log numbers; W&B ignores steps that it already has."""
+        """Log numbers; W&B ignores steps that have already been logged."""
         self._run.log(dict(scalars), step=step)
 
     def log_picture(self, step: int, name: str, file: Path) -> None:
-        """Log a picture."""
+        """Log an image."""
         self._run.log({name: self._wandb.Image(str(file))}, step=step)
 
     def finish(self, status: Status) -> None:
-        """End the run; one that was interrupted or failed is shown as such."""
+        """End the run; interrupted and failed runs are marked as such."""
         self._run.finish(exit_code=int(status != "finished"))
 
 
 class MlflowTracker:
-    """MLflow; its own environment variables apply, such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME."""
+    """MLflow; environment variables such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME are supported."""
 
     def start(self, run: TrackedRun) -> str:
-        """Create a run in the experiment "mlrec", or continue one. The user's active run is not touched."""
+        """Create or continue a run in the experiment "mlrec"; the user's active run is not changed."""
         from mlflow import MlflowClient
         from mlflow.entities import Param
 
@@ -158,7 +158,7 @@ class MlflowTracker:
         return self._id
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Collect numbers and send them together, because one request per step would be slow."""
+        """Collect numbers and send several numbers together, because one request per step would be slow."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -167,7 +167,7 @@ class MlflowTracker:
             self._send()
 
     def log_picture(self, step: int, name: str, file: Path) -> None:
-        """Log a picture as an artifact."""
+        """Log an image as an artifact."""
         self._client.log_artifact(self._id, str(file), artifact_path=name)
 
     def finish(self, status: Status) -> None:
@@ -182,10 +182,10 @@ class MlflowTracker:
 
 
 class TrackioTracker:
-    """trackio; its own environment variables apply, such as TRACKIO_DIR."""
+    """trackio; environment variables such as TRACKIO_DIR are supported."""
 
     def start(self, run: TrackedRun) -> str:
-        """Start a run, or continue it by its name, which is made unique, because run names repeat between folders."""
+        """Start or continue a run; the name is made unique, because run names may be repeated in different folders."""
         import trackio
 
         self._trackio = trackio
@@ -203,7 +203,7 @@ class TrackioTracker:
         self._run.log(dict(scalars), step=step)
 
     def log_picture(self, step: int, name: str, file: Path) -> None:
-        """Log a picture."""
+        """Log an image."""
         self._run.log({name: self._trackio.Image(str(file))}, step=step)
 
     def finish(self, status: Status) -> None:
@@ -211,7 +211,7 @@ class TrackioTracker:
         self._trackio.finish()
 
 
-# Module and class by name, as in `mlrec.config.TRACKERS`; the name is also that of the package that the class needs.
+# Module and class for each name in `mlrec.config.TRACKERS`, which is also the name of the required package.
 TRACKERS = {
     "tensorboard": "mlrec.training.trackers:TensorBoardTracker",
     "wandb": "mlrec.training.trackers:WandbTracker",
@@ -221,7 +221,7 @@ TRACKERS = {
 
 
 def tracker_names(config: Config) -> list[str]:
-    """Return the distinct names of the trackers of a run; `tensorboard = true` is short for one of them."""
+    """Return the distinct tracker names for a run; `tensorboard = true` adds the tracker "tensorboard"."""
     names = list(config.trackers or ())
     if config.tensorboard:
         names.append("tensorboard")
@@ -229,7 +229,7 @@ def tracker_names(config: Config) -> list[str]:
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """Check that the packages of trackers are installed, before a run starts.
+    """Check that the packages required by trackers are installed, before a run starts.
 
     Raises:
         UsageError: A package is missing or cannot be imported; the message contains the command that installs it.
@@ -242,24 +242,24 @@ def check_trackers(names: Sequence[str]) -> None:
             package = importlib.import_module(name)
         except ImportError as error:
             raise UsageError(f"--trackers {name} needs a package: pip install 'mlrec[{name}]' ({error})") from error
-        if package.__file__ is None:  # a folder of this name in the working directory, such as W&B's own files
+        if package.__file__ is None:  # a folder with this name in the working directory, such as W&B's local files
             raise UsageError(f"--trackers {name} needs a package: pip install 'mlrec[{name}]'")
 
 
 class TrackerGroup:
-    """The trackers of a run. A tracker that fails causes one warning and is not used afterwards.
+    """The trackers of a run; a tracker that fails causes one warning and is then no longer used.
 
     Args:
-        names: Names of trackers.
-        run: The run; the ids of its trackers are read from its folder, and stored there.
-        warn: Receives the warnings.
+        names: Tracker names.
+        run: Information about the run; tracker ids are read from and stored in the run folder.
+        warn: Function that prints a warning.
     """
 
     def __init__(self, names: Sequence[str], run: TrackedRun, warn: Callable[[str], None]) -> None:
         self._warn, self._active = warn, dict[str, Tracker]()
         file = run.folder / directory.TRACKERS
         ids = (
-            read_own_json(file, dict[str, str], RunError, "delete it; the trackers then start new runs")
+            read_own_json(file, dict[str, str], RunError, "delete the file; the trackers then start new runs")
             if file.is_file()
             else {}
         )
@@ -273,7 +273,7 @@ class TrackerGroup:
             write_json(file, ids)
 
     def log(self, event: str, *, step: int, **values: object) -> None:
-        """Log the floats of a line of `log.jsonl`, as "steps/loss", "epoch/loss" or, of a split, "val/mAP"."""
+        """Log the floats in a line of `log.jsonl` under names such as "steps/loss", "epoch/loss" or "val/mAP"."""
         group = values.get("split", event)
         scalars = {f"{group}/{name}": value for name, value in values.items() if isinstance(value, float)}
         self._each(lambda tracker: tracker.log_scalars(step, scalars))
@@ -296,12 +296,15 @@ class TrackerGroup:
             self._try(name, partial(action, tracker))
 
     def _try(self, name: str, action: Callable[[], Any]) -> Any:
-        """Return the result of an action, or None after a warning; the run continues after any error of a service."""
+        """Return the result of an action; after an error of the service, print a warning and return None."""
         try:
-            with redirect_stdout(sys.stderr):  # stdout is for results
+            with redirect_stdout(sys.stderr):  # stdout is reserved for results
                 return action()
         except Exception as error:  # noqa: BLE001
             self._active.pop(name, None)
             reason = printable(f"{type(error).__name__}: {error}")
-            self._warn(f"tracker {name} failed, the run continues without it; {directory.LOG} is complete ({reason})")
+            self._warn(
+                f"tracker {name} failed; the run continues without the tracker, and {directory.LOG} is "
+                f"complete ({reason})"
+            )
             return None

@@ -1,9 +1,10 @@
-"""Conversion of pixels to the square input of a model. All random numbers depend only on seed, epoch and sample.
+"""Conversion of pixels to the square input of a model; random numbers depend only on the seed, epoch and sample.
 
-Training: a horizontal flip and a random resized crop (the paper's augmentation), optionally RandAugment and Cutout.
-Evaluation: the whole image, resized to the square without keeping its aspect ratio. Two implementations of the same
-views: `tensors` (default), with uint8 tensors, and `pictures`, with PIL and torchvision's transforms v1 as in the
-paper's code. Pixels are uint8 until they are on the device, where `normalize` converts them to floats.
+In training, images are flipped horizontally and cropped with random resized crops, as in the paper; RandAugment and
+Cutout are optional. In evaluation, the whole image is resized to a square without preserving the aspect ratio. There
+are two implementations of the same views: `tensors` (default), with uint8 tensors, and `pictures`, with PIL and
+torchvision's transforms v1, as in the paper's code. Pixels are uint8 until they are on the device, where `normalize`
+converts them to floats.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ if TYPE_CHECKING:
     from mlrec.training.randaugment import Operation
 
 Decode = Literal["fast", "pil"]
-_ATTEMPTS = 10  # attempts to draw a crop that fits before the largest central one is used, as in torchvision
+_ATTEMPTS = 10  # attempts to draw a valid crop before the largest center crop is used, as in torchvision
 
 
 @dataclass(frozen=True)
 class View:
-    """Augmentation of an image: a box, resized to the square, then modified.
+    """Augmentation of an image: a crop box, which is resized to a square, and further modifications.
 
     Attributes:
-        top, left, height, width: Box in pixels.
-        flip: Whether the box is mirrored horizontally.
-        operations: Operations of RandAugment, in order.
+        top, left, height, width: Crop box in pixels.
+        flip: Whether the crop is flipped horizontally.
+        operations: RandAugment operations, in order.
         hole: Area of the resized image that Cutout fills with grey: top, left, bottom, right.
     """
 
@@ -50,7 +51,7 @@ class View:
 
 
 def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, size: int) -> View:
-    """Draw the augmentation of a sample of `height` x `width` pixels in an epoch, to a square of `size` pixels."""
+    """Draw the augmentation for a sample of `height` x `width` pixels in an epoch; the output has `size` pixels."""
     rng = np.random.default_rng([config.seed, epoch, sample])
     flip = bool(rng.random() < config.hflip)
     box = (0, 0, height, width)
@@ -65,10 +66,10 @@ def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, 
 
 
 def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
-    """Create a view with torch's antialiased uint8 resize; without a view, the whole image is resized."""
+    """Create a view with torch's antialiased uint8 resize; if `view` is None, resize the whole image."""
     if view is not None:
         pixels = pixels[view.top : view.top + view.height, view.left : view.left + view.width].copy()
-    # Add the batch dimension before permuting: torch's fast resize needs the canonical channels-last strides.
+    # Add the batch dimension before permuting, because torch's fast resize requires canonical channels-last strides.
     image = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).unsqueeze(0).permute(0, 3, 1, 2)
     if image.shape[-2:] != (size, size):
         image = torch.nn.functional.interpolate(image, (size, size), mode=interpolation, antialias=True)
@@ -98,13 +99,13 @@ VIEWS: dict[Decode, Callable[[Pixels, View | None, int, str], Tensor]] = {"fast"
 
 
 def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Convert uint8 images (B, 3, S, S), 0-255, to float32 (pixel / 255 - mean) / std, on their device."""
+    """Convert uint8 images (B, 3, S, S), 0-255, to float32 (pixel / 255 - mean) / std, on the same device."""
     scale, shift = _scale_and_shift(preprocessing, images.device)
     return torch.addcmul(shift, images.to(torch.float32), scale)
 
 
 def filled(rows: Tensor, size: int) -> Tensor:
-    """Fill `rows` (B, ...), B ≥ 1, up to `size` rows with copies of the last one."""
+    """Pad `rows` (B, ...), B ≥ 1, to `size` rows with copies of the last row."""
     missing = size - len(rows)
     if missing <= 0:
         return rows
@@ -113,7 +114,7 @@ def filled(rows: Tensor, size: int) -> Tensor:
 
 @functools.cache
 def _scale_and_shift(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the constants of `normalize`, cached on the device, because a copy in each step would synchronize."""
+    """Return the constants for `normalize`, cached on the device because a copy in each step would synchronize."""
     mean, std = torch.tensor(preprocessing.mean).view(3, 1, 1), torch.tensor(preprocessing.std).view(3, 1, 1)
     return (1 / (255 * std)).to(device), (-mean / std).to(device)
 
@@ -132,7 +133,7 @@ def _draw_crop(rng: np.random.Generator, config: Config, height: int, width: int
 
 
 def _draw_hole(rng: np.random.Generator, share: float, size: int) -> tuple[int, int, int, int] | None:
-    """Draw the square of Cutout (DeVries & Taylor 2017) around a random pixel, clipped at the border."""
+    """Draw the Cutout square (DeVries & Taylor 2017) around a random pixel, clipped to the image."""
     if share == 0:
         return None
     row, column, half = int(rng.integers(size)), int(rng.integers(size)), share * size / 2
@@ -142,7 +143,7 @@ def _draw_hole(rng: np.random.Generator, share: float, size: int) -> tuple[int, 
 
 
 def _with_operations(image: Any, view: View) -> Any:
-    """Apply the operations of RandAugment to a (3, S, S) tensor or a PIL image."""
+    """Apply the RandAugment operations of a view to a (3, S, S) tensor or a PIL image."""
     if not view.operations:
         return image
     from mlrec.training.randaugment import apply_operations

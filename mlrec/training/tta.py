@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean of the logits of several views of each image."""
+"""Test-time augmentation: the mean logits over several views of each image."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mlrec.predictions import Predictions
 from mlrec.training.prediction import predict
 from mlrec.utils.errors import UsageError
 
-STRIDE = 32  # pixels; sizes are multiples of it, as most backbones need
+STRIDE = 32  # pixels; sizes are multiples of this stride, as most backbones require
 SMALLEST, LARGEST = 0.25, 4.0  # scales
 
 
 @dataclass(frozen=True)
 class Views:
-    """Views of an image whose logits are averaged: each scale, and also mirrored if `flip`.
+    """Views of an image over which logits are averaged: one view per scale, and mirrored views if `flip` is set.
 
     Attributes:
         flip: Whether to add the mirror image of each view.
-        scales: Input sides, as factors of the training size.
+        scales: Input side lengths, as factors of the training size.
     """
 
     flip: bool = False
@@ -32,10 +32,10 @@ class Views:
 
     @classmethod
     def parse(cls, text: str) -> Views:
-        """Parse `flip`, scales, or both: `flip,1,1.25`. Without scales, the only scale is 1.
+        """Parse `flip`, scales, or both, such as `flip,1,1.25`; without scales, the only scale is 1.
 
         Raises:
-            UsageError: A part is neither `flip` nor a scale from 0.25 to 4, or is given twice.
+            UsageError: A part is neither `flip` nor a scale from 0.25 to 4, or is listed twice.
 
         Example:
             >>> Views.parse("flip,0.75,1")
@@ -51,13 +51,13 @@ class Views:
             except ValueError:
                 scales.append(math.nan)
             if not SMALLEST <= scales[-1] <= LARGEST:
-                raise UsageError(f"--tta {text}: '{part}' is not flip or a scale from 0.25 to 4")
+                raise UsageError(f"--tta {text}: '{part}' is neither flip nor a scale from 0.25 to 4")
         if len(set(parts)) < len(parts) or len(set(scales)) < len(scales):
-            raise UsageError(f"--tta {text}: a view is given twice")
+            raise UsageError(f"--tta {text}: a view is listed twice")
         return cls("flip" in parts, tuple(scales) or (1.0,))
 
     def sizes(self, size: int) -> list[int]:
-        """Return the sides in pixels for a model of side `size`: multiples of 32, except for `size` itself.
+        """Return the side lengths in pixels for a model with input size `size`: multiples of 32, or `size` itself.
 
         Example:
             >>> Views(scales=(0.75, 1.0, 1.25)).sizes(224)
@@ -67,17 +67,17 @@ class Views:
 
 
 def predict_views(model: Classifier, manifest: Manifest, *, views: Views, **how: Any) -> Predictions:
-    """Compute the mean logits over all views of each image, each computed by `predict`.
+    """Compute the mean logits over all views of each image; each view is evaluated by `predict`.
 
     Args:
         model: Classifier with the labels of the manifest, in the same order.
-        manifest: The split.
-        views: The views.
-        **how: Options of `predict`.
+        manifest: Manifest of the split.
+        views: Views over which to average.
+        **how: Options for `predict`.
 
     Raises:
-        ModelError: The backbone only supports one image size.
-        MlrecError: As `predict`.
+        ModelError: The backbone supports only one image size.
+        MlrecError: See `predict`.
     """
     own = model.preprocessing
     total = np.zeros((len(manifest), len(manifest.labels)))

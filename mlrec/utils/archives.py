@@ -1,4 +1,4 @@
-"""Safe unpacking of tar and zip archives: regular files below the target folder only, limited in size."""
+"""Safe unpacking of tar and zip archives: only regular files below the target folder, with a size limit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
     """Unpack an archive. Owners, permissions and times are not restored.
 
     Args:
-        archive: Tar file, also compressed, or zip file.
+        archive: Tar file, which may be compressed, or zip file.
         folder: Folder to unpack into.
         limit: Maximum total size of all members in bytes.
 
@@ -28,8 +28,8 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
         Number of bytes written.
 
     Raises:
-        DataError: A member is a link or a device, or would be written outside of the folder, or the
-            archive is damaged or unpacks to more than `limit` bytes. Files written before the error remain in `folder`.
+        DataError: A member is a link or a device, or would be written outside the folder, or the archive is damaged or
+            larger than `limit` bytes when unpacked. Files written before the error remain in `folder`.
     """
     written = 0
     try:
@@ -43,16 +43,16 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
                 while block := content.read(BLOCK):
                     written += len(block)
                     if written > limit:
-                        raise DataError(f"{archive}: unpacks to more than {limit:,} bytes; not unpacked")
+                        raise DataError(f"{archive}: the unpacked size exceeds {limit:,} bytes; not unpacked")
                     stream.write(block)
-    # zipfile raises NotImplementedError for an unknown compression, and RuntimeError for an encrypted file.
+    # zipfile raises NotImplementedError for an unknown compression method, and RuntimeError for an encrypted file.
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{archive}: is damaged ({error}); download it again") from error
+        raise DataError(f"{archive}: damaged archive ({error}); download it again") from error
     return written
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Iterate over names with open contents; None for a folder."""
+    """Iterate over pairs of a member name and an open stream, which is None for a folder."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened_zip:
             for entry in opened_zip.infolist():
@@ -74,7 +74,7 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
 def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or "\\" in name or ".." in parts or re.match(r"[A-Za-z]:", name) or not name.isprintable():
-        raise _refused(archive, name, "is not a plain path below the archive")
+        raise _refused(archive, name, "is not a relative path inside the folder")
     return parts
 
 
@@ -83,6 +83,6 @@ def _refused(archive: Path, name: str, why: str) -> DataError:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the free bytes on the disk of a folder, which need not exist yet."""
+    """Return the free disk space in bytes for a folder, which need not exist yet."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     return shutil.disk_usage(existing).free

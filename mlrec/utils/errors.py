@@ -1,8 +1,8 @@
-"""The errors that mlrec reports, and `ValidationReport`, which collects the errors and warnings of a check.
+"""Errors that mlrec reports, and `ValidationReport`, which collects the errors and warnings from a check.
 
 ::
 
-    MlrecError (ValueError)      exit 1   the user can fix it; the message states what is wrong, where, and the fix
+    MlrecError (ValueError)      exit 1   the message states what is wrong, where, and how to fix it
     ├── DataError                         annotations, images, manifests
     ├── PredictionsError                  scores and targets
     ├── ModelError                        backbones, heads, weights, checkpoints
@@ -25,11 +25,11 @@ LONGEST_LINE = 1000
 
 
 class MlrecError(ValueError):
-    """Base class of all errors raised by mlrec; the message states the fault, its location, and how to fix it.
+    """Base class of all errors raised by mlrec; the message states what is wrong, where, and how to fix it.
 
-    The message is one line. Each further argument adds a line, for an error that lists several faults. Names in a
-    message may come from third-party files: converted to a string, an error has no control characters, and long lines
-    are shortened.
+    The message is a single line. Additional arguments add further lines, for errors that list several faults. Because
+    names in a message may come from third-party files, control characters are escaped and long lines are shortened when
+    an error is converted to a string.
 
     Attributes:
         exit_code: Exit code of the command line.
@@ -53,7 +53,7 @@ class DataError(MlrecError):
 
 
 class PredictionsError(MlrecError):
-    """Scores or truths that cannot be compared."""
+    """Scores or ground truth that cannot be compared."""
 
 
 class ModelError(MlrecError):
@@ -61,7 +61,7 @@ class ModelError(MlrecError):
 
 
 class RunError(MlrecError):
-    """A run directory that is missing, in use, incomplete, or of another experiment."""
+    """A run directory that is missing, in use, incomplete, or from a different experiment."""
 
 
 class UsageError(MlrecError):
@@ -74,8 +74,8 @@ class ConfigError(UsageError):
     """A key or a value of a configuration file or flag."""
 
 
-# Messages of libraries when memory runs out, in lower case: torch for CUDA and MPS, its CPU allocator on Linux and
-# Windows, cuBLAS and related libraries, cuDNN, the CUDA runtime.
+# Out-of-memory messages of libraries, in lower case: torch for CUDA and MPS, torch's CPU allocator on Linux and
+# Windows, cuBLAS and related libraries, cuDNN, and the CUDA runtime.
 _OUT_OF_MEMORY = (
     *("out of memory", "out_of_memory", "allocate memory", "not enough memory"),
     *("status_alloc_failed", "allocation_failed", "errormemoryallocation"),
@@ -83,7 +83,7 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python, torch (CPU, CUDA, MPS, cuDNN, cuBLAS) or ONNX Runtime means out of memory."""
+    """Return whether an error of Python, torch (CPU, CUDA, MPS, cuDNN, cuBLAS) or ONNX Runtime means out of memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     library = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")
@@ -93,8 +93,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def escaped(text: str) -> str:
     r"""Escape unprintable characters: control characters, newlines, direction marks, lone surrogates.
 
-    Names come from third-party files; a raw ESC or newline could change the text that shows them. Escaped text is not
-    changed. Text is escaped on output: in `MlrecError`, in the terminal, in tables and figures.
+    Names come from third-party files, and a raw ESC or newline could corrupt the output. Text that is already escaped
+    is not changed. Text is escaped on output: in `MlrecError`, in the terminal, in tables and in figures.
 
     Example:
         >>> print(escaped("a\x1b[31m\n.jpg"))
@@ -110,13 +110,13 @@ def escaped(text: str) -> str:
 def printable(text: object, longest: int = LONGEST_NAME) -> str:
     """Escape `text` like `escaped`, and shorten it in the middle if it has more than `longest` characters.
 
-    Both ends are kept, because a line ends with the fix, and the end of a path is its most informative part.
+    Both ends are kept, because a message ends with the fix and the end of a path is the most informative part.
     """
     return _both_ends(escaped(_both_ends(str(text), longest)), longest)
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Format a number with its noun in the singular or plural; the default plural is `noun` with an s.
+    """Format a number with a noun in the singular or plural; the default plural is `noun` followed by "s".
 
     Example:
         >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")
@@ -135,7 +135,7 @@ def _both_ends(text: str, longest: int) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name nearest to `name`, to be appended to a message; an empty string if no name is similar.
+    """Return a suggestion with the known name most similar to `name`, to append to a message; "" if none is similar.
 
     Example:
         >>> nearest("lrr", ["lr", "epochs"])
@@ -148,9 +148,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @dataclass
 class ValidationReport:
-    """Errors and warnings of a check: errors are collected before raising, warnings are aggregated by kind.
+    """Errors and warnings from a check: errors are collected before raising, and warnings are aggregated by kind.
 
-    A reader reports record by record. The workflow raises once, and stores the warnings with its result.
+    A reader adds errors and warnings for each record. The workflow raises a single error, and stores the warnings with
+    the result.
 
     Example:
         >>> report = ValidationReport()
@@ -164,7 +165,7 @@ class ValidationReport:
     _warnings: dict[str, list[str]] = field(default_factory=dict)
 
     def error(self, where: str, what: str) -> None:
-        """Add an error: `where` is the file and the record, `what` states the fault and how to fix it."""
+        """Add an error: `where` is the file and record, and `what` states the fault and how to fix it."""
         self.errors.append(printable(f"{where}: {what}", LONGEST_LINE))
 
     def warn(self, kind: str, record: str) -> None:
@@ -173,19 +174,19 @@ class ValidationReport:
 
     @property
     def warnings(self) -> list[str]:
-        """Return one line per kind: the sentence, the number of records, and the first record."""
+        """Return one line per kind with the sentence, the number of records, and the first record."""
         return [
             f"{kind}: {records[0]}" if len(records) == 1 else f"{kind}: {len(records)} times, first {records[0]}"
             for kind, records in self._warnings.items()
         ]
 
     def raise_errors(self, heading: str, log: str, kind: type[MlrecError] = DataError) -> None:
-        """Raise an error if any were added: one line for a single error, otherwise `heading` and the first ten.
+        """Raise an error if any errors were added: one line for a single error, otherwise `heading` and the first ten.
 
         Args:
-            heading: First line of the message for several errors.
+            heading: First line of the message if there are several errors.
             log: File in which the caller stores all errors, or an empty string.
-            kind: Class of the error.
+            kind: Class of the error to raise.
         """
         if not self.errors:
             return

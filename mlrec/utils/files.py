@@ -1,8 +1,8 @@
 """Atomic writing and safe reading of files.
 
-A file is written to a hidden temporary file in the same folder, flushed to the disk, and renamed when it is complete.
-A process that is killed at any moment leaves the old file or the new one, never a partial file, and at most one
-temporary file, which the next writer of that folder removes.
+Content is written to a hidden temporary file in the same folder, flushed to disk, and renamed when it is complete. If
+the process is killed, either the old or the new file remains, never a partial file. At most one temporary file remains,
+which is removed by the next process that writes to the folder.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _SHARED_TEMPORARY = re.compile(r"^\..+\.shared-.*-\d+-\d+$")
 
 @contextlib.contextmanager
 def atomic_write(path: Path, needed: int = 0, *, shared: bool = False) -> Iterator[IO[bytes]]:
-    """Open `path` for writing in binary; it is replaced when the block ends without an error.
+    """Open `path` for binary writing; the file is replaced when the block ends without an error.
 
     Args:
         path: File to write.
-        needed: Number of bytes, if known, for the message of an error.
-        shared: Whether other machines write into the same folder at the same time. If so, temporary files of killed
-            processes are only removed by `remove_shared_temporary`, because the processes of other machines are not
-            known.
+        needed: Number of bytes to write, if known, for the error message.
+        shared: Whether other machines write to the same folder at the same time. If so, temporary files of killed
+            processes are removed only by `remove_shared_temporary`, because processes on other machines are not
+            visible.
 
     Raises:
-        MlrecError: The disk is full or the folder is not writable; the message states the bytes needed and free.
+        MlrecError: The disk is full or the folder is not writable; the message states the needed and the free bytes.
 
     Example:
         >>> with atomic_write(Path("numbers.bin")) as stream:
@@ -68,7 +68,7 @@ def atomic_write(path: Path, needed: int = 0, *, shared: bool = False) -> Iterat
         _sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)  # before the free bytes are measured
+            temporary.unlink(missing_ok=True)  # must happen before the free space is measured
         raise MlrecError(_cannot_write(path, error, max(needed, written))) from error
     finally:
         with contextlib.suppress(OSError):
@@ -76,10 +76,10 @@ def atomic_write(path: Path, needed: int = 0, *, shared: bool = False) -> Iterat
 
 
 def check_ending(path: Path, endings: Collection[str], flag: str) -> str:
-    """Return the lower-case extension of a file to be written, which must be one of `endings`.
+    """Return the lower-case extension of an output file, which must be one of `endings`.
 
     Raises:
-        UsageError: The extension does not match the content.
+        UsageError: The extension is not in `endings`.
 
     Example:
         >>> check_ending(Path("roc.PNG"), (".png", ".pdf"), "--figure")
@@ -87,7 +87,7 @@ def check_ending(path: Path, endings: Collection[str], flag: str) -> str:
     """
     ending = path.suffix.lower()
     if ending not in endings:
-        raise UsageError(f"{flag} {path}: unknown extension; use {', '.join(endings)}")
+        raise UsageError(f"{flag} {path}: unknown extension; expected {', '.join(endings)}")
     return ending
 
 
@@ -98,14 +98,14 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` atomically, as UTF-8 with unchanged line ends."""
+    """Write `text` to `path` atomically, as UTF-8 with unchanged line endings."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as indented JSON. NaN is an error; an undefined number must be `null`.
+    """Write `value` atomically as indented JSON. NaN raises an error; undefined numbers must be `null`.
 
-    Invalid text, such as bytes of a path that is not UTF-8, is replaced by question marks to keep the file readable.
+    Invalid text, such as a path that is not valid UTF-8, is replaced by question marks to keep the file readable.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(path, text.encode("utf-8", "replace"))
@@ -113,7 +113,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path, needed: int = 0) -> Iterator[None]:
-    """Convert the errors of writing to `path` in the block, for files that are appended to.
+    """Convert errors that occur in the block while `path` is written, for files to which data is appended.
 
     Raises:
         MlrecError: See `atomic_write`.
@@ -126,7 +126,7 @@ def writing(path: Path, needed: int = 0) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder next to `path`, which replaces `path` when the block ends without an error."""
+    """Yield an empty folder next to `path` that replaces `path` when the block ends without an error."""
     path = Path(path)
     temporary = _temporary(path)
     retired = path.with_name(f".{path.name}.old.tmp-{os.getpid()}")
@@ -164,40 +164,40 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def changed_folder(path: Path) -> Iterator[Path]:
-    """Yield a copy of the folder `path`, which replaces `path` when the block ends without an error.
+    """Yield a copy of the folder `path` that replaces `path` when the block ends without an error.
 
-    The files of the copy are hard links: replace or remove them, but do not write into them.
+    The files in the copy are hard links: they may be replaced or removed, but must not be modified in place.
     """
-    path = Path(path).resolve()  # if it is a link, replace the folder instead of the link
+    path = Path(path).resolve()  # if the path is a link, replace the target folder instead of the link
     with replace_folder(path) as folder:
         shutil.copytree(path, folder, symlinks=True, copy_function=link_or_copy, dirs_exist_ok=True)
         yield folder
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder. A process killed in between leaves no partial folder under its name."""
+    """Remove a folder. If the process is killed, no partial folder remains under this name."""
     retired = _temporary(path)
     path.rename(retired)
     shutil.rmtree(retired)
 
 
 def check_name(name: str) -> None:
-    """Check that `name` is a valid name of a folder.
+    """Check that `name` is a valid folder name.
 
     Raises:
         UsageError: The name is empty or hidden, is a path, or contains unprintable characters.
     """
     if not name or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
-        raise UsageError(f"'{name}' is not a valid folder name; set one with --name, such as voc2007")
+        raise UsageError(f"'{name}' is not a valid folder name; set a name such as voc2007 with --name")
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file or folder is a temporary one of this module that was left by a killed process."""
+    """Return whether a file or folder is a temporary one that was created here and left by a killed process."""
     return _TEMPORARY.match(path.name) is not None
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove temporary files of killed processes. A folder that was moved away but never replaced is restored."""
+    """Remove temporary files of killed processes, and restore folders that were moved away but never replaced."""
     if not folder.is_dir():
         return
     for entry in folder.iterdir():
@@ -223,7 +223,7 @@ def remove_shared_temporary(folder: Path) -> None:
 
 
 def file_in(path: Path, name: str) -> Path:
-    """Path of the file `name` if `path` is a folder; any other path is returned as it is.
+    """Return the path of the file `name` in `path` if `path` is a folder; otherwise return `path` unchanged.
 
     Example:
         >>> file_in(Path("."), "labels.json").name, file_in(Path("own.json"), "labels.json").name
@@ -235,42 +235,42 @@ def file_in(path: Path, name: str) -> Path:
 
 
 def folder_of(path: Path) -> Path:
-    """Return `path` if it is a folder, otherwise the folder of that file."""
+    """Return `path` if `path` is a folder, otherwise the parent folder."""
     if path.is_dir():
         return path
     return path.parent
 
 
 def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
-    """Read the regular file `path`; raises `kind`, in one line, if it cannot be read."""
+    """Read the regular file `path`; raises `kind` with a one-line message if the file cannot be read."""
     path = Path(path)
     check_regular(path, kind)
     try:
         return path.read_bytes()
     except OSError as error:
-        raise kind(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise kind(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
 
 
 @contextlib.contextmanager
 def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[bytes]]:
-    """Open the regular file `path` for reading in chunks; raises `kind`, in one line, if it cannot be read."""
+    """Open the regular file `path` for reading in chunks; raises `kind` with a one-line message on failure."""
     path = Path(path)
     check_regular(path, kind)
     try:
         with path.open("rb") as stream:
             yield stream
     except OSError as error:
-        raise kind(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
+        raise kind(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
 
 
 def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
-    """Raise `kind` for a folder, a device or a pipe, which cannot be read or never ends. A missing file passes."""
+    """Raise `kind` if `path` is a folder, device or pipe, which cannot be read or never ends; a missing file passes."""
     try:
         other = path.exists() and not path.is_file()
     except (OSError, ValueError) as error:
-        raise kind(f"{path}: cannot be read ({error}); check the path") from error
+        raise kind(f"{path}: cannot read the file ({error}); check the path") from error
     if other:
-        raise kind(f"{path}: is not a regular file; give the path of a file")
+        raise kind(f"{path}: not a regular file; pass the path of a file")
 
 
 def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
@@ -292,10 +292,10 @@ def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str
         path: File to read.
         form: Type of the content.
         kind: Class of the error.
-        remedy: End of the error message: how to fix it.
+        remedy: End of the error message, which states how to fix the error.
 
     Raises:
-        MlrecError: (of the class `kind`) The file cannot be read, or its content does not match `form`.
+        MlrecError: The file cannot be read, or the content does not match `form`; the error is of class `kind`.
     """
     try:
         return msgspec.json.decode(read_bytes(path, kind), type=form)
@@ -304,7 +304,7 @@ def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str
 
 
 def sha256(path: Path) -> str:
-    """Compute the SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -321,7 +321,7 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
     """Create a hard link to a file, or copy it if the file system does not support hard links."""
     try:
         os.link(source, target)
-    except OSError:  # a file system without links
+    except OSError:  # the file system does not support hard links
         shutil.copy2(source, target)
 
 

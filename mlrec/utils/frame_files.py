@@ -1,4 +1,4 @@
-"""Data frames as files: CSV, Excel and Parquet. All tables that a spreadsheet may open are written by this module."""
+"""Writing of data frames to CSV, Excel and Parquet files, including all tables that a spreadsheet may open."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ def check_package(path: Path) -> None:
     """Check that the package for files with this extension is installed.
 
     Raises:
-        UsageError: It is not installed; the message names the extra to install.
+        UsageError: The package is not installed; the message states which extra to install.
     """
     kind, package = _PACKAGES.get(path.suffix.lower(), ("", ""))
     if package and find_spec(package) is None:
-        raise UsageError(f"{path}: writing {kind} files needs {package}; install it with {EXTRA}")
+        raise UsageError(f"{path}: writing {kind} files requires {package}; run {EXTRA}")
 
 
 def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = False) -> None:
-    """Write data frames to one file, whose extension gives the format.
+    """Write data frames to a file; the extension determines the format.
 
-    A CSV has an empty line between two frames, an Excel file has one sheet per frame. A Parquet file has one table:
-    several frames are written one below the other, with their names in the first column, `table`.
+    In a CSV file, frames are separated by an empty line. An Excel file has one sheet per frame. A Parquet file has a
+    single table: several frames are concatenated, with the frame names in the first column, `table`.
 
     Args:
         frames: Frames by name.
-        path: File that ends in `.csv`, `.xlsx` or `.parquet`.
+        path: File with the extension `.csv`, `.xlsx` or `.parquet`.
         index: Whether to write the index as the first column.
 
     Raises:
-        UsageError: The extension is not supported, or a package of the extra `tables` is not installed.
+        UsageError: The extension is not supported, or a package from the extra `tables` is not installed.
         MlrecError: The file cannot be written.
     """
     ending = check_ending(path, ENDINGS, "--out")
@@ -64,14 +64,14 @@ def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = F
 
 
 def write_csv(rows: Iterable[Sequence[Any]], path: Path) -> None:
-    """Write rows to a CSV file without pandas, in the format of `csv_text`; None is an empty cell."""
+    """Write rows to a CSV file without pandas, in the format of `csv_text`; None is written as an empty cell."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([_without_formula(cell) for cell in row] for row in rows)
     write_text(path, stream.getvalue())
 
 
 def csv_text(frame: DataFrame, *, index: bool = False) -> str:
-    """Return a frame as CSV, floats in full precision.
+    """Return a frame as CSV text, with floats in full precision.
 
     Text that a spreadsheet would interpret as a formula is quoted.
     """

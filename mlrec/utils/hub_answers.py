@@ -1,4 +1,4 @@
-"""Availability of a URL within a time limit; torch is not needed."""
+"""Check whether a URL responds within a time limit; does not require torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ SECONDS = 5.0
 
 
 def answers(address: str, *, refusals: bool = True, seconds: float = SECONDS) -> bool:
-    """Whether a server responds at `address`; always False if HF_HUB_OFFLINE is set.
+    """Return whether a server responds at `address`; always False if HF_HUB_OFFLINE is set.
 
-    The request runs in a thread, because a DNS resolver may hang longer than the socket timeout.
+    The request runs in a thread because a DNS resolver may hang longer than the socket timeout.
 
     Args:
-        address: URL with http or https.
+        address: http or https URL.
         refusals: Whether an HTTP error counts as a response.
         seconds: Timeout in seconds.
     """

@@ -1,4 +1,4 @@
-"""Large arrays of an `.npz`: written one block at a time without compression, and read through a memory map."""
+"""Large arrays in an `.npz` file: written block by block without compression, and memory-mapped for reading."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 
 from mlrec.utils.texts import BLOCK, Texts, TextsBuilder, batched
 
-LARGE = 2**26  # bytes; smaller arrays are compressed, and read whole
+LARGE = 2**26  # bytes; smaller arrays are compressed and read into memory
 PIECE = 2**22
-LOCAL_HEADER = struct.Struct("<26xHH")  # of a member: the lengths of its name and of its extra field
+LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of a member's name and extra field
 
 
 def save_large(stream: IO[bytes], arrays: Mapping[str, NDArray[Any] | Sequence[str]]) -> None:
-    """Write an `.npz` whose numbers can be memory-mapped; strings are compressed. Equal content gives equal bytes."""
+    """Write an `.npz` file whose numbers can be memory-mapped and whose strings are compressed.
+
+    Identical arrays produce identical bytes.
+    """
     with zipfile.ZipFile(stream, "w", allowZip64=True) as archive:
         for name, array in arrays.items():
             entry = zipfile.ZipInfo(f"{name}.npy")
@@ -34,7 +37,7 @@ def save_large(stream: IO[bytes], arrays: Mapping[str, NDArray[Any] | Sequence[s
 
 
 def _pieces(array: NDArray[Any] | Sequence[str]) -> Iterator[bytes]:
-    """Iterate over the header of an array, and its rows."""
+    """Iterate over the header of an array and the bytes of the rows."""
     if isinstance(array, np.ndarray):
         yield _npy_header(array.dtype, array.shape)
         if array.ndim == 0:
@@ -58,10 +61,10 @@ def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[Any] | None:
-    """Memory-map a large uncompressed member; None for any other.
+    """Memory-map a large uncompressed member; returns None for any other member.
 
     Raises:
-        BadZipFile: The checksum of the member differs.
+        BadZipFile: The checksum of the member does not match.
     """
     if entry.file_size < LARGE or entry.compress_type != zipfile.ZIP_STORED:
         return None
@@ -75,12 +78,12 @@ def mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[Any] | None:
         offset = stream.tell()
     if dtype.hasobject or 0 in shape:
         return None
-    # Copy on write: nothing that a program does to the array reaches the file.
+    # Copy on write: changes to the array are not written to the file.
     return np.memmap(path, dtype, "c", offset, shape, "F" if by_column else "C")
 
 
 def large_texts(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Texts | None:
-    """Read a large member of strings in compact form; None for any other.
+    """Read a large member that contains strings in compact form; returns None for any other member.
 
     Raises:
         ValueError: A string contains an invalid character.
@@ -103,7 +106,7 @@ def large_texts(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Texts | Non
 
 
 def is_text(array: NDArray[Any]) -> bool:
-    """Whether all characters are valid: at most U+10FFFF and not a surrogate."""
+    """Return whether all characters are valid: at most U+10FFFF and not a surrogate."""
     if not array.dtype.itemsize:
         return True
     codes = np.ascontiguousarray(array).view(f"{array.dtype.byteorder}u4")
@@ -119,7 +122,7 @@ def _read_npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype
 
 
 def _check(stream: IO[bytes], entry: zipfile.ZipInfo) -> None:
-    """Verify the checksum of a member. Its bytes are read in chunks to limit memory."""
+    """Verify the checksum of a member, reading in chunks to limit memory."""
     left, checksum = entry.file_size, 0
     while left:
         piece = stream.read(min(PIECE, left))

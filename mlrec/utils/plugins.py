@@ -1,7 +1,7 @@
-"""Parts that other installed packages add to mlrec by entry points.
+"""Parts that other installed packages add to mlrec through entry points.
 
-The groups are `mlrec.readers`, `mlrec.heads`, `mlrec.losses` and `mlrec.trackers`. The module of an added part is
-loaded when the part is used. Names of mlrec's own parts cannot be replaced.
+The entry-point groups are `mlrec.readers`, `mlrec.heads`, `mlrec.losses` and `mlrec.trackers`. The module of a part is
+imported when the part is used. Built-in parts cannot be replaced.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GROUPS = {"reader": "mlrec.readers", "head": "mlrec.heads", "loss": "mlrec.losse
 
 
 def added_by_packages(group: str) -> dict[str, str]:
-    """Return the parts that other packages add to a group, as `module:attribute`, by name.
+    """Return the parts that other packages add to a group, as a mapping from name to `module:attribute`.
 
     Example:
         >>> added_by_packages("mlrec.nothing")
@@ -27,16 +27,18 @@ def added_by_packages(group: str) -> dict[str, str]:
 
 
 def is_part(kind: str, name: str, own: Collection[str]) -> bool:
-    """Whether `own` or another package has a part of this name; arguments as of `part_names`."""
-    return name in own or name in added_by_packages(GROUPS[kind])  # own ones first: that needs no search for packages
+    """Return whether `own` or another package has a part with this name; the arguments are those of `part_names`."""
+    return name in own or name in added_by_packages(
+        GROUPS[kind]
+    )  # built-in parts first, to avoid a search for packages
 
 
 def part_names(kind: str, own: Collection[str]) -> tuple[str, ...]:
-    """Return the names of all parts of a kind: those of mlrec, then those of other packages.
+    """Return the names of all parts of a kind: built-in parts first, then parts from other packages.
 
     Args:
-        kind: Kind of the parts, a key of `GROUPS`.
-        own: Names of mlrec's own parts.
+        kind: Kind of the parts, a key in `GROUPS`.
+        own: Names of mlrec's built-in parts.
 
     Example:
         >>> part_names("head", ("csra", "average"))[:2]
@@ -52,7 +54,7 @@ def load_part(place: str) -> Any:
         place: Module and attribute, as `module:attribute`.
 
     Raises:
-        MlrecError: The part of another package cannot be imported.
+        MlrecError: A part from another package cannot be imported.
 
     Example:
         >>> load_part("math:sqrt")(4.0)
@@ -63,22 +65,23 @@ def load_part(place: str) -> Any:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:
         if module.startswith("mlrec."):
-            raise  # mlrec's own module: a missing dependency, or a bug
+            raise  # a module of mlrec: a dependency is missing, or there is a bug
         reason = f"{type(error).__name__}: {error}"
-        raise MlrecError(f"{place}: cannot be imported ({reason}); fix or update its package") from error
+        raise MlrecError(f"{place}: import failed ({reason}); fix or update the package") from error
 
 
 def find_part(kind: str, name: str, own: Mapping[str, str], error: type[MlrecError] = MlrecError) -> Any:
-    """Return the part of this name, from mlrec or from another package.
+    """Return the part with this name, from mlrec or from another package.
 
     Args:
-        kind: Kind of the part, a key of `GROUPS`.
+        kind: Kind of the part, a key in `GROUPS`.
         name: Name of the part.
-        own: Places of mlrec's own parts, as `module:attribute`, by name.
-        error: Error for an unknown name.
+        own: Mapping from names of mlrec's built-in parts to `module:attribute`.
+        error: Class of the error for an unknown name.
 
     Raises:
-        MlrecError: The part cannot be imported, or (`error`) the name is unknown; the message lists the existing names.
+        MlrecError: The part cannot be imported, or the name is unknown. In the second case, the error is of class
+            `error`, and the message lists the existing names.
 
     Example:
         >>> find_part("loss", "root", {"root": "math:sqrt"})(4.0)
@@ -89,5 +92,5 @@ def find_part(kind: str, name: str, own: Mapping[str, str], error: type[MlrecErr
     added = added_by_packages(GROUPS[kind])
     if name not in added:
         known = part_names(kind, own)
-        raise error(f"no {kind} '{name}'; there are {', '.join(known)}{nearest(name, known)}")
+        raise error(f"unknown {kind} '{name}'; expected one of {', '.join(known)}{nearest(name, known)}")
     return load_part(added[name])

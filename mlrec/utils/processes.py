@@ -1,4 +1,4 @@
-"""Rank of this process under torchrun, and its share of cores and memory; torch is not needed."""
+"""Rank of this process under torchrun, and the cores and memory available to the process; does not require torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import sys
 
 SPIN_COUNT = "10000"  # iterations of busy-waiting before a thread sleeps
-KEPT_BYTES = 2**30  # most freed memory that glibc keeps
+KEPT_BYTES = 2**30  # maximum amount of freed memory that glibc keeps
 OLD_LIMIT = 2**25  # largest value of M_MMAP_THRESHOLD in glibc before 2.35
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of <malloc.h>
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from <malloc.h>
 
 
 def rank() -> int:
-    """Rank of this process; rank 0 writes files and prints, and is the only process without torchrun."""
+    """Return the rank of this process. Rank 0 writes files and prints; without torchrun, the rank is always 0."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -35,41 +35,41 @@ def cores() -> int:
 
 
 def own_cores() -> int:
-    """Number of cores of this process; the processes of a job on one machine share its cores evenly."""
+    """Return the number of cores for this process; all processes of a job on a machine share the cores evenly."""
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def set_idle_policy() -> None:
     """Make idle OpenMP threads sleep early instead of busy-waiting; must be called before torch is imported.
 
-    On a shared machine, a busy-waiting thread may occupy the core of the thread that it waits for. docs/performance.md
-    has measurements. OMP_WAIT_POLICY and GOMP_SPINCOUNT are kept if the user sets them. Child processes inherit the
-    setting.
+    On a shared machine, a busy-waiting thread may occupy the core that another thread needs. Measurements are in
+    docs/performance.md. If the user has set OMP_WAIT_POLICY or GOMP_SPINCOUNT, the value is kept. Child processes
+    inherit the setting.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 
 def keep_freed_memory() -> None:
-    """Make glibc reuse freed memory, up to `KEPT_BYTES` bytes; no effect without glibc.
+    """Make glibc reuse up to `KEPT_BYTES` bytes of freed memory; has no effect without glibc.
 
-    By default glibc returns every large block to the kernel, which zero-fills the next one page by page.
-    Without it, a training step on two idle cores took 1.21 times as long with 16 images (1.13 to 1.84) and 1.01 times
-    with one image (0.98 to 1.02); measured with benchmarks/process.py, see docs/performance.md. GLIBC_TUNABLES and
-    MALLOC_... are kept if the user sets them.
+    By default, glibc returns every large block to the kernel, which then has to zero-fill the next block page by page.
+    Without this setting, a training step on two idle cores took 1.21 times as long with 16 images (1.13 to 1.84) and
+    1.01 times as long with one image (0.98 to 1.02), as measured with benchmarks/process.py; see docs/performance.md.
+    If the user has set GLIBC_TUNABLES or MALLOC_... variables, the values are kept.
     """
     set_by_user = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
     if sys.platform == "linux" and not set_by_user:
-        set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+        set_option = getattr(ctypes.CDLL(None), "mallopt", None)  # not available in other C libraries
         if set_option is not None:
             set_option(M_MMAP_THRESHOLD, KEPT_BYTES) or set_option(M_MMAP_THRESHOLD, OLD_LIMIT)
             set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def launcher() -> str:
-    """Return the command line before a subcommand that starts the same number of processes as this job.
+    """Return the part of the command line before the subcommand, which starts as many processes as this job.
 
-    For several machines, the options of torchrun are left to the user.
+    For several machines, the user has to add the torchrun options.
     """
     if world_size() == 1:
         return "mlrec"

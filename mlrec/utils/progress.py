@@ -1,4 +1,4 @@
-"""Progress bars, and the handling of notes and warnings, which are records of the logger "mlrec" and its children."""
+"""Progress bars, and handling of notes and warnings, which are log records of "mlrec" and child loggers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTHING = logging.CRITICAL + 1  # level of a logger that logs nothing
 
 
 class Step(Protocol):
-    """Function that advances a task by `done` units, optionally with facts to show next to the bar."""
+    """Function that advances a task by `done` units; `facts` are shown next to the bar."""
 
     def __call__(self, done: int = 1, facts: str = "") -> None:
         """Advance the task by `done` units."""
@@ -26,15 +26,15 @@ class Step(Protocol):
 
 
 class Progress(Protocol):
-    """Bars of long work. Workflows call it; the console draws them on stderr."""
+    """Progress bars for long-running work, which workflows update and the console draws on stderr."""
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
-        """Start a bar for work of `total` units; None if the number is unknown."""
+        """Start a bar for `total` units of work; None if the number is unknown."""
         ...
 
 
 class Silent:
-    """A `Progress` that draws nothing: the default of all workflows when called from Python."""
+    """A `Progress` that draws nothing; the default for all workflows that are called from Python."""
 
     def __repr__(self) -> str:
         return "SILENT"
@@ -50,17 +50,17 @@ SILENT = Silent()
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A `Progress` for one of many runs that hides bars of epochs."""
+    """A `Progress` for one of many runs, which hides the bars of epochs."""
 
     progress: Progress
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
-        """Start a bar, unless it is that of an epoch."""
+        """Start a bar, except for epochs."""
         return (SILENT if name.startswith(("epoch", "scoring")) else self.progress).task(name, total)
 
 
 class PythonWarnings(logging.Handler):
-    """A handler for callers that print themselves: warnings become Python's warnings, notes are dropped."""
+    """A handler that converts warnings to Python warnings and drops notes."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -72,14 +72,14 @@ class PythonWarnings(logging.Handler):
 
 @contextlib.contextmanager
 def logged_to(handler: logging.Handler) -> Iterator[None]:
-    """Send the notes and warnings of a block to a handler as well.
+    """Also send the notes and warnings that are logged in a block to a handler.
 
     Example:
         >>> with logged_to(PythonWarnings()):
         ...     LOGGER.info("run: runs/first (finished last)")
     """
     before = LOGGER.level
-    if handler.level < logging.WARNING:  # it takes notes, which are off by default
+    if handler.level < logging.WARNING:  # the handler accepts notes, which are disabled by default
         LOGGER.setLevel(min(before or logging.INFO, logging.INFO))
     LOGGER.addHandler(handler)
     try:
@@ -91,7 +91,7 @@ def logged_to(handler: logging.Handler) -> Iterator[None]:
 
 @contextlib.contextmanager
 def logged_from(level: int) -> Iterator[None]:
-    """Drop records below a level: notes of one of many runs (WARNING), or everything (`NOTHING`)."""
+    """Drop records below a level: WARNING drops notes, for one of many runs, and `NOTHING` drops all records."""
     before = LOGGER.level
     LOGGER.setLevel(max(level, LOGGER.getEffectiveLevel()))
     try:
@@ -102,6 +102,6 @@ def logged_from(level: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def first_process_logs() -> Iterator[None]:
-    """Log in one of the processes of a distributed run only."""
+    """Log only in the first process of a distributed run."""
     with logged_from(logging.NOTSET if processes.rank() == 0 else NOTHING):
         yield

@@ -1,7 +1,7 @@
-"""Rows of different lengths in two arrays: the concatenated values of all rows, and the start of each row.
+"""Rows of different lengths stored in two arrays: the concatenated values of all rows, and the start of each row.
 
-For millions of short rows, such as image names, the overhead is eight bytes each. As Python objects it would be about
-eighty bytes, and they could not be shared with other processes through a memory-mapped file.
+For millions of short rows, such as image names, the overhead is eight bytes per row. With Python objects, the overhead
+would be about eighty bytes per row, and rows could not be shared with other processes through a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 Values = NDArray[Any]
 Offsets = NDArray[np.int64]
-BLOCK = 65_536  # rows that are taken at once, so that temporary arrays stay small
+BLOCK = 65_536  # rows processed at a time, to keep temporary arrays small
 
 
 def offsets_of(lengths: NDArray[np.integer[Any]]) -> Offsets:
-    """Return the start of each row, and the end of the last one.
+    """Return the start of each row and the end of the last row.
 
     Example:
         >>> offsets_of(np.array([2, 0, 3])).tolist()
@@ -30,7 +30,7 @@ def offsets_of(lengths: NDArray[np.integer[Any]]) -> Offsets:
 
 
 def taken(values: Values, offsets: Offsets, rows: NDArray[np.integer[Any]]) -> tuple[Values, Offsets]:
-    """Return the values and offsets of some rows, in their order.
+    """Return the values and offsets of selected rows, in the order of `rows`.
 
     Example:
         >>> values, offsets = taken(np.array([5, 6, 7]), np.array([0, 2, 2, 3]), np.array([2, 0]))

@@ -1,8 +1,8 @@
-"""SIGINT and SIGTERM as an exception, so that an interrupted command removes its temporary files.
+"""Convert SIGINT and SIGTERM to an exception, so that an interrupted command can remove temporary files.
 
-Python drops an exception that a signal handler raises inside a destructor, a weak reference callback, or while C code
+Python drops an exception that a signal handler raises inside a destructor or a weak reference callback, or while C code
 compiles or imports a module. A dropped exception is raised again at the next step of a progress bar, or when the
-command ends, so a command never exits with 0 after a signal. A second signal ends the process at once.
+command ends, so that a command never exits with 0 after a signal. A second signal ends the process immediately.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import NoReturn
 
 
 class SignalReceived(BaseException):
-    """A signal with the number `args[0]`; `except Exception` does not catch it."""
+    """Exception for the signal with the number `args[0]`; not caught by `except Exception`."""
 
 
 @dataclass
 class _State:
-    """State of this process: the number of a raised signal that is not handled yet."""
+    """State of this process: the number of a raised signal that has not been handled yet."""
 
     pending: int | None = None
 
@@ -30,28 +30,29 @@ _state = _State()
 
 
 def raise_signal(number: int) -> NoReturn:
-    """Raise `SignalReceived` from a signal handler, and remember it until `handled` is called."""
+    """Raise `SignalReceived` from a signal handler, and remember the signal until `handled` is called."""
     _state.pending = number
     raise SignalReceived(number)
 
 
 def raise_lost() -> None:
-    """Raise `SignalReceived` if a signal was received that is not handled yet."""
+    """Raise `SignalReceived` if a received signal has not been handled yet."""
     if _state.pending is not None:
         raise SignalReceived(_state.pending)
 
 
 def handled() -> None:
-    """Mark the signal as handled, so that it is not raised again."""
+    """Mark the signal as handled, so that `SignalReceived` is not raised again."""
     _state.pending = None
 
 
 @contextmanager
 def blocked_signals() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM until the end of the block, which forks processes; they stay blocked in these processes.
+    """Delay SIGINT and SIGTERM until the end of a block that forks processes.
 
-    Python catches all exceptions while a process is forked, so an exception of a handler would be lost. Blocking
-    the signals in this thread is not enough: another thread may receive them, and the handler still runs in this one.
+    The signals stay blocked in the forked processes. Python catches all exceptions while a process is forked, so an
+    exception raised by a handler would be lost. Blocking the signals in this thread is not sufficient: another thread
+    may receive a signal, and the handler would still run in this thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""`Texts`: a sequence of strings in two arrays, with functions that compare millions of names without a set."""
+"""`Texts`: a sequence of strings stored in two arrays, and functions that compare millions of names without a set."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from mlrec.utils import ragged
 
-ENCODING, ERRORS = "utf-8", "surrogatepass"  # JSON may hold half of a surrogate pair; it is reported where names are
-BLOCK = 4096  # texts that are decoded at once
+ENCODING, ERRORS = "utf-8", "surrogatepass"  # JSON may contain lone surrogates; they are reported when names are
+BLOCK = 4096  # texts decoded at a time
 
 
 class Texts(Sequence[str]):
-    """N strings as UTF-8 in one buffer; compares equal to a tuple or a list of the same strings.
+    """N strings stored as UTF-8 in one buffer; compares equal to a tuple or list with the same strings.
 
     Attributes:
-        data: (B,) uint8, the concatenated strings.
+        data: (B,) uint8, concatenated strings.
         offsets: (N + 1,) int64, start of each string in `data`.
 
     Example:
@@ -35,7 +35,7 @@ class Texts(Sequence[str]):
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Texts:
-        """Store strings of any type."""
+        """Create `Texts` from any iterable of strings."""
         if isinstance(texts, Texts):
             return texts
         builder = TextsBuilder()
@@ -85,21 +85,21 @@ class Texts(Sequence[str]):
         ends = self.offsets[begin : begin + BLOCK + 1]
         places = (ends - ends[0]).tolist()
         content = self.data[ends[0] : ends[-1]].tobytes()
-        if content.isascii():  # positions of bytes are those of characters
+        if content.isascii():  # byte positions are equal to character positions
             text = content.decode("ascii")
             return [text[start:end] for start, end in itertools.pairwise(places)]
         return [content[start:end].decode(ENCODING, ERRORS) for start, end in itertools.pairwise(places)]
 
 
 def batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Iterate over lists of `size` strings; the last may be shorter."""
+    """Iterate over lists of `size` strings; the last list may be shorter."""
     rest = iter(texts)
     while block := list(itertools.islice(rest, size)):
         yield block
 
 
 class TextsBuilder:
-    """Collects strings block by block, so that they never all exist as Python objects."""
+    """Collects strings block by block, so that never all of them exist as Python objects at the same time."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []
@@ -126,7 +126,7 @@ def joined(parts: Sequence[Sequence[str]]) -> Texts:
 
 
 def taken(texts: Sequence[str], places: NDArray[np.integer[Any]]) -> Sequence[str]:
-    """Return the strings at these positions, in their current form."""
+    """Return the strings at these positions, as the same type as `texts`."""
     if isinstance(texts, Texts):
         return texts.take(places)
     return tuple(texts[place] for place in places.tolist())
@@ -135,8 +135,8 @@ def taken(texts: Sequence[str], places: NDArray[np.integer[Any]]) -> Sequence[st
 def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
     """Return the position of the first equal string for each string.
 
-    The hashes of all strings are sorted, and strings with equal hashes are compared, which takes 40 bytes per string. A
-    set would take four times as much.
+    The hashes of all strings are sorted, and strings with equal hashes are compared. This requires 40 bytes per string;
+    a set would require four times as much memory.
 
     Example:
         >>> first_places(["b", "a", "b"]).tolist()
@@ -153,7 +153,7 @@ def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
     first[order] = order[np.flatnonzero(begins)][group]
     again = np.flatnonzero(first != np.arange(count))
     if any(one != other for one, other in zip(taken(texts, again), taken(texts, first[again]), strict=True)):
-        place: dict[str, int] = {}  # two texts of one hash, which no data have by chance
+        place: dict[str, int] = {}  # different texts with the same hash, which does not happen by chance
         return np.array([place.setdefault(text, k) for k, text in enumerate(texts)], dtype=np.intp)
     return first
 
@@ -161,7 +161,7 @@ def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
 def ranks(texts: Sequence[str]) -> NDArray[np.intp]:
     """Return the position of each string in the sorted list of all distinct strings.
 
-    UTF-8 has the same sort order, so fixed-width bytes can be sorted instead.
+    UTF-8 preserves the sort order, so fixed-width byte strings can be sorted instead.
 
     Example:
         >>> ranks(["b", "a", "b"]).tolist()
@@ -183,7 +183,7 @@ def distinct(texts: Sequence[str]) -> int:
 
 
 def repeated(texts: Sequence[str]) -> list[str]:
-    """Return repeated strings, each once, in order of their second appearance.
+    """Return each repeated string once, in the order of the second occurrence.
 
     Example:
         >>> repeated(["a", "b", "a", "a"])
@@ -195,12 +195,12 @@ def repeated(texts: Sequence[str]) -> list[str]:
 
 
 def shared(texts: Sequence[str], others: Sequence[str]) -> set[str]:
-    """Return the strings that are in both."""
+    """Return the strings that are in both sequences."""
     return set(taken(texts, np.flatnonzero(shared_with(texts, others))))
 
 
 def shared_with(texts: Sequence[str], others: Sequence[str]) -> NDArray[np.bool_]:
-    """Return which of the N strings are also among the others.
+    """Return, for each of the N strings in `texts`, whether the string is also in `others`.
 
     Example:
         >>> shared_with(["a", "b"], ["c", "b"]).tolist()

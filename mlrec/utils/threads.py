@@ -1,4 +1,4 @@
-"""Parallel work on many images in threads; reading and decoding release the GIL, so all cores are used."""
+"""Parallel processing of many images in threads; reading and decoding release the GIL, so all cores are used."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from mlrec.utils.processes import cores
 
-AHEAD = 4  # items per thread that are started or finished before their result is taken
+AHEAD = 4  # items per thread that may be in progress or finished before the result is consumed
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -19,15 +19,16 @@ Result = TypeVar("Result")
 def thread_map(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int | None = None
 ) -> Iterator[Iterator[Result]]:
-    """Yield the results of `function` in the order of `items`; all threads end with the block, also after an error.
+    """Yield the results of `function` in the order of `items`; all threads end with the block, even after an error.
 
-    Threads are used because a process that receives a signal during its start prints a traceback or hangs.
+    Threads are used instead of processes because a process that receives a signal during startup prints a traceback or
+    hangs.
 
     Args:
-        function: Function called in the threads.
-        items: Items, consumed as needed in the calling thread.
-        threads: Number of threads; default: one per core.
-        ahead: Number of items in flight; default: four per thread.
+        function: Function to call in the threads.
+        items: Items, consumed on demand in the calling thread.
+        threads: Number of threads [default: one per core].
+        ahead: Number of items in flight [default: four per thread].
 
     Example:
         >>> with thread_map(len, ["a", "bb", "ccc"], threads=2) as lengths:

@@ -1,7 +1,7 @@
-"""Download of a small file from the public web: http(s) only, limited in size and time, no private addresses.
+"""Download of small files from the public web: only http(s), limited in size and time, no private addresses.
 
-Every address that a host name resolves to is checked, and the connection is made to the address that was checked, so
-that a second DNS response cannot change it. Redirects are checked in the same way. Proxies are not used.
+Every address that a host name resolves to is checked, and the connection is made to a checked address, so that a second
+DNS response cannot change the address. Redirects are checked in the same way. Proxies are not used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from urllib.parse import quote, urljoin, urlsplit, urlunsplit
 from mlrec.utils.errors import DataError, printable
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # IPv6 addresses that hold an IPv4 address in their last 32 bits
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # IPv6 addresses that contain an IPv4 address in the last 32 bits
 REDIRECTS = (301, 302, 303, 307, 308)
 BLOCK = 1 << 16
 PORTS = {"http": 80, "https": 443}
@@ -32,7 +32,7 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet, including IPv4 addresses embedded in IPv6 addresses.
+    """Return whether an address is on the public internet; IPv4 addresses embedded in IPv6 addresses are also checked.
 
     Example:
         >>> [is_public(ipaddress.ip_address(text)) for text in ("93.184.215.14", "10.0.0.1", "::ffff:127.0.0.1")]
@@ -51,14 +51,14 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True)
 class WebPolicy:
-    """Limits of a download.
+    """Limits for a download.
 
     Attributes:
-        max_bytes: Maximum size of a file.
-        seconds: Maximum time for one file, including redirects.
+        max_bytes: Maximum file size in bytes.
+        seconds: Maximum time for one file in seconds, including redirects.
         redirects: Maximum number of redirects.
-        resolve: Function from host and port to addresses.
-        allows: Function that returns whether connecting to an address is allowed.
+        resolve: Function that returns the addresses for a host and port.
+        allows: Function that returns whether a connection to an address is allowed.
     """
 
     max_bytes: int = 64 << 20
@@ -69,7 +69,7 @@ class WebPolicy:
 
 
 def is_url(text: str) -> bool:
-    """Whether a string is a URL of any scheme instead of a path.
+    """Return whether a string is a URL with any scheme instead of a path.
 
     Example:
         >>> is_url("https://example.com/a.jpg"), is_url("photos/a.jpg"), is_url("C:/a.jpg")
@@ -80,7 +80,7 @@ def is_url(text: str) -> bool:
 
 
 def shown(url: str) -> str:
-    """Return a URL without user name, password, query and fragment, which may contain secrets.
+    """Return a URL without the user name, password, query and fragment, which may contain secrets.
 
     Example:
         >>> shown("https://user:word@example.com/a.jpg?token=secret")
@@ -98,11 +98,11 @@ def fetch(url: str, policy: WebPolicy | None = None) -> bytes:
     """Download a file.
 
     Args:
-        url: http or https URL without user name and password.
-        policy: Limits.
+        url: http or https URL without a user name and password.
+        policy: Limits for the download.
 
     Raises:
-        DataError: The URL is not allowed or cannot be fetched; the message does not contain secrets of the URL.
+        DataError: The URL is not allowed or the download failed; the message does not contain secrets from the URL.
     """
     policy = policy or WebPolicy()
     deadline = time.monotonic() + policy.seconds
@@ -112,7 +112,7 @@ def fetch(url: str, policy: WebPolicy | None = None) -> bytes:
                 return _content(response, url, policy)
             target = urljoin(url, response.headers.get("Location", ""))
         if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-            raise DataError(f"{shown(url)}: redirects from https to {shown(target)}, which is not encrypted")
+            raise DataError(f"{shown(url)}: redirect from https to {shown(target)}, which is not encrypted")
         url = target
     raise DataError(f"{shown(url)}: more than {policy.redirects} redirects")
 
@@ -131,7 +131,7 @@ def _content(response: http.client.HTTPResponse, url: str, policy: WebPolicy) ->
                 raise DataError(f"{shown(url)}: the connection ended after {len(content):,} of {expected:,} bytes")
             return bytes(content)
         content += block
-    raise DataError(f"{shown(url)}: has more than {policy.max_bytes:,} bytes; download it yourself")
+    raise DataError(f"{shown(url)}: larger than {policy.max_bytes:,} bytes; download the file manually")
 
 
 @contextlib.contextmanager
@@ -142,7 +142,7 @@ def _response(url: str, policy: WebPolicy, deadline: float) -> Iterator[http.cli
         host, port, target, secure = _parts(url)
         address = _checked_address(host, port, url, policy)
         connection = _Connection(host, port, address, max(seconds, 0.001), secure)
-        # A server that sends a byte now and then never exceeds the time-out of a socket.
+        # A server that occasionally sends a byte never exceeds the socket timeout.
         timer = threading.Timer(max(seconds, 0.001), connection.abort)
         timer.daemon = True
         timer.start()
@@ -158,26 +158,26 @@ def _response(url: str, policy: WebPolicy, deadline: float) -> Iterator[http.cli
     except (OSError, http.client.HTTPException, ValueError) as error:
         if time.monotonic() >= deadline or isinstance(error, TimeoutError):
             raise _too_slow(url, policy) from None
-        # The text of the error may quote the URL.
-        raise DataError(f"{shown(url)}: cannot be fetched ({type(error).__name__}); check the URL") from None
+        # The error text may quote the URL.
+        raise DataError(f"{shown(url)}: download failed ({type(error).__name__}); check the URL") from None
     finally:
         if connection is not None:
             connection.close()
 
 
 def _too_slow(url: str, policy: WebPolicy) -> DataError:
-    return DataError(f"{shown(url)}: not fetched within {policy.seconds:g} s; download it yourself")
+    return DataError(f"{shown(url)}: download not finished within {policy.seconds:g} s; download the file manually")
 
 
 def _parts(url: str) -> tuple[str, int, str, bool]:
-    """Return host, port, path with query, and whether the connection is encrypted."""
+    """Return the host, the port, the path with the query, and whether the connection is encrypted."""
     parts = urlsplit(url)
     if parts.scheme not in PORTS:
-        raise DataError(f"{shown(url)}: only http and https URLs are fetched")
+        raise DataError(f"{shown(url)}: only http and https URLs are supported")
     if parts.username is not None or parts.password is not None:
-        raise DataError(f"{shown(url)}: has a user name or password, which mlrec does not send; download it yourself")
+        raise DataError(f"{shown(url)}: user names and passwords in URLs are not supported; download the file manually")
     if not parts.hostname:
-        raise DataError(f"{shown(url)}: has no host name; check the URL")
+        raise DataError(f"{shown(url)}: no host name; check the URL")
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     if parts.query:
         target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
@@ -190,12 +190,14 @@ def _checked_address(host: str, port: int, url: str, policy: WebPolicy) -> str:
         raise DataError(f"{shown(url)}: the host name has no address; check the URL")
     for address in addresses:
         if not policy.allows(ipaddress.ip_address(address.partition("%")[0])):
-            raise DataError(f"{shown(url)}: the host has a private or reserved address, which is not fetched")
+            raise DataError(
+                f"{shown(url)}: the host has a private or reserved address; only public servers are allowed"
+            )
     return addresses[0]
 
 
 class _Connection(http.client.HTTPConnection):
-    """Connection to a checked address; certificate and `Host` header use the host name."""
+    """Connection to a checked address; the certificate and the `Host` header use the host name."""
 
     def __init__(self, host: str, port: int, address: str, seconds: float, secure: bool) -> None:
         super().__init__(host, port, timeout=seconds)
@@ -211,7 +213,7 @@ class _Connection(http.client.HTTPConnection):
         self.sock = self._open
 
     def abort(self) -> None:
-        """Abort all reads and writes, from another thread."""
+        """Abort all reads and writes; may be called from another thread."""
         if self._open is not None:
             with contextlib.suppress(OSError):
                 self._open.shutdown(socket.SHUT_RDWR)

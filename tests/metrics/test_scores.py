@@ -115,5 +115,5 @@ def test_npz_holds_logits_and_its_own_truth(tmp_path: Path) -> None:
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(PredictionsError, match=r"must be an \.npz, a \.csv or a \.jsonl"):
         read_scores(tmp_path / "pred.parquet", ValidationReport())
-    with pytest.raises(PredictionsError, match="cannot be read"):
+    with pytest.raises(PredictionsError, match="cannot read the file"):
         read_scores(tmp_path / "none.csv", ValidationReport())

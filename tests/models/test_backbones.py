@@ -117,7 +117,7 @@ def test_a_gradient_reaches_the_first_layer() -> None:
 
 @pytest.mark.parametrize("name", ["crossvit_tiny_240", "pit_ti_224"])
 def test_a_name_without_a_map_is_refused(name: str) -> None:
-    with pytest.raises(ModelError, match=f"{name}.*no map of features over locations"):
+    with pytest.raises(ModelError, match=f"{name}.*no spatial feature map"):
         Backbone(name)
 
 
@@ -161,7 +161,7 @@ def test_images_of_another_size_than_the_model_is_built_for_are_one_line_of_ours
     with pytest.raises(ModelError) as failure, torch.inference_mode():
         backbone(torch.zeros(1, 3, 256, 224))
     told = str(failure.value)
-    assert "is built for images of 224 x 224 pixels, not of 256 x 224" in told
+    assert "is built for images of 224 x 224 pixels, not 256 x 224" in told
     assert "--img-size 256" in told
     assert "\n" not in told
 
@@ -183,5 +183,5 @@ def test_a_hub_out_of_reach_is_one_line_with_remedies_and_soon(monkeypatch: pyte
 
 
 def test_a_name_without_published_weights_is_told_at_once() -> None:
-    with pytest.raises(ModelError, match="has no weights of this name"):
+    with pytest.raises(ModelError, match="has no weights with this name"):
         Backbone("test_mambaout", pretrained=True)

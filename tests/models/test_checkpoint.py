@@ -77,12 +77,12 @@ def test_equal_models_give_equal_bytes(saved: Path, tmp_path: Path) -> None:
         (lambda t, m: t.update(extra=torch.zeros(1)), "0 missing, 1 unexpected"),
         (
             lambda t, m: t.update({"head.weight": torch.zeros(4, 5, 64)}),
-            r"\(4, 5, \d+\), the model needs \(4, 3, \d+\)",
+            r"\(4, 5, \d+\), but the model requires \(4, 3, \d+\)",
         ),
         (lambda t, m: m.update(labels=["cat"]), "3 labels, but 1 label name"),
-        (lambda t, m: m.update(format="other"), "not a model file of mlrec"),
-        (lambda t, m: m.update(architecture="{"), "description is damaged"),
-        (lambda t, m: m.pop("sha256"), "description is damaged"),
+        (lambda t, m: m.update(format="other"), "not an mlrec model file"),
+        (lambda t, m: m.update(architecture="{"), "damaged metadata"),
+        (lambda t, m: m.pop("sha256"), "damaged metadata"),
     ],
 )
 def test_damage_is_told_in_one_line(saved: Path, damage: object, told: str) -> None:
@@ -103,7 +103,7 @@ def test_a_truncated_file_is_told(saved: Path, cut: int) -> None:
 
 
 def test_a_missing_model_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no model here"):
+    with pytest.raises(ModelError, match="not a model; pass a run folder"):
         load_model(tmp_path)
     (tmp_path / "model.onnx").touch()
     with pytest.raises(ModelError, match="an exported ONNX model, which only mlrec predict can run"):

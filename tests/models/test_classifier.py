@@ -30,14 +30,14 @@ def test_options_reach_head_and_backbone() -> None:
 
 
 def test_heads_and_temperatures_must_agree() -> None:
-    with pytest.raises(ModelError, match="heads = 4 but 2 temperatures"):
+    with pytest.raises(ModelError, match="heads = 4, but there are 2 temperatures"):
         mlrec.create_model("test_resnet", 4, heads=4, temperatures=[1.0, 2.0])
 
 
 def test_label_names_must_be_as_many_as_labels_and_differ() -> None:
     with pytest.raises(ModelError, match="2 label names for num_labels = 3"):
         mlrec.create_model("test_resnet", 3, labels=["a", "b"])
-    with pytest.raises(ModelError, match="label 'a' is named twice"):
+    with pytest.raises(ModelError, match="label 'a' is listed twice"):
         mlrec.create_model("test_resnet", 3, labels=["a", "b", "a"])
 
 

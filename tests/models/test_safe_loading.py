@@ -57,15 +57,15 @@ def damaged(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (page, "is a web page"),
-        (pointer, "is a Git LFS pointer"),
-        (plain_zip, "is an ordinary zip archive"),
-        (torchscript, "is a TorchScript archive"),
-        (truncated, "is truncated"),
-        (damaged, r"refused|broken"),
-        (lambda path: path.write_bytes(b""), "is empty"),
-        (lambda path: path.mkdir(), "is a folder"),
-        (lambda path: None, "cannot be read"),
+        (page, "a web page"),
+        (pointer, "a Git LFS pointer"),
+        (plain_zip, "an ordinary zip archive"),
+        (torchscript, "a TorchScript archive"),
+        (truncated, "truncated archive"),
+        (damaged, r"not a plain checkpoint"),
+        (lambda path: path.write_bytes(b""), "empty file"),
+        (lambda path: path.mkdir(), "a folder"),
+        (lambda path: None, "cannot read the file"),
     ],
 )
 def test_what_is_no_weights_file(tmp_path: Path, make: Callable[[Path], None], told: str) -> None:
@@ -85,7 +85,7 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, raw: bool) -> None:
         path.write_bytes(pickle.dumps(Runs(canary)))
     else:
         torch.save(content, path)
-    with pytest.raises(ModelError, match="could run code when loaded; refused") as failure:
+    with pytest.raises(ModelError, match="could run code when loaded") as failure:
         read_tensors(path)
     assert raw or "mkdir" in str(failure.value)
     assert not canary.exists()
@@ -93,17 +93,17 @@ def test_code_in_a_file_is_never_run(tmp_path: Path, raw: bool) -> None:
 
 def test_a_small_file_that_claims_a_giant_tensor_is_refused() -> None:
     bomb = torch.zeros(1).expand(10**6, 10**6)
-    with pytest.raises(ModelError, match=r"'w' claims 4,000,000,000,000 bytes but contains 4"):
+    with pytest.raises(ModelError, match=r"'w' claims 4,000,000,000,000 bytes but contains only 4"):
         unwrapped({"state_dict": {"w": bomb}})
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ([1, 2], "contains a list"),
+        ([1, 2], "a list, not a dict"),
         ({}, "no tensors"),
         ({"epoch": 3}, "no tensors"),
-        ({1: torch.zeros(1)}, "no names"),
+        ({1: torch.zeros(1)}, "the keys are not strings"),
         ({"a": torch.zeros(2, 2).to_sparse()}, "sparse"),
     ],
 )

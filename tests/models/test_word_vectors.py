@@ -24,9 +24,9 @@ def test_vectors_by_name_by_words_and_without_case(tmp_path: Path) -> None:
     ("text", "told"),
     [
         ("cat 1 2\n", "no vector for dog"),
-        ("cat 1 2\ndog 1 x\n", "'dog': not all"),
-        ("cat 1 2\ndog 1 nan\n", "'dog': its vector contains NaN"),
-        ("cat 1 2\ndog 1\n", r"vectors of \[1, 2\] numbers"),
+        ("cat 1 2\ndog 1 x\n", "'dog': the vector contains values that are not numbers"),
+        ("cat 1 2\ndog 1 nan\n", "'dog': the vector contains NaN"),
+        ("cat 1 2\ndog 1\n", r"vectors with \[1, 2\] numbers"),
     ],
 )
 def test_faulty_vectors_are_told(tmp_path: Path, text: str, told: str) -> None:
@@ -36,7 +36,7 @@ def test_faulty_vectors_are_told(tmp_path: Path, text: str, told: str) -> None:
 
 
 def test_an_absent_file_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="cannot be read"):
+    with pytest.raises(ModelError, match="cannot read the file"):
         read_vectors(tmp_path / "v.txt", ["cat"])
 
 

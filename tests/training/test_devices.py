@@ -76,7 +76,7 @@ def test_a_task_that_sees_its_own_gpu_alone_takes_it(monkeypatch: pytest.MonkeyP
 
 def test_one_named_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch, gpus: list[str]) -> None:
     processes(monkeypatch, 0, 2)
-    with pytest.raises(UsageError, match="all 2 processes of this machine would use one GPU; use --device cuda"):
+    with pytest.raises(UsageError, match="all 2 processes on this machine would use the same GPU; use --device cuda"):
         resolve_device("cuda:1")
 
 
@@ -117,7 +117,7 @@ def test_a_gpu_without_kernels_in_this_torch_is_refused_before_the_first_operati
         assert resolve_device("auto") == torch.device("cuda", 0)
         return
     cause = (
-        rf"GPU X has compute capability {capability[0]}\.{capability[1]}; this torch .* has kernels for .*--device cpu"
+        rf"GPU X has compute capability {capability[0]}\.{capability[1]}, but this torch build .* has kernels for .*cpu"
     )
     with pytest.raises(UsageError, match=cause):
         resolve_device("auto")

@@ -306,7 +306,7 @@ def test_a_gpu_is_named_to_nccl_and_a_failed_job_does_not_wait(monkeypatch: pyte
 @pytest.mark.parametrize(
     ("how", "told"),
     [
-        pytest.param("kill", r"another process of this job ended|terminated", marks=pytest.mark.long),
+        pytest.param("kill", r"another process in this job exited|terminated", marks=pytest.mark.long),
         ("raise", r"x\.jpg: broken"),
     ],
 )

@@ -74,5 +74,5 @@ def test_features_of_a_large_split_are_those_of_random_samples(monkeypatch: pyte
 
 
 def test_a_frozen_backbone_has_no_head_phase() -> None:
-    with pytest.raises(ConfigError, match="head_epochs is for a backbone that is trained"):
+    with pytest.raises(ConfigError, match="head_epochs cannot be used with freeze_backbone"):
         resolve(("flag", {"head_epochs": 1, "freeze_backbone": True}))

@@ -29,11 +29,11 @@ def test_the_head_is_copied_and_one_that_does_not_fit_is_refused(tmp_path: Path)
     for name, values in built(init_head=True).state_dict().items():
         assert torch.equal(values, trained[name])
     assert any(not torch.equal(values, trained[name]) for name, values in built().state_dict().items())
-    with pytest.raises(ModelError, match="does not fit this one"):
+    with pytest.raises(ModelError, match="does not match the head of this run"):
         built(init_head=True, head="q2l", decoder_dim=8)
     other = manifest.with_labels(manifest.labels[:1])
     config = resolve(("flag", {**FAST, "init_from": str(run.path), "init_head": True})).config
-    with pytest.raises(ModelError, match="has different labels"):
+    with pytest.raises(ModelError, match="the labels differ"):
         build_model(config, other, paper=False)
-    with pytest.raises(ConfigError, match="init_head needs init_from"):
+    with pytest.raises(ConfigError, match="init_head requires init_from"):
         resolve(("flag", {"init_head": True}))

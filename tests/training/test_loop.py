@@ -163,7 +163,7 @@ def test_a_backbone_without_checkpointing_is_refused(monkeypatch: pytest.MonkeyP
         raise AssertionError("gradient checkpointing not supported")
 
     monkeypatch.setattr(model.backbone.timm_model, "set_grad_checkpointing", refuse)
-    with pytest.raises(ModelError, match="has no gradient checkpointing in timm"):
+    with pytest.raises(ModelError, match="timm does not support gradient checkpointing"):
         model.backbone.checkpoint_gradients()
 
 

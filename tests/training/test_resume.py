@@ -281,7 +281,7 @@ def test_a_finished_run_and_a_folder_without_one_are_refused(data: Path, tmp_pat
     run = train({**FAST, "data": str(data), "epochs": 1}, out=tmp_path)
     with pytest.raises(RunError, match="is finished"):
         resume(run.path)
-    with pytest.raises(RunError, match="no run here"):
+    with pytest.raises(RunError, match="not a run folder"):
         resume(tmp_path)
 
 
@@ -355,6 +355,6 @@ def test_kill_9_of_a_real_process_leaves_a_run_that_resumes(
 
 def test_two_processes_cannot_write_one_run(data: Path, tmp_path: Path) -> None:
     folder = start(data, tmp_path, 3)
-    with directory.locked(folder), pytest.raises(RunError, match="is in use by pid"):
+    with directory.locked(folder), pytest.raises(RunError, match="in use by pid"):
         resume(folder)
     assert resume(folder).record.status == "finished"

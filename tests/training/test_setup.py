@@ -46,7 +46,7 @@ def test_deterministic_is_strict_and_ends_with_its_run() -> None:
 def test_an_operation_without_a_deterministic_form_is_named() -> None:
     text = "upsample_bicubic2d_backward_out_cuda does not have a deterministic implementation, but you set 'torch...'"
     with (
-        pytest.raises(RunError, match="--deterministic: upsample_bicubic2d_backward_out_cuda of this backbone"),
+        pytest.raises(RunError, match="--deterministic: upsample_bicubic2d_backward_out_cuda in this backbone"),
         explained(Config(deterministic=True), CUDA, "bf16"),
     ):
         raise RuntimeError(text)

@@ -95,7 +95,7 @@ def test_faults_are_reported_with_the_batch() -> None:
 def test_a_missing_torchmetrics_is_one_line(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
     monkeypatch.delitem(sys.modules, "mlrec.training.torch_metric", raising=False)
-    with pytest.raises(MlrecError, match="needs torchmetrics; install it with pip install torchmetrics"):
+    with pytest.raises(MlrecError, match="requires torchmetrics; run pip install torchmetrics"):
         mlrec.torch_metric()
 
 

@@ -136,7 +136,9 @@ def test_a_tracker_that_fails_warns_once_and_stops_nothing(data: Path, tmp_path:
     with pytest.warns(UserWarning, match="tracker") as caught:
         run = mlrec.train(data, out=tmp_path, trackers=[name, "memory"], progress=False, **FAST)
     (warning,) = [str(one.message) for one in caught if "tracker" in str(one.message)]
-    assert warning.startswith(f"tracker {name} failed, the run continues without it; log.jsonl is complete (")
+    assert warning.startswith(
+        f"tracker {name} failed; the run continues without the tracker, and log.jsonl is complete ("
+    )
     assert warning.isprintable()
     assert run.record.status == "finished"
     assert len(logged(run, "steps", "loss")) == 6
@@ -162,7 +164,7 @@ def test_the_names_in_the_configuration_are_those_that_exist() -> None:
 
 
 def test_unknown_trackers_are_refused_before_anything_is_written(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no tracker 'wandbb'; there are .*; did you mean 'wandb'"):
+    with pytest.raises(ConfigError, match=r"unknown tracker 'wandbb'; expected one of .*; did you mean 'wandb'"):
         mlrec.train(data, out=tmp_path, trackers="wandbb", progress=False, **FAST)
     assert not list(tmp_path.iterdir())
 

@@ -139,7 +139,7 @@ def test_reading_a_path_that_is_not_a_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "fifo"):
         with pytest.raises(DataError, match="not a regular file"):
             files.read_bytes(path)
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot read the file"):
         files.read_bytes(tmp_path / "none", ConfigError)
     with pytest.raises(MlrecError, match="cannot write"):
         files.write_text(tmp_path / "fifo" / "a.txt", "")

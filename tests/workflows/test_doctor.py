@@ -142,9 +142,9 @@ def test_weights_are_looked_for_on_the_hub_and_not_downloaded(
         monkeypatch.setattr("mlrec.models.hub.constants.ENDPOINT", f"http://127.0.0.1:{server.server_port}")
         flags = {**LOCAL, "pretrained": True, "img_size": 64}
         found = doctor(data, device="cpu", flags={**flags, "backbone": "resnet18.a1_in1k"})
-        assert "on the model hub, which answers" in named(found)["weights"].found
+        assert "on the model hub, which is reachable" in named(found)["weights"].found
         found = doctor(data, device="cpu", flags={**flags, "backbone": "resnet34.a1_in1k"})
-        assert "cannot be loaded" in named(found)["weights"].found
+        assert "did not respond" in named(found)["weights"].found
         cached = tmp_path / "model.safetensors"
         monkeypatch.setattr("mlrec.models.hub.try_to_load_from_cache", lambda *_: str(cached))
         found = doctor(data, device="cpu", flags={**flags, "backbone": "resnet34.a1_in1k"})

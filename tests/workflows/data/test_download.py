@@ -232,7 +232,7 @@ def test_names_that_leave_the_folder_are_refused(kind: str, name: str, tmp_path:
     archive, make = tmp_path / "a", {"tar": tar_of, "zip": zip_of}[kind]
     archive.write_bytes(make({"good.txt": b"1", name: b"2"}))
     (tmp_path / "in").mkdir()
-    with pytest.raises(DataError, match="is not a plain path below the archive"):
+    with pytest.raises(DataError, match="is not a relative path inside the folder"):
         unpack(archive, tmp_path / "in", 10**6)
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["a", "good.txt", "in"]
 
@@ -258,7 +258,7 @@ def test_links_and_devices_are_refused(kind: bytes, tmp_path: Path) -> None:
 def test_bombs_and_damaged_archives_are_refused(tmp_path: Path) -> None:
     (tmp_path / "bomb.zip").write_bytes(zip_of({"zeros": bytes(10**7)}))
     assert (tmp_path / "bomb.zip").stat().st_size < 20_000
-    with pytest.raises(DataError, match="unpacks to more than 1,000,000 bytes"):
+    with pytest.raises(DataError, match="the unpacked size exceeds 1,000,000 bytes"):
         unpack(tmp_path / "bomb.zip", tmp_path / "in", 10**6)
     assert (tmp_path / "in" / "zeros").stat().st_size <= 10**6
     for name, body in (
@@ -267,5 +267,5 @@ def test_bombs_and_damaged_archives_are_refused(tmp_path: Path) -> None:
         ("cut.zip", FILES["two.zip"][:-30]),
     ):
         (tmp_path / name).write_bytes(body)
-        with pytest.raises(DataError, match="is damaged"):
+        with pytest.raises(DataError, match="damaged archive"):
             unpack(tmp_path / name, tmp_path / name.replace(".", "-"), 10**6)

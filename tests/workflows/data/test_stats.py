@@ -87,7 +87,7 @@ def test_the_figure(tmp_path: Path) -> None:
     for name in ("one.svg", "two.svg"):
         draw(found, tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
-    with pytest.raises(UsageError, match=r"--figure .*unknown extension; use .png, .svg, .pdf"):
+    with pytest.raises(UsageError, match=r"--figure .*unknown extension; expected .png, .svg, .pdf"):
         draw(found, tmp_path / "pets.txt")
 
 

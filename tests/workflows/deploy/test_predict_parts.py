@@ -145,7 +145,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(out: str, model: Path, pictures:
     assert not (tmp_path / "scores.parquet").exists()
     result = CliRunner().invoke(app, [*command[:5], str(tmp_path / out), *command[6:]])
     assert result.exit_code == 0, result.output
-    assert "parts of an earlier run kept" in result.stderr
+    assert "parts from an earlier run kept" in result.stderr
     if form == "csv":
         assert content(folder) == content(tmp_path / "whole" / out)
     else:
@@ -316,10 +316,10 @@ def test_images_of_a_shard_are_read_as_they_are_needed(tmp_path: Path) -> None:
 
 def test_flags_that_contradict_each_other(model: Path, pictures: Path, tmp_path: Path) -> None:
     for extra, told in (
-        (["--format", "parquet"], "need --out"),
-        (["--engine", "ray"], "need --out"),
+        (["--format", "parquet"], "require --out"),
+        (["--engine", "ray"], "require --out"),
         (["--out", "a.csv", "--format", "parquet"], "differ"),
-        (["--out", "a", "--save-images", "b"], "leave --out out"),
+        (["--out", "a", "--save-images", "b"], "omit --out"),
         (["https://example.com/a.jpg"], "allow-urls"),
     ):
         result = CliRunner().invoke(app, ["predict", str(pictures), "--run", str(model), *extra, *FLAGS])

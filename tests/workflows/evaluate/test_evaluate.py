@@ -139,7 +139,7 @@ def test_a_weights_file_without_a_run_is_evaluated(run: Run, data: Path, tmp_pat
     assert len(found.predictions.sample_ids) == 13
     with pytest.raises(DataError, match="no split 'tset'"):
         evaluate_run(file, data=data, split="tset", machine=HERE)
-    with pytest.raises(ModelError, match="no model here"):
+    with pytest.raises(ModelError, match="not a model; pass a run folder"):
         evaluate_run(tmp_path, data=data, machine=HERE)
 
 

@@ -71,7 +71,7 @@ def test_the_flag_that_the_error_names_is_one_of_this_command(data: Path, scores
     assert "is not a probability" in refused
     code, _, refused = run(*command, "--probabilities", "--logits")
     assert code == 2
-    assert "exclude each other" in refused
+    assert "cannot be used with" in refused
 
 
 def test_a_kind_without_scores_is_refused(data: Path) -> None:

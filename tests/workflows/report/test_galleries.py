@@ -120,7 +120,7 @@ def test_without_the_model_a_gallery_has_images_but_no_heat_maps(run: Run, notes
     assert all(card.picture and card.lines and not card.maps for card in cards)
     assert hard.scale is None
     assert len(notes.warnings) == 1
-    assert "no model here" in notes.warnings[0]
+    assert "not a model; pass a run folder" in notes.warnings[0]
 
 
 def test_the_page_of_a_real_run_opens_in_a_browser(run: Run, tmp_path: Path, browse: Callable[[Path], str]) -> None:

@@ -60,16 +60,16 @@ def test_a_pdf_leaves_no_other_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "why"),
     [
-        (["--layout", "paper"], "--layout goes with --table"),
+        (["--layout", "paper"], "--layout requires --table"),
         (["--table", "2", "--layout", "wide"], "--layout wide: use full or paper"),
         (["--table", "2", "--layout", "paper", "--intervals"], "--intervals excludes --layout paper"),
-        (["--table", "2", "--notes"], "--notes needs --format latex or pdf"),
-        (["--table", "2", "--columns", "1", "--format", "md"], "--columns needs --format latex or pdf"),
-        (["--paper", "--table", "2"], "--table and --paper: one at a time"),
-        (["--paper", "--extra-rows", "r.csv"], "--extra-rows does not go with --paper"),
-        (["--paper", "--labels", "cat"], "--labels does not go with --paper"),
-        (["--paper", "--plots", "p"], "--plots does not go with --paper"),
-        (["--table", "2", "--format", "pdf"], "--format pdf: name the file with --out FILE.pdf"),
+        (["--table", "2", "--notes"], "--notes requires --format latex or pdf"),
+        (["--table", "2", "--columns", "1", "--format", "md"], "--columns requires --format latex or pdf"),
+        (["--paper", "--table", "2"], "--table and --paper cannot be used together"),
+        (["--paper", "--extra-rows", "r.csv"], "--extra-rows cannot be used with --paper"),
+        (["--paper", "--labels", "cat"], "--labels cannot be used with --paper"),
+        (["--paper", "--plots", "p"], "--plots cannot be used with --paper"),
+        (["--table", "2", "--format", "pdf"], "--format pdf requires an output file: --out FILE.pdf"),
     ],
 )
 def test_flags_without_an_effect_are_refused(tmp_path: Path, words: list[str], why: str) -> None:

@@ -51,7 +51,7 @@ def test_runs_are_named_one_by_one_or_by_folder_and_counted_once(tmp_path):
 
 
 def test_missing_and_unfinished_runs_are_errors(tmp_path):
-    with pytest.raises(RunError, match=r"no finished run under .*; run mlrec train"):
+    with pytest.raises(RunError, match=r"no finished run .*; run mlrec train"):
         report(root=tmp_path / "runs")
     stopped = write_run(tmp_path, "stopped", status="interrupted")
     with pytest.raises(RunError, match=r"stopped: interrupted, not finished; resume it"):
@@ -121,15 +121,15 @@ def test_every_label_with_its_interval_and_few_positives_flagged(tmp_path):
 
 def test_flags_that_would_be_ignored_are_refused(tmp_path):
     for wrong, why in (
-        (["report", "--table", "6", "--figure", "5"], "--table and --figure: one at a time"),
-        (["report", "--literature", "voc2007", "--plots", "p"], "--plots does not go with --literature"),
-        (["report", "--study", "s", "--per-run"], "--per-run does not go with --study"),
-        (["report", "--json", "--format", "csv"], "--json and --format csv: give one of them"),
-        (["compare", "--by-size", "--by-label"], "--by-size and --by-label exclude each other"),
-        (["compare", "--by-size", "--intervals"], "--intervals does not go with --by-size"),
-        (["compare", "--by-label", "--truth", "t.csv"], "--truth does not go with --by-label"),
-        (["compare", "a"], "1 argument, expected A and B"),
-        (["compare", "a", "b", "c"], "3 arguments, expected A and B"),
+        (["report", "--table", "6", "--figure", "5"], "--table and --figure cannot be used together"),
+        (["report", "--literature", "voc2007", "--plots", "p"], "--plots cannot be used with --literature"),
+        (["report", "--study", "s", "--per-run"], "--per-run cannot be used with --study"),
+        (["report", "--json", "--format", "csv"], "--json cannot be used with --format csv"),
+        (["compare", "--by-size", "--by-label"], "--by-size cannot be used with --by-label"),
+        (["compare", "--by-size", "--intervals"], "--intervals cannot be used with --by-size"),
+        (["compare", "--by-label", "--truth", "t.csv"], "--truth cannot be used with --by-label"),
+        (["compare", "a"], "A and B, got 1 argument"),
+        (["compare", "a", "b", "c"], "A and B, got 3 arguments"),
     ):
         done = command(*wrong, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
@@ -153,7 +153,7 @@ def test_the_command_prints_only_json_on_stdout_and_does_not_import_torch(tmp_pa
     [
         (
             ["--out", "r.doc"],
-            "--out r.doc: unknown extension; use .txt, .md, .tex, .json, .html, .pdf, .csv, .xlsx, .parquet",
+            "--out r.doc: unknown extension; expected .txt, .md, .tex, .json, .html, .pdf, .csv, .xlsx, .parquet",
         ),
         (["--out", "r"], "--out r: unknown extension"),
         (["--out", "r.doc", "--format", "table"], "--out r.doc: unknown extension"),
@@ -181,7 +181,7 @@ def test_each_ending_is_written_in_its_format(tmp_path, ending):
 def test_figures_of_unknown_endings_are_refused_before_the_work(tmp_path, words):
     done = CliRunner().invoke(app, [part.format(data=tmp_path / "none") for part in words])
     assert type(done.exception) is UsageError
-    assert "unknown extension; use .png" in str(done.exception)
+    assert "unknown extension; expected .png" in str(done.exception)
 
 
 def test_a_hundred_runs_take_less_than_a_second_without_torch(tmp_path):

@@ -152,9 +152,9 @@ def test_a_missing_package_is_one_line_that_names_the_extra(
     out = folder / f"r.{ending}"
     done = CliRunner().invoke(app, ["report", "--runs-root", str(folder / "runs"), "--out", str(out)])
     assert isinstance(done.exception, UsageError)
-    assert str(done.exception).endswith(f"needs {package}; install it with pip install 'mlrec[tables]'")
+    assert str(done.exception).endswith(f"requires {package}; run pip install 'mlrec[tables]'")
     assert not out.exists()
     text = CliRunner().invoke(app, ["report", "--runs-root", str(folder / "runs"), "--format", ending])
     assert "write it to a file with --out NAME." in str(text.exception)
-    with pytest.raises(MlrecError, match=r"unknown extension; use \.csv, \.xlsx, \.parquet"):
+    with pytest.raises(MlrecError, match=r"unknown extension; expected \.csv, \.xlsx, \.parquet"):
         write_frames({}, folder / "r.txt")

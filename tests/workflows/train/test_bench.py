@@ -41,7 +41,7 @@ def test_heads_stand_beside_average_pooling() -> None:
 def test_what_cannot_be_timed_is_refused() -> None:
     with pytest.raises(UsageError, match="at least one step"):
         bench_head("test_resnet", [1], steps=0)
-    with pytest.raises(ModelError, match="the paper has"):
+    with pytest.raises(ModelError, match="the paper uses"):
         bench_head("test_resnet", [3], num_labels=5, img_size=64, steps=1, machine=HERE)
 
 
@@ -75,7 +75,7 @@ def test_the_heads_of_a_sweep_are_measured_side_by_side(tmp_path: Path) -> None:
         train(FAST | {"data": str(data), "head": head, "epochs": 1, "freeze_backbone": True}, out=tmp_path, name=name)
         entries.append(Entry(name, head, {"seed": 0}))
     entries.append(Entry("missing", "gcn", {"seed": 0}))
-    with pytest.raises(RunError, match="no sweep here"):
+    with pytest.raises(RunError, match="not a sweep folder"):
         bench_sweep(tmp_path)
     SweepFile("Heads", entries).save(tmp_path)
     costs = bench_sweep(tmp_path, steps=2, machine=HERE)
