@@ -106,7 +106,9 @@ def test_a_callback_without_a_known_method_is_refused(data: Path, tmp_path: Path
         def on_epoch_end(self) -> None:
             pass
 
-    message = "^callback Mine: has none of the methods on_step, on_epoch, on_end; it has on_epoch_end$"
+    message = (
+        "^callback Mine: none of the methods on_step, on_epoch, on_end is defined; found a similar name: on_epoch_end$"
+    )
     with pytest.raises(UsageError, match=message):
         mlrec.train(data, out=tmp_path / "out", callbacks=[Mine()], **FAST)
     assert not (tmp_path / "out").exists()

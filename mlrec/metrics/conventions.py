@@ -63,32 +63,32 @@ class Conventions:
         """
         rules = [
             _AVERAGE_PRECISION[self.average_precision],
-            "equal scores share one step",
+            "tied scores share one step",
             _unknown(self.unknown_in_ranking, self.unknown_in_counts),
-            f"scores are {self.scores}, threshold {self.threshold}",
+            f"scores are {self.scores}, threshold: {self.threshold}",
             _CLASS_F1[self.class_f1],
             _TOP_K[self.top_k],
         ]
         if self.phantom:
-            rules.append("OP counts one prediction for each label never predicted, as the paper's code does")
-        rules.append("labels without a known positive or a known negative left out of mAP")
-        rules.append("labels without positives left out of CR")
+            rules.append("OP counts one prediction for each label that is never predicted, as in the paper's code")
+        rules.append("labels without a known positive or a known negative are excluded from mAP")
+        rules.append("labels without positives are excluded from CR")
         if self.unknown_in_counts == "ignored":
-            rules.append("labels unknown in every sample left out of all means")
+            rules.append("labels unknown in every sample are excluded from all means")
         return f"conventions {self.name}: " + "; ".join(rules)
 
 
 _AVERAGE_PRECISION = {
-    "all-points": "AP not interpolated",
+    "all-points": "AP without interpolation",
     "envelope": "AP under the precision envelope (VOC 2010)",
-    "11-point": "AP at 11 points of the precision envelope (VOC 2007)",
+    "11-point": "AP at 11 points on the precision envelope (VOC 2007)",
 }
 
 
-_CLASS_F1 = {"of-means": "CF1 is the F1 of CP and CR", "mean": "CF1 is the mean of the labels' F1"}
+_CLASS_F1 = {"of-means": "CF1 is the F1 of CP and CR", "mean": "CF1 is the mean of the per-label F1"}
 _TOP_K = {
-    "above-threshold": "top-3: the three highest labels that reach the threshold",
-    "all": "top-3: the three highest labels",
+    "above-threshold": "top-3: the three highest-scoring labels that reach the threshold",
+    "all": "top-3: the three highest-scoring labels",
 }
 
 
@@ -128,7 +128,7 @@ def conventions_named(name: str | Conventions) -> Conventions:
         return name
     if name not in CONVENTIONS:
         known = ", ".join(CONVENTIONS)
-        raise UsageError(f"no conventions '{name}'{nearest(str(name), CONVENTIONS)}; choose one of {known}")
+        raise UsageError(f"unknown conventions '{name}'{nearest(str(name), CONVENTIONS)}; choose one of {known}")
     return CONVENTIONS[name]
 
 
@@ -155,8 +155,8 @@ def implied_kind(values: Floats) -> ScoreKind | None:
         return "logits"
     if high > 1 + TOLERANCE:
         raise PredictionsError(
-            f"scores are in {low:g} to {high:g}, without negative values; divide percentages by 100, or if these are "
-            "logits, state it (--logits, or scores='logits' in Python)"
+            f"scores range from {low:g} to {high:g} without negative values; divide percentages by 100, or state that "
+            "the scores are logits (--logits, or scores='logits' in Python)"
         )
     return None
 
@@ -180,7 +180,7 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
         if low >= -TOLERANCE:
             hint = "divide percentages by 100"
         value = high if high > 1 + TOLERANCE else low
-        raise PredictionsError(f"a score of {value:g} is not a probability; probabilities are in 0 to 1 ({hint})")
+        raise PredictionsError(f"a score of {value:g} is not a probability; probabilities must be from 0 to 1 ({hint})")
     if low >= 0 and high <= 1:
         return probabilities, 0
     outside = int(np.count_nonzero((probabilities < 0) | (probabilities > 1)))

@@ -250,9 +250,9 @@ def evaluate(
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
     """Return the kind of scores as stated, or as determined by their values."""
     if stated is not None and stated not in THRESHOLDS:
-        raise UsageError(f"scores='{stated}': must be 'logits' or 'probabilities'")
+        raise UsageError(f"scores must be 'logits' or 'probabilities', got '{stated}'")
     if dtype == "b" and stated == "logits":
-        raise PredictionsError("scores are booleans, which are decisions, not logits; state scores='probabilities'")
+        raise PredictionsError("boolean scores are decisions, not logits; pass scores='probabilities'")
     if stated is not None:
         return stated
     if values.size == 0:
@@ -260,7 +260,8 @@ def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | Non
     kind = implied_kind(values)
     if kind is None:
         raise PredictionsError(
-            "all scores are in [0, 1]: probabilities, or logits? State scores='probabilities' or scores='logits'"
+            "all scores are in [0, 1] and may be probabilities or logits; pass scores='probabilities' or "
+            "scores='logits'"
         )
     return kind
 
@@ -268,9 +269,11 @@ def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | Non
 def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
     cut = np.asarray(threshold, dtype=np.float64)
     if cut.shape not in ((), (labels,)) or np.isnan(cut).any():
-        raise PredictionsError(f"threshold has shape {cut.shape}; give one number, or one per label ({labels},)")
+        raise PredictionsError(
+            f"threshold has shape {cut.shape}; expected one number, or shape ({labels},) with one threshold per label"
+        )
     if kind == "probabilities" and ((cut < 0) | (np.isfinite(cut) & (cut > 1))).any():
-        raise PredictionsError("a threshold of probabilities must be in 0 to 1")
+        raise PredictionsError("a probability threshold must be from 0 to 1")
     return float(cut) if cut.ndim == 0 else cut
 
 
@@ -278,7 +281,7 @@ def _threshold_in_words(cut: Threshold, kind: ScoreKind) -> str:
     score = {"probabilities": "p", "logits": "logit"}[kind]
     if isinstance(cut, float):
         return f"{score} >= {cut:g}"
-    return f"{score} >= each label's own"
+    return f"{score} >= the label's own threshold"
 
 
 def evaluate_scores(
@@ -345,7 +348,7 @@ def check_top(top: int | None, labels: int) -> None:
         UsageError: K is not 1 to the number of labels.
     """
     if top is not None and not 1 <= top <= labels:
-        raise UsageError(f"top {top}: must be 1 to {labels}, the number of scored labels")
+        raise UsageError(f"top must be from 1 to {labels} (the number of scored labels), got {top}")
 
 
 def _top_rates(
@@ -391,16 +394,20 @@ def checked(
     if ranked.dtype.kind in "biu":
         ranked = ranked.astype(np.float64)
     if ranked.ndim != 2 or ranked.dtype.kind != "f" or not ranked.shape[1]:
-        raise PredictionsError(f"logits have shape {ranked.shape} and dtype {ranked.dtype}, expected (N, C) floats")
+        raise PredictionsError(
+            f"logits have shape {ranked.shape} and dtype {ranked.dtype}, expected floats of shape (N, C)"
+        )
     if truth.shape != ranked.shape:
-        raise PredictionsError(f"targets have shape {truth.shape}, logits {ranked.shape}; they must agree")
+        raise PredictionsError(
+            f"targets have shape {truth.shape}, but logits have shape {ranked.shape}; the shapes must match"
+        )
     if labels is not None:
         if len(labels) != ranked.shape[1]:
             raise PredictionsError(
-                f"{counted(len(labels), 'label name')} for {counted(ranked.shape[1], 'column')} of logits"
+                f"{counted(len(labels), 'label name')} for {counted(ranked.shape[1], 'logit column')}"
             )
         if twice := duplicates_in(labels):
-            raise PredictionsError(f"label '{twice[0]}' is named twice")
+            raise PredictionsError(f"label '{twice[0]}' is listed twice")
     if not all(np.isfinite(ranked[rows]).all() for rows in row_blocks(ranked.shape)):
         raise PredictionsError(_not_finite(ranked, labels, sample_ids))
     blocks = row_blocks(truth.shape)
@@ -424,10 +431,10 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
     reasons = {
         "unknown in every sample": ~positive & ~negative,
         "no known positive": ~positive & negative,
-        "no known negative, so their precision is 1 wherever they are predicted": positive & ~negative,
+        "no known negative; precision is 1 wherever these labels are predicted": positive & ~negative,
     }
     return [
-        f"no AP for {int(flags.sum())} of {counted(len(labels), 'label')}, {reason}: "
+        f"no AP for {int(flags.sum())} of {counted(len(labels), 'label')} ({reason}): "
         + ", ".join(label for label, flag in zip(labels, flags, strict=True) if flag)
         for reason, flags in reasons.items()
         if flags.any()
@@ -454,7 +461,7 @@ def _array(values: ArrayLike, what: str) -> NDArray[Any]:
     try:
         return as_array(values)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, sparse tensors
-        raise PredictionsError(f"{what} are not an array of numbers ({error})") from error
+        raise PredictionsError(f"{what} cannot be converted to a numeric array ({error})") from error
 
 
 def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:
@@ -464,8 +471,8 @@ def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: 
     label = f"label '{labels[column]}'" if labels is not None else f"label {column}"
     kind = "NaN" if np.isnan(scores[row, column]) else "infinite"
     if len(bad) == 1:
-        return f"1 {kind} score: {sample}, {label}; a score must be a finite number"
-    return f"{len(bad)} NaN or infinite scores, first: {sample}, {label} is {kind}; a score must be a finite number"
+        return f"1 {kind} score: {sample}, {label}; scores must be finite numbers"
+    return f"{len(bad)} NaN or infinite scores; the first is {kind} ({sample}, {label}); scores must be finite numbers"
 
 
 def _number(value: NDArray[np.float64]) -> float | None:

@@ -78,14 +78,16 @@ def _is_table(table: Any, what: str) -> bool:
 
     if not isinstance(table, pd.DataFrame):
         kind = f"{type(table).__module__.partition('.')[0]}.{type(table).__name__}"
-        raise PredictionsError(f"{what} are a {kind}, which has no index to match samples by; pass a pandas.DataFrame")
+        raise PredictionsError(
+            f"{what} are of type {kind}, which has no index for matching samples; pass a pandas.DataFrame"
+        )
     return True
 
 
 def _check_unique(frame: Any, what: str) -> None:
     for where, names in (("columns", list(frame.columns)), ("index", list(frame.index))):
         if twice := duplicates_in(map(str, names)):
-            raise PredictionsError(f"the {where} of {what} contain '{twice[0]}' more than once; keep one")
+            raise PredictionsError(f"'{twice[0]}' occurs more than once in the {where} of {what}; keep one")
 
 
 def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> None:
@@ -119,8 +121,8 @@ def _array(frame: Any, columns: list[Hashable], index: Any, what: str) -> NDArra
     for column, array in zip(columns, values, strict=True):
         if array.dtype.kind not in "biuf":
             raise PredictionsError(
-                f"column '{column}' of {what} is not numeric or has empty cells; "
-                "names of samples belong in the index: frame.set_index(...)"
+                f"column '{column}' of {what} is not numeric or has empty cells; sample names belong in the index: use "
+                "frame.set_index(...)"
             )
     if not values:
         return np.empty((len(frame), 0))

@@ -70,7 +70,8 @@ def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions
     defined = [value for value in values if value is not None]
     if len(defined) < len(values):
         raise PredictionsError(
-            "no label has a known positive and a known negative in this split: mAP is undefined, so no λ can be chosen"
+            "no label in this split has both a known positive and a known negative: mAP is undefined, and no λ can be "
+            "chosen"
         )
     return defined
 

@@ -92,7 +92,9 @@ class Metric:
             rows = [str(key) for key in keys]
         ranked, known = checked(values, truth, names, rows)
         if self._scores and self._scores[0].shape[1] != ranked.shape[1]:
-            raise PredictionsError(f"{ranked.shape[1]} columns of scores, but {self._scores[0].shape[1]} before")
+            raise PredictionsError(
+                f"scores have {ranked.shape[1]} columns, but earlier batches had {self._scores[0].shape[1]}"
+            )
         self.labels = names
         # A copy: the caller may write the next batch into the same memory.
         self._add(np.array(as_array(values), order="C"), np.array(known, order="C"), keys)
@@ -142,7 +144,9 @@ class Metric:
 
     def _add(self, scores: NDArray[Any], targets: NDArray[np.int8], ids: Sequence[Hashable] | None) -> None:
         if self._size and (ids is None) != (not self._known):
-            raise PredictionsError("ids were given with some batches and not with others; give them with all or none")
+            raise PredictionsError(
+                "ids were passed with some batches but not with others; pass ids with all batches or with none"
+            )
         if ids is not None:
             if len(ids) != len(scores):
                 raise PredictionsError(f"{counted(len(ids), 'id')} for {counted(len(scores), 'sample')}")
@@ -163,4 +167,6 @@ class Metric:
     def _check_alike(self, other: Metric) -> None:
         for name in ("labels", "conventions", "scores", "threshold", "top"):
             if not np.array_equal(getattr(self, name), getattr(other, name)):
-                raise PredictionsError(f"the {name} of two metrics differ; merge metrics with the same settings")
+                raise PredictionsError(
+                    f"the {name} of two metrics differ; only metrics with the same settings can be merged"
+                )

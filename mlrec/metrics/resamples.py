@@ -43,7 +43,7 @@ class Units:
             return cls(np.arange(samples), samples)
         if len(groups) != samples:
             raise PredictionsError(
-                f"{counted(len(groups), 'group')} for {counted(samples, 'sample')}; one is needed for each sample"
+                f"{counted(len(groups), 'group')} for {counted(samples, 'sample')}; one group per sample is required"
             )
         names, of_sample = np.unique(np.asarray(groups), return_inverse=True)
         return cls(of_sample.reshape(-1), len(names))

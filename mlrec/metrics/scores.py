@@ -22,10 +22,13 @@ from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, co
 from mlrec.utils.files import read_text
 from mlrec.utils.texts import Texts, repeated
 
-OUTSIDE = "negative scores: all were taken as logits; --logits states it without this warning"
-INSIDE = "no logit of an .npz is negative; if they are probabilities or percentages, logit >= 0 predicts every label"
+OUTSIDE = "some scores are negative, so all scores are treated as logits; --logits states this and silences the warning"
+INSIDE = (
+    "no logit in the .npz file is negative; if the values are probabilities or percentages, logit >= 0 predicts every "
+    "label"
+)
 CLIPPED = "probabilities outside [0, 1] by at most 1e-4 were clipped"
-DECIDED = "all scores are in [0, 1]: taken as probabilities (--probabilities or --logits states the kind)"
+DECIDED = "all scores are in [0, 1] and are treated as probabilities (--probabilities or --logits states the kind)"
 PREDICT_COLUMNS = ("id", "labels")  # the first columns that `mlrec predict` writes: the id, and the predicted labels
 
 
@@ -89,7 +92,7 @@ class Scores:
         try:
             columns = label_order(self.labels, truth.labels)
         except DataError as error:
-            raise PredictionsError(f"{self.path}: {error}; or choose some with --labels") from error
+            raise PredictionsError(f"{self.path}: {error}; or choose labels with --labels") from error
         rows = rows_of(truth.sample_ids, self.sample_ids, str(self.path))
         values = self.values  # not copied if the order is the same, because it may be gigabytes
         if not np.array_equal(rows, np.arange(len(values))):
@@ -105,7 +108,9 @@ class Scores:
             PredictionsError: There are no targets, or a score is NaN or infinite.
         """
         if self.targets is None:
-            raise PredictionsError(f"{self.path}: has no targets; give the truth as a second argument")
+            raise PredictionsError(
+                f"{self.path}: no targets in this file; pass the ground truth as the second argument"
+            )
         try:
             return evaluate(
                 self.values,
@@ -141,7 +146,7 @@ def read_scores(
     suffix = path.suffix.lower()
     if suffix == ".npz":
         if kind == "probabilities":
-            raise PredictionsError(f"{path}: an .npz contains logits; write probabilities as a .csv")
+            raise PredictionsError(f"{path}: .npz files contain logits; store probabilities in a .csv file")
         stored = Predictions.load(path)
         scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, "logits", stored.targets)
         scores = scores.of_labels(labels)
@@ -153,10 +158,10 @@ def read_scores(
         return _of_kind(scores, kind, findings)
     if suffix == ".jsonl":
         if kind == "logits":
-            raise PredictionsError(f"{path}: a .jsonl of mlrec predict contains probabilities, not logits")
+            raise PredictionsError(f"{path}: .jsonl files written by mlrec predict contain probabilities, not logits")
         scores = _read_jsonl_scores(path, findings).of_labels(labels)
         return _of_kind(scores, "probabilities", findings)
-    raise PredictionsError(f"{path}: scores must be an .npz, a .csv or a .jsonl file")
+    raise PredictionsError(f"{path}: expected an .npz, .csv or .jsonl file with scores")
 
 
 def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationReport) -> Scores:
@@ -182,7 +187,7 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
     ids = Texts.of(cell.strip() for cell in file.column(0))
     for row, name in enumerate(ids):
         if not name:
-            findings.error(file.where(row, 0), "is empty; give the id of a sample")
+            findings.error(file.where(row, 0), "empty cell; enter the id of a sample")
     for name in repeated(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{name}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
@@ -194,7 +199,7 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
     names = known if labels is None else labels
     for name in names:
         if name not in known:
-            findings.error(f"{path}", f"no label '{name}'{nearest(name, known)}")
+            findings.error(f"{path}", f"unknown label '{name}'{nearest(name, known)}")
     columns = [first + known.index(name) for name in names if name in known]
     values = _numbers(file, columns, findings)
     one_line(findings, PredictionsError)
@@ -213,12 +218,12 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
         names = names or list(scores)
         if list(scores) != names:
             raise PredictionsError(
-                f"{where}: its labels differ from those of the first line; score one model at a time"
+                f"{where}: the labels differ from those in the first line; score one model at a time"
             )
         ids.append(identity)
         rows.append(list(scores.values()))
     if not rows:
-        raise PredictionsError(f"{path}: empty; needs one line per sample")
+        raise PredictionsError(f"{path}: empty file; expected one line per sample")
     labels = tuple(clean_label(name, f"{path}", findings) for name in names)
     one_line(findings, PredictionsError)
     if twice := duplicates_in(ids):
@@ -229,7 +234,7 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
 def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice := duplicates_in(key for key, _ in pairs):
-            raise PredictionsError(f"{where}: '{twice[0]}' is given twice; keep one")
+            raise PredictionsError(f"{where}: '{twice[0]}' appears twice; keep one")
         return dict(pairs)
 
     try:
@@ -237,7 +242,7 @@ def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, PredictionsError):
             raise
-        raise PredictionsError(f"{where}: not JSON ({error})") from error
+        raise PredictionsError(f"{where}: not valid JSON ({error})") from error
     scores = record.get("scores") if isinstance(record, dict) else None
     if not isinstance(scores, dict) or not scores or not isinstance(record.get("id"), str):
         raise PredictionsError(f'{where}: expected {{"id": ..., "scores": {{label: probability, ...}}}}')

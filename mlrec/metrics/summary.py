@@ -87,7 +87,10 @@ def _notes(metrics: Metrics) -> list[str]:
         f"conventions {metrics.conventions.name}"
     ]
     for k, top in metrics.top.items():
-        notes.append(f"F1@{k} {_percent(top.F1)}: the {k} highest labels whatever their scores, all labels together")
+        notes.append(
+            f"F1@{k} {_percent(top.F1)}: micro-averaged over the {k} highest-scoring labels per sample, without a "
+            "threshold"
+        )
     few = sum(rates.few_positives for rates in metrics.per_label.values())
     if few:
         labels = counted(few, "label")

@@ -227,11 +227,11 @@ def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstra
         units += f" ({counted(samples, 'sample')})"
     runs = f"n = {len(ours.scores)} and {counted(len(theirs.scores), 'run')}"
     if len(ours.scores) > 1 and len(theirs.scores) > 1:
-        scope = "seeds are resampled as well as images, so the intervals are about the methods"
+        scope = "both seeds and images are resampled, so the intervals describe the methods"
     else:
-        scope = "the intervals are about these trained models, not about the methods; other seeds may differ more"
+        scope = "the intervals describe these trained models, not the methods; other seeds may differ more"
     rules = conventions_named(bootstrap.conventions).in_words()
-    bias = "AP on few images is biased upwards, for A and B alike; the bias of their difference is much smaller"
+    bias = "AP on few images is biased upwards for both A and B; the bias of the difference is much smaller"
     return (f"{bootstrap.resamples:,} paired resamples of {units}; {runs}: {scope}", bias, rules)
 
 
@@ -239,5 +239,5 @@ def _label_notes() -> tuple[str, ...]:
     return (
         f"p: two-sided, normal approximation; p Holm: corrected for the number of labels; finding: p Holm < {ALPHA:g}",
         FEW_NOTE,
-        f"fewer than {TOO_FEW} positives: no finding, whatever the difference",
+        f"fewer than {TOO_FEW} positives: never a finding, regardless of the difference",
     )

@@ -148,14 +148,14 @@ def _shifts(by_pair: Mapping[str, Sequence[Shift]]) -> list[str]:
     for pair, shifts in by_pair.items():
         if shifts:
             changes = [f"{shift.label} {percent(shift.first)} → {percent(shift.second)} %" for shift in shifts]
-            lines.append(f"prevalence differs, {pair}: {_first_of(changes)}")
+            lines.append(f"prevalence differs ({pair}): {_first_of(changes)}")
         else:
-            lines.append(f"no difference of prevalence, {pair}")
+            lines.append(f"no difference in prevalence ({pair})")
     return lines
 
 
 def _implications(statistics: DataStatistics) -> list[str]:
-    pairs = [f"{i.label} never without {i.other} ({counted(i.count, 'time')})" for i in statistics.implications]
+    pairs = [f"{i.label} never occurs without {i.other} ({counted(i.count, 'time')})" for i in statistics.implications]
     if not pairs:
         return []
     return [f"labels that occur together: {_first_of(pairs)}"]
@@ -175,8 +175,8 @@ def _power(power: Power | None) -> list[str]:
         return []
     return [
         f"power: mAP on {power.split} ({counted(power.images, 'image')}) will be known to ± "
-        f"{percent(power.half_width)} points "
-        f"(95 %, {power.basis}); ± {percent(WANTED)} points would need {counted(power.needed, 'image')}"
+        f"{percent(power.half_width)} points (95 %, {power.basis}); ± {percent(WANTED)} points would require "
+        f"{counted(power.needed, 'image')}"
     ]
 
 

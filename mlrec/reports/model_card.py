@@ -61,7 +61,8 @@ def model_card(card: Card) -> str:
         command += " --tuned"
     parts = [
         f"# {escape(card.name)}",
-        f"Multi-label image classifier for {counted(len(card.labels), 'label')}: an image may have any number of them.",
+        f"Multi-label image classifier for {counted(len(card.labels), 'label')}; an image may have any number of "
+        "labels.",
         f"- model: `{card.file}`, {escape(backbone)}, head {escape(_head(architecture))}\n"
         f"- input: RGB, the whole image resized to {size} x {size} ({preprocessing['interpolation']}, antialiased), "
         f"pixel / 255, minus {preprocessing['mean']}, divided by {preprocessing['std']}\n"
@@ -78,8 +79,8 @@ def model_card(card: Card) -> str:
     parts += [
         f"Checked at export: {escape(card.check)}.",
         "## Limits and licence",
-        "The metrics hold for images like those of the scored split. The licence of the weights depends on the "
-        "training data and on the starting weights; state it before you distribute the model.",
+        "The metrics hold for images similar to those in the scored split. The licence of the weights depends on the "
+        "training data and on the starting weights; state the licence before you distribute the model.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -141,7 +142,7 @@ def _head(architecture: dict[str, Any]) -> str:
 def _threshold(tuned: Tuned | None) -> str:
     if tuned is None:
         return "0"
-    return f"the threshold of the label in `{THRESHOLDS}`, {escape(tuned.in_words())}"
+    return f"the label's threshold in `{THRESHOLDS}`, {escape(tuned.in_words())}"
 
 
 def _origin(card: Card) -> list[str]:
@@ -153,7 +154,7 @@ def _origin(card: Card) -> list[str]:
         start = f"{lineage.weights} weights"
         if lineage.origin == "unknown":
             start = "weights of unknown origin"
-        before = [f"trained before on {training.dataset} {training.split}" for training in lineage.trainings]
+        before = [f"previously trained on {training.dataset} {training.split}" for training in lineage.trainings]
         parts.append(
             f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} "
             f"({counted(record.train.samples, 'sample')}) from {escape(', '.join([start, *before]))}, seed "

@@ -192,7 +192,7 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
     """
     predictions = run.predictions()
     if predictions.targets is None:
-        raise PredictionsError(f"{run.path}: its predictions have no targets; score them with mlrec score")
+        raise PredictionsError(f"{run.path}: the predictions have no targets; score them with mlrec score")
     if labels is None:
         return predictions.logits, predictions.targets, predictions.labels
     columns = label_columns(predictions.labels, labels, run.path, PredictionsError)
@@ -339,7 +339,7 @@ def undefined_note(labels: Sequence[str], total: int) -> str:
     names = ", ".join(labels[:NAMES_SHOWN])
     if len(labels) > NAMES_SHOWN:
         names += f" and {len(labels) - NAMES_SHOWN} more"
-    return f"no AP for {len(labels)} of {total} labels, without a known positive or without a known negative: {names}"
+    return f"no AP for {len(labels)} of {total} labels, which lack a known positive or a known negative: {names}"
 
 
 def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
@@ -351,4 +351,4 @@ def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
     number = counts.get("without_negative", 0)
     if not number:
         return []
-    return [f"{counted(number, 'label')} without a known negative: any prediction of them counts as correct"]
+    return [f"{counted(number, 'label')} without a known negative: every prediction of these labels counts as correct"]

@@ -20,14 +20,14 @@ from mlrec.reports.settings import settings_text
 from mlrec.utils.errors import counted
 
 BOOTSTRAP_NOTE = (
-    "95 %: bias-corrected bootstrap over images, and over seeds if n is given; the interval of one run does not cover "
-    "other seeds; AP on few images is biased upwards"
+    "95 %: bias-corrected bootstrap interval over images, and over seeds if n is given; the interval for one run does "
+    "not account for other seeds; AP on few images is biased upwards"
 )
 WITHOUT_NEGATIVE = "¶"  # mark of precisions and F1 that count labels without a known negative
 _PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "F1"})
-SEEDS_NOTE = "n: number of runs that differ in the seed only; metrics are means, sd is the standard deviation of mAP"
+SEEDS_NOTE = "n: number of runs that differ only in the seed; metrics are means, sd is the standard deviation of mAP"
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
-FEW_HEADING = f"fewer than {FEW_POSITIVES} positives: these depend mostly on which images were drawn"
+FEW_HEADING = f"fewer than {FEW_POSITIVES} positives: the values depend mostly on which images were sampled"
 LABEL_RATES = (Column("precision", "P", "percent"), Column("recall", "R", "percent"), Column("F1", "F1", "percent"))
 SUPPORT = Column("support", "positives", "count", absent="")
 FREQUENCY_COLUMNS = (
@@ -272,7 +272,7 @@ def _label_table(metrics: Metrics, training: Mapping[str, int] | None, *, all_la
     if not all_labels and len(known) > FEW_LABELS:
         rows, shown = _ends(known)
         title = f"By label: {ENDS} lowest and {ENDS} highest AP of {shown}"
-        notes = (f"all {len(metrics.average_precision)} labels: --full", *notes)
+        notes = (f"use --full to show all {len(metrics.average_precision)} labels", *notes)
     return Table(title, columns, rows, notes, name="labels").without_empty_columns(["label", "AP"])
 
 
@@ -303,7 +303,7 @@ def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
     enough = [row for row in known if row.group != FEW_HEADING]
     shown = f"{len(enough)} labels"
     if len(enough) < len(known):
-        shown = f"the {len(enough)} labels with {FEW_POSITIVES} positives or more"
+        shown = f"the {len(enough)} labels with at least {FEW_POSITIVES} positives"
     if len(enough) < 2 * ENDS:
         enough, shown = list(known), f"{len(known)} labels, many of them with fewer than {FEW_POSITIVES} positives"
     ordered = sorted(enough, key=lambda row: float(row.cells[1] or 0.0))
@@ -336,7 +336,7 @@ def _nothing_known(counts: dict[str, int]) -> bool:
 
 def _notes(metrics: Metrics) -> tuple[str, ...]:
     if _nothing_known(metrics.counts):
-        return ("no label of any sample is known, so there is nothing to score",)
+        return ("all labels of all samples are unknown; there is nothing to score",)
     notes = [metrics.conventions.in_words(), "in percent"]
     if metrics.undefined:
         notes.insert(0, undefined_note(metrics.undefined, metrics.counts["labels"]))

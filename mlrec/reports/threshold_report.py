@@ -19,8 +19,8 @@ COLUMNS = (
     *(Column(key.lower(), key, "number", block="Probabilities") for key in ("NLL", "Brier", "ECE")),
 )
 NOTES = (
-    "mean F1: mean over labels of the F1 of each label; NLL, Brier, ECE (15 bins): over all pairs of sample and label, "
-    "after calibration if tuned",
+    "mean F1: mean of the per-label F1; NLL, Brier, ECE (15 bins): over all sample-label pairs, after calibration if "
+    "tuned",
 )
 # Split, thresholds in words, rates by name, and reliability of the probabilities.
 ThresholdRow = tuple[str, str, Mapping[str, float | None], Reliability | None]
@@ -61,5 +61,8 @@ def threshold_table(tuned: Tuned) -> Table:
         Column("offset", "b", "number"),
         Column("own", "threshold"),
     )
-    note = "p: sigmoid of the logit z; calibrated: sigmoid(a·z + b); common: too few positives for an own threshold"
+    note = (
+        "p: sigmoid of the logit z; calibrated: sigmoid(a·z + b); common: the label has too few positives for its own "
+        "threshold"
+    )
     return Table("Thresholds by label", columns, tuple(rows), (note,))

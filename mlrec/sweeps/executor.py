@@ -97,7 +97,7 @@ class SweepExecutor:
     def _prepare(self) -> None:
         """Open the queue and count workers and earlier failures."""
         if self.jobs is not None and self.jobs < 1:
-            raise UsageError(f"--jobs {self.jobs}: must be at least 1")
+            raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if processes.world_size() > 1:
             raise UsageError("a sweep starts its own worker processes: run mlrec sweep without torchrun")
         self._queue = TrialQueue(self._storage(), self.plan.folder)
@@ -151,7 +151,10 @@ class SweepExecutor:
             own = plan.tuning[number * len(values) : (number + 1) * len(values)]
             scores = [self._score(trial) for trial in own]
             if max(scores) < 0:
-                raise RunError(f"{setting.words}: no run to choose {', '.join(plan.tune)} by; see {plan.folder}/logs")
+                raise RunError(
+                    f"{setting.words}: no tuning run finished, so {', '.join(plan.tune)} cannot be chosen; see "
+                    f"{plan.folder}/logs"
+                )
             best[setting.words] = values[scores.index(max(scores))]
         return best
 
@@ -251,7 +254,9 @@ class WorkerPool:
                 queue.release(pid)
             elif code != 0:
                 if not queue.has_worked(pid):
-                    raise RunError(f"a worker ended before it trained anything: {_cause(code)}; its output is above")
+                    raise RunError(
+                        f"a worker exited before training anything: {_cause(code)}; the worker's output is above"
+                    )
                 queue.crashed(pid, _cause(code))
 
     def join(self) -> None:
@@ -295,12 +300,12 @@ def _searched(plan: SweepPlan) -> list[Trial]:
 def _cause(code: int) -> str:
     if code == -signal.SIGKILL:
         return (
-            "its worker was killed (SIGKILL), as the kernel does when memory runs out; "
-            "try a smaller --batch-size or --img-size, or fewer --jobs"
+            "the worker was killed (SIGKILL), possibly by the kernel because memory ran out; try a smaller "
+            "--batch-size or --img-size, or fewer --jobs"
         )
     if code < 0:
-        return f"its worker was ended by {signal.Signals(-code).name}"
-    return f"its worker ended with exit code {code}"
+        return f"the worker was terminated by {signal.Signals(-code).name}"
+    return f"the worker exited with code {code}"
 
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -224,7 +224,7 @@ def _lists(axes: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
 def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
     fixed, axes = split_axes(texts)
     for key, value in fixed.items():
-        raise UsageError(f"--tune {key}={value}: give several values to choose from")
+        raise UsageError(f"--tune {key}={value}: pass multiple values to choose from")
     return axes
 
 
@@ -233,20 +233,24 @@ def _check_axes(
 ) -> None:
     """Raise UsageError if there is nothing to sweep over, or if tuning is combined with folds."""
     if not (axes or study or tune_axes or folds) and len(seeds) < 2:
-        raise UsageError("nothing to sweep over: give several values for a key, such as --lam 0,0.1,0.2")
+        raise UsageError("nothing to sweep over; pass multiple values for a key, such as --lam 0,0.1,0.2")
     if tune_axes and folds is not None:
-        raise UsageError("--tune excludes --folds: it holds out a part of the training split itself; use --seeds")
+        raise UsageError(
+            "--tune cannot be used with --folds, because --tune holds out a part of the training split itself; use "
+            "--seeds"
+        )
 
 
 def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | None, repeated: bool) -> None:
     """Raise UsageError for options that a search does not support."""
     if trials < 1 or study or repeated or not axes:
         raise UsageError(
-            "--trials N needs values such as --lr 0.0001,0.1; it excludes --study, --tune, --folds, --seeds"
+            "--trials N needs values such as --lr 0.0001,0.1 and cannot be used with --study, --tune, --folds or "
+            "--seeds"
         )
     for key, values in axes.items():
         if any(isinstance(value, list | tuple) for value in values):
-            raise UsageError(f"--trials cannot search over {key}, whose values are lists; use a grid")
+            raise UsageError(f"--trials cannot search over {key}, because the values are lists; use a grid")
 
 
 def _settings(
@@ -268,7 +272,7 @@ def _settings(
             flags = {**common, **values, **variant}
             settings.setdefault(repr(sorted(flags.items())), Setting(label, values, flags))
     if not settings:
-        raise UsageError(f"--head {','.join(map(str, heads or ()))}: no row of the study has this head")
+        raise UsageError(f"--head {','.join(map(str, heads or ()))}: no row in the study uses this head")
     return list(settings.values())
 
 

@@ -102,17 +102,17 @@ def dry_run(plan: SweepPlan, states: Sequence[TrialState], *, jobs: int = 1) -> 
     notes = [*table.footnotes, f"folder: {plan.folder}"]
     if plan.max_trials is not None:
         runs = counted(plan.max_trials, "run")
-        notes.append(f"{runs} in all; {', '.join(plan.axes)} of each depend on the results before it")
+        notes.append(f"{runs} in total; the values of {', '.join(plan.axes)} in each run depend on the earlier results")
         left += plan.max_trials - len(states)
     if plan.tuning:
         later = len(plan.settings) * len(plan.seeds) * len(plan.splits)
-        notes.append(f"these choose {', '.join(plan.tune)}; then {later} runs follow with the values chosen")
+        notes.append(f"these runs choose {', '.join(plan.tune)}; {later} runs with the chosen values follow")
         left += later
     seconds = _seconds_per_trial(plan, states)
     if seconds is None:
-        notes.append("time: unknown until a first run with this backbone, image size and device is finished")
+        notes.append("time: unknown until the first run with this backbone, image size and device has finished")
     else:
-        notes.append(f"time: about {duration(seconds * left / jobs)}: {left} runs of {seconds:.0f} s, {jobs} at once")
+        notes.append(f"time: about {duration(seconds * left / jobs)}: {left} runs of {seconds:.0f} s, {jobs} at a time")
     return Table(table.title, table.columns, table.rows, tuple(notes))
 
 

@@ -74,7 +74,7 @@ def check(name: str | None, *, paper_only: bool = False) -> None:
         raise UsageError(f"--study {name}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
     of_paper = [key for key in DEFAULTS if key not in NOT_IN_PAPER]
     if paper_only and name not in of_paper:
-        raise UsageError(f"--paper-only needs --study {', '.join(of_paper)}")
+        raise UsageError(f"--paper-only requires --study {', '.join(of_paper)}")
 
 
 def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
@@ -101,7 +101,7 @@ def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
     if name == "figure5":
         return Study("Figure 5: mAP against λ, one training per value", defaults, axes={"lam": LAMBDAS})
     if name == "heads":
-        note = "each head at the learning rate that is best on a held-out part of the training split"
+        note = "each head uses the learning rate that is best on a held-out part of the training split"
         return Study("Heads on one footing", defaults, _all_heads(), tune={"lr": HEAD_LRS}, notes=(note,))
     return Study("CSRA compared with its baseline, under one recipe", defaults, compared_rows(base.head_lr_mult))
 
@@ -119,8 +119,9 @@ def _poolings(*, paper_only: bool) -> dict[str, Flags]:
 
 
 _CONTROLS_NOTE = (
-    "controls, not in the paper: H heads that all have T = 1, and one head whose logits are multiplied by H; "
-    "a gain that they share is not due to different temperatures, or not due to several classifiers"
+    "controls (not in the paper): H heads that all have T = 1, and one head whose logits are multiplied by H; a gain "
+    "shared by the first control is not due to different temperatures, and a gain shared by the second is not due to "
+    "multiple classifiers"
 )
 
 

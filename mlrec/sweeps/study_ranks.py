@@ -44,7 +44,7 @@ def study_reports(
     """
     several = len(folders) > 1
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UsageError("--study: a folder is named twice; name each sweep once")
+        raise UsageError("--study: a folder is listed twice; list each sweep once")
     tables = [
         study_report(folder, labels=labels, conventions=conventions, intervals=intervals or several)
         for folder in folders
@@ -71,7 +71,7 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     studies = [_rows_by_name(table, name) for table, name in zip(tables, names, strict=True)]
     shared = [name for name in studies[0] if all(_has_map(study.get(name)) for study in studies)]
     if not shared:
-        raise UsageError(f"--study: no row is in all of {', '.join(names)}; name sweeps of the same study")
+        raise UsageError(f"--study: {', '.join(names)} have no row in common; use sweeps of the same study")
     ranks = [_ranks({name: study[name]["mAP"] for name in shared}) for study in studies]
     rows: list[tuple[float, dict[str, Cell]]] = []
     for name in shared:
@@ -81,14 +81,14 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     rows.sort(key=lambda row: row[0])
     first = next(iter(studies[0]))
     notes = [
-        f"rank: place by mAP among the {counted(len(shared), 'row')} that all {len(studies)} sweeps have, 1 is best; "
-        "equal values share their mean place",
+        f"rank: rank by mAP among the {counted(len(shared), 'row')} that all {len(studies)} sweeps have in common (1 "
+        "is best); equal values share their mean rank",
         f"Δ: mAP minus that of '{first}'; win or loss: the paired 95 % interval of Δ over images and seeds "
         "is above or below 0, not corrected for the number of comparisons",
     ]
     left_out = list(dict.fromkeys(name for study in studies for name in study if name not in shared))
     if left_out:
-        notes.append(f"not in all sweeps, left out: {', '.join(left_out)}")
+        notes.append(f"omitted because they are not in all sweeps: {', '.join(left_out)}")
     drawn = tuple(Row(tuple(cells.get(column.key) for column in COLUMNS)) for _, cells in rows)
     title = f"Over {counted(len(studies), 'sweep')}: {', '.join(names)}"
     return Table(title, COLUMNS, drawn, tuple(notes), label="over-all-sweeps", name="over all sweeps")
@@ -100,8 +100,8 @@ def _rows_by_name(table: Table, study: str) -> dict[str, Cells]:
     by_name = {str(cells["variant"]): cells for cells in rows if cells.get("variant")}
     if len(by_name) < len(rows):
         raise UsageError(
-            f"--study: the rows of {study} have no names of their own, so they cannot be matched with those of other "
-            "sweeps; print it alone"
+            f"--study: the rows of {study} have no names, so they cannot be matched with the rows of other sweeps; "
+            "print this sweep alone"
         )
     return by_name
 

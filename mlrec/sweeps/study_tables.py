@@ -95,7 +95,7 @@ def study_report(
     edges = {key: _edges(sweep, key) for key in sweep.tuned}
     rows = [_setting_result(folder, entries, labels, conventions, edges) for entries in sweep.settings()]
     if not any(row.trials for row in rows):
-        raise RunError(f"{folder}: no run of this sweep is finished; start it again with the same command")
+        raise RunError(f"{folder}: no run of this sweep is finished; start the sweep again with the same command")
     notes, costs = list(sweep.notes), HeadCosts.load(folder)
     if costs is None and _heads_differ(rows):
         notes.append(f"operations and time of the heads: mlrec bench head {folder}")
@@ -165,7 +165,7 @@ def study_table(
         footnotes.append(_cost_note(costs))
     missing = sum(setting.missing for setting in settings)
     if missing:
-        footnotes.append(f"not finished, left out: {counted(missing, 'run')}")
+        footnotes.append(f"not finished and omitted: {counted(missing, 'run')}")
     keep = list(ALWAYS)
     if not any(setting.label for setting in settings):
         keep.remove("variant")
@@ -283,11 +283,11 @@ def _cost_cells(setting: SettingResult, costs: HeadCosts | None) -> dict[str, Ce
 def _cost_note(costs: HeadCosts) -> str:
     where = costs.environment
     return (
-        f"MFLOPs: of the head for one image, a multiplication and an addition are two; the backbone has "
+        "MFLOPs: head only, for one image; a multiplication and an addition count as two operations; the backbone has "
         f"{costs.backbone_flops / 1e6:,.0f} MFLOPs and {costs.backbone_parameters:,} parameters. ms: evaluation of the "
-        f"whole model without loading images, {costs.img_size} px, batches of {costs.batch_size}, "
+        f"whole model without image loading, {costs.img_size} px, batches of {costs.batch_size}, "
         f"{where.get('gpu', where['device'])} {where['precision']}, {counted(where['threads'], 'thread')}, median of "
-        f"{counted(costs.steps, 'step')} of each row in alternation; ratio: to the first row"
+        f"{counted(costs.steps, 'step')} per row, measured in alternation; ratio: relative to the first row"
     )
 
 
@@ -332,10 +332,12 @@ def _comparison_notes(finished: Sequence[SettingResult], intervals: bool, tuned:
             line += ", on the same images"
         lines.append(line)
     if tuned:
-        lines.append(f"{', '.join(tuned)}: chosen for each row on held-out data, then trained again on all data")
+        lines.append(
+            f"{', '.join(tuned)}: chosen for each row on held-out data; the row was then trained again on all data"
+        )
         edges = [f"{s.label or 'a row'}: {key} = {s.values[key]:g}" for s in finished for key in s.at_edge]
         if edges:
-            lines.append(f"at the edge of the values tried; better values may be beyond it: {'; '.join(edges)}")
+            lines.append(f"at the edge of the tried values; better values may be beyond the edge: {'; '.join(edges)}")
     elif any(setting.values for setting in finished):
         lines.append("the best row was chosen on the scored split itself")
     return lines

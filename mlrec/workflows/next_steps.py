@@ -61,7 +61,7 @@ def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> 
     )
     return (
         f"training {plan.config.backbone} at {plan.config.img_size} px on this CPU will take about {duration(seconds)} "
-        f"({seconds_per_image:.2g} s per image forward); in minutes: {quick(command)}"
+        f"({seconds_per_image:.2g} s per image for the forward pass); for a run of a few minutes: {quick(command)}"
     )
 
 

@@ -103,7 +103,7 @@ def _together(axes: Any, statistics: DataStatistics) -> None:
     draw_cooccurrence(axes, shares, annotated=len(shares) <= ANNOTATED)
     _name(axes.xaxis, statistics.labels, rotation=90)
     _name(axes.yaxis, statistics.labels)
-    axes.set_title("% of the positives of the row's label that also have the column's label", fontsize=9)
+    axes.set_title("% of the positives of the row label that also have the column label", fontsize=9)
 
 
 def _name(axis: Any, labels: Any, rotation: int = 0) -> None:

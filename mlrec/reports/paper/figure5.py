@@ -102,7 +102,7 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
         for line in series
         for p in line.points
     ]
-    footnotes = [*notes, f"one training per {sign}; the best {sign} was chosen on the scored split itself"]
+    footnotes = [*notes, f"one training run per {sign}; the best {sign} was chosen on the scored split itself"]
     if any(point.bounds for line in series for point in line.points):
         footnotes.append(BOOTSTRAP_NOTE)
     table = Table(title, columns, tuple(rows), tuple(footnotes))
@@ -177,4 +177,7 @@ def figure5_note() -> str:
         f"{curve['method']} with H = {curve['heads']} on {DATASETS[curve['dataset']].name} at λ = {curve['peak']:g}"
         for curve in paper_settings()["figure5"]
     ]
-    return f"Figure 5 of the paper prints no values; according to its text and curves the peaks are: {', '.join(peaks)}"
+    return (
+        "Figure 5 of the paper prints no values; according to the paper's text and curves, the peaks are "
+        f"{', '.join(peaks)}"
+    )

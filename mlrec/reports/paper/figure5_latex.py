@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mlrec.reports.paper.figure5 import CurvePanel, Series
 from mlrec.reports.render.latex import escape, packages
 
-CAPTION = "mAP (%) against λ, one training per value."
-PEAKS = "Dashed: peak of the paper, which prints no values."
+CAPTION = "mAP (%) against λ, one training run per value."
+PEAKS = "Dashed: peak in the paper, which prints no values."
 _STYLES = (
     "blue, mark=*",
     "orange, mark=square*",

@@ -25,7 +25,9 @@ COLUMNS = (
     Column("difference", "Δ top-1", "points", absent=""),
     Column("interval", "95 %", absent=""),
 )
-TOKEN_NOTE = "published logits are those of the class token; λ = 0 is the mean over patches, another classifier"  # noqa: S105
+TOKEN_NOTE = (
+    "published logits are from the class token; λ = 0 is the mean over patches, which is a different classifier"  # noqa: S105
+)
 
 
 class AccuracySweep(msgspec.Struct, frozen=True):
@@ -132,9 +134,9 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
     architecture, _, tag = sweep.backbone.partition(".")
     reasons = []
     if (sweep.samples, sweep.classes) != IMAGENET:
-        reasons.append("other images")
+        reasons.append("different images")
     if sweep.resolution not in printed:
-        reasons.append("other size")
+        reasons.append("different size")
     if tag not in PAPER_WEIGHTS.get(architecture, (tag,)):
         reasons.append(f"weights {tag or 'of a file'}")
     if not reasons:
@@ -143,4 +145,4 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
         f"{sweep.data}, {counted(sweep.samples, 'image')} of {counted(sweep.classes, 'class', 'classes')}, "
         f"{sweep.resolution} px, top-1 accuracy"
     )
-    return Row(cells, f"{here}: not comparable with the paper's, {', '.join(reasons)}", marks={4: ON_SCORED})
+    return Row(cells, f"{here}: not comparable with the paper ({', '.join(reasons)})", marks={4: ON_SCORED})

@@ -93,7 +93,7 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
         extra.append(f"extra data {row.extra_data}")
     reasons += extra
     if row.convention and dataset != "voc2012":  # all rows on VOC2012 have the AP of its server
-        reasons.append(f"other conventions: {row.convention}")
+        reasons.append(f"different conventions: {row.convention}")
     apart = ""
     if source == "given":
         apart = _apart(reasons, extra)
@@ -152,7 +152,7 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
             extra.append(f"extra data {result.extra}")
         reasons += extra
         if differences:
-            reasons.append("other settings than the paper's")
+            reasons.append("settings different from the paper's")
         apart = _apart(reasons, extra)
         group = _group(dataset, resolution, _block(dataset, result), reasons)
         if result.backbone == "ViT-L/16" and result.lineage.tag == PAPER_TAGS[2]:
@@ -219,12 +219,12 @@ def reasons_apart(result: Result, dataset: str) -> list[str]:
     """
     full = DATASETS[dataset]
     if result.kind != full.kind:
-        return ["other data"]
+        return ["different data"]
     reasons = []
     if result.samples < full.samples:
-        reasons.append(f"{result.samples:,} of {full.samples:,} samples of {result.split}")
+        reasons.append(f"{result.samples:,} of {full.samples:,} samples in {result.split}")
     elif result.samples > full.samples:
-        reasons.append(f"{result.samples:,} samples of {result.split}")
+        reasons.append(f"{result.samples:,} samples in {result.split}")
     if len(result.labels) != full.labels:
         reasons.append(f"{len(result.labels)} of {full.labels} labels")
     return reasons
@@ -258,7 +258,7 @@ def _own_group(result: Result, dataset: str, reasons: list[str]) -> str:
     group = ", ".join(facts)
     if result.extra:
         group += f" (extra data {result.extra})"
-    return f"{group}: not comparable with {DATASETS[dataset].name}, {', '.join(reasons)}"
+    return f"{group}: not comparable with {DATASETS[dataset].name} ({', '.join(reasons)})"
 
 
 def _group(dataset: str, resolution: int, block: str, reasons: list[str]) -> str:

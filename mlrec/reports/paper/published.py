@@ -120,7 +120,7 @@ def literature(dataset: str) -> Table:
     rows = list(_csv(shipped("literature.csv")))
     known = list(dict.fromkeys(row["dataset"] for row in rows))
     if dataset not in known:
-        raise UsageError(f"no literature on '{dataset}'; choose one of {', '.join(known)}")
+        raise UsageError(f"no literature results for '{dataset}'; choose one of {', '.join(known)}")
     columns = (
         Column("method", "Method", identity=True),
         Column("backbone", "Backbone", absent=""),
@@ -138,7 +138,7 @@ def literature(dataset: str) -> Table:
                 cells["resolution"] = int(row["resolution"])
             cells["mAP"] = float(row["mAP"]) / 100
             shown.append(Row(tuple(cells.values())))
-    note = "copied from the sources, not reproduced; rows with another protocol or input are not comparable"
+    note = "copied from the sources, not reproduced; rows with a different protocol or input are not comparable"
     return Table(f"Literature: {dataset}", columns, tuple(shown), (note,))
 
 
@@ -156,7 +156,7 @@ def extra_rows(path: Path | None) -> list[PublishedRow]:
         return []
     rows = list(_csv(read_text(path, UsageError)))
     if not rows:
-        raise UsageError(f"{path}: no rows; write a line of column names with method and mAP, then one line per row")
+        raise UsageError(f"{path}: no rows; write a header line with the columns method and mAP, then one line per row")
     missing = [name for name in ("method", "mAP") if name not in rows[0]]
     if missing:
         raise UsageError(f"{path}: no column '{missing[0]}'; the columns method and mAP are required")
@@ -186,7 +186,7 @@ def _fraction(row: dict[str, str], key: str, where: str) -> float | None:
     if value is None:
         return None
     if not 1 < value <= 100:
-        raise UsageError(f"{where}: {key} = {value:g}: write a percentage, such as 94.3")
+        raise UsageError(f"{where}: {key} = {value:g}; enter {key} as a percentage, such as 94.3")
     return round(value / 100, 6)  # as printed: 84.2 is 0.842, not 0.8420000000000001
 
 
@@ -204,4 +204,4 @@ def _number(row: dict[str, str], key: str, where: str) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"{where}: {key} = {text}: is not a number") from error
+        raise UsageError(f"{where}: {key} = {text} is not a number") from error

@@ -27,16 +27,19 @@ from mlrec.utils.files import read_own_json
 FILE = "lambda.json"
 SAME_AP = ("mlrec", "csra", "csra-wider", "macro-f1", "topk-pure")  # conventions with the same AP
 ON_SCORED = "†"
-ON_SCORED_NOTE = f"{ON_SCORED} λ chosen on the scored split itself, so it is never below λ = 0; trust the fixed λ"
+ON_SCORED_NOTE = (
+    f"{ON_SCORED} λ was chosen on the scored split itself, so the result is never below that of λ = 0; rely on the "
+    "fixed λ instead"
+)
 TITLE = "Table 1: λ · max added to a trained average-pooling model, without training"
 CAPTION = (
-    "mAP (%; top-1 accuracy for ImageNet) of trained average-pooling models if λ times the maximum over locations is "
-    "added to the mean, without training. The best λ was chosen on the scored split."
+    "mAP (%; top-1 accuracy for ImageNet) of trained average-pooling models when λ times the maximum over locations "
+    "is added to the mean without further training. The best λ was chosen on the scored split."
 )
 LABEL = "lambda"
 NOTES = (ON_SCORED_NOTE, INFERRED_NOTE, "ResNet-cut on COCO is 82.1 in Tables 4 and 6 of the paper")
 BOUNDED_NOTE = (
-    "95 %: interval of Δ at the fixed λ, paired over images; if n is given, also over seeds, each with its own λ = 0"
+    "95 %: interval of Δ at the fixed λ, paired over images and, if n is given, over seeds, each with its own λ = 0"
 )
 COLUMNS = (
     Column("method", "Method", identity=True),
@@ -118,7 +121,7 @@ class LambdaSweep(msgspec.Struct, frozen=True):
         Raises:
             RunError: The file has another format.
         """
-        return read_own_json(path, cls, RunError, "not written by mlrec lambda-sweep")
+        return read_own_json(path, cls, RunError, "not a file written by mlrec lambda-sweep")
 
 
 @dataclass(frozen=True)
@@ -196,7 +199,7 @@ def _own_row(own: MethodSweeps) -> Row:
     marks = {}
     if not first.select_split:
         marks[4] = ON_SCORED
-    reasons = ["other data"]
+    reasons = ["different data"]
     if dataset is not None:
         reasons = _reasons_apart(result, first, dataset)
     if not reasons and dataset is not None:
@@ -206,7 +209,7 @@ def _own_row(own: MethodSweeps) -> Row:
         f"{result.resolution} px"
     )
     here = f"{first.dataset} {first.split}, {facts}, conventions {first.conventions}"
-    return Row(cells, f"{here}: not comparable with the paper's, {', '.join(reasons)}", marks=marks)
+    return Row(cells, f"{here}: not comparable with the paper ({', '.join(reasons)})", marks=marks)
 
 
 def _reasons_apart(result: Result, sweep: LambdaSweep, dataset: str) -> list[str]:

@@ -59,8 +59,8 @@ class PaperTable:
 
 
 SERVER = (
-    "VOC2012 test is scored by its server only: add the results of the server with --extra-rows rows.csv. The server "
-    "computes AP by the VOC2010 envelope; AP computed by mlrec does not belong in this table"
+    "VOC2012 test is scored only by its evaluation server: add the server's results with --extra-rows rows.csv. The "
+    "server computes AP with the VOC2010 envelope; AP computed by mlrec does not belong in this table"
 )
 TABLES = {
     2: PaperTable(
@@ -81,8 +81,8 @@ TABLES = {
     ),
     4: PaperTable(
         "Table 4: MS-COCO",
-        "Metrics (%) on MS-COCO 2014 val, of all labels with a probability of at least 0.5, and of the three most "
-        "probable of them. * trained with RandAugment.",
+        "Metrics (%) on MS-COCO 2014 val, for all labels with a probability of at least 0.5, and for the three most "
+        "probable of these labels. * trained with RandAugment.",
         "coco",
         "coco2014",
         448,
@@ -129,11 +129,13 @@ TABLES = {
 }
 HEAD_LR = "head_lr_mult"
 HEAD_LR_NOTE = (
-    "Δ of own runs: each head has the head learning rate of the paper, for CSRA ten times that of the backbone"
+    "Δ of own runs: each head is trained with the paper's head learning rate, which for CSRA is ten times the "
+    "backbone learning rate"
 )
 SETTINGS_NOTE = (
-    "Settings: all differences from recipe paper; in a group without published rows, the differences of its runs. Own "
-    "runs are in a group with published rows only if they follow recipe paper or an equivalent recipe"
+    "Settings: all differences from the paper recipe; in a group without published rows, the differences between the "
+    "runs in the group. Own runs are in a group with published rows only if they follow the paper recipe or an "
+    "equivalent recipe"
 )
 AGAINST = {
     "average": "Δ: mAP minus that of average pooling (or CSRA with λ = 0) with the same backbone and settings",
@@ -266,7 +268,7 @@ def _baseline(row: PaperRow, rows: Sequence[PaperRow], table: PaperTable) -> Bas
     # A difference in several settings would not be the effect of the method: name them instead.
     closest, keys = min(differences, key=lambda pair: len(pair[1]))
     return Baseline(
-        refused=f"no Δ for {row.run}: {closest.run} differs from it in more than the method ({', '.join(keys)})"
+        refused=f"no Δ for {row.run}: the closest run {closest.run} differs in more than the method ({', '.join(keys)})"
     )
 
 

@@ -85,11 +85,13 @@ def format_of(asked: str | None, out: Path | None) -> str:
     if asked is not None and asked not in names:
         raise UsageError(f"--format {asked}: choose one of {', '.join(names)}")
     if out is None and asked in ("xlsx", "parquet"):
-        raise UsageError(f"--format {asked}: is not text; write it to a file with --out NAME.{asked}")
+        raise UsageError(f"--format {asked} is not a text format; write it to a file with --out NAME.{asked}")
     if out is None or (asked is not None and not out.suffix):  # /dev/stdout, or a name without an ending
         return asked or "table"
     frame_files.check_package(out)
     ending_format = SUFFIXES[check_ending(out, SUFFIXES, "--out")]
     if asked is not None and asked != ending_format:
-        raise UsageError(f"--format {asked} --out {out}: this ending means {ending_format}; change one of the two")
+        raise UsageError(
+            f"--format {asked} --out {out}: the file extension means {ending_format}; change one of the two options"
+        )
     return ending_format

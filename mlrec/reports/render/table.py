@@ -74,7 +74,9 @@ def _signed(points: float) -> str:
 BEST_EPOCH = "†"
 INFERRED = "‡"
 INFERRED_NOTE = f"{INFERRED} not printed in the paper, inferred"
-BEST_EPOCH_NOTE = f"{BEST_EPOCH} the epoch was chosen on the scored split itself: optimistic, not a test result"
+BEST_EPOCH_NOTE = (
+    f"{BEST_EPOCH} the epoch was chosen on the scored split itself, so the result is optimistic and not a test result"
+)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ GAP = "  "
 BEST = "*"
 NARROWEST = 12  # columns of a wrapped text
 READABLE = 40  # columns of a text that is wrapped instead of folding the table
-MORE = "more columns: --full, or a wider terminal"
+MORE = "use --full or a wider terminal to show more columns"
 CONVENTIONS = re.compile(r"conventions (\S+): .*")
 POINTER = r"conventions \1: see docs/explanation/conventions.md"
 Parts = Sequence[tuple[str, str]]  # of a row: per column the aligned text, and the marks to the right of it
@@ -115,7 +115,7 @@ def _one(table: Table, styled: bool, columns: int | None) -> str:
             lines += _lines_of(table.columns, row, parts, bodies, tails, styled)
     notes = list(table.footnotes)
     if not styled and any(row.best for row in table.rows):
-        notes.insert(0, f"{BEST} best of its {table.best_of}")
+        notes.insert(0, f"{BEST} best in its {table.best_of}")
     lines.append(rule)
     for note in notes:
         lines += _wrapped(escaped(note), columns)

@@ -63,7 +63,7 @@ def download(
         raise UsageError(f"{dataset.note} Then: {_prepare_command(dataset, 'FOLDER')}")
     target = out / name
     if target.exists():
-        logger.info(f"{target} exists already; remove it to download again")
+        logger.info(f"{target} already exists; remove this folder to download again")
         return target
     archives = out / ARCHIVES
     _check_space(dataset, archives, url_base)
@@ -107,7 +107,9 @@ def _check_space(dataset: OfficialDataset, archives: Path, url_base: str | None)
     needed = packed - there + 2 * packed  # images hardly shrink, annotations do
     free = free_bytes(archives)
     if free < needed:
-        raise MlrecError(f"{archives}: about {needed:,} bytes are needed, and {free:,} are free; free some")
+        raise MlrecError(
+            f"{archives}: about {needed:,} bytes are needed, but only {free:,} are free; free some disk space"
+        )
 
 
 def _own_files(file: OfficialFile, archives: Path) -> tuple[Path, Path]:
@@ -122,7 +124,7 @@ def _checked(
     if url_base is not None and _is_local(url_base):
         path = Path(url_base) / file.name
         if not path.is_file():
-            raise UsageError(f"{path}: no such file; --url-base is a URL, or a folder with the archives")
+            raise UsageError(f"{path}: no such file; --url-base must be a URL or a folder with the archives")
         _check_digest(path, file, progress)
         return path
     path, part = _own_files(file, archives)
@@ -132,12 +134,12 @@ def _checked(
     remove_stale(archives)
     base = url_base or file.folder
     if not base.startswith(("http://", "https://")):
-        raise UsageError(f"--url-base {base}: only http and https URLs, and folders")
+        raise UsageError(f"--url-base {base}: expected an http or https URL, or a folder")
     with part.open("ab") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise MlrecError(f"{part}: another process downloads this file; wait for it") from error
+            raise MlrecError(f"{part}: another process is downloading this file; wait until it has finished") from error
         with progress.task(file.name, file.size) as step:
             step(min(stream.tell(), file.size))
             _fetch_all(f"{base.rstrip('/')}/{file.name}", file, stream, step, wait)
@@ -156,7 +158,7 @@ def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait
     failures = 0
     while stream.tell() < file.size:
         before = stream.tell()
-        reason = "the connection ended"
+        reason = "the connection was closed"
         try:
             _fetch_rest(url, file, stream, step)
         except urllib.error.HTTPError as error:
@@ -172,8 +174,8 @@ def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait
             failures = 0
         if failures == ATTEMPTS:
             raise MlrecError(
-                f"{url}: {reason}, {ATTEMPTS} times; run the command again to resume at "
-                f"{stream.tell():,} of {file.size:,} bytes, or use a mirror with --url-base"
+                f"{url}: {reason} ({ATTEMPTS} attempts); run the command again to resume at {stream.tell():,} of "
+                f"{file.size:,} bytes, or use a mirror with --url-base"
             )
         if stream.tell() < file.size:
             wait(2.0**failures)
@@ -189,11 +191,13 @@ def _fetch_rest(url: str, file: OfficialFile, stream: IO[bytes], step: Step) -> 
         if start and response.status != 206:  # a server without ranges sends the whole file
             _restart(stream, step)
         elif start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise MlrecError(f"{url}: the server sent another range than asked for; use a mirror")
+            raise MlrecError(f"{url}: the server sent a different range than requested; use a mirror")
         while block := response.read(BLOCK):
             if stream.tell() + len(block) > file.size:
                 _restart(stream, step)
-                raise MlrecError(f"{url}: is larger than {file.size:,} bytes, so it is not the official file")
+                raise MlrecError(
+                    f"{url}: not the official file, because the response is larger than {file.size:,} bytes"
+                )
             stream.write(block)
             step(len(block))
 
@@ -212,6 +216,6 @@ def _check_digest(path: Path, file: OfficialFile, progress: Progress) -> None:
             step(len(block))
     if digest.hexdigest() != file.sha256:
         raise DataError(
-            f"{path}: its SHA-256 is {digest.hexdigest()}, but that of the official file is {file.sha256}; "
-            "download it again, or use another --url-base"
+            f"{path}: the SHA-256 is {digest.hexdigest()}, but the official file has {file.sha256}; download the file "
+            "again, or use a different --url-base"
         )

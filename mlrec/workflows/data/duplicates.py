@@ -148,9 +148,9 @@ def summary(duplicates: Duplicates) -> Table:
     exact = sum(pair.exact for pair in duplicates.pairs)
     leaks = sum(pair.leak for pair in duplicates.pairs)
     notes = [
-        f"{counted(duplicates.images, 'image')}: {counted(exact, 'pair')} of equal files, "
-        f"{counted(len(duplicates.pairs) - exact, 'pair')} of near-duplicates; "
-        f"{counted(leaks, 'pair')} across test and another split"
+        f"{counted(duplicates.images, 'image')}: {counted(exact, 'pair')} of identical files, "
+        f"{counted(len(duplicates.pairs) - exact, 'pair')} of near-duplicates; {counted(leaks, 'pair')} across test "
+        "and another split"
     ]
     if duplicates.unreadable:
         notes.append(f"{counted(duplicates.unreadable, 'unreadable image')} skipped")

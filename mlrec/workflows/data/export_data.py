@@ -79,11 +79,14 @@ def export_data(
         PredictionsError: The predictions are of other images or labels.
     """
     if predictions is not None and format_ not in WITH_PREDICTIONS:
-        raise UsageError(f"--predictions: {format_} has no predictions; use --format {', '.join(WITH_PREDICTIONS)}")
+        raise UsageError(
+            f"--predictions: the {format_} format does not store predictions; use --format "
+            f"{', '.join(WITH_PREDICTIONS)}"
+        )
     dataset = load_or_latest(data)
     target = out or Path(f"{dataset.info.name}-{format_}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target}: exists already; remove it or choose another --out")
+        raise DataError(f"{target}: already exists; remove it or choose a different --out")
     manifests = [dataset.manifest(split) for split in splits or dataset.info.splits]
     scores: dict[str, SplitScores] = {}
     if predictions is not None:
@@ -95,8 +98,8 @@ def export_data(
         for manifest in manifests:
             if WRITERS[format_](folder, manifest, scores.get(manifest.split)).digest != manifest.digest:
                 raise MlrecError(
-                    f"{dataset.path}: split '{manifest.split}' changes when it is read from "
-                    f"{format_}; remove blanks at the ends of names"
+                    f"{dataset.path}: split '{manifest.split}' changes when it is read back from {format_}; remove "
+                    "blanks at the start and end of names"
                 )
     return target, shlex.join(["mlrec", "prepare", *_read_again(target, format_, manifests)])
 
@@ -116,7 +119,7 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
         missing = [sample for sample in manifest.sample_ids if sample not in rows]
         if missing and every_split:
             what = f"no prediction for {counted(len(missing), 'image')} of split '{manifest.split}'"
-            raise PredictionsError(f"{path}: {what}, such as '{missing[0]}'; leave the split out")
+            raise PredictionsError(f"{path}: {what}, such as '{missing[0]}'; omit the split")
         if not missing:
             try:
                 columns = label_order(predictions.labels, manifest.labels)
@@ -126,7 +129,7 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
             scores[manifest.split] = SplitScores(name, probabilities[chosen][:, columns])
     if not scores:
         names = ", ".join(manifest.split for manifest in manifests)
-        raise PredictionsError(f"{path}: has no predictions for all images of a split ({names})")
+        raise PredictionsError(f"{path}: no split has predictions for all of its images ({names})")
     return scores
 
 
@@ -155,7 +158,9 @@ def _write_imagefolder(folder: Path, manifest: Manifest, _: SplitScores | None) 
         try:
             link_or_copy(path.resolve(), target)
         except OSError as error:
-            raise DataError(f"{path}: cannot be copied ({error.strerror}); imagefolder needs it") from error
+            raise DataError(
+                f"{path}: cannot copy this file ({error.strerror}), which the imagefolder format needs"
+            ) from error
     write_text(place / METADATA, text)
     rows = list(csv.reader(io.StringIO(read_text(place / METADATA))))
     labels, cells = tuple(rows[0][1:]), rows[1:]

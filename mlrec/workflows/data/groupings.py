@@ -55,7 +55,7 @@ def sample_groups(
     if values is not None:
         missing = next((image for image in manifest.images if image not in values), None)
         if missing is not None:
-            raise DataError(f"{missing}: has no value in the column of --group; add a line for it")
+            raise DataError(f"{missing}: no value in the --group column; add a line for this image")
         groupings.append(numbered([values[image] for image in manifest.images]))
     if near_duplicates:
         groupings.append(_same_photographs(dataset, manifest, progress))
@@ -82,10 +82,12 @@ def _values(dataset: Dataset, root: Path, column: str | None, file: Path | None)
     """Value of the group column for each image below `root`."""
     if column is None:
         if file is not None:
-            raise UsageError(f"--groups {file}: set its column with --group")
+            raise UsageError(f"--groups {file}: set the group column with --group")
         return None
     if file is None and dataset.info.source.get("kind") != "csv":
-        raise UsageError("--group: the dataset is not from a table; name a table of images and groups with --groups")
+        raise UsageError(
+            "--group: the dataset was not read from a table; pass a table of images and groups with --groups"
+        )
     place = file or Path(dataset.info.source["path"])
     findings = ValidationReport()
     images = TableImages(root, findings)

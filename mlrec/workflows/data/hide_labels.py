@@ -69,7 +69,7 @@ def hide_labels(
     """
     for share in keep:
         if not 0 < share < 1:
-            raise UsageError(f"--keep-labels {share:g}: must be a share between 0 and 1")
+            raise UsageError(f"--keep-labels must be a fraction between 0 and 1, got {share:g}")
     dataset = load_or_latest(data)
     manifest = pool_of(dataset, whole)
     made = {f"{manifest.split}-keep{100 * share:.6g}": kept(manifest.targets, share, seed) for share in keep}
@@ -79,7 +79,7 @@ def hide_labels(
     for name, targets in made.items():
         taken = name in dataset.info.splits and name not in dataset.info.source.get(MADE, {})
         if taken:
-            raise UsageError(f"{dataset.path}: already has a split '{name}'; rename it")
+            raise UsageError(f"{dataset.path}: split '{name}' already exists; rename it")
         parts.append(replace(manifest, split=name, targets=targets))
     return HiddenLabels(
         dataset=add_splits(dataset, manifest, parts, outdated=None),

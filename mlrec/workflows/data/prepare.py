@@ -93,11 +93,11 @@ def prepare(
         if "keep_empty" in USED.get(kind, ()) and not options.keep_empty:
             options = replace(options, keep_empty=True)
             logger.info(
-                f"images without an annotation are kept; mlrec prepare {kind} leaves out those of COCO 2014 and 2017, "
-                "as the paper does"
+                f"images without an annotation are kept; mlrec prepare {kind} skips such images in COCO 2014 and 2017, "
+                "as in the paper"
             )
     elif kind not in known:
-        raise UsageError(f"'{kind}' is not a kind of source: {', '.join(known)}{nearest(kind, known)}")
+        raise UsageError(f"'{kind}' is not a kind of source; choose one of {', '.join(known)}{nearest(kind, known)}")
     findings = ValidationReport()
     options = _checked_options(kind, options, findings)
     place = without_dots(Path(path))
@@ -276,7 +276,7 @@ def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport
         return options
     labels = tuple(clean_label(label, "--labels", findings) for label in options.labels)
     if twice := duplicates_in(labels):
-        raise UsageError(f"--labels: '{twice[0]}' is repeated; name it once")
+        raise UsageError(f"--labels: '{twice[0]}' is repeated; list it once")
     return replace(options, labels=labels)
 
 
@@ -378,10 +378,10 @@ def _located(
     there = set(names)
     for name, file in renamed.items():
         if file in there:
-            findings.error(name, f"is the file {file}, which is also annotated; keep one of them")
+            findings.error(name, f"same file as {file}, which is also annotated; keep one of the two names")
     for file in duplicates_in(renamed.values()):
         both = ", ".join(name for name in renamed if renamed[name] == file)
-        findings.error(file, f"has several names ({both}); keep one of them")
+        findings.error(file, f"multiple names for this file ({both}); keep one of them")
     changed = [
         manifest.changed(
             images=tuple(renamed.get(image, image) for image in manifest.images),
@@ -429,7 +429,7 @@ def _with_clipped_boxes(
     for sample in turned:
         findings.warn("boxes with swapped corners were corrected", sample)
     for sample in empty:
-        findings.warn("boxes without area inside their image were skipped", sample)
+        findings.warn("boxes with no area inside the image were skipped", sample)
     if empty:
         skipped[NO_AREA] = len(empty)
     return clipped
@@ -437,7 +437,7 @@ def _with_clipped_boxes(
 
 def _check_split(manifest: Manifest, findings: ValidationReport) -> None:
     if not len(manifest):
-        findings.error(f"split '{manifest.split}'", "has no samples; fill it or leave it out")
+        findings.error(f"split '{manifest.split}'", "no samples; add samples or omit the split")
         return
     for sentence, labels in label_gaps(manifest).messages().items():
         findings.warn(sentence, labels)

@@ -100,9 +100,9 @@ def split(
         DataError: There is no such dataset, split or column.
     """
     if folds is None and not 0 < val < 1:
-        raise UsageError(f"--val {val}: must be a share between 0 and 1")
+        raise UsageError(f"--val must be a fraction between 0 and 1, got {val}")
     if folds is not None and folds < 2:
-        raise UsageError(f"--folds {folds}: must be at least 2")
+        raise UsageError(f"--folds must be at least 2, got {folds}")
     dataset = load_or_latest(data)
     divided = pool_of(dataset, pool)
     names = _names(dataset, divided.split, folds, prefix)
@@ -122,7 +122,7 @@ def split(
     held_out_names = {second for _, second in names}
     for manifest in parts:
         if not len(manifest):
-            raise UsageError(f"split '{manifest.split}' would be empty: too few groups of samples; change the share")
+            raise UsageError(f"split '{manifest.split}' would be empty: too few groups of samples; change the fraction")
         consequence = NOT_SCORED if manifest.split in held_out_names else NOT_LEARNED
         for line in label_gaps(manifest).lines(consequence):
             logger.warning(line)
@@ -143,7 +143,7 @@ def summary(splits: NewSplits) -> Table:
     columns = (Column("split", "split"), Column("samples", "samples", "count"))
     rows = tuple(Row((name, size)) for name, size in splits.sizes.items())
     notes = (
-        f"difference of prevalence: {100 * splits.error:.3f} points; random splits {100 * splits.random_error:.3f}",
+        f"difference in prevalence: {100 * splits.error:.3f} points; for random splits {100 * splits.random_error:.3f}",
         f"groups kept together: {splits.groups:,}",
     )
     return Table(f"{splits.dataset.info.name}: {splits.pool} divided", columns, rows, notes)
@@ -159,10 +159,15 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
     written = dataset.info.source.get(MADE, {})
     own = [split for split in dataset.info.splits if split not in written]
     if name == "test":
-        raise UsageError("the test split cannot be divided, because tuning on a part of it would invalidate the test")
+        raise UsageError(
+            "the test split cannot be divided, because tuning on part of the test split would invalidate the test "
+            "results"
+        )
     name = name or next((pool for pool in POOLS if pool in own), None)
     if name is None:
-        raise UsageError(f"{dataset.path}: no split {', '.join(POOLS)} to divide; set one with --from")
+        raise UsageError(
+            f"{dataset.path}: none of the splits {', '.join(POOLS)} exists; choose the split to divide with --from"
+        )
     manifest = dataset.manifest(name)
     if "test" not in dataset.info.splits:
         return manifest
@@ -182,7 +187,7 @@ def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[
             raise UsageError(f"--prefix '{prefix}': use letters, digits, - and _")
         if name in dataset.info.splits and name not in written and not name == pool == "train":
             raise UsageError(
-                f"{dataset.path}: already has a split '{name}', which is kept; set --prefix, or use --folds"
+                f"{dataset.path}: split '{name}' already exists and is not overwritten; set --prefix, or use --folds"
             )
     return pairs
 

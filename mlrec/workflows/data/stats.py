@@ -50,9 +50,9 @@ def stats(
         MlrecError: There is no such dataset, or the predictions do not match it.
     """
     if not 0 < assumed_ap < 1:
-        raise UsageError(f"--ap {assumed_ap}: must be a fraction between 0 and 1, such as 0.8")
+        raise UsageError(f"--ap must be a fraction between 0 and 1, such as 0.8, got {assumed_ap}")
     if kind is not None and predictions is None:
-        raise UsageError(f"--{kind} states what the scores of --predictions are; give --predictions as well")
+        raise UsageError(f"--{kind} states the kind of the scores in --predictions; pass --predictions as well")
     dataset = load_or_latest(data)
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
     described = {manifest.split: statistics.describe(manifest) for manifest in manifests}
@@ -125,7 +125,7 @@ def _power(
         if interval is None:
             return None
         half = interval.half_width
-        basis = f"bootstrap of {predictions.name}, mAP {100 * interval.value:.1f}"
+        basis = f"bootstrap on {predictions.name}, mAP {100 * interval.value:.1f}"
     if half is None:
         return None
     return Power(manifest.split, images, half, basis, images_needed(images, half, WANTED))

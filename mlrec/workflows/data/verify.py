@@ -54,7 +54,7 @@ def verify_image(root: Path, name: str) -> Verified:
     """Read and decode one image file below `root`."""
     path = root / name
     if _leaves(path, root):
-        fault = DataError(f"{path}: links to a file outside of the dataset; copy the file")
+        fault = DataError(f"{path}: link to a file outside the dataset; copy the file into the dataset")
         return Verified(None, fault=str(fault))
     try:
         data = decode.read_image_file(path)
@@ -87,7 +87,7 @@ def note_images(
             findings.warn("only the first frame of an animated image is used", name)
         if name in stated and stated[name] != verified.size:
             annotated, actual = ("{}x{}".format(*size) for size in (stated[name], verified.size))
-            findings.warn("the size in the annotation differs from the image", f"{name} ({annotated}, is {actual})")
+            findings.warn("the annotated size differs from the image size", f"{name} ({annotated}, is {actual})")
 
 
 def _leaves(path: Path, root: Path) -> bool:

@@ -57,10 +57,10 @@ class Agreement:
 
     def in_words(self) -> str:
         """Return the agreement in one sentence."""
-        text = f"largest difference of logits {self.max_difference:.1e} on {counted(self.images, 'image')} ({self.on})"
+        text = f"largest logit difference {self.max_difference:.1e} on {counted(self.images, 'image')} ({self.on})"
         if self.mAP is None or self.exported_mAP is None:
             return text
-        return f"{text}; mAP {100 * self.mAP:.2f} and {100 * self.exported_mAP:.2f}"
+        return f"{text}; mAP {100 * self.mAP:.2f} before export and {100 * self.exported_mAP:.2f} after"
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def export(
     metadata, loaded = read_metadata(path), load_model(path)
     target = out or _default_folder(path, form)
     if target.exists() and not (target / BUNDLE).is_file():
-        raise RunError(f"{target}: exists and is not a bundle; choose another --out")
+        raise RunError(f"{target}: already exists and is not a bundle; choose a different --out")
     tuned = None
     if tuned_file(path).is_file():
         tuned = Tuned.load(path).ordered(loaded.labels)
@@ -196,7 +196,7 @@ def _model_and_data(
     except DataError:
         if data is not None or split is not None:
             raise
-        logger.info("no data for the comparison, random images are used; name a dataset with --data")
+        logger.info("no data for the comparison; random images are used (choose a dataset with --data)")
         return Path(model), None
     return target.model, target.manifest
 
@@ -234,7 +234,7 @@ def _agreement(
     before, after = (np.concatenate(part) for part in zip(*pairs, strict=True))
     difference = float(np.abs(before - after).max())
     if not difference <= TOLERANCE * max(1.0, float(np.abs(before).max())):
-        raise ModelError(f"the exported model's logits differ by {difference:.2g}; nothing was written")
+        raise ModelError(f"the logits of the exported model differ by {difference:.2g}; nothing was written")
     if targets is None or manifest is None:
         return Agreement(len(before), "random", difference)
     mAP, exported = (evaluate(logits, targets, scores="logits").mAP for logits in (before, after))

@@ -125,4 +125,4 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
 def check_repository(repository: str) -> None:
     """Raise ModelError if this is not a name `user/name` of a repository."""
     if not re.fullmatch(REPOSITORY, repository):
-        raise ModelError(f"--push {repository}: not a repository of the hub; give USER/NAME")
+        raise ModelError(f"--push {repository}: not a valid hub repository; use USER/NAME")

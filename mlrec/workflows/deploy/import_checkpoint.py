@@ -96,7 +96,7 @@ def import_checkpoint(
         raise UsageError(f"--normalization {normalization}: choose one of {choices}")
     out = out or Path("imported") / checkpoint.stem
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError(f"{out}: exists already; choose another --out")
+        raise ModelError(f"{out}: already exists; choose a different --out")
     try:
         tensors = unwrapped(read_tensors(checkpoint), str(checkpoint))
         check_finite(tensors, str(checkpoint))
@@ -136,15 +136,17 @@ def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
     from mlrec.models.weights import BACKBONE_PREFIX
 
     if any(key.startswith(BACKBONE_PREFIX) for key in external.backbone_tensors):
-        raise ModelError("is a model of mlrec already; use it directly with eval, predict, attend or export")
+        raise ModelError("already an mlrec model; use the file directly with eval, predict, attend or export")
     if external.weight is None and external.family != "other":
-        raise ModelError("has a backbone without a classifier; start training from it with mlrec train --weights FILE")
+        raise ModelError(
+            "a backbone without a classifier; start training from this file with mlrec train --weights FILE"
+        )
     name = asked or external.backbone
     if name is None or external.weight is None:
         first = next(iter(external.backbone_tensors), "")
         raise ModelError(
-            f"{counted(len(external.backbone_tensors), 'tensor')} with names of no known model, first '{first}'; "
-            "if it is a timm model, name it with --backbone NAME"
+            f"{counted(len(external.backbone_tensors), 'tensor')} with names from no known model (first: '{first}'); "
+            "for a timm model, set --backbone NAME"
         )
     return name
 
@@ -154,13 +156,13 @@ def _labels(external: ExternalCheckpoint, dataset: str | None) -> tuple[tuple[st
     assert external.weight is not None
     count = external.weight.shape[-2]
     if not count:
-        raise ModelError("its head has no labels; download the file again")
+        raise ModelError("the head has no labels; download the file again")
     if dataset is None:
         return _inferred_labels(count)
     labels, known = _labels_of_dataset(dataset, bool(external.heads))
     if len(labels) != count:
         raise ModelError(
-            f"its head has {counted(count, 'label')}, but {dataset} has {len(labels)}; choose another --dataset"
+            f"the head has {counted(count, 'label')}, but {dataset} has {len(labels)}; choose a different --dataset"
         )
     return labels, known
 
@@ -169,7 +171,7 @@ def _inferred_labels(count: int) -> tuple[tuple[str, ...], str | None]:
     """Return the labels of the published dataset with this number of labels, or numbered labels."""
     for known, labels in KNOWN_LABELS.items():
         if len(labels) == count:
-            logger.info(f"{counted(count, 'label')}: named as those of {known}")
+            logger.info(f"{counted(count, 'label')}: named after the labels of {known}")
             return labels, known
     numbered = tuple(f"label_{k}" for k in range(count))
     logger.info(f"{counted(count, 'label')}: named {numbered[0]}, ...")
@@ -181,7 +183,7 @@ def _labels_of_dataset(dataset: str, is_csra: bool) -> tuple[tuple[str, ...], st
     if dataset in KNOWN_LABELS:
         return KNOWN_LABELS[dataset], dataset
     if not (Path(dataset) / DATASET_FILE).is_file():
-        raise UsageError(f"--dataset {dataset}: give {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset")
+        raise UsageError(f"--dataset {dataset}: use {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset")
     labels = tuple(Dataset.load(dataset).info.labels)
     known = next((name for name, names in KNOWN_LABELS.items() if set(names) == set(labels)), None)
     if known is None or not is_csra or labels == KNOWN_LABELS[known]:
@@ -196,7 +198,7 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None) -
 
     if not external.heads:
         if asked:
-            raise UsageError("--lam applies to CSRA, but this is a linear classifier on average pooling; leave it out")
+            raise UsageError("--lam applies to CSRA, but this is a linear classifier on average pooling; omit --lam")
         return 0.0
     if asked is not None:
         return asked
@@ -210,15 +212,15 @@ def _normalization(external: ExternalCheckpoint, known: str | None) -> str:
     if not external.heads:
         if external.family == "vit":
             logger.warning(
-                "its classifier was trained on the class token, but is applied to the mean of the patch tokens here"
+                "the classifier was trained on the class token, but is applied here to the mean of the patch tokens"
             )
         return "weights"
     if known == "wider":
         return "half"
     if external.family == "vit":
         logger.warning(
-            "the paper does not state the pixel normalization of its ViTs on this dataset: [0, 1] is used, as in its "
-            "training code; compare with --normalization half"
+            "the paper does not state the pixel normalization of its ViTs on this dataset; [0, 1] is used, as in the "
+            "paper's training code; compare with --normalization half"
         )
     return "unit"
 
@@ -268,6 +270,6 @@ def summary(imported: ImportResult) -> Sequence[tuple[str, str]]:
         ("labels", f"{len(imported.labels)}: {', '.join(imported.labels[:3])}, ..."),
         ("image size", str(imported.img_size)),
         ("tensors", f"{imported.matched} matched, 0 missing, {unused}"),
-        ("licence", LICENCES.get(imported.naming, "see its source; the file does not contain one")),
+        ("licence", LICENCES.get(imported.naming, "see the source of the file; the file does not contain a licence")),
         ("written", f"{imported.path / MODEL_FILE} and config.toml"),
     ]

@@ -98,8 +98,8 @@ class _Converter:
                 yield from self.items(image)
         else:
             raise DataError(
-                f"an object of type {type(images).__name__} is not an image; give paths, bytes, open files, "
-                "Pillow images, numpy arrays (H, W, 3) or tensors (3, H, W)"
+                f"an object of type {type(images).__name__} is not an image; pass paths, bytes, open files, Pillow "
+                "images, numpy arrays (H, W, 3) or tensors (3, H, W)"
             )
 
     def named(self, text: str) -> Iterator[Item]:
@@ -107,7 +107,9 @@ class _Converter:
         if not web.is_url(text):
             return items_of([text], logger.warning)
         if not self._allow_urls:
-            raise UsageError(f"{web.shown(text)}: is a URL; allow URLs with allow_urls=True or --allow-urls")
+            raise UsageError(
+                f"{web.shown(text)}: URLs are not allowed by default; allow them with allow_urls=True or --allow-urls"
+            )
         return iter([url_item(text, self._policy)])
 
     def _item(self, content: bytes | Pixels, name: str | None = None) -> Item:
@@ -128,11 +130,11 @@ class _Converter:
         try:
             content = stream.read(MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as error:
-            return _broken(name, DataError(f"{name}: cannot be read ({type(error).__name__})"))
+            return _broken(name, DataError(f"{name}: reading failed ({type(error).__name__})"))
         if not isinstance(content, bytes):
-            raise DataError(f"{name}: is a text file; open it in binary mode, open(path, 'rb')")
+            raise DataError(f"{name}: opened as text; open the file in binary mode, open(path, 'rb')")
         if len(content) > MAX_FILE_BYTES:
-            return _broken(name, DataError(f"{name}: has more than {MAX_FILE_BYTES:,} bytes"))
+            return _broken(name, DataError(f"{name}: larger than {MAX_FILE_BYTES:,} bytes"))
         return self._item(content, name)
 
 
@@ -175,10 +177,12 @@ def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
     if values.is_floating_point():
         values = values.to(torch.float32)
         if not bool(((values >= 0) & (values <= 1)).all()):
-            raise DataError("a float tensor has values outside of [0, 1]; give it without normalization, or as uint8")
+            raise DataError(
+                "a float tensor has values outside [0, 1]; pass the tensor without normalization, or as uint8"
+            )
         values = (values * 255).round().to(torch.uint8)
     elif values.dtype != torch.uint8:
-        raise DataError(f"a tensor of dtype {values.dtype} is not an image; give uint8, or floats from 0 to 1")
+        raise DataError(f"a tensor of dtype {values.dtype} is not an image; use uint8, or floats from 0 to 1")
     if values.ndim == 3:
         values = values[None]
     return (pixels.permute(1, 2, 0).contiguous().numpy().copy() for pixels in values)

@@ -151,7 +151,7 @@ def output_form(out: Path, form: Form | None) -> Form:
     """
     own = ENDINGS.get(out.suffix.casefold())
     if own is not None and form not in (None, own):
-        raise UsageError(f"--out {out} and --format {form} differ; leave --format out")
+        raise UsageError(f"--out {out} and --format {form} differ; omit --format")
     return own or form or "csv"
 
 
@@ -294,8 +294,8 @@ def is_finished(job: PredictJob, unit: Unit) -> bool:
         return False
     if _read_record(file).digest != unit.digest:
         raise RunError(
-            f"{job.part(unit.number)}: was written for other images, because files were added, removed or "
-            "changed since; use another --out"
+            f"{job.part(unit.number)}: written for different images, because files were added, removed or changed "
+            "since then; use a different --out"
         )
     return True
 
@@ -345,27 +345,27 @@ def check_settings(job: PredictJob, settings: dict[str, Any]) -> None:
         with atomic_write(file, shared=True) as stream:
             stream.write(text.encode() + b"\n")
         return
-    earlier = read_own_json(file, dict, RunError, "use another --out")
+    earlier = read_own_json(file, dict, RunError, "use a different --out")
     current = json.loads(text)
     changed = [key for key in {**earlier, **current} if earlier.get(key) != current.get(key)]
     if changed:
         raise RunError(
-            f"{job.folder}: was begun with other settings ({', '.join(changed)}); repeat "
-            "them to resume, or use another --out"
+            f"{job.folder}: started with different settings ({', '.join(changed)}); repeat those settings to resume, "
+            "or use a different --out"
         )
 
 
 def _check_output(job: PredictJob) -> None:
     """Raise an error instead of overwriting files that are not an output of this command."""
     if job.is_file and job.out.exists():
-        raise UsageError(f"{job.out}: exists already; remove it, or use another --out")
+        raise UsageError(f"{job.out}: already exists; remove it, or use a different --out")
     folder = job.folder
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is not a folder; use another --out")
+        raise UsageError(f"{folder}: not a folder; use a different --out")
     if folder.is_dir() and not (folder / SETTINGS).is_file():
         others = [entry for entry in folder.iterdir() if not entry.name.startswith(f".{SETTINGS}.")]
         if others:
-            raise UsageError(f"{folder}: has files that are not of mlrec predict; use another --out")
+            raise UsageError(f"{folder}: contains files not written by mlrec predict; use a different --out")
 
 
 def _completed(job: PredictJob, total: int, resumed: int) -> Summary:

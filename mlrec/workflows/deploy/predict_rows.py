@@ -102,7 +102,7 @@ class ParquetWriter:
         self._names = ["id", "labels", *labels]
         taken = duplicates_in(self._names)
         if taken:
-            raise DataError(f"the label '{taken[0]}' has the name of another column; write --format jsonl")
+            raise DataError(f"label '{taken[0]}' has the same name as another column; use --format jsonl")
         kinds = [pyarrow.string(), pyarrow.list_(pyarrow.string()), *[pyarrow.float64()] * len(labels)]
         self._schema = pyarrow.schema(list(zip(self._names, kinds, strict=True)))
         self._writer = pyarrow.parquet.ParquetWriter(stream, self._schema)

@@ -265,14 +265,14 @@ def meaning(head: str, temperature: float | None) -> str:
         return "attention of the label's query"
     if temperature is None:
         return "contribution to the logit"
-    return f"attention of the head T = {temperature:g}"
+    return f"attention of the head with T = {temperature:g}"
 
 
 def _head_of(temperature: float, architecture: Architecture) -> int:
     """Return the index of the head with a temperature."""
     if architecture.head not in ("csra", "spatial"):
         raise UsageError(
-            f"--temperature {temperature:g}: the model has no attention; leave --temperature out to draw contributions"
+            f"--temperature {temperature:g}: the model has no attention; omit --temperature to draw contributions"
         )
     for k, known in enumerate(architecture.temperatures):
         if math.isclose(known, temperature):

@@ -277,8 +277,8 @@ def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
     for used in (record.scored, record.train):
         if used and (used.dataset, used.split) == (manifest.name, manifest.split) and used.digest != manifest.digest:
             return [
-                f"{manifest.name}/{manifest.split} has changed since the run: its digest was {used.digest[:12]} and is "
-                f"now {manifest.digest[:12]}; metrics before and after the change are not comparable"
+                f"{manifest.name}/{manifest.split} has changed since the run (digest {used.digest[:12]} then, "
+                f"{manifest.digest[:12]} now); metrics before and after the change are not comparable"
             ]
     return []
 
@@ -301,7 +301,7 @@ def _thresholds(target: EvalTarget) -> Tuned:
 
     tuned = Tuned.load(target.model)
     if tuned.digest == target.manifest.digest:
-        warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself: not a test result"
+        warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself; this is not a test result"
         target.changes.append(warning)
         logger.warning(warning)
     return tuned
@@ -351,7 +351,7 @@ def run_model(
     try:
         manifest = manifest.reordered(model.labels)
     except DataError as error:
-        raise ModelError(f"{path}: was trained on other labels: {error}") from error
+        raise ModelError(f"{path}: trained on different labels ({error})") from error
     size = machine.batch_size_for(metadata.config, device)
     with distributed.joined(device):
         result = one_pass(

@@ -79,12 +79,14 @@ def evaluate_published(
         MlrecError: The weights cannot be loaded, the folders are not classes, or the model does not pool by averaging.
     """
     if not pretrained and weights is None:
-        raise UsageError(f"--backbone {backbone}: give --pretrained, or --weights FILE")
+        raise UsageError(f"--backbone {backbone}: use --pretrained, or --weights FILE")
     check_backbone_name(backbone)
     if weights is not None:
         check_weights_name(str(weights))
     if data is None:
-        raise UsageError("name the images, as in mlrec imagenet DATA: a folder with one folder per class")
+        raise UsageError(
+            "pass the images as in mlrec imagenet DATA, where DATA is a folder with one subfolder per class"
+        )
     from mlrec.models.imagenet import imagenet_classifier
     from mlrec.models.paper_checkpoints import fixed_lam
     from mlrec.training.devices import resolve_device

@@ -96,7 +96,7 @@ def label_errors(
         if split_name is not None:
             raise UsageError("--split is the split of --predictions; without --predictions all folds are used")
         if kind is not None:
-            raise UsageError(f"--{kind} states the kind of the scores in --predictions; give --predictions as well")
+            raise UsageError(f"--{kind} states the kind of the scores in --predictions; pass --predictions as well")
         manifest, logits = _out_of_fold(dataset, folds, dict(flags or {}), recipe, out, progress)
     else:
         default = "val"
@@ -123,7 +123,7 @@ def _warn_missing_classes(errors: LabelErrors) -> None:
     if names:
         named = ", ".join(names)
         logger.warning(
-            f"nothing to review in {counted(len(names), 'label')} without a known positive or negative: {named}"
+            f"nothing to review for {counted(len(names), 'label')} without a known positive or negative: {named}"
         )
 
 
@@ -144,7 +144,7 @@ def _out_of_fold(
     logits = np.full(pool.targets.shape, np.nan)
     for val in held_out:
         train_split = val.removesuffix("val") + "train"
-        with stopped_says(f"stopped before {val} was scored; the same command starts from the beginning"):
+        with stopped_says(f"stopped before {val} was scored; running the same command again starts from the beginning"):
             run = train(
                 {**settings, "train_split": train_split, "split": val},
                 recipe=recipe,
@@ -171,7 +171,7 @@ def _folds(dataset: Dataset, folds: int | None, progress: Progress) -> tuple[Dat
         created = split(dataset.path, folds=folds or FOLDS, progress=progress)
         logger.info(f"created {folds or FOLDS} folds of {created.pool}, as mlrec split --folds does")
         return created.dataset, [name for name in created.sizes if name.endswith("-val")]
-    logger.info(f"using the {len(known)} folds of {dataset.path}; --folds creates others")
+    logger.info(f"using the {len(known)} folds of {dataset.path}; use --folds to create new folds")
     return dataset, known
 
 

@@ -72,9 +72,11 @@ class LambdaSweepConfig:
 
     def __post_init__(self) -> None:
         if not self.lams or not all(lam >= 0 and math.isfinite(lam) for lam in self.lams):
-            raise UsageError(f"--lam {list(self.lams)}: each must be a finite number of at least 0")
+            raise UsageError(f"--lam {list(self.lams)}: each value must be a finite number of at least 0")
         if not all(t > 0 for t in self.temperatures):
-            raise UsageError(f"--temperatures {list(self.temperatures)}: each must be above 0; inf is the maximum")
+            raise UsageError(
+                f"--temperatures {list(self.temperatures)}: each value must be above 0; inf selects the maximum"
+            )
 
     @property
     def settings(self) -> list[LambdaSetting]:
@@ -206,14 +208,14 @@ def _selection_target(target: EvalTarget, split: str) -> EvalTarget:
     shared = sum(image in scored for image in set(selection.manifest.images))
     if shared:
         raise UsageError(
-            f"--select-on {split}: {shared:,} of its images are also scored as part of {target.manifest.split}; "
-            "name a split of other images, or leave --select-on out, which marks the choice with †"
+            f"--select-on {split}: {shared:,} of these images are also scored as part of {target.manifest.split}; "
+            "choose a split with different images, or omit --select-on, which marks the choice with †"
         )
     seen = seen_in_training(record_at(target.model), selection.manifest)
     if seen:
         logger.warning(
-            f"the model was trained on {seen:,} of the {counted(len(selection.manifest), 'sample')} of {split}: "
-            "the best λ on them is not that of new images; hold a split out (mlrec split)"
+            f"the model was trained on {seen:,} of the {counted(len(selection.manifest), 'sample')} in {split}, so the "
+            "best λ on these samples is not the best λ on new images; hold out a split (mlrec split)"
         )
     return selection
 
@@ -231,7 +233,7 @@ def _run(
     one_pass = partial(predict_parts, temperatures=tuple(config.temperatures))
     (average, added), environment = run_model(target.model, target.manifest, machine, progress, one_pass)
     if average.targets is None:
-        raise UsageError(f"{target.manifest.name}/{target.manifest.split}: has no targets; there is nothing to score")
+        raise UsageError(f"{target.manifest.name}/{target.manifest.split}: no targets; there is nothing to score")
     model = read_metadata(target.model).architecture.to_dict()
     return average, Parts(average.logits, added, average.targets), {"environment": environment, "model": model}
 

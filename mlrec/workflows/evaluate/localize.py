@@ -128,7 +128,7 @@ def localize(
         DataError: The dataset has no objects, or none of a label of the model.
     """
     if processes.world_size() > 1:
-        raise UsageError("--localize works in one process; run it without torchrun")
+        raise UsageError("--localize runs in a single process; run the command without torchrun")
     machine = machine or RuntimeOptions()
     manifest = evaluation.dataset.manifest(evaluation.split)
     columns = label_columns(manifest.labels, evaluation.predictions.labels, evaluation.split)
@@ -154,7 +154,7 @@ def localize(
                 spread.append(effective_locations(attention[:, k]))
     if not pairs:
         raise DataError(
-            f"{evaluation.dataset.path}: {evaluation.split} has no object of a scored label; choose another split"
+            f"{evaluation.dataset.path}: no object of a scored label in {evaluation.split}; choose a different split"
         )
     result = Localization(
         name=evaluation.model.name,
@@ -269,8 +269,8 @@ def _table(result: Localization) -> Table:
     notes = (
         f"pair: an image and one of its labels; maps of {result.grid[0]} x {result.grid[1]} cells; peak: maximum "
         f"within {result.tolerance:g} cells of an object",
-        "T = 1: softmax of the scores, summed over heads; contributions: positive part of the terms of the logit",
-        "±: half width of the 95 % bootstrap interval over images; crowds and difficult objects are ignored",
+        "T = 1: softmax of the scores, summed over heads; contributions: positive part of the logit terms",
+        "±: half-width of the 95 % bootstrap interval over images; crowds and difficult objects are ignored",
     )
     return Table(f"{result.name}: localization", columns, tuple(rows), notes)
 
@@ -289,7 +289,7 @@ def _sharpness_table(result: Localization) -> Table:
     columns = (Column("T", "T of the head", identity=True), Column("locations", "effective locations", "seconds"))
     rows = tuple(Row((t, number)) for t, number in result.sharpness.items())
     locations = result.grid[0] * result.grid[1]
-    note = f"of {locations} locations; exponential of the entropy of the attention, mean over pairs"
+    note = f"out of {locations} locations; exponential of the attention entropy, averaged over pairs"
     return Table("Sharpness of the attention", columns, rows, (note,))
 
 

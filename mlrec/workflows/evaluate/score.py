@@ -50,7 +50,7 @@ def score(
     rules = conventions_named(conventions)
     findings = ValidationReport()
     if truth is None and split is not None:
-        raise UsageError("--split chooses a split of TRUTH; give the truth as a second argument")
+        raise UsageError("--split chooses a split of TRUTH; pass the ground truth as the second argument")
     manifest = None
     if truth is not None:  # read first, so that its errors come first
         manifest = read_truth(truth, split, labels, findings)
@@ -106,7 +106,7 @@ def _choose(path: Path, split: str | None, splits: Sequence[str] | dict[str, Man
     shown = ", ".join(names)
     if split is None:
         if len(names) > 1:
-            raise UsageError(f"{path}: has the splits {shown}; choose one with --split")
+            raise UsageError(f"{path}: multiple splits ({shown}); choose one with --split")
         return names[0]
     if split not in names:
         raise DataError(f"{path}: no split '{split}'; choose one of {shown}")

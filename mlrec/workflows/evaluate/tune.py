@@ -107,10 +107,10 @@ def tune(
     """
     if precision is not None:
         if not 0 < precision <= 1:
-            raise UsageError(f"precision {precision:g}: must be above 0 and at most 1")
+            raise UsageError(f"precision must be above 0 and at most 1, got {precision:g}")
         target = "precision"
     elif target_named(target) == "precision":
-        raise UsageError("--target precision: give the smallest precision with --min-precision 0.9")
+        raise UsageError("--target precision: set the minimum precision, such as --min-precision 0.9")
     metric = target_named(target)
     eval_target = resolve_eval_target(model, data, split, labels=None, runs_root=runs_root, data_root=data_root)
     record = record_at(eval_target.model)
@@ -118,7 +118,7 @@ def tune(
     predictions = _predictions(eval_target, record, machine, progress)
     if predictions.targets is None or not (predictions.targets == 1).any():
         raise PredictionsError(
-            f"{eval_target.manifest.name}/{split}: has no positive label, which tuning needs; choose another split"
+            f"{eval_target.manifest.name}/{split}: no positive labels, which tuning needs; choose a different split"
         )
 
     def tuner(part: Predictions) -> Tuned:
@@ -171,15 +171,15 @@ def _warn_overlaps(target: EvalTarget, record: RunRecord | None) -> int:
     scored = record.scored if record else None
     if scored and (scored.dataset, scored.split) == (name, split):
         logger.warning(
-            f"{name}/{split} is the split whose metrics this run reports: do not report it with "
-            "thresholds chosen on it. The metrics below are cross-fitted; better, hold a split out (mlrec split)"
+            f"this run reports its metrics on {name}/{split}; do not report metrics on this split with thresholds "
+            "chosen on the same split. The metrics below are cross-fitted; a held-out split is better (mlrec split)"
         )
     seen = seen_in_training(record, target.manifest)
     if seen:
         logger.warning(
-            f"the model was trained on {seen:,} of the {counted(len(target.manifest), 'sample')} of "
-            f"{split}: its probabilities are more confident there than on new samples, and so are "
-            "thresholds and calibration; hold a split out (mlrec split)"
+            f"the model was trained on {seen:,} of the {counted(len(target.manifest), 'sample')} in {split}; the "
+            "probabilities, and therefore the thresholds and the calibration, are more confident on these samples "
+            "than on new samples; hold out a split (mlrec split)"
         )
     return seen
 
@@ -214,8 +214,8 @@ def _warn_no_gain(reports: list[ThresholdReport], target: str) -> None:
     before, after = (report.rates.get(target) for report in reports)
     if before is not None and after is not None and after <= before:
         logger.warning(
-            f"cross-fitted, {target} is {100 * after:.1f} % tuned and {100 * before:.1f} % at p >= 0.5: "
-            "too few samples to choose thresholds; use more samples, another --target, or p >= 0.5"
+            f"cross-fitted {target} is {100 * after:.1f} % with tuning and {100 * before:.1f} % at p >= 0.5; there are "
+            "too few samples to choose thresholds; use more samples, a different --target, or p >= 0.5"
         )
 
 
@@ -231,7 +231,7 @@ def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[Thr
         tuned = tuner(_rows(predictions, ~held_out))
         predicted[held_out] = predictions.logits[held_out] >= tuned.thresholds
         calibrated[held_out] = tuned.calibrated(predictions.logits[held_out])
-    on = f"{name}, {counted(len(predicted), 'sample')}; 5-fold: tuned on four fifths, scored on the fifth"
+    on = f"{name}, {counted(len(predicted), 'sample')}; 5-fold: tuned on four folds, scored on the fifth"
     return [
         _threshold_report(on, "p ≥ 0.5", predictions.logits >= 0, predictions.logits, predictions.targets),
         _threshold_report(on, "tuned", predicted, calibrated, predictions.targets),
@@ -252,7 +252,7 @@ def _reported_split(target: EvalTarget, record: RunRecord | None, tuned: Tuned) 
     ordered, logits = tuned.ordered(predictions.labels), predictions.logits
     on = f"{scored.dataset} {scored.split}, {counted(int(others.sum()), 'sample')}"
     if not others.all():
-        on += f" of {len(others):,}: those not tuned on"
+        on += f" out of {len(others):,} (not used for tuning)"
     return [
         _threshold_report(on, "p ≥ 0.5", logits >= 0, logits, predictions.targets),
         _threshold_report(on, "tuned", logits >= ordered.thresholds, ordered.calibrated(logits), predictions.targets),
@@ -277,7 +277,7 @@ def _folds(sample_ids: Sequence[str]) -> Iterator[NDArray[np.bool_]]:
     image = numbered([image_of(sample) for sample in sample_ids])  # persons of one image are alike
     images = int(image.max()) + 1
     if images < 2:
-        raise DataError("the split has one image only, and tuning needs at least two; choose another split")
+        raise DataError("the split has only one image, but tuning needs at least two; choose a different split")
     part = np.random.default_rng(0).permutation(images) % min(FOLDS, images)
     for fold in range(min(FOLDS, images)):
         yield part[image] == fold

@@ -37,7 +37,7 @@ def check_data(kind: str, labels: Sequence[str]) -> None:
     from mlrec.datasets.readers.voc import LABELS  # an evaluation without an archive needs no reader
 
     if kind not in KINDS or set(labels) != set(LABELS):
-        raise UsageError(f"--voc-server: the server accepts the 20 classes of VOC, not {kind}; leave it out")
+        raise UsageError(f"--voc-server: the server accepts the 20 classes of VOC, not {kind}; omit --voc-server")
 
 
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
@@ -85,4 +85,4 @@ def _check(out: Path, labels: tuple[str, ...], names: list[str], logits: Floats,
             if not same or not np.array_equal(np.array([v for _, v in pairs], dtype=np.float32), logits[:, k]):
                 raise PredictionsError(f"{out}: class {label} differs from the predictions; check the disk")
         if len(archive.getnames()) != len(labels):
-            raise PredictionsError(f"{out}: does not have one file per class; check the disk")
+            raise PredictionsError(f"{out}: expected one file per class; check the disk")

@@ -152,7 +152,7 @@ def fit(
         Interrupted: SIGINT or SIGTERM; the same command resumes.
     """
     if not 0 < minutes < float("inf"):
-        raise UsageError(f"--minutes {minutes:g}: must be above 0")
+        raise UsageError(f"--minutes must be above 0, got {minutes:g}")
     if name is not None:
         check_name(name)
     begun = time.monotonic()
@@ -217,7 +217,7 @@ class _Fit:
         for other in others:
             cost = self._seconds_per_image({**base, **other.flags}) * self._feature_images()
             if self.elapsed() + cost > until:
-                self._note(f"backbone {other.name} was not tried: its features take {cost:.0f} s")
+                self._note(f"backbone {other.name} was not tried: computing its features would take {cost:.0f} s")
                 continue
             for tried in self._ranked("frozen")[:2]:
                 pair = f"{other.name}-{tried.pair.partition('-')[2]}"
@@ -227,7 +227,7 @@ class _Fit:
         """Train a head, unless the time of this stage is over; the first one is always trained."""
         known = self._ranked("frozen")
         if known and not self._is_known(name) and self.elapsed() + known[0].seconds > until:
-            self._note(f"{name} was not tried: the time for frozen features was over")
+            self._note(f"{name} was not tried: the time for frozen features had run out")
             return
         self._train(name, pair, "frozen", flags)
 
@@ -265,7 +265,7 @@ class _Fit:
             time_left = allowed - (time.monotonic() - begun) - per_image * len(self._manifest("val"))
             epochs = min(MOST_EPOCHS, int(time_left / (step_seconds * steps)))
             if epochs < LEAST_EPOCHS:
-                self._note(f"{name} was not trained: less than {LEAST_EPOCHS} epochs fit into the time left")
+                self._note(f"{name} was not trained: fewer than {LEAST_EPOCHS} epochs fit into the remaining time")
                 return False
             pace = _Pace(epochs * steps, time_left, can_grow=epochs < MOST_EPOCHS)
             watched = [pace]
@@ -323,7 +323,9 @@ class _Fit:
             whole = getattr(self.splits, part)
             dataset, names[part] = limited(dataset, whole, most)
             if names[part] != whole:
-                self._note(f"{most:,} random samples of {whole} are used: all would take too long")
+                self._note(
+                    f"{most:,} random samples from {whole} are used, because using all samples would take too long"
+                )
         self.splits = FitSplits(dataset, names["train"], names["val"], names["test"])
         self._save(splits=names)
 
@@ -430,5 +432,5 @@ def summary(result: FitResult) -> Table:
     ranked = sorted(result.state.candidates, key=lambda one: -one.score)
     rows = tuple(Row((one.name, one.stage, one.mAP, round(one.seconds))) for one in ranked)
     splits = result.state.splits
-    notes = (f"mAP on {splits['val']}; the first was chosen", *result.state.notes)
+    notes = (f"mAP on {splits['val']}; the first candidate was chosen", *result.state.notes)
     return Table(f"{counted(len(rows), 'candidate')}, trained on {splits['train']}", columns, rows, notes)

@@ -57,7 +57,7 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
     pools = [name for name in POOLS if name in own and not (test == "val" and name == "trainval")]
     if not pools:
         raise UsageError(
-            f"{dataset.path}: no split to train on: one of {', '.join(POOLS)} is needed; the splits are "
+            f"{dataset.path}: no split to train on; one of {', '.join(POOLS)} is needed, but the splits are "
             f"{', '.join(dataset.info.splits)}"
         )
     needed = list(SHARES)

@@ -68,14 +68,14 @@ def state_at(folder: Path, minutes: float, dataset: Dataset) -> FitState:
     """
     if not (folder / FILE).is_file():
         if folder.is_dir() and any(folder.iterdir()):
-            raise UsageError(f"{folder}: exists and is not a fit; choose another --name")
+            raise UsageError(f"{folder}: already exists and is not a fit; choose a different --name")
         return FitState(minutes=minutes, data=str(dataset.path))
     try:
         state = msgspec.json.decode((folder / FILE).read_bytes(), type=FitState)
     except (OSError, msgspec.MsgspecError) as error:
         raise RunError(f"{folder / FILE}: damaged; remove the folder and start again") from error
     if state.best is not None:
-        raise UsageError(f"{folder}: this fit is finished; choose another --name, or remove the folder")
+        raise UsageError(f"{folder}: this fit is finished; choose a different --name, or remove the folder")
     if Path(state.data).resolve() != dataset.path.resolve():
-        raise UsageError(f"{folder}: is a fit of {state.data}; choose another --name")
+        raise UsageError(f"{folder}: a fit of {state.data}; choose a different --name")
     return msgspec.structs.replace(state, minutes=minutes)

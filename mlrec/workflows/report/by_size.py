@@ -41,16 +41,16 @@ def size_report(
     runs = runs_at(paths, root)
     first, scored = runs[0], runs[0].record.scored
     if scored is None:
-        raise RunError(f"{first.path}: its record has no scored split; train or evaluate it again")
+        raise RunError(f"{first.path}: no scored split in the run record; train or evaluate the run again")
     for run in runs:
         if run.record.scored is None or run.record.scored.digest != scored.digest:
             raise RunError(
-                f"{run.path}: was scored on other data than {first.path.name}; name runs that "
-                "were scored on the same split"
+                f"{run.path}: scored on different data than {first.path.name}; choose runs that were scored on the "
+                "same split"
             )
     dataset = Dataset.load(scored.path)
     if dataset.manifest(scored.split).digest != scored.digest:
-        raise RunError(f"{dataset.path}: has changed since {first.path.name} was scored; evaluate it again")
+        raise RunError(f"{dataset.path}: changed since {first.path.name} was scored; evaluate the run again")
     _, targets, names = scores_and_truth(first, labels)
     object_extents = extents(load_objects(dataset, scored.split), dataset.info.labels).columns(names)
     by_path = {run.path: run for run in runs}

@@ -79,7 +79,7 @@ def compare_runs(
         duplicates = duplicates_in([str(path.resolve()) for path in side])
         if duplicates:
             raise PredictionsError(
-                f"{duplicates[0]}: is named twice for one method and would count as two seeds; name it once"
+                f"{duplicates[0]}: listed twice for one method, which would count as two seeds; list it once"
             )
     a = [_read(path, findings, labels, kind) for path in ours]
     b = [_read(path, findings, labels, kind) for path in theirs]
@@ -136,7 +136,7 @@ def _truth_of(run: _ScoredRun) -> Manifest:
     """Return the samples and targets of a run as the truth for all runs."""
     scores = run.scores
     if scores.targets is None:
-        raise PredictionsError(f"{run.name}: has no targets; name the true labels with --truth")
+        raise PredictionsError(f"{run.name}: no targets; pass the ground truth with --truth")
     return Manifest("", "", Path(), scores.labels, scores.sample_ids, scores.targets)
 
 
@@ -151,9 +151,11 @@ def _side(runs: Sequence[_ScoredRun], truth: Manifest, source: str | None) -> Si
     joined = [run.scores.against(truth) for run in runs]
     for run in runs:
         if source is not None and run.scores.targets is not None and not _same_truth(run.scores, truth):
-            raise PredictionsError(f"{run.name}: its targets differ from {source}; score both on the same split")
+            raise PredictionsError(f"{run.name}: the targets differ from {source}; score both on the same split")
     if len({scores.kind for scores in joined}) > 1:
-        raise PredictionsError("some runs of a method have logits and others probabilities; name runs of one kind")
+        raise PredictionsError(
+            "some runs of a method contain logits and others contain probabilities; choose runs of one kind"
+        )
     return Side(", ".join(run.name for run in runs), [scores.values for scores in joined], joined[0].threshold)
 
 

@@ -52,7 +52,7 @@ def runs(root: Path | str = "runs") -> DataFrame:
 
     known = all_runs(root)
     if not known:
-        raise RunError(f"no run under {root}; run mlrec train, or name another folder")
+        raise RunError(f"no run under {root}; run mlrec train, or choose a different folder")
     index = pd.Index([run.path.relative_to(root).as_posix() for run in known], name="run")
     return pd.DataFrame([_run_row(run) for run in known], index=index)
 

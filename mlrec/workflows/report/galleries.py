@@ -115,18 +115,22 @@ def _galleries_of(run: Run, dataset: str, labels: Sequence[str] | None, progress
     errors = [error for some in (*hard.values(), *by_label.values()) for error in some]
     pictures = _read_pictures(run, names, errors, progress)
     cards = tuple(pictures.card(sample, some) for sample, some in hard.items())
-    why = "Images with the highest mean loss over all labels, and the labels on which model and annotation disagree."
+    why = (
+        "Images with the highest mean loss over all labels, and the labels on which the model and the annotation "
+        "disagree."
+    )
     if pictures.maps:
         why += (
             " Heat maps show what each location adds to the logit of the label: red adds, blue subtracts. Each image "
-            "has its own scale, whose strongest colors are stated; the white line encloses at least half of it."
+            "has a separate scale, and the value of the strongest colors is stated; the white line encloses values of "
+            "at least half the maximum of the scale."
         )
     shown = [PageGallery(f"Hardest images of {run.name}{dataset}", why, (Section("", cards),), pictures.scale)]
     if by_label:
         why = (
-            f"The model confidently contradicts {int(review.flags.sum()):,} annotations, by a threshold per label; "
-            f"about {float(review.expected.sum()):,.0f} wrong or missing labels are expected. "
-            f"Shown: at most {PER_LABEL} per label."
+            f"The model confidently contradicts {int(review.flags.sum()):,} annotations, based on one threshold per "
+            f"label; about {float(review.expected.sum()):,.0f} wrong or missing labels are expected. At most "
+            f"{PER_LABEL} annotations per label are shown."
         )
         sections = tuple(
             Section(names[label], tuple(pictures.card(error.sample, [error]) for error in some))

@@ -36,7 +36,7 @@ def write_latex(tables: str, figure: str, out: Path) -> list[Path]:
     entries = bibliography(tables)
     bib = out.with_suffix(".bib")
     if entries and bib.exists() and not bib.read_text("utf-8", "replace").startswith(BIB_HEADER):
-        raise UsageError(f"{bib} exists and is not of mlrec: choose another name for {out}")
+        raise UsageError(f"{bib} already exists and was not written by mlrec; choose a different name for {out}")
     text = tables + figure
     if tables and figure:
         text = document(tables, figure, bibliography=out.stem)
@@ -85,7 +85,7 @@ def _run(command: list[str], folder: Path, out: Path) -> None:
             command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise RunError(f"{out}: {Path(command[0]).name} did not end within {SECONDS} s") from error
+        raise RunError(f"{out}: {Path(command[0]).name} did not finish within {SECONDS} s") from error
     if done.returncode == 0:
         return
     log = done.stdout.decode("utf-8", "replace")
@@ -94,6 +94,6 @@ def _run(command: list[str], folder: Path, out: Path) -> None:
     if reason:
         text = reason.group(1)
     raise RunError(
-        f"{out}: {Path(command[0]).name} failed: {text}; write a .tex file instead and compile "
-        "it with lualatex if names have letters that pdflatex lacks"
+        f"{out}: {Path(command[0]).name} failed: {text}; write a .tex file instead and compile it with lualatex if "
+        "names contain letters that pdflatex does not support"
     )

@@ -51,14 +51,14 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bo
         if (path / directory.RECORD).is_file():
             run = Run.load(path)
             if run.record.status != "finished":
-                raise RunError(f"{path}: {run.record.status}, not finished; resume it with mlrec train --resume")
+                raise RunError(f"{path}: {run.record.status}, not finished; resume the run with mlrec train --resume")
             below = [run]
         else:
             below = [*without_tuning(finished_runs(path)), *evaluations(path, lam_at_test=lam_at_test)]
         if not below:
             raise RunError(
-                f"no finished run under {path}; run mlrec train, or name the folder of a run, or of an "
-                "imported model that mlrec eval has scored"
+                f"no finished run under {path}; run mlrec train, or choose the folder of a run or of an imported model "
+                "scored with mlrec eval"
             )
         runs |= {run.path.resolve(): run for run in below}
     return list(runs.values())
@@ -157,7 +157,7 @@ def paper_report(runs: Sequence[Path] = (), *, root: Path = Path("runs")) -> tup
 
 def _figure5_table(series: Sequence[Series]) -> Table:
     if not series:
-        raise RunError("no CSRA runs that differ in λ only; train them with mlrec sweep --lam 0,0.1,0.2")
+        raise RunError("no CSRA runs that differ only in λ; train them with mlrec sweep --lam 0,0.1,0.2")
     return series_table(series, "lam", "Figure 5: mAP against λ", (figure5_note(),))
 
 
@@ -165,24 +165,26 @@ def _check_layout(table: int | None, layout: str | None, intervals: bool) -> Non
     if layout not in (None, "full", "paper"):
         raise UsageError(f"--layout {layout}: use full or paper")
     if layout is not None and table is None:
-        raise UsageError("--layout needs --table: other tables have only one layout")
+        raise UsageError("--layout requires --table; other tables have only one layout")
     if layout == "paper" and intervals:
-        raise UsageError("--intervals excludes --layout paper, which has no columns for them; use --layout full")
+        raise UsageError(
+            "--intervals cannot be used with --layout paper, which has no interval columns; use --layout full"
+        )
 
 
 def _check_options(table: int | None, figure: int | None, extra: Path | None, conventions: str | None) -> None:
     if extra is not None and table is None:
-        raise UsageError("--extra-rows needs --table: its rows are shown next to published ones")
+        raise UsageError("--extra-rows requires --table; the extra rows are shown next to the published rows")
     if table is not None and table != 1 and table not in TABLES:
         raise UsageError(f"--table {table}: the tables of the paper are 1, {', '.join(map(str, TABLES))}")
     if table == 1 and extra is not None:
-        raise UsageError("--extra-rows excludes --table 1; use it with tables 2 to 8")
+        raise UsageError("--extra-rows cannot be used with --table 1; use it with tables 2 to 8")
     if table is not None and conventions is not None:
-        raise UsageError("--table scores in the paper's conventions for that table; leave --conventions out")
+        raise UsageError("--table scores with the paper's conventions for that table; omit --conventions")
     if figure is not None and figure != 5:
         raise UsageError(f"--figure {figure}: use 5, the only figure with numbers")
     if figure is not None and table is not None:
-        raise UsageError(f"--figure {figure} excludes --table; leave one of them out")
+        raise UsageError(f"--figure {figure} cannot be used with --table; omit one of the two options")
 
 
 def _select_runs(runs: Sequence[Path], root: Path, table: int | None) -> list[Run]:

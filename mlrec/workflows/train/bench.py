@@ -59,7 +59,7 @@ def bench_head(
         MlrecError: The backbone is unknown, or the paper has no temperatures for an H.
     """
     if steps < 1 or not heads:
-        raise UsageError("bench head: needs at least one step and one H")
+        raise UsageError("bench head needs at least one step and one value of H")
     import torch
 
     from mlrec.models.backbones import Backbone
@@ -94,7 +94,7 @@ def bench_sweep(
     bodies = {(model.backbone.name, model.preprocessing.size, len(model.labels)) for model in models}
     if len(bodies) > 1:
         raise RunError(
-            f"{folder}: its rows differ in backbone, input size or labels, so their heads cannot be compared"
+            f"{folder}: the rows differ in backbone, input size or labels, so their heads cannot be compared"
         )
     first = models[0]
     named = [(name, run.path.name) for name, run in runs]
@@ -121,7 +121,7 @@ def _first_runs(folder: Path) -> list[tuple[str, Run]]:
             name = entries[0].label or ", ".join(f"{key} = {value}" for key, value in values.items())
             runs.append((name, finished[0]))
     if not runs:
-        raise RunError(f"{folder}: no run of this sweep is finished; start it again with the same command")
+        raise RunError(f"{folder}: no run of this sweep is finished; start the sweep again with the same command")
     return runs
 
 
@@ -201,10 +201,11 @@ def cost_table(costs: HeadCosts) -> Table:
     notes = [
         f"{costs.backbone} ({costs.backbone_parameters:,} parameters, {costs.backbone_flops / 1e6:,.0f} MFLOPs), "
         f"{costs.img_size} px, {counted(costs.num_labels, 'label')}, batches of {costs.batch_size}, "
-        f"{counted(costs.steps, 'step')} of each in alternation; {where.get('gpu', where['device'])}, "
-        f"{where['precision']}, {counted(where['threads'], 'thread')}, torch {where['torch']}; images are not loaded",
+        f"{counted(costs.steps, 'step')} per row in alternation; {where.get('gpu', where['device'])}, "
+        f"{where['precision']}, {counted(where['threads'], 'thread')}, torch {where['torch']}; without image loading",
         "ms: one step of the whole model; ratio: median of the paired ratios to the first row, and its 95 % interval",
-        "MFLOPs: one image, forward, convolutions and matrix products; a multiplication and an addition are two",
+        "MFLOPs: forward pass for one image, convolutions and matrix products; a multiplication and an addition count "
+        "as two operations",
     ]
     if not costs.heads[0].run:
         notes.append(_printed())
@@ -230,4 +231,7 @@ def _printed() -> str:
         for name in ("training", "test")
         for without, with_csra in [timing[name]]
     ]
-    return f"paper, COCO, H = {timing['heads']}: {', '.join(parts)}; backbone and GPU not stated, with image loading"
+    return (
+        f"paper, COCO, H = {timing['heads']}: {', '.join(parts)}; backbone and GPU are not stated; times include image "
+        "loading"
+    )

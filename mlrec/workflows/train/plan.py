@@ -94,10 +94,10 @@ def resolve_plan(
     if dataset is None:
         dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
     if data is None:
-        logger.info(f"data: {dataset.path} (prepared last; --data names another)")
+        logger.info(f"data: {dataset.path} (most recently prepared; --data selects a different dataset)")
     if recipe is None:
         recipe = dataset.info.recipe
-        logger.info(f"recipe: {recipe} (the dataset's; --recipe names another)")
+        logger.info(f"recipe: {recipe} (from the dataset; --recipe selects a different recipe)")
     kind = str(dataset.info.source.get("kind", ""))
     resolved = resolve(*layers, *_recipe_layers(recipe), source_kind=kind, recipe=recipe)
     for warning in () if resumed else resolved.warnings:
@@ -140,8 +140,8 @@ def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest]) -> Non
         if both:
             count = counted(len(both), "image")
             logger.warning(
-                f"split '{manifest.split}' shares {count} with '{train.split}', which is trained on, so its metrics "
-                f"are too high: {min(both)}"
+                f"split '{manifest.split}' shares {count} with the training split '{train.split}', so the metrics are "
+                f"too high: {min(both)}"
             )
 
 
@@ -165,7 +165,7 @@ def _named_layers(
     tables = read_toml(file)
     base = tables.pop(recipes.BASE, None)
     if base is not None and not isinstance(base, str):
-        raise ConfigError(f"{file}: {recipes.BASE} = {base}: name a recipe")
+        raise ConfigError(f"{file}: {recipes.BASE} = {base} must be the name of a recipe")
     return [*layers, (str(file), tables)], recipe or base
 
 
@@ -188,7 +188,9 @@ def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
 def _splits(dataset: Dataset, config: Config) -> tuple[Manifest, Manifest]:
     """Return the splits for training and evaluation; splits that were chosen by default are reported."""
     if config.select_split is not None and config.select_split in (config.train_split, config.split):
-        raise UsageError(f"--select-split {config.select_split} is trained on or scored; hold out another split")
+        raise UsageError(
+            f"--select-split {config.select_split} is also used for training or scoring; hold out a different split"
+        )
     there = [name for name in dataset.info.splits if name != config.select_split]
     pairs = [(config.train_split or first, config.split or second) for first, second in PREFERRED]
     if config.train_split or config.split:
@@ -197,7 +199,7 @@ def _splits(dataset: Dataset, config: Config) -> tuple[Manifest, Manifest]:
         return _trained_on(dataset, config.train_split), dataset.manifest(config.split)
     for train, scored in pairs:
         if train != scored and train in there and scored in there and has_labels(dataset.manifest(scored)):
-            logger.info(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
+            logger.info(f"splits: train on {train}, score {scored} (--train-split and --split select different splits)")
             return _trained_on(dataset, train), dataset.manifest(scored)
     for name in (config.train_split, config.split):
         if name is not None:
@@ -210,19 +212,22 @@ def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
     shown, names = dataset.path, dataset.info.splits
     empty = [name for name in dict.fromkeys(candidates) if not has_labels(dataset.manifest(name))]
     if len(names) == 1:
-        return f"{shown}: no split to evaluate, there is only {next(iter(names))}; divide it with mlrec split"
+        return f"{shown}: no split to evaluate; the only split is {next(iter(names))}; divide it with mlrec split"
     if empty:
         why = "; ".join(f"{name} {_unlabelled(dataset.manifest(name))}" for name in empty)
-        return f"{shown}: no labelled split to score: {why}; check its annotations, or make another with mlrec split"
+        return (
+            f"{shown}: no labelled split to score ({why}); check the annotations, or create a new split with mlrec "
+            "split"
+        )
     return (
-        f"{shown}: cannot choose splits to train on and to evaluate from {', '.join(names)}; name "
-        "both with --train-split and --split, or divide one with mlrec split"
+        f"{shown}: cannot choose the training and evaluation splits from {', '.join(names)}; set both with "
+        "--train-split and --split, or divide one of them with mlrec split"
     )
 
 
 def _unlabelled(manifest: Manifest) -> str:
     if not len(manifest):
-        return "has no sample"
+        return "has no samples"
     unknown = bool((manifest.sparse_targets.counts(UNKNOWN) == len(manifest)).all())
     samples = counted(len(manifest), "sample")
     if unknown:
@@ -244,7 +249,7 @@ def default_splits(dataset: Dataset) -> tuple[str, str]:
 def _trained_on(dataset: Dataset, split: str) -> Manifest:
     manifest = dataset.manifest(split)
     if not len(manifest):
-        raise DataError(f"{dataset.path}: split '{split}' has no sample; nothing to train on")
+        raise DataError(f"{dataset.path}: split '{split}' has no samples; there is nothing to train on")
     return manifest
 
 

@@ -117,8 +117,8 @@ def unknown_origin(record: RunRecord) -> str | None:
     if lineage.origin != "unknown":
         return None
     return (
-        f"{lineage.weights}: weights of unknown origin; tables show them as extra data and set the run "
-        "apart. State what they were trained on with --weights-origin, if you know it"
+        f"{lineage.weights}: weights of unknown origin; tables mark these weights as extra data and list the run in a "
+        "separate group. If you know what the weights were trained on, state it with --weights-origin"
     )
 
 
@@ -244,7 +244,8 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
     changed = [f"{key}: was {old}, now {new}" for key, (old, new) in pairs.items() if old != new]
     if changed:
         raise UsageError(
-            "these settings or data differ from those of the run; change them back, or start a new run", *changed
+            "these settings or data differ from those of the run; restore the original ones, or start a new run",
+            *changed,
         )
 
 
@@ -257,7 +258,7 @@ def _as_json(value: Any) -> Any:
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Return a warning if versions, device or threads differ, so that the resumed run will not be bit-exact."""
     keys = ("torch", "device", "gpu", "precision", "threads")
-    changed = [f"{key} was {was.get(key)}, is {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
+    changed = [f"{key} was {was.get(key)}, is now {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
     if not changed:
         return None
     return f"resumed, but the result will not be bit-exact: {'; '.join(changed)}"

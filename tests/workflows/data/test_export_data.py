@@ -163,7 +163,7 @@ def test_boxes_are_refused(tmp_path: Path, format_: str) -> None:
 def test_what_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").touch()
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(DataError, match="already exists"):
         export_data(dataset(tmp_path), out=tmp_path / "out")
 
 

@@ -208,7 +208,7 @@ def test_two_names_of_one_file_and_a_name_of_two_files_are_errors(tmp_path: Path
     with pytest.raises(DataError) as caught:
         prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data")
     text = str(caught.value)
-    assert "is the file sub/b.jpg, which is also annotated" in text
+    assert "same file as sub/b.jpg, which is also annotated" in text
     assert "it could be any of x/c.jpg, y/c.jpg; write the full path" in text
 
 
@@ -362,9 +362,9 @@ def test_boxes_are_repaired_and_those_without_area_left_out(
     assert manifest.boxes is not None
     assert manifest.boxes.tolist() == [[0, 3, 8, 9], [5, 3, 4, 5]]
     assert dataset.info.skipped == {"boxes without area": 2}
-    assert notes.warnings[0] == "the size in the annotation differs from the image: a.jpg (99x12, is 16x12)"
+    assert notes.warnings[0] == "the annotated size differs from the image size: a.jpg (99x12, is 16x12)"
     assert "boxes with swapped corners were corrected: a.jpg#1" in notes.warnings
-    assert "boxes without area inside their image were skipped: 2 times, first a.jpg#2" in notes.warnings
+    assert "boxes with no area inside the image were skipped: 2 times, first a.jpg#2" in notes.warnings
 
 
 def test_a_box_that_two_splits_have_is_counted_once_and_one_that_no_pixel_fills_is_none(

@@ -81,10 +81,10 @@ def test_persons_of_one_image_are_resampled_together(tmp_path):
 def test_what_cannot_be_paired_is_refused(tmp_path):
     a = run(tmp_path, "a", GOOD)
     part = write_run(tmp_path, "part", logits=POOR[:200], targets=TARGETS[:200])
-    with pytest.raises(PredictionsError, match=r"100 of 300 samples have no prediction, first: '000200.jpg'"):
+    with pytest.raises(PredictionsError, match=r"100 of 300 samples have no prediction (first: '000200.jpg')"):
         compare_runs([a], [part])
     other = run(tmp_path, "other", POOR, targets=1 - TARGETS)
-    with pytest.raises(PredictionsError, match="its targets differ"):
+    with pytest.raises(PredictionsError, match="the targets differ"):
         compare_runs([a], [other])
     with pytest.raises(PredictionsError, match="no label 'dgo'"):
         compare_runs([a], [a], labels=["dgo"])
@@ -112,7 +112,7 @@ def test_third_party_scores_are_compared_with_true_labels(tmp_path):
     by_run = compare_runs([run(tmp_path, "a", GOOD)], [run(tmp_path, "b", POOR)])[0]
     for ours, theirs in zip(by_file.rows, by_run.rows, strict=True):
         assert ours.cells[1:-1] == pytest.approx(theirs.cells[1:-1])
-    with pytest.raises(PredictionsError, match="name the true labels with --truth"):
+    with pytest.raises(PredictionsError, match="pass the ground truth with --truth"):
         compare_runs(files[:1], files[1:2])
 
 
