@@ -45,8 +45,8 @@ def test_one_frame_names_the_labels_of_an_array() -> None:
         (SCORED.rename(columns={"hen": "Hen"}), TRUE, "only in targets: 'hen'; only in scores: 'Hen'"),
         (SCORED.iloc[1:], TRUE, r"samples \(index\) .* differ; only in targets: '0\.jpg'"),
         (SCORED.reset_index(drop=True), TRUE, r"only in scores: 0, 1, 2 and 27 more"),
-        (SCORED.rename(index={"1.jpg": "0.jpg"}), TRUE, r"index of scores hold '0\.jpg' more than once"),
-        (SCORED, TRUE[["cat", "cat", "hen"]], "columns of targets hold 'cat' more than once"),
+        (SCORED.rename(index={"1.jpg": "0.jpg"}), TRUE, r"'0\.jpg' occurs more than once in the index of scores"),
+        (SCORED, TRUE[["cat", "cat", "hen"]], "'cat' occurs more than once in the columns of targets"),
         (SCORED.reset_index(), TRUE.reset_index(), r"column 'index' of .* is not numeric.*set_index"),
         (SCORED, TRUE.astype(object).mask(TRUE == 1, None), "not numeric or has empty cells"),
         (SCORED.iloc[1:], TARGETS, "the shapes must match"),
@@ -82,7 +82,7 @@ def test_a_table_without_an_index_is_refused() -> None:
     class Table:
         columns = ("cat",)
 
-    with pytest.raises(PredictionsError, match=r"scores are a .*Table, which has no index"):
+    with pytest.raises(PredictionsError, match=r"scores are of type .*Table, which has no index"):
         evaluate(Table(), TARGETS)  # type: ignore[arg-type]
 
 

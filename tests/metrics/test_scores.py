@@ -64,7 +64,7 @@ def test_base_names_only_where_unique(tmp_path: Path) -> None:
         ("a/1.jpg,0,1_0\n", ": line 2, column 'dog': '1_0' is not a number"),
         ("a/1.jpg,0,nan\na/2.jpg,0,1\nb/2.jpg,0,1\n", ": 1 NaN score: sample 'a/1.jpg', label 'dog'"),
         ("a/1.jpg,0,1e999\na/2.jpg,0,1\nb/2.jpg,0,1\n", ": 1 infinite score: sample 'a/1.jpg', label 'dog'"),
-        (",0,1\n", ": line 2, column 'filename': is empty"),
+        (",0,1\n", ": line 2, column 'filename': empty cell"),
         ("a/1.jpg,0\n", ": line 2: 2 fields, expected 3"),
     ],
 )
@@ -76,7 +76,7 @@ def test_other_labels_are_reported(tmp_path: Path) -> None:
     assert "missing 'dog'; not expected 'Dog'" in told(
         tmp_path, "filename,cat,Dog\n1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\n"
     )
-    assert "no label 'dig'; did you mean 'dog'?" in told(tmp_path, "filename,cat,dog\n1.jpg,0,1\n", labels=["dig"])
+    assert "unknown label 'dig'; did you mean 'dog'?" in told(tmp_path, "filename,cat,dog\n1.jpg,0,1\n", labels=["dig"])
 
 
 def test_probabilities_are_ranked_as_given_and_logits_are_a_warning(tmp_path: Path) -> None:

@@ -71,8 +71,8 @@ def test_labels_with_positives_only_are_marked() -> None:
 
 def test_reasons_name_the_labels() -> None:
     assert undefined_labels(TARGETS.astype(np.int8), LABELS) == [
-        "no AP for 1 of 4 labels, unknown in every sample: unknown",
-        "no AP for 1 of 4 labels, no known positive: negatives",
+        "no AP for 1 of 4 labels (unknown in every sample): unknown",
+        "no AP for 1 of 4 labels (no known positive): negatives",
         "no AP for 1 of 4 labels (no known negative; precision is 1 wherever these labels are predicted): positives",
     ]
     assert undefined_labels(TARGETS[:, :1].astype(np.int8), LABELS[:1]) == []

@@ -204,7 +204,7 @@ def test_server_results_are_rows_in_percent(tmp_path):
     ("text", "why"),
     [
         ("method,map\nmine,94\n", "no column 'mAP'"),
-        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943: as a percentage"),
+        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943; enter mAP as a percentage"),
         ("method,mAP\nmine,high\n", "line 2: mAP = high is not a number"),
         ("method,mAP\n", "no rows"),
         ("method,mAP\nmine,nan\n", "as a percentage"),
@@ -301,7 +301,7 @@ def test_declared_cutmix_weights_join_the_published_rows_with_a_note_and_others_
     rows = own_by_run(table)
     assert {row["method"] for row in rows.values()} == {"ResNet-101 (CutMix) + CSRA"}
     assert rows["declared"]["group"] == VOC
-    assert "extra data unknown (resnet101_cutmix.pth), other settings" in rows["unknown"]["group"]
+    assert "extra data unknown (resnet101_cutmix.pth), settings different" in rows["unknown"]["group"]
     assert rows["unknown"]["settings"] == "weights resnet101_cutmix.pth (unknown origin)"
     assert any("origin as declared (cutmix_in1k), not verified" in note for note in table.footnotes)
     for draw in FORMATS.values():

@@ -154,7 +154,7 @@ def test_a_server_that_is_gone_is_an_error_that_says_how_to_resume(server: tuple
     behaviour, url = server
     pauses, wait = waits()
     behaviour.statuses = [503] * 100
-    with pytest.raises(MlrecError, match=r"HTTP status 503 (8 attempts); run the command again to resume at 0 of"):
+    with pytest.raises(MlrecError, match=r"HTTP status 503 \(8 attempts\); run the command again to resume at 0 of"):
         download("voc2007", out=tmp_path, url_base=url, wait=wait)  # type: ignore[arg-type]
     assert pauses == [2.0**k for k in range(1, 8)]
     behaviour.statuses = [404]
@@ -168,7 +168,7 @@ def test_a_wrong_file_is_not_unpacked(change: str, server: tuple[Server, str], t
     behaviour, url = server
     right = FILES["one.tar"]
     behaviour.files["one.tar"] = right + b"more" if change == "larger" else right[:-1] + b"x"
-    told = "not the official file" if change == "larger" else "its SHA-256 is [0-9a-f]{64}, but"
+    told = "not the official file" if change == "larger" else "the SHA-256 is [0-9a-f]{64}, but"
     with pytest.raises(MlrecError, match=told):
         download("voc2007", out=tmp_path, url_base=url)
     assert sum(len(body) for body in content(tmp_path).values()) == 0  # so that the next call does not resume it

@@ -186,7 +186,7 @@ def test_labels_without_ap_are_named_with_the_reason(files: Path) -> None:
     done = run_score(files, "--probabilities")
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        "warning: no AP for 1 of 2 labels, unknown in every sample: dog",
+        "warning: no AP for 1 of 2 labels (unknown in every sample): dog",
         "warning: no AP for 1 of 2 labels (no known negative; precision is 1 wherever these labels are predicted): cat",
     ]
     assert "¶ 1 label without a known negative" in done.stdout

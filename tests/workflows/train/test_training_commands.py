@@ -166,7 +166,7 @@ def test_train_compare_is_the_study_of_that_name_with_one_seed_by_default(
         (("train", "--data", "data/tiny", "--split", "tset"), 1, "no split 'tset'"),
         (("train", "--data", "data/tinny"), 1, "did you mean 'tiny'?"),
         (("eval", "nowhere"), 1, "no model here"),
-        (("recipes", "show"), 2, "must be the name of a recipe"),
+        (("recipes", "show"), 2, "name a recipe"),
         (("recipes", "shwo"), 2, "did you mean 'show'?"),
     ],
 )
