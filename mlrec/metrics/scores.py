@@ -1,4 +1,4 @@
-"""`Scores`: scores of any model, read from an `.npz` of logits, a CSV, or the output of `mlrec predict`."""
+"""`Scores`: scores from any model, read from an `.npz` file with logits, a CSV, or the output of `mlrec predict`."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Scores:
         sample_ids: N unique ids.
         values: (N, C) logits or probabilities, as read.
         kind: Kind of the values.
-        targets: (N, C) 1, 0 or -1; None if they are not known yet.
-        note: How the kind was decided, if it was neither stated nor certain from the values.
+        targets: (N, C) 1, 0 or -1; None if the targets are not known yet.
+        note: How the kind was inferred, if it was neither stated nor certain from the values.
     """
 
     path: Path
@@ -67,10 +67,10 @@ class Scores:
         return logits_of(self.values)
 
     def of_labels(self, chosen: Sequence[str] | None) -> Scores:
-        """Select labels, in the order of `chosen`; None selects all.
+        """Select labels in the order of `chosen`; None selects all.
 
         Raises:
-            PredictionsError: A name is not among the labels; the message gives the nearest one.
+            PredictionsError: A name is not among the labels; the message suggests the nearest name.
         """
         if chosen is None:
             return self
@@ -81,13 +81,13 @@ class Scores:
         return replace(self, labels=tuple(chosen), values=self.values[:, columns], targets=targets)
 
     def against(self, truth: Manifest) -> Scores:
-        """Bring rows and columns into the order of a manifest, and add its targets.
+        """Bring rows and columns into the order of a manifest, and add the targets of the manifest.
 
-        An id may be the end of the path of a sample's id, or the other way round, if only one sample matches.
+        An id may be a path suffix of a sample id, or the other way round, if only one sample matches.
 
         Raises:
             PredictionsError: The labels differ, a sample is scored twice or not at all, or an id matches no sample or
-                several.
+                multiple samples.
         """
         try:
             columns = label_order(self.labels, truth.labels)
@@ -102,7 +102,7 @@ class Scores:
         return replace(self, labels=truth.labels, sample_ids=truth.sample_ids, values=values, targets=truth.targets)
 
     def evaluate(self, conventions: str | Conventions = "mlrec", top: int | None = None) -> Metrics:
-        """Compute metrics against the targets; `top` as in `evaluate`.
+        """Compute metrics against the targets; `top` has the same meaning as in `evaluate`.
 
         Raises:
             PredictionsError: There are no targets, or a score is NaN or infinite.
@@ -128,13 +128,13 @@ class Scores:
 def read_scores(
     path: Path, findings: ValidationReport, *, kind: ScoreKind | None = None, labels: Sequence[str] | None = None
 ) -> Scores:
-    """Read scores from an `.npz` (always logits), a CSV `filename,<label>...`, or the output of `mlrec predict`.
+    """Read scores from an `.npz` file (always logits), a CSV `filename,<label>...`, or the output of `mlrec predict`.
 
     Args:
-        path: File that ends in `.npz`, `.csv` or `.jsonl` (of `mlrec predict --format jsonl`).
+        path: File with the extension `.npz`, `.csv` or `.jsonl` (from `mlrec predict --format jsonl`).
         findings: Collector of warnings.
-        kind: Kind of the scores. By default it is decided by the values: logits if one is negative (with a warning), or
-            probabilities if all are in [0, 1] (reported in `Scores.note`).
+        kind: Kind of the scores. By default, the kind is inferred from the values: logits if any value is negative
+            (with a warning), or probabilities if all values are in [0, 1] (reported in `Scores.note`).
         labels: Labels to read; None reads all.
 
     Raises:
@@ -182,7 +182,7 @@ def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationRepor
 
 
 def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> Scores:
-    """Read the numbers of a CSV; their kind is decided later."""
+    """Read the numbers in a CSV; the kind of the scores is inferred later."""
     file = read_csv(path, findings, PredictionsError, leading=PREDICT_COLUMNS)
     ids = Texts.of(cell.strip() for cell in file.column(0))
     for row, name in enumerate(ids):
