@@ -29,7 +29,7 @@ class Card:
         record: Record of the run; None if the model was imported.
         metrics: Metrics of the run; None if there are none.
         tuned: Tuned thresholds; None if there are none.
-        repository: Repository on the Hugging Face hub, `user/name`; None if it is not known.
+        repository: Repository on the Hugging Face hub, `user/name`; None if unknown.
     """
 
     form: str
@@ -45,7 +45,7 @@ class Card:
 
     @property
     def name(self) -> str:
-        """Name of the run, otherwise backbone and head."""
+        """Name of the run, or backbone and head if there is no run."""
         if self.record is not None:
             return self.record.name
         return f"{backbone_of(self.architecture)} {self.architecture['head']}"
@@ -86,7 +86,7 @@ def model_card(card: Card) -> str:
 
 
 def backbone_of(architecture: dict[str, Any]) -> str:
-    """Return the backbone without its weights tag, because the weights were trained further."""
+    """Return the backbone name without the weights tag, because the weights were trained further."""
     return str(architecture["backbone"]).partition(".")[0]
 
 
@@ -130,7 +130,7 @@ logits = session.run(["logits"], {{"images": values.transpose(2, 0, 1)[None].ast
 
 
 def _head(architecture: dict[str, Any]) -> str:
-    """Return the head with its own settings: H of CSRA and spatial pooling, λ of CSRA."""
+    """Return the head with its settings: H for CSRA and spatial pooling, and λ for CSRA."""
     head = str(architecture["head"])
     if head == "csra":
         return f"{head}, H = {architecture['heads']}, λ = {architecture['lam']:g}"

@@ -1,4 +1,4 @@
-"""Results of `mlrec tune` as tables: metrics before and after tuning, and the threshold of each label."""
+"""Tables for `mlrec tune`: metrics before and after tuning, and the threshold for each label."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def tuning_table(reports: Sequence[ThresholdRow], tuned: Tuned) -> Table:
     """Return the metrics before and after tuning, grouped by split.
 
     Args:
-        reports: Rows: split, thresholds in words, rates, reliability.
+        reports: Rows with split, description of the thresholds, rates and reliability.
         tuned: Tuned thresholds.
     """
     rows = []
@@ -43,7 +43,7 @@ def tuning_table(reports: Sequence[ThresholdRow], tuned: Tuned) -> Table:
 
 
 def threshold_table(tuned: Tuned) -> Table:
-    """Return the threshold of each label, as a probability before and after calibration."""
+    """Return the threshold for each label, as a probability before and after calibration."""
     rows = []
     for k, (label, value) in enumerate(tuned.labels.items()):
         before, after = None, None

@@ -1,4 +1,4 @@
-"""Figure of a dataset: positives by label, labels per sample, and co-occurrence of labels."""
+"""Dataset figure: positives by label, labels per sample, and label co-occurrence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def draw(statistics: DataStatistics, path: Path) -> None:
 
 
 def figure_of(statistics: DataStatistics) -> Figure:
-    """Return the figure of the statistics of a dataset, high enough for the names of its labels."""
+    """Return a figure with dataset statistics, tall enough for all label names."""
     from matplotlib.figure import Figure
 
     splits = [split for split in statistics.splits if split.split in statistics.compared]
@@ -107,7 +107,7 @@ def _together(axes: Any, statistics: DataStatistics) -> None:
 
 
 def _name(axis: Any, labels: Any, rotation: int = 0) -> None:
-    """Label an axis with the names: all of up to 100, otherwise every k-th."""
+    """Label an axis with all names if there are at most 100, otherwise with every k-th name."""
     step = -(-len(labels) // NAMED)
     names = [printable(label)[:LONGEST] for label in labels[::step]]
     axis.set_ticks(range(0, len(labels), step), names, rotation=rotation, fontsize=7)

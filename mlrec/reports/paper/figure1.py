@@ -1,4 +1,4 @@
-"""Tables of `mlrec lambda-sweep`: metrics at some λ, and AP by size and number of objects."""
+"""Tables for `mlrec lambda-sweep`: metrics at selected λ, and AP by size and number of objects."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def _lambda_row(
 
 
 def bounds_text(low: float, high: float) -> str:
-    """Return the bounds of an interval of a difference, in points.
+    """Return the bounds of the interval for a difference, in points.
 
     Example:
         >>> bounds_text(-0.01, 0.02)
@@ -99,10 +99,10 @@ def size_table(
     *,
     seeds: Sequence[int] = (),
 ) -> Table:
-    """Return mAP of each method and differences to the first, one row per size or number of objects.
+    """Return the mAP of each method and differences to the first method, one row per size or number of objects.
 
     Args:
-        size_bins: Rows.
+        size_bins: Bins of size or number, one per row.
         names: Names of the methods.
         title: Title of the table.
         seeds: Number of runs of each method; by default one.
@@ -134,7 +134,7 @@ def _seeds_note(seeds: Sequence[int]) -> str:
 
 
 def _differences(size_bin: SizeBin) -> list[Cell]:
-    """Return mAP, difference and interval of each method but the first."""
+    """Return mAP, difference and interval for each method except the first."""
     cells: list[Cell] = []
     for mAP, gain in zip(size_bin.mAP[1:], size_bin.gains, strict=True):
         if gain is None:

@@ -1,4 +1,4 @@
-"""Curves in LaTeX with pgfplots, in the fonts of the surrounding document."""
+"""LaTeX curves with pgfplots, in the font of the surrounding document."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _plot(panel: CurvePanel, width: float) -> str:
 
 
 def _curve(series: Series, style: str) -> list[str]:
-    """Return a curve with bars of one standard deviation, if there are several seeds."""
+    """Return a curve, with error bars of one standard deviation if there are multiple seeds."""
     bars = any(point.sd for point in series.points)
     if bars:
         style += r", error bars/.cd, y dir=both, y explicit"

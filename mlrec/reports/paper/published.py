@@ -1,4 +1,4 @@
-"""Published numbers as data: Tables 1-8 of the paper, further literature, and rows of the user."""
+"""Published numbers as data: Tables 1-8 of the paper, other literature, and rows supplied by the user."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ TEXTS = (
 
 
 def shipped(name: str) -> str:
-    """Return the text of a file of `mlrec/reports/data`."""
+    """Return the text of a file in `mlrec/reports/data`."""
     return importlib.resources.files("mlrec.reports").joinpath("data", name).read_text("utf-8")
 
 
 @dataclass(frozen=True)
 class PaperDataset:
-    """A dataset of the paper, which own runs must match to be comparable with published rows.
+    """Dataset used in the paper, which own runs must match to be comparable with published rows.
 
     Attributes:
         name: Name in the paper.
         kind: Kind of the dataset in mlrec.
-        split, samples: Test split and its number of samples.
+        split, samples: Name and number of samples of the test split.
         labels: Number of labels.
-        train_split, train_samples: Training split and its number of samples.
+        train_split, train_samples: Name and number of samples of the training split.
     """
 
     name: str
@@ -50,7 +50,7 @@ class PaperDataset:
 
 
 def paper_settings() -> dict[str, Any]:
-    """Return dataset sizes, training settings, peaks of Figure 5 and seconds of the paper."""
+    """Return the paper's dataset sizes, training settings, Figure 5 peaks and timings in seconds."""
     return tomllib.loads(shipped("paper_settings.toml"))
 
 
@@ -70,7 +70,7 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One row of a published table.
+    """Row of a published table.
 
     Attributes:
         scores: Metrics by column key, as fractions; None if not printed.
@@ -99,7 +99,7 @@ class PublishedRow:
 
 
 def paper_rows(table: int) -> list[PublishedRow]:
-    """Return the rows of a table of the paper, in its order.
+    """Return the rows of a table in the paper, in the published order.
 
     Args:
         table: Number of the table, 1 to 8.
@@ -109,7 +109,7 @@ def paper_rows(table: int) -> list[PublishedRow]:
 
 
 def literature(dataset: str) -> Table:
-    """Return a table of results from other papers, with their sources; these results were not reproduced.
+    """Return a table of results from other papers with sources; these results were not reproduced.
 
     Args:
         dataset: Kind of dataset, such as "coco2014".
@@ -143,11 +143,11 @@ def literature(dataset: str) -> Table:
 
 
 def extra_rows(path: Path | None) -> list[PublishedRow]:
-    """Read rows of the user, such as results of an evaluation server.
+    """Read rows supplied by the user, such as results from an evaluation server.
 
     Args:
         path: CSV with the columns `method` and `mAP` (in percent), and optionally other columns of the paper's tables;
-            None: no rows.
+            None returns no rows.
 
     Raises:
         UsageError: A column is missing, or a number is not a percentage.
