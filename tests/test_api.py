@@ -140,7 +140,7 @@ def test_texts_are_parsed_as_on_the_command_line(data: Path, tmp_path: Path) -> 
 def test_without_progress_a_warning_is_one_of_python(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.warns(UserWarning, match="split 'train' shares 13 images with 'train'"):
+    with pytest.warns(UserWarning, match="split 'train' shares 13 images with the training split 'train'"):
         mlrec.train(data, out=tmp_path, train_split="train", split="train", progress=False, **{**FAST, "epochs": 1})
     assert capsys.readouterr() == ("", "")
     with warnings.catch_warnings():

@@ -52,7 +52,7 @@ def test_every_kind_of_truth_gives_the_same(files: Path) -> None:
 
 
 def test_a_split_of_the_truth_is_selected(files: Path) -> None:
-    with pytest.raises(UsageError, match="has the splits val, test; choose one with --split"):
+    with pytest.raises(UsageError, match=r"multiple splits \(val, test\); choose one with --split"):
         score(files / "pred.csv", files / "pets")
     with pytest.raises(DataError, match="no split 'train'"):
         score(files / "pred.csv", files / "pets", split="train")

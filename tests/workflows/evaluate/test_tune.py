@@ -62,7 +62,7 @@ def test_tuning_on_training_samples_or_the_reported_split_warns(run: Run, notes:
     assert "trained on 13 of the 13 samples in train" in notes.warnings[0]
     notes.warnings.clear()
     found = tune(run.path, split="val", least=2, machine=HERE)
-    assert "tiny/val is the split whose metrics this run reports" in notes.warnings[0]
+    assert "this run reports its metrics on tiny/val" in notes.warnings[0]
     assert len(found.judged) == 2  # cross-fitted only
 
 
@@ -148,7 +148,7 @@ def test_invalid_tuning_is_an_error(run: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="run mlrec tune"):
         Tuned.load(tmp_path)
     tuned = Tuned.load(run.path)
-    with pytest.raises(RunError, match="different labels"):
+    with pytest.raises(RunError, match="other labels"):
         tuned.ordered(("blue", "green"))
     assert list(tuned.ordered(LABELS[::-1]).labels) == list(LABELS[::-1])
     (tmp_path / "thresholds.json").write_text('{"format": "x"')

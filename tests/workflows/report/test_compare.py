@@ -65,7 +65,7 @@ def test_with_several_seeds_the_intervals_are_about_the_method(tmp_path):
     a = [run(tmp_path, f"a{k}", GOOD + RNG.normal(size=GOOD.shape)) for k in range(3)]
     b = [run(tmp_path, f"b{k}", POOR + RNG.normal(size=POOR.shape)) for k in range(3)]
     metrics, _ = compare_runs(a, b)
-    assert any("n = 3 and 3 runs: seeds are resampled as well as images" in note for note in metrics.footnotes)
+    assert any("n = 3 and 3 runs: both seeds and images are resampled" in note for note in metrics.footnotes)
     single, _ = compare_runs(a[:1], b[:1])
     assert cells(metrics, 0, "low") > 0
     assert cells(single, 0, "low") != cells(metrics, 0, "low")
@@ -86,7 +86,7 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
     other = run(tmp_path, "other", POOR, targets=1 - TARGETS)
     with pytest.raises(PredictionsError, match="the targets differ"):
         compare_runs([a], [other])
-    with pytest.raises(PredictionsError, match="unknown label 'dgo'"):
+    with pytest.raises(PredictionsError, match="no label 'dgo'"):
         compare_runs([a], [a], labels=["dgo"])
 
 

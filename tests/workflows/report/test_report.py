@@ -54,7 +54,7 @@ def test_missing_and_unfinished_runs_are_errors(tmp_path):
     with pytest.raises(RunError, match=r"no finished run under .*; run mlrec train"):
         report(root=tmp_path / "runs")
     stopped = write_run(tmp_path, "stopped", status="interrupted")
-    with pytest.raises(RunError, match=r"stopped: interrupted, not finished; resume it"):
+    with pytest.raises(RunError, match=r"stopped: interrupted, not finished; resume the run"):
         report([stopped])
 
 
@@ -70,7 +70,7 @@ def test_tables_score_again_and_conflicting_options_are_refused(tmp_path):
     write_run(tmp_path / "runs", "coco", kind="coco", dataset="coco2014", conventions="mlrec")
     four = report(root=tmp_path / "runs", table=4)
     assert four.rows[0].conventions == "csra"
-    assert any("not comparable with MS-COCO 2014, 4 of 40,137 samples" in row.group for row in four.table.rows)
+    assert any("not comparable with MS-COCO 2014 (4 of 40,137 samples" in row.group for row in four.table.rows)
     assert report(root=tmp_path / "nothing", table=2).rows == []
     with pytest.raises(RunError, match="no CSRA runs that differ only in λ"):
         report(root=tmp_path / "runs", figure=5)
