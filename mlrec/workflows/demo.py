@@ -1,4 +1,4 @@
-"""`mlrec demo`: CSRA compared with average pooling on synthetic scenes, with the steps of a real experiment."""
+"""`mlrec demo`: compare CSRA with average pooling on synthetic scenes, with all steps of a real experiment."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Demo:
     """Results of the demo.
 
     Attributes:
-        tables: Both methods, and the difference of every metric with its interval.
-        files: Files and folders that were written, with a description.
+        tables: Both methods, and the difference in every metric with an interval.
+        files: Written files and folders, each with a description.
     """
 
     tables: list[Table]
@@ -64,11 +64,11 @@ def demo(
     flags: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> Demo:
-    """Draw scenes, train both heads with each seed, and compare them; all files are in the folder `out`.
+    """Draw scenes, train both heads with each seed, and compare them; all files are written to the folder `out`.
 
     Args:
-        out: Output folder; runs of an earlier demo are replaced.
-        seeds: Random seeds of the initial heads and the sample order.
+        out: Output folder; runs from an earlier demo are replaced.
+        seeds: Random seeds for head initialization and sample order.
         images: Number of scenes per split.
         flags: Keys of `Config` that differ from the recipe `demo`.
         progress: Receiver of bars.

@@ -1,4 +1,4 @@
-"""`mlrec download`: the official files of a dataset, resumed after a failure, checked and unpacked."""
+"""`mlrec download`: download, check and unpack the official files of a dataset; failed downloads can be resumed."""
 
 from __future__ import annotations
 
@@ -36,23 +36,24 @@ def download(
     progress: Progress = SILENT,
     wait: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Download, check and unpack the official files of a dataset. A repeated call resumes.
+    """Download, check and unpack the official files of a dataset; a repeated call resumes the download.
 
     Args:
-        name: Name of a dataset of `OFFICIAL`.
-        out: Folder; archives are in its folder `archives`, the unpacked dataset in its folder `name`.
-        url_base: URL of a mirror, or a local folder, that has the files under their official names.
-        keep_archives: Whether archives are kept after they are unpacked.
+        name: Name of a dataset in `OFFICIAL`.
+        out: Folder to write to; archives are stored in the subfolder `archives`, and the unpacked dataset in the
+            subfolder `name`.
+        url_base: URL of a mirror, or a local folder, that contains the files under their official names.
+        keep_archives: Whether to keep archives after unpacking.
         progress: Receiver of bars.
-        wait: Function that waits a number of seconds between two attempts.
+        wait: Function that waits for a number of seconds between two attempts.
 
     Returns:
         Folder of the unpacked dataset.
 
     Raises:
         UsageError: The name is unknown, or the files cannot be downloaded automatically; the message explains how to
-            get them.
-        MlrecError: There is not enough disk space, the server does not respond, or a file has another SHA-256.
+            obtain the files.
+        MlrecError: There is not enough disk space, the server does not respond, or the SHA-256 of a file differs.
     """
     dataset = OFFICIAL.get(name)
     if dataset is None:
@@ -113,14 +114,14 @@ def _check_space(dataset: OfficialDataset, archives: Path, url_base: str | None)
 
 
 def _own_files(file: OfficialFile, archives: Path) -> tuple[Path, Path]:
-    """Paths of the finished file and of the partial download."""
+    """Return the paths of the finished file and of the partial download."""
     return archives / file.name, archives / f"{file.name}.part"
 
 
 def _checked(
     file: OfficialFile, archives: Path, url_base: str | None, progress: Progress, wait: Callable[[float], None]
 ) -> Path:
-    """Return the path of a complete file with the right SHA-256."""
+    """Return the path of a complete file with the correct SHA-256."""
     if url_base is not None and _is_local(url_base):
         path = Path(url_base) / file.name
         if not path.is_file():
@@ -154,7 +155,7 @@ def _checked(
 
 
 def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait: Callable[[float], None]) -> None:
-    """Download the rest of a file, and retry after connection errors."""
+    """Download the remainder of a file, with retries after connection errors."""
     failures = 0
     while stream.tell() < file.size:
         before = stream.tell()

@@ -1,6 +1,6 @@
 """`mlrec export-data`: export a prepared dataset for other tools.
 
-Preparing the exported dataset gives the same digests.
+Preparing the exported dataset again produces the same digests.
 """
 
 from __future__ import annotations
@@ -56,27 +56,27 @@ def export_data(
     unknown_as_negative: bool = False,
     predictions: Path | None = None,
 ) -> tuple[Path, str]:
-    """Write a prepared dataset for another tool into a new folder, and read it back as a check.
+    """Write a prepared dataset for another tool to a new folder, and read it back as a check.
 
     Args:
-        data: Folder of a prepared dataset; by default the one prepared last.
-        format_: Format: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes
+        data: Folder of a prepared dataset; by default the most recently prepared one.
+        format_: Output format: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes
             `<split>/metadata.csv` with the images next to it (Hugging Face), `labelstudio` writes `<split>.json` and a
             labeling configuration, and `fiftyone` writes `<split>/labels.json`.
         out: New folder; default: `<name>-<format>`.
         splits: Splits to export; by default all.
-        unknown_as_negative: Whether to write unknown labels as negative.
-        predictions: Run, folder of an evaluation, or `predictions.npz`: its predictions are written as well, as
-            predictions of the tasks (`labelstudio`), as `<split>/predictions.json` (`fiftyone`), or as COCO results
+        unknown_as_negative: Whether to write unknown labels as negatives.
+        predictions: Run, evaluation folder, or `predictions.npz` whose predictions are also written, as task
+            predictions (`labelstudio`), as `<split>/predictions.json` (`fiftyone`), or as COCO results
             `<split>-results.json` (`coco`). Only splits with predictions are exported.
 
     Returns:
-        Folder, and the command that prepares the dataset from it.
+        Folder, and the command that prepares the dataset from this folder.
 
     Raises:
-        DataError: The format cannot express the dataset, the folder exists already, or images are missing.
-        UsageError: The format has no place for predictions.
-        PredictionsError: The predictions are of other images or labels.
+        DataError: The format cannot express the dataset, the folder already exists, or images are missing.
+        UsageError: The format cannot store predictions.
+        PredictionsError: The predictions are for different images or labels.
     """
     if predictions is not None and format_ not in WITH_PREDICTIONS:
         raise UsageError(
@@ -105,10 +105,10 @@ def export_data(
 
 
 def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> dict[str, SplitScores]:
-    """Return the probabilities of the splits whose images have all been predicted.
+    """Return the probabilities for the splits whose images have all been predicted.
 
     Raises:
-        PredictionsError: There are none, labels are missing, or (`every_split`) a split is missing.
+        PredictionsError: There is no such split, labels are missing, or (with `every_split`) a split is missing.
     """
     predictions = Predictions.load(file_in(path, PREDICTIONS))
     name = folder_of(path.absolute()).name
@@ -149,7 +149,7 @@ def _write_coco(folder: Path, manifest: Manifest, scores: SplitScores | None) ->
 
 
 def _write_imagefolder(folder: Path, manifest: Manifest, _: SplitScores | None) -> Manifest:
-    """Link images next to `metadata.csv`, where Hugging Face expects them, or copy them if links are not possible."""
+    """Link images next to `metadata.csv`, as expected by Hugging Face, or copy them if links are not possible."""
     place = folder / manifest.split
     text = as_metadata(manifest)
     for image, path in zip(manifest.images, map(manifest.path_of, range(len(manifest))), strict=True):
@@ -176,7 +176,7 @@ def _write_labelstudio(folder: Path, manifest: Manifest, scores: SplitScores | N
 
 
 def _write_fiftyone(folder: Path, manifest: Manifest, scores: SplitScores | None) -> Manifest:
-    """Names that are read back are those of existing files; for missing files they lack the extension."""
+    """Return the names as they are read back: names of existing files, without the extension for missing files."""
     file = folder / manifest.split / "labels.json"
     write_json(file, as_fiftyone(manifest))
     if scores is not None:
@@ -199,7 +199,7 @@ WRITERS: dict[Format, Writer] = {
 
 
 def _read_again(target: Path, format_: Format, manifests: Sequence[Manifest]) -> list[str]:
-    """Return the arguments of the command that prepares the dataset from the exported folder."""
+    """Return the arguments of the command for preparing the dataset from the exported folder."""
     root = str(manifests[0].root)
     if format_ == "imagefolder":
         return ["csv", str(target)]

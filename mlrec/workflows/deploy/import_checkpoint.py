@@ -39,14 +39,14 @@ class ImportResult:
     """Result of an import.
 
     Attributes:
-        path: Folder that was written.
-        naming: Code base whose names the tensors had.
-        backbone: Name of the backbone in timm.
+        path: Written folder.
+        naming: Code base that uses the tensor names of the checkpoint.
+        backbone: timm name of the backbone.
         head, heads, lam: Head, number of heads, and λ.
         labels: Names of the labels.
         img_size: Side of the input in pixels.
-        matched: Number of imported tensors; none is missing.
-        unused: Names of tensors that were not used.
+        matched: Number of imported tensors; no tensor is missing.
+        unused: Names of unused tensors.
     """
 
     path: Path
@@ -74,18 +74,19 @@ def import_checkpoint(
     """Recognise a checkpoint and write the model to a folder.
 
     Args:
-        checkpoint: File of the paper's code, mmpretrain, CutMix, torchvision or timm.
-        out: Folder to create; by default `imported/` and the stem of the file.
-        lam: λ, which no file contains; by default the published one for dataset, backbone and number of heads.
-        dataset: voc2007, coco2014, wider or the folder of a prepared dataset; by default inferred from the number of
-            labels.
-        backbone: Name in timm, required if the names of the tensors do not identify it.
-        img_size: Side of the input in pixels; by default that of the position embeddings, otherwise 448 for CSRA and
-            the default of the backbone for others.
-        normalization: Key of `NORMALIZATIONS` or "weights"; by default that of the source.
+        checkpoint: File from the paper's code, mmpretrain, CutMix, torchvision or timm.
+        out: Folder to create; by default `imported/` followed by the stem of the file name.
+        lam: λ, which is not stored in checkpoints; by default the published value for dataset, backbone and number of
+            heads.
+        dataset: `voc2007`, `coco2014`, `wider` or the folder of a prepared dataset; by default inferred from the number
+            of labels.
+        backbone: timm name of the backbone, required if the tensor names do not identify the backbone.
+        img_size: Side of the input in pixels; by default that of the position embeddings. Without position embeddings,
+            448 for CSRA, and the backbone default for other heads.
+        normalization: Key in `NORMALIZATIONS` or "weights"; by default the normalization of the source.
 
     Raises:
-        ModelError: The file has no plain weights, unknown names, an unknown λ, or tensors that do not match.
+        ModelError: The file contains no plain weights, tensor names or λ are unknown, or tensors do not match.
     """
     from mlrec.models.external_checkpoint import assemble, recognize
     from mlrec.models.safe_loading import read_tensors, unwrapped
@@ -168,7 +169,7 @@ def _labels(external: ExternalCheckpoint, dataset: str | None) -> tuple[tuple[st
 
 
 def _inferred_labels(count: int) -> tuple[tuple[str, ...], str | None]:
-    """Return the labels of the published dataset with this number of labels, or numbered labels."""
+    """Return the labels of the published dataset with this number of labels, otherwise numbered labels."""
     for known, labels in KNOWN_LABELS.items():
         if len(labels) == count:
             logger.info(f"{counted(count, 'label')}: named after the labels of {known}")
@@ -208,7 +209,7 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None) -
 
 
 def _normalization(external: ExternalCheckpoint, known: str | None) -> str:
-    """Return the normalization: [0, 1] for CSRA except on WIDER, otherwise that of the weights."""
+    """Return the normalization: [0, 1] for CSRA except on WIDER, otherwise the normalization of the weights."""
     if not external.heads:
         if external.family == "vit":
             logger.warning(
@@ -256,7 +257,7 @@ def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normaliz
 
 
 def summary(imported: ImportResult) -> Sequence[tuple[str, str]]:
-    """Return the facts to print about an import, as pairs of name and value."""
+    """Return the facts to print about an import, as name-value pairs."""
     unused = f"{len(imported.unused)} unused"
     if imported.unused:
         unused += f" (first {imported.unused[0]})"

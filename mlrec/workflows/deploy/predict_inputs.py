@@ -1,4 +1,4 @@
-"""Inputs of `mlrec.predict`: arrays, tensors, bytes, files, Pillow images and URLs."""
+"""Inputs for `mlrec.predict`: arrays, tensors, bytes, files, Pillow images and URLs."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def items_from(
     allow_urls: bool = False,
     policy: web.WebPolicy | None = None,
 ) -> Iterator[Item]:
-    """Iterate over the images of any supported kind, as items.
+    """Iterate over images of any supported kind as items.
 
-    Arrays and Pillow images are copied, so that a caller can reuse its buffer.
+    Arrays and Pillow images are copied, so that the caller can reuse the buffer.
 
     Args:
         images: See `predict`.
         how: Image backend.
-        allow_urls: Whether strings that are URLs are fetched.
+        allow_urls: Whether to fetch strings that are URLs.
         policy: Limits for URLs.
 
     Raises:
-        UsageError: A path does not exist, or a URL is given without `allow_urls`.
-        DataError: An array or tensor has another shape, dtype or range, or an object is not an image.
+        UsageError: A path does not exist, or a URL is passed without `allow_urls`.
+        DataError: An array or tensor has an unsupported shape, dtype or range, or an object is not an image.
     """
     converter = _Converter(how, allow_urls, policy or web.WebPolicy())
     if isinstance(images, (str, os.PathLike)):
@@ -62,23 +62,23 @@ def items_from(
 
 
 def url_item(url: str, policy: web.WebPolicy) -> Item:
-    """Return the item of a URL, which is fetched when it is decoded.
+    """Return an item for a URL, which is fetched when the item is decoded.
 
-    Its id omits the query, which may contain secrets.
+    The id omits the query of the URL, which may contain secrets.
     """
     name = web.shown(url)
     return Item(name, Path(name), None, functools.partial(web.fetch, url, policy))
 
 
 class _Converter:
-    """Converts images to items; those without a name are numbered."""
+    """Converter from images to items; images without a name are numbered."""
 
     def __init__(self, how: Decoder, allow_urls: bool, policy: web.WebPolicy) -> None:
         self._how, self._allow_urls, self._policy = how, allow_urls, policy
         self._numbers = itertools.count()
 
     def items(self, images: Any) -> Iterator[Item]:
-        """The images in one object."""
+        """Iterate over the images in one object."""
         if isinstance(images, Item):
             yield images
         elif isinstance(images, (str, os.PathLike)):
@@ -103,7 +103,7 @@ class _Converter:
             )
 
     def named(self, text: str) -> Iterator[Item]:
-        """The images of a path or URL."""
+        """Iterate over the images of a path or URL."""
         if not web.is_url(text):
             return items_of([text], logger.warning)
         if not self._allow_urls:
@@ -139,7 +139,7 @@ class _Converter:
 
 
 def _is_a(value: object, module: str, name: str) -> bool:
-    """Whether `value` is an instance of a class of another module, without importing that module."""
+    """Return whether `value` is an instance of a class from another module, without importing that module."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))
 
@@ -154,7 +154,7 @@ def _broken(name: str, error: DataError) -> Item:
 
 
 def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
-    """Pixels of an array (H, W, 3), or of each in (B, H, W, 3)."""
+    """Return the pixels of an array (H, W, 3), or of each image in a batch (B, H, W, 3)."""
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3 or not array.size:
         raise DataError(
             f"an array of shape {array.shape} and dtype {array.dtype} is not an image; arrays are (H, W, 3) or "
@@ -166,7 +166,9 @@ def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
 
 
 def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
-    """Pixels of a tensor (3, H, W), or of each in (B, 3, H, W): uint8, or floats from 0 to 1."""
+    """Return the pixels of a tensor (3, H, W), or of each image in a batch (B, 3, H, W), uint8 or floats from 0 to
+    1.
+    """
     import torch
 
     if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3 or not tensor.numel():
