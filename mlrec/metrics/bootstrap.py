@@ -161,9 +161,7 @@ def paired_difference(ours: Runs, theirs: Runs, targets: ArrayLike, **options: A
 def paired_seeds(
     ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], targets: ArrayLike, **options: Any
 ) -> Interval | None:
-    """Compute `paired_difference` for paired runs: run k of both methods is the same model, so each seed is drawn
-    once.
-    """
+    """Compute `paired_difference` for paired runs, where run k is the same model in both; seeds are drawn once."""
     bootstrap = Bootstrap(targets, **options)
     return bootstrap.estimate(ours).minus(bootstrap.estimate(theirs)).metric("mAP")
 

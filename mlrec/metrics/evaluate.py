@@ -1,6 +1,4 @@
-"""`evaluate`: compute `Metrics` from scores and targets. All metrics are fractions from 0 to 1, or None if
-undefined.
-"""
+"""`evaluate`: compute `Metrics` from scores and targets; all are fractions from 0 to 1, or None if undefined."""
 
 from __future__ import annotations
 
@@ -87,8 +85,7 @@ class TopRates(Rates):
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of scored samples, with the conventions used. All metrics are fractions from 0 to 1, or None if
-    undefined.
+    """Metrics of scored samples and their conventions; all are fractions from 0 to 1, or None if undefined.
 
     Attributes:
         mAP: Mean AP over the labels that have a known positive and a known negative.

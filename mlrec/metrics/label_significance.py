@@ -56,9 +56,7 @@ def label_intervals(scores: Runs, targets: ArrayLike, labels: Sequence[str], **o
 
 
 def label_tests(ours: Runs, theirs: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelTest]:
-    """Test the AP difference `ours` minus `theirs` for each label, in label order; see
-    `bootstrap.paired_differences`.
-    """
+    """Test the AP difference `ours` minus `theirs` for each label in order; see `bootstrap.paired_differences`."""
     return tests_of(difference_of(ours, theirs, Bootstrap(targets, **options)), targets, labels)
 
 

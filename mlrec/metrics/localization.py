@@ -97,9 +97,7 @@ def judge(
 
 
 def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
-    """Return whether the centre of each cell (h, w) is within `tolerance` cells of a `mask` (H, W) pixel in both
-    axes.
-    """
+    """Return whether each cell centre (h, w) is within `tolerance` cells of a `mask` (H, W) pixel in both axes."""
     rows, columns = grid
     return np.array(
         [
@@ -180,9 +178,7 @@ def _touches(mask: Mask, down: float, across: float, height: float, width: float
 
 
 def _pixels(centre: float, reach: float, side: int) -> tuple[int, int]:
-    """Return start and stop of the pixels whose centres are within `reach` of `centre`; at least the pixel at
-    `centre`.
-    """
+    """Return start and stop of the pixels with centres within `reach` of `centre`, at least one pixel."""
     first = int(np.ceil((centre - reach) * side - 0.5))
     last = int(np.floor((centre + reach) * side - 0.5))
     if last < first:

@@ -1,4 +1,4 @@
-"""`mlrec doctor`: check that this machine can train on this dataset, with a short real training."""
+"""`mlrec doctor`: check that this machine can train on this dataset, with a short real training run."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Check:
 
 
 def _checked(name: str, found: str, advice: str) -> Check:
-    """A check that is a warning if there is any advice."""
+    """Return a check that is a warning if there is any advice."""
     if advice:
         return Check(name, "warning", found, advice)
     return Check(name, "ok", found)
@@ -85,12 +85,12 @@ class Diagnosis:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict."""
+        """Worst verdict of all checks."""
         order: list[Verdict] = ["ok", "warning", "error"]
         return max((check.verdict for check in self.checks), key=order.index, default="ok")
 
     def in_words(self) -> str:
-        """One line: whether training is possible."""
+        """One line that states whether training is possible."""
         bad = [check.name for check in self.checks if check.verdict == "error"]
         odd = [check.name for check in self.checks if check.verdict == "warning"]
         if bad:
@@ -102,7 +102,7 @@ class Diagnosis:
         return "ready to train"
 
     def to_dict(self) -> dict[str, Any]:
-        """Content of `doctor --json`."""
+        """Return the content of `doctor --json`."""
         return {"verdict": self.verdict, "summary": self.in_words(), "checks": [asdict(check) for check in self.checks]}
 
 
@@ -118,18 +118,18 @@ def doctor(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> Diagnosis:
-    """Check environment, disk, data and weights, and train for a few steps in a temporary folder.
+    """Check environment, disk, data and weights, and train a few steps in a temporary folder.
 
-    Splits, device and weights are resolved by the functions that `train` uses, with the same keys. Weights are looked
+    Splits, device and weights are resolved by the same functions as in `train`, with the same keys. Weights are looked
     up on the hub but not downloaded. All files are removed at the end.
 
     Args:
-        data: Folder of a prepared dataset [default: the one prepared last, or synthetic images].
-        device: Device to train on.
+        data: Folder of a prepared dataset [default: the most recently prepared one, or synthetic images].
+        device: Training device.
         workers: Number of dataloader workers [default: as in training].
-        flags: Further keys of `Config`, as for `train`.
-        file: TOML file of keys, as for `train`.
-        recipe: Name of a recipe, as for `train`.
+        flags: Additional keys of `Config`, see `train`.
+        file: TOML file with keys, see `train`.
+        recipe: Name of a recipe, see `train`.
         out: Folder of runs.
         data_root: Folder of prepared datasets.
         progress: Receiver of one step per check.
@@ -226,7 +226,7 @@ def _device(name: str) -> Iterator[Check]:
 
 
 def _decoder() -> Iterator[Check]:
-    """Compare both decoders on one JPEG."""
+    """Compare both decoders on a JPEG image."""
     from PIL import Image
 
     from mlrec.datasets.images.decode import decode_bytes
@@ -298,7 +298,7 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
 
 
 def _split(name: str, manifest: Manifest) -> Iterator[Check]:
-    """Check that labels have an AP, and decode some images."""
+    """Check that all labels have an AP, and decode some images."""
     from mlrec.datasets.images.decode import decode
 
     for line in label_gaps(manifest).lines():
@@ -326,7 +326,7 @@ def _split(name: str, manifest: Manifest) -> Iterator[Check]:
 
 
 def _overlaps(manifests: Sequence[Manifest]) -> Iterator[str]:
-    """Find pairs of splits that share images but must not, see `split_names.disjoint`."""
+    """Find pairs of splits that share images but must be disjoint, see `split_names.disjoint`."""
     for first, second in combinations(manifests, 2):
         if not disjoint(first.split, second.split):
             continue
@@ -379,7 +379,7 @@ def _parameters(model: Any) -> int:
 
 
 def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
-    """Find the bottleneck of the run that `train` would start: the data path or the device."""
+    """Determine whether the data pipeline or the device would be the bottleneck in the run started by `train`."""
     if not models:
         return
     from mlrec.training.dataloader import default_workers
@@ -398,7 +398,7 @@ def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
 
 
 def _training(found: list[Dataset], device: str, workers: int | None) -> Iterator[Check]:
-    """Train one epoch on a few samples, with dataloader workers, checkpoint and evaluation."""
+    """Train one epoch on a few samples with dataloader workers, checkpoint and evaluation."""
     from mlrec.models.checkpoint import load_model
     from mlrec.run_folders.log import entries
     from mlrec.workflows.train.train import train
@@ -422,7 +422,7 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
 
 
 def _small_dataset(found: list[Dataset], scratch: Path) -> Path:
-    """Write a dataset of a few samples: from the first split with positives, or synthetic."""
+    """Write a dataset with a few samples, from the first split with positives or synthetic."""
     if not found:
         manifest = _synthetic(scratch / "images")
     else:
@@ -438,7 +438,7 @@ def _small_dataset(found: list[Dataset], scratch: Path) -> Path:
 
 
 def _synthetic(path: Path) -> Manifest:
-    """Draw images of one of two colours."""
+    """Draw images in one of two colours."""
     from PIL import Image
 
     path.mkdir()

@@ -73,8 +73,7 @@ def paper_layout(number: int, results: Sequence[Result], given: Sequence[Publish
 
 
 def table1_layout(table: Table) -> Table:
-    """Return Table 1 in the paper's layout, with the dataset in the first column and the best number of each row in
-    bold.
+    """Return Table 1 in the paper's layout: dataset in the first column, best number of each row in bold.
 
     Args:
         table: Table 1, as returned by `table_1`.

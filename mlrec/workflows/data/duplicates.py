@@ -107,9 +107,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
 
 
 def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progress) -> dict[str, Fingerprint]:
-    """Compute the fingerprint of each readable image by name; fingerprints of unchanged files are cached in
-    `folder`.
-    """
+    """Compute the fingerprint of each readable image by name; `folder` caches those of unchanged files."""
     cache = FingerprintCache.load(folder / FINGERPRINTS_FILE, root, names)
     read = partial(_fingerprint, root)
     with progress.task("reading images", len(cache.missing)) as step, thread_map(read, cache.missing) as results:

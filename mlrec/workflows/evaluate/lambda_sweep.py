@@ -52,12 +52,12 @@ class LambdaSweepConfig:
 
     Attributes:
         lams: Values of λ; 0 is added.
-        temperatures: Temperatures of the attention that is added; by default those of a CSRA head, and the maximum for
-            other heads.
-        select_on: Split on which λ is chosen; by default the scored split itself, which is marked in the result.
-        divide: Store logits divided by 1 + λ; both forms are scored.
+        temperatures: Temperatures of the added attention; by default those of a CSRA head, or the maximum for other
+            heads.
+        select_on: Split on which λ is chosen; by default the scored split itself, which is then marked in the result.
+        divide: Store logits divided by 1 + λ; both forms are scored in any case.
         resamples: Number of bootstrap resamples; 0 disables intervals.
-        by_size: Also compute AP by size and number of objects.
+        by_size: Compute AP by size and number of objects as well.
 
     Raises:
         UsageError: A λ or a temperature is invalid.
@@ -80,9 +80,9 @@ class LambdaSweepConfig:
 
     @property
     def settings(self) -> list[LambdaSetting]:
-        """Every λ at every temperature.
+        """Return every combination of λ and temperature.
 
-        Λ = 0 comes first and only once, because the temperature has no effect then.
+        The combination with λ = 0 comes first and occurs only once, because the temperature has no effect at λ = 0.
         """
         positive = sorted({lam for lam in self.lams if lam})
         temperatures = range(max(1, len(self.temperatures)))
@@ -94,7 +94,7 @@ class LambdaSweepResult:
     """Result of a λ sweep.
 
     Attributes:
-        path: Folder that was written.
+        path: Written folder.
         sweep: Metrics at every λ.
         size_bins: AP by size and number of objects, if requested.
         tables: Tables to print.
@@ -107,7 +107,7 @@ class LambdaSweepResult:
 
     @property
     def content(self) -> dict[str, Any]:
-        """Content of `lambda.json`."""
+        """Return the content of `lambda.json`."""
         content: dict[str, Any] = msgspec.to_builtins(self.sweep)
         if self.size_bins:
             content["by_extent"] = msgspec.to_builtins(self.size_bins)
@@ -130,23 +130,23 @@ def lambda_sweep(
 ) -> LambdaSweepResult:
     """Score a trained model at every λ.
 
-    Writes `lambda.json` and the predictions at the fixed λ to a new folder.
+    `lambda.json` and the predictions at the fixed λ are written to a new folder.
 
     Args:
-        model: Model, as for `evaluate_run`.
+        model: Model, see `evaluate_run`.
         config: Settings of the sweep.
-        data: As for `evaluate_run`.
-        split: As for `evaluate_run`.
-        labels: As for `evaluate_run`.
-        conventions: As for `evaluate_run`.
-        machine: As for `evaluate_run`.
-        runs_root: As for `evaluate_run`.
-        data_root: As for `evaluate_run`.
-        progress: As for `evaluate_run`.
+        data: See `evaluate_run`.
+        split: See `evaluate_run`.
+        labels: See `evaluate_run`.
+        conventions: See `evaluate_run`.
+        machine: See `evaluate_run`.
+        runs_root: See `evaluate_run`.
+        data_root: See `evaluate_run`.
+        progress: See `evaluate_run`.
 
     Raises:
-        MlrecError: As for `evaluate_run`; or the head does not pool by averaging, or λ is chosen on scored images or on
-            a split without a positive.
+        MlrecError: See `evaluate_run`; also if the head does not use average pooling, or if λ is chosen on scored
+            images or on a split without positives.
     """
     if processes.rank() != 0:
         progress = SILENT
@@ -201,7 +201,7 @@ def lambda_sweep(
 def _selection_target(target: EvalTarget, split: str) -> EvalTarget:
     """Return the split on which λ is chosen.
 
-    It must not contain scored images, because the result would be optimistic.
+    The split must not contain scored images, because the result would be optimistic.
     """
     selection = target.on_split(split)
     scored = set(target.manifest.images)
@@ -225,7 +225,7 @@ def _run(
 ) -> tuple[Predictions, Parts, dict[str, Any]]:
     """Run the model over a split.
 
-    Returns predictions, the parts of the logits, and environment and architecture.
+    Returns the predictions, the parts of the logits, the environment and the architecture.
     """
     from mlrec.models.checkpoint import read_metadata
     from mlrec.training.prediction import predict_parts
@@ -246,7 +246,7 @@ def _added_name(head: str, config: LambdaSweepConfig) -> str:
 
 
 def _fixed_lam(facts: dict[str, Any]) -> float:
-    """Return the fixed λ: that of training for CSRA, otherwise the paper's for the backbone."""
+    """Return the fixed λ: the training value for CSRA, otherwise the paper's value for the backbone."""
     from mlrec.models.paper_checkpoints import fixed_lam
 
     model = facts["model"]
@@ -324,7 +324,7 @@ def _by_size(
     fixed: LambdaSetting,
     resamples: int,
 ) -> list[SizeBin]:
-    """Return AP by size and number of objects: average pooling, fixed λ, maximum (or attention) only."""
+    """Return AP by size and number of objects for average pooling, fixed λ, and maximum (or attention) only."""
     object_extents = extents(load_objects(target.dataset, target.manifest.split), target.manifest.labels)
     methods = [parts.average, parts.logits(fixed), parts.added[0]]
     groups = [image_of(sample) for sample in sample_ids]

@@ -1,4 +1,4 @@
-"""`mlrec score`: score predictions of any origin against true labels, without torch."""
+"""`mlrec score`: score predictions of any origin against the ground truth, without torch."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def score(
     """Score a file of predictions.
 
     Args:
-        predictions: An `.npz` with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`, or
-            the output of `mlrec predict` (`.csv` or `.jsonl`).
+        predictions: An `.npz` file with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`,
+            or the output of `mlrec predict` (`.csv` or `.jsonl`).
         truth: A CSV `filename,<label>...` with 1, 0, -1, a manifest file, or the folder of a prepared dataset; by
-            default the targets of the `.npz`.
-        split: Split of the truth, if it has several.
-        kind: "logits" or "probabilities". None decides by the values of a CSV: logits if one is negative,
-            probabilities if all are in [0, 1]; both decisions are reported.
+            default the targets in the `.npz` file.
+        split: Split of the ground truth, if there are multiple splits.
+        kind: "logits" or "probabilities". None infers the kind from the values in a CSV: logits if any value is
+            negative, probabilities if all values are in [0, 1]; both decisions are reported.
         labels: Labels to score; all others are removed before anything is counted or ranked.
         conventions: Name in `CONVENTIONS`.
-        top: Number K of highest-scoring labels whose metrics are computed as well.
+        top: Number K of highest-scoring labels for which metrics are also computed.
 
     Raises:
         MlrecError: The files cannot be read, or do not match each other.
@@ -65,7 +65,7 @@ def score(
 
 
 def report_findings(read: Sequence[Scores], findings: ValidationReport) -> None:
-    """Log how the kind of scores was decided, and the warnings about their files."""
+    """Log how the kind of the scores was inferred, and warnings about the score files."""
     for note in dict.fromkeys(scores.note for scores in read if scores.note):
         logger.info(note)
     for line in findings.warnings:
@@ -73,17 +73,17 @@ def report_findings(read: Sequence[Scores], findings: ValidationReport) -> None:
 
 
 def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, findings: ValidationReport) -> Manifest:
-    """Read true labels.
+    """Read the ground truth.
 
     Args:
         path: CSV, manifest file, or folder of a prepared dataset.
-        split: Split; may be None if there is only one.
+        split: Name of the split; may be None if there is only one split.
         labels: Labels to keep; by default all.
-        findings: Receives the warnings about a CSV.
+        findings: Collector of warnings about a CSV.
 
     Raises:
         DataError: The file, the split or a label does not exist.
-        UsageError: There are several splits, and `split` is None.
+        UsageError: There are multiple splits, and `split` is None.
     """
     path = Path(path)
     if path.suffix.lower() == ".csv" and not path.is_dir():

@@ -1,4 +1,4 @@
-"""`mlrec compare --by-size`: compare runs by the size and the number of the objects of a label."""
+"""`mlrec compare --by-size`: compare runs by object size and by the number of objects of a label."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def size_report(
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
 ) -> Table:
-    """Return AP by size and number of objects, with differences to the first run.
+    """Return AP by size and number of objects, with differences from the first run.
 
-    Runs that differ only in the seed are one method: its AP is their mean, and intervals also resample seeds.
+    Runs that differ only in the seed form one method; the AP of a method is the mean over its runs, and intervals also
+    resample seeds.
 
     Args:
         paths: Run folders, or folders of runs, scored on one split of a dataset with annotated objects.

@@ -1,4 +1,4 @@
-"""LaTeX files: a `.tex` file with its `.bib`, or a PDF compiled by pdflatex."""
+"""LaTeX files: a `.tex` file with a `.bib` file, or a PDF compiled with pdflatex."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ INSTALL = "apt-get install texlive-latex-extra texlive-pictures lmodern"
 
 
 def write_latex(tables: str, figure: str, out: Path) -> list[Path]:
-    """Write tables and a figure as a `.tex` file, and their citations as a `.bib` file next to it.
+    """Write tables and a figure as a `.tex` file, and the citations as a `.bib` file next to it.
 
-    Tables with a figure are a complete document; only tables or only a figure are a fragment to paste.
+    Tables with a figure form a complete document; tables alone or a figure alone form a fragment to paste.
 
     Args:
-        tables: Tables, as from `latex`; "" for none.
-        figure: Figure; "" for none.
+        tables: Tables, as returned by `latex`; "" for none.
+        figure: LaTeX code of the figure; "" for none.
         out: File to write.
 
     Returns:
@@ -51,12 +51,12 @@ def write_pdf(tables: str, figure: str, out: Path) -> None:
     """Compile tables and a figure with pdflatex, in a temporary folder.
 
     Args:
-        tables: Tables, as from `latex`; "" for none.
-        figure: Figure; "" for none.
+        tables: Tables, as returned by `latex`; "" for none.
+        figure: LaTeX code of the figure; "" for none.
         out: PDF to write.
 
     Raises:
-        UsageError: There is no pdflatex.
+        UsageError: pdflatex is not installed.
         RunError: pdflatex failed.
     """
     compiler, bibtex = shutil.which("pdflatex"), shutil.which("bibtex")

@@ -407,7 +407,7 @@ def test_a_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
     if name:
         with pytest.raises(UsageError, match="is not a valid folder name"):
             prepare("csv", csv(tmp_path), out=tmp_path / "data", name=name)
-    with pytest.raises(UsageError, match=r"'csb' is not a kind of source: .*; did you mean 'csv'\?"):
+    with pytest.raises(UsageError, match=r"'csb' is not a kind of source; .*; did you mean 'csv'\?"):
         prepare("csb", tmp_path)
 
 

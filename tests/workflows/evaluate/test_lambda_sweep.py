@@ -86,7 +86,7 @@ def test_lambda_and_temperature_of_csra_at_test_time_are_distinguished_from_trai
     assert found.sweep.best == max(max(row) for row in found.sweep.by_temperature)
     assert any("only at test time" in note for note in found.tables[0].footnotes)
     assert [row.cells[2] for row in found.tables[0].rows][:2] == ["1", "1"]
-    with pytest.raises(ModelError, match="spatial head has no average"):
+    with pytest.raises(ModelError, match="spatial head, which has no average"):
         lambda_sweep(run_with(data, head="spatial").path, LambdaSweepConfig([0.1]), machine=HERE)
 
 
