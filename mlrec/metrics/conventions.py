@@ -60,7 +60,7 @@ class Conventions:
 
         Example:
             >>> CONVENTIONS["voc2010"].in_words()[:71]
-            'conventions voc2010: AP under the precision envelope (VOC 2010); equal '
+            'conventions voc2010: AP under the precision envelope (VOC 2010); tied s'
         """
         rules = [
             _AVERAGE_PRECISION[self.average_precision],

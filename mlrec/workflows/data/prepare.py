@@ -429,7 +429,7 @@ def _with_clipped_boxes(
     for sample in turned:
         findings.warn("boxes with swapped corners were corrected", sample)
     for sample in empty:
-        findings.warn("boxes with no area inside the image were skipped", sample)
+        findings.warn("boxes without area inside the image were skipped", sample)
     if empty:
         skipped[NO_AREA] = len(empty)
     return clipped

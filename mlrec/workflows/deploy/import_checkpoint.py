@@ -28,7 +28,7 @@ KNOWN_LABELS: dict[str, tuple[str, ...]] = {
     "wider": wider.LABELS,
 }
 LICENCES = {
-    "the paper's code": "its repository is under AGPL-3.0; ask its authors for the licence of the weights",
+    "the paper's code": "the repository is under AGPL-3.0; ask the authors for the licence of the weights",
     "mmpretrain": "mmpretrain is under Apache-2.0",
 }
 TRAINED_AT = 448  # pixels: input size of most published CSRA models

@@ -364,7 +364,7 @@ def test_boxes_are_repaired_and_those_without_area_left_out(
     assert dataset.info.skipped == {"boxes without area": 2}
     assert notes.warnings[0] == "the annotated size differs from the image size: a.jpg (99x12, is 16x12)"
     assert "boxes with swapped corners were corrected: a.jpg#1" in notes.warnings
-    assert "boxes with no area inside the image were skipped: 2 times, first a.jpg#2" in notes.warnings
+    assert "boxes without area inside the image were skipped: 2 times, first a.jpg#2" in notes.warnings
 
 
 def test_a_box_that_two_splits_have_is_counted_once_and_one_that_no_pixel_fills_is_none(
