@@ -208,8 +208,9 @@ def _selection_target(target: EvalTarget, split: str) -> EvalTarget:
     shared = sum(image in scored for image in set(selection.manifest.images))
     if shared:
         raise UsageError(
-            f"--select-on {split}: {shared:,} of the images in this split are also scored as part of {target.manifest.split}; "
-            "choose a split with different images, or omit --select-on, which marks the choice with †"
+            f"--select-on {split}: {shared:,} of the images in this split are also scored as part of "
+            f"{target.manifest.split}; choose a split with different images, or omit --select-on, which marks the "
+            "choice with †"
         )
     seen = seen_in_training(record_at(target.model), selection.manifest)
     if seen:
