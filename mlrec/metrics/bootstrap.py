@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals for metrics, differences, and the gain of the best of several candidates.
+"""Bootstrap confidence intervals for metrics, differences, and the gain of the best of multiple candidates.
 
 Units of a test set are drawn with replacement, see `resamples`; units are images even if the samples are persons. Two
 predictions are always compared on the same draws. To make a claim about a method rather than one trained model, pass
@@ -144,7 +144,7 @@ def mAP_interval(scores: Runs, targets: ArrayLike, **options: Any) -> Interval |
 
 
 def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """Compute the interval of `ours` minus `theirs` for each of `METRICS`, on the same draws of units.
+    """Compute the interval of `ours` minus `theirs` for each of `METRICS`, on the same resampled units.
 
     The arguments are those of `metric_intervals`. The methods may have different numbers of runs, which are drawn
     independently.

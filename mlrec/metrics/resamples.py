@@ -49,7 +49,7 @@ class Units:
         return cls(of_sample.reshape(-1), len(names))
 
     def draw(self, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-        """Draw multiplicities (U, block) of `resamples` resamples in blocks; equal seeds give equal draws."""
+        """Draw multiplicities (U, block) of `resamples` resamples in blocks; equal seeds produce equal draws."""
         rng = np.random.default_rng(seed)
         for start in range(0, resamples, BLOCK):
             size = min(BLOCK, resamples - start)

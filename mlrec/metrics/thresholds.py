@@ -170,7 +170,7 @@ def _most_recall(cuts: Sequence[_Cuts], precision: float) -> list[int]:
 
 
 def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
-    """Return the maximum by Dinkelbach's method (1967): for a given F, maximize 2·correct - F·predicted per label."""
+    """Return the maximum by Dinkelbach's method (1967); for a fixed F, maximize 2·correct - F·predicted per label."""
     positive, reached = sum(c.positive for c in cuts), -1.0
     chosen = [0] * len(cuts)
     while True:

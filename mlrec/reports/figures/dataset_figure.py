@@ -30,7 +30,7 @@ def draw(statistics: DataStatistics, path: Path) -> None:
         path: File to write: `.png`, `.svg` or `.pdf`.
 
     Raises:
-        UsageError: The file has another extension.
+        UsageError: The file has an unsupported extension.
     """
     ending = check_ending(path, SUFFIXES, "--figure")
     write_bytes(path, image(figure_of(statistics), ending[1:]))

@@ -39,7 +39,7 @@ def stats(
     """Compute statistics of a prepared dataset.
 
     Args:
-        data: Folder of a prepared dataset; by default the one prepared last.
+        data: Folder of a prepared dataset; by default the most recently prepared one.
         assumed_ap: AP from 0 to 1 that the power analysis assumes for every label.
         predictions: Scores for the test split; the bootstrap interval of these scores replaces the assumed AP.
         kind: Kind of the scores; None infers the kind from the values, see `read_scores`.
