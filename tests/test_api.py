@@ -106,7 +106,9 @@ def test_a_callback_without_a_known_method_is_refused(data: Path, tmp_path: Path
         def on_epoch_end(self) -> None:
             pass
 
-    message = "^callback Mine: has none of the methods on_step, on_epoch, on_end; it has on_epoch_end$"
+    message = (
+        "^callback Mine: none of the methods on_step, on_epoch, on_end is defined; found a similar name: on_epoch_end$"
+    )
     with pytest.raises(UsageError, match=message):
         mlrec.train(data, out=tmp_path / "out", callbacks=[Mine()], **FAST)
     assert not (tmp_path / "out").exists()
@@ -138,7 +140,7 @@ def test_texts_are_parsed_as_on_the_command_line(data: Path, tmp_path: Path) -> 
 def test_without_progress_a_warning_is_one_of_python(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.warns(UserWarning, match="split 'train' shares 13 images with 'train'"):
+    with pytest.warns(UserWarning, match="split 'train' shares 13 images with the training split 'train'"):
         mlrec.train(data, out=tmp_path, train_split="train", split="train", progress=False, **{**FAST, "epochs": 1})
     assert capsys.readouterr() == ("", "")
     with warnings.catch_warnings():

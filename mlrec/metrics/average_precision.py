@@ -1,7 +1,7 @@
 """Average precision (AP), which measures how well the scores of a label rank positives above negatives.
 
-AP needs, for each positive, the number of samples and of positives that score at least as high. Both numbers follow
-from two sorted lists of scores. Therefore equal scores (ties) share one step, and the order of the rows does not
+For each positive, AP needs the number of samples and the number of positives that score at least as high. Both numbers
+follow from two sorted lists of scores. Equal scores (ties) therefore share one step, and the order of the rows does not
 matter.
 """
 
@@ -24,7 +24,7 @@ def average_precisions(
     """Compute the AP of each label.
 
     Args:
-        scores: (N, C) scores, any increasing function of the probability; compared in their own dtype.
+        scores: (N, C) scores, any increasing function of the probability; scores are compared in their own dtype.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
         conventions: Kind of AP, and whether unknown samples are ignored or negative.
 

@@ -1,8 +1,8 @@
-"""Bootstrap confidence intervals of metrics, of differences, and of the gain of the best of several candidates.
+"""Bootstrap confidence intervals for metrics, differences, and the gain of the best of multiple candidates.
 
-Units of a test set (images, also if the samples are persons) are drawn with replacement, see `resamples`. Two
-predictions are always compared on the same draws. To make a claim about a method instead of one trained model, pass the
-predictions of several runs, so that seeds are also resampled.
+Units of a test set are drawn with replacement, see `resamples`; units are images even if the samples are persons. Two
+predictions are always compared on the same draws. To make a claim about a method rather than one trained model, pass
+the predictions from multiple runs, so that seeds are also resampled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Runs = ArrayLike | Sequence[ArrayLike]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """A test set and the settings of its bootstrap.
+    """Test set and bootstrap settings.
 
     Attributes:
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
@@ -67,7 +67,7 @@ class Bootstrap:
         )
 
     def estimate(self, runs: Runs, method: int = 0) -> Estimate:
-        """Metrics of a method over its runs; methods with different numbers `method` draw their seeds independently."""
+        """Metrics of a method over its runs; methods with different `method` numbers draw their seeds independently."""
         each = runs_of(runs)
         rng = np.random.default_rng([self.seed, method])
         # (B, runs) weights: how often each seed is drawn in a resample, as a share.
@@ -80,7 +80,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Metrics of the whole test set (B = 1) and of each resample: of a method, or of a difference of two."""
+    """Metrics on the whole test set (B = 1) and on each resample, for a method or for the difference of two methods."""
 
     whole: Replicates
     resampled: Replicates
@@ -88,7 +88,7 @@ class Estimate:
     seeds: tuple[int, ...]
 
     def minus(self, other: Estimate) -> Estimate:
-        """The difference, resample by resample."""
+        """Return the difference for each resample."""
         return Estimate(
             _minus(self.whole, other.whole),
             _minus(self.resampled, other.resampled),
@@ -97,15 +97,15 @@ class Estimate:
         )
 
     def metric(self, name: str) -> Interval | None:
-        """Interval of one of `METRICS`; None if it is undefined."""
+        """Return the interval of one of `METRICS`; None if the metric is undefined."""
         return self._between(self.whole.values[name], self.resampled.values[name])
 
     def label(self, column: int) -> Interval | None:
-        """Interval of the AP of a label; None for a label without positives or without negatives."""
+        """Return the interval of the AP of a label; None for a label without positives or without negatives."""
         return self._between(self.whole.average_precision[:, column], self.resampled.average_precision[:, column])
 
     def labels_mean(self, columns: Sequence[int]) -> Interval | None:
-        """Interval of the mean AP of some labels, as in mAP over those that are defined; None if none is."""
+        """Return the interval of the mean over the defined APs of some labels; None if no AP is defined."""
         whole, drawn = (each.average_precision[:, list(columns)] for each in (self.whole, self.resampled))
         return self._between(mean_of_defined(whole), mean_of_defined(drawn))
 
@@ -124,7 +124,7 @@ def metric_intervals(scores: Runs, targets: ArrayLike, **options: Any) -> dict[s
 
     Args:
         scores: (N, C) logits of one run, or a list of such arrays: runs of one method with different seeds. With
-            several runs, both seeds and units are resampled, and the interval is that of the method.
+            multiple runs, both seeds and units are resampled, and the interval describes the method.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
         **options: Other fields of `Bootstrap`.
 
@@ -144,7 +144,7 @@ def mAP_interval(scores: Runs, targets: ArrayLike, **options: Any) -> Interval |
 
 
 def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """Compute the interval of `ours` minus `theirs` for each of `METRICS`, on the same draws of units.
+    """Compute the interval of `ours` minus `theirs` for each of `METRICS`, on the same resampled units.
 
     The arguments are those of `metric_intervals`. The methods may have different numbers of runs, which are drawn
     independently.
@@ -161,7 +161,7 @@ def paired_difference(ours: Runs, theirs: Runs, targets: ArrayLike, **options: A
 def paired_seeds(
     ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], targets: ArrayLike, **options: Any
 ) -> Interval | None:
-    """Compute `paired_difference` for paired runs: run k of both is the same model, so its seed is drawn once."""
+    """Compute `paired_difference` for paired runs, where run k is the same model in both; seeds are drawn once."""
     bootstrap = Bootstrap(targets, **options)
     return bootstrap.estimate(ours).minus(bootstrap.estimate(theirs)).metric("mAP")
 
@@ -173,12 +173,12 @@ def difference_of(ours: Runs, theirs: Runs, bootstrap: Bootstrap) -> Estimate:
 
 @dataclass(frozen=True)
 class Best:
-    """The best candidate, chosen on the scored set itself.
+    """Best candidate, chosen on the scored set itself.
 
     Attributes:
         chosen: Position of the best candidate.
-        gain: Its mAP minus that of the baseline; the interval repeats the choice in every resample.
-        shares: Share of the resamples in which each candidate is the best.
+        gain: mAP of the best candidate minus that of the baseline; the choice is repeated in every resample.
+        shares: Fraction of the resamples in which each candidate is the best.
     """
 
     chosen: int
@@ -187,9 +187,9 @@ class Best:
 
 
 def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, **options: Any) -> Best:
-    """Compare the candidate with the highest mAP (the first of equals) to the candidate at position `baseline`.
+    """Compare the candidate with the highest mAP (the first one if tied) to the candidate at position `baseline`.
 
-    The baseline is a candidate, so the gain is never negative, and a positive gain by itself is not evidence.
+    The baseline is itself a candidate, so the gain is never negative, and a positive gain alone is not evidence.
     """
     bootstrap = Bootstrap(targets, **options)
     whole = np.array([bootstrap.score(scores).mAP for scores in candidates], dtype=np.float64)
@@ -210,8 +210,9 @@ def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, 
 def _contenders(candidates: Sequence[ArrayLike], baseline: int, bootstrap: Bootstrap) -> list[int]:
     """Return the positions of the baseline and of the candidates that can be the best in a resample.
 
-    The first resamples give the mean distance of each candidate to the best one. A candidate that is worse by more than
-    five standard deviations of this distance is dropped: it would win in about one of three million resamples.
+    The first resamples are used to estimate the mean distance of each candidate from the best one. A candidate that is
+    worse by more than five standard deviations of this distance is dropped; such a candidate would win in about one of
+    three million resamples.
     """
     if len(candidates) <= 2 or bootstrap.resamples <= BLOCK:
         return list(range(len(candidates)))
@@ -227,7 +228,7 @@ def _contenders(candidates: Sequence[ArrayLike], baseline: int, bootstrap: Boots
 
 
 def runs_of(runs: Runs) -> list[ArrayLike]:
-    """Convert one (N, C) array to a list of one; a list of such arrays is returned as it is."""
+    """Wrap a single (N, C) array in a list; a list of such arrays is returned unchanged."""
     several = isinstance(runs, (list, tuple)) and np.ndim(runs[0]) == 2
     return list(runs) if several else [runs]  # type: ignore[arg-type, list-item]
 
@@ -243,13 +244,13 @@ def _as_replicates(metrics: Metrics) -> Replicates:
 
 
 def _over_runs(runs: Sequence[Replicates], shares: NDArray[np.float64]) -> Replicates:
-    """Compute the mean over runs, weighted by the share of each run in each resample; `shares` is (B, runs)."""
+    """Compute the mean over runs, weighted by the fraction of each run in each resample; `shares` is (B, runs)."""
     values = {name: _mean([run.values[name] for run in runs], shares) for name in METRICS}
     return Replicates(_mean([run.average_precision for run in runs], shares), values)
 
 
 def _mean(values: Sequence[NDArray[np.float64]], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted mean. n runs drawn with replacement have (n - 1) / n of the variance of runs, which is corrected."""
+    """Return the weighted mean; n runs drawn with replacement have (n - 1) / n of the variance, which is corrected."""
     number = len(values)
     if number == 1:
         return values[0]

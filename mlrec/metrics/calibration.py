@@ -1,7 +1,7 @@
 """Platt scaling of each label, and calibration metrics.
 
 Platt, "Probabilistic outputs for support vector machines", 1999: p = sigmoid(a·z + b), fitted by maximum likelihood to
-targets slightly inside of 0 and 1, so that a is finite for a label whose positives all rank first.
+targets slightly inside [0, 1], so that a is finite even for a label whose positives all rank first.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Calibration:
 
     Attributes:
         slopes, offsets: (C,) a and b.
-        own: (C,) whether a is fitted to this label only; otherwise it is fitted to all labels, because the label has
-            few positives.
+        own: (C,) whether a is fitted to this label only. If not, a is fitted to all labels together, because the label
+            has few positives.
     """
 
     slopes: Numbers
@@ -42,12 +42,12 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Calibration metrics over all pairs of sample and label with a known target.
+    """Calibration metrics over all sample-label pairs with a known target.
 
     Attributes:
         nll: Mean negative log-likelihood.
-        brier: Mean squared difference of probability and target (Brier score).
-        ece: Expected calibration error: mean absolute difference of probability and frequency in 15 bins of equal
+        brier: Mean squared difference between probability and target (Brier score).
+        ece: Expected calibration error: mean absolute difference between probability and frequency in 15 bins of equal
             width, weighted by the number of pairs.
     """
 
@@ -59,8 +59,8 @@ class Reliability:
 def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = LEAST_POSITIVES) -> Calibration:
     """Fit a and b of each label.
 
-    A label with fewer than `least` positives uses the a of all labels together. The same holds for a label whose own a
-    is not positive, which would reverse its ranking.
+    A label with fewer than `least` positives uses the value of a fitted to all labels together. So does a label whose
+    own a is not positive, because such a value would reverse the ranking.
 
     Args:
         logits: (N, C) logits.
@@ -101,7 +101,7 @@ def reliability(logits: Floats, targets: NDArray[np.int8], bins: int = BINS) -> 
 
 
 def _fit(z: Numbers, positive: NDArray[np.bool_], *, slope: float | None = None) -> tuple[float, float]:
-    """Maximize Platt's likelihood by Newton's method; returns a and b. If `slope` is given, a is fixed to it."""
+    """Maximize Platt's likelihood by Newton's method and return a and b; if `slope` is set, a is fixed to `slope`."""
     hits, misses = int(positive.sum()), int((~positive).sum())
     wanted = np.where(positive, (hits + 1) / (hits + 2), 1 / (misses + 2))  # Platt's targets: never exactly 0 or 1
     columns = np.stack([z, np.ones_like(z)], axis=1)

@@ -1,8 +1,8 @@
-"""Scoring conventions: all rules that can make the numbers of two papers for one model differ.
+"""Scoring conventions: all rules that can make the numbers of two papers differ for the same model.
 
-Each rule is a field of `Conventions`; `CONVENTIONS` holds named sets of rules. Two numbers are only comparable if they
-were scored under the same conventions, so every `Metrics` stores its own. The kind of the scores is stated, or
-decided from their values.
+Each rule is a field of `Conventions`; `CONVENTIONS` holds named sets of rules. Two numbers are comparable only if they
+were computed under the same conventions, so every `Metrics` object stores its conventions. The kind of the scores is
+stated by the user or inferred from the values.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ class Conventions:
 
     Attributes:
         name: Name of the set, also on the command line.
-        average_precision: `all-points`: mean over positives of the precision at their own score; `envelope`: that
-            precision replaced by the highest one at the same or a larger recall (VOC 2010); `11-point`: mean of that
-            envelope at recall 0, 0.1 ... 1 (VOC 2007).
+        average_precision: `all-points`: mean over positives of the precision at the score of each positive; `envelope`:
+            this precision replaced by the highest precision at the same or a larger recall (VOC 2010); `11-point`: mean
+            of the envelope at recall 0, 0.1 ... 1 (VOC 2007).
         ties: `grouped`: equal scores enter the ranking together.
-        unknown_in_ranking: Whether samples with an unknown label are `ignored` by AP, or count as `negative`.
+        unknown_in_ranking: Whether samples with an unknown label are `ignored` by AP, or counted as `negative`.
         unknown_in_counts: The same for precision, recall and F1.
-        class_f1: CF1 as the F1 `of-means` CP and CR, or as the `mean` of the labels' F1.
-        top_k: Predicted labels among the three highest of a sample: those `above-threshold`, or `all` three.
+        class_f1: Whether CF1 is the F1 `of-means` CP and CR, or the `mean` of the per-label F1.
+        top_k: Which of the three highest-scoring labels of a sample are predicted: those `above-threshold`, or `all`
+            three.
         phantom: Whether each label that is never predicted adds one prediction to the denominator of OP.
-        threshold: Threshold at and above which a label is predicted, in words.
+        threshold: Minimum score of a predicted label, in words.
         scores: Kind of the scores, `logits` or `probabilities`.
     """
 
@@ -59,36 +60,36 @@ class Conventions:
 
         Example:
             >>> CONVENTIONS["voc2010"].in_words()[:71]
-            'conventions voc2010: AP under the precision envelope (VOC 2010); equal '
+            'conventions voc2010: AP under the precision envelope (VOC 2010); tied s'
         """
         rules = [
             _AVERAGE_PRECISION[self.average_precision],
-            "equal scores share one step",
+            "tied scores share one step",
             _unknown(self.unknown_in_ranking, self.unknown_in_counts),
-            f"scores are {self.scores}, threshold {self.threshold}",
+            f"scores are {self.scores}, threshold: {self.threshold}",
             _CLASS_F1[self.class_f1],
             _TOP_K[self.top_k],
         ]
         if self.phantom:
-            rules.append("OP counts one prediction for each label never predicted, as the paper's code does")
-        rules.append("labels without a known positive or a known negative left out of mAP")
-        rules.append("labels without positives left out of CR")
+            rules.append("OP counts one prediction for each label that is never predicted, as in the paper's code")
+        rules.append("labels without a known positive or a known negative are excluded from mAP")
+        rules.append("labels without positives are excluded from CR")
         if self.unknown_in_counts == "ignored":
-            rules.append("labels unknown in every sample left out of all means")
+            rules.append("labels unknown in every sample are excluded from all means")
         return f"conventions {self.name}: " + "; ".join(rules)
 
 
 _AVERAGE_PRECISION = {
-    "all-points": "AP not interpolated",
+    "all-points": "AP without interpolation",
     "envelope": "AP under the precision envelope (VOC 2010)",
-    "11-point": "AP at 11 points of the precision envelope (VOC 2007)",
+    "11-point": "AP at 11 points on the precision envelope (VOC 2007)",
 }
 
 
-_CLASS_F1 = {"of-means": "CF1 is the F1 of CP and CR", "mean": "CF1 is the mean of the labels' F1"}
+_CLASS_F1 = {"of-means": "CF1 is the F1 of CP and CR", "mean": "CF1 is the mean of the per-label F1"}
 _TOP_K = {
-    "above-threshold": "top-3: the three highest labels that reach the threshold",
-    "all": "top-3: the three highest labels",
+    "above-threshold": "top-3: the three highest-scoring labels that reach the threshold",
+    "all": "top-3: the three highest-scoring labels",
 }
 
 
@@ -115,10 +116,10 @@ CONVENTIONS: dict[str, Conventions] = {
 
 
 def conventions_named(name: str | Conventions) -> Conventions:
-    """Return the conventions of this name; a `Conventions` object is returned unchanged.
+    """Return the conventions with this name; a `Conventions` object is returned unchanged.
 
     Raises:
-        UsageError: There are no conventions of this name; the message lists the names.
+        UsageError: There are no conventions with this name; the message lists the known names.
 
     Example:
         >>> conventions_named("csra").phantom
@@ -128,7 +129,7 @@ def conventions_named(name: str | Conventions) -> Conventions:
         return name
     if name not in CONVENTIONS:
         known = ", ".join(CONVENTIONS)
-        raise UsageError(f"no conventions '{name}'{nearest(str(name), CONVENTIONS)}; choose one of {known}")
+        raise UsageError(f"unknown conventions '{name}'{nearest(str(name), CONVENTIONS)}; choose one of {known}")
     return CONVENTIONS[name]
 
 
@@ -144,7 +145,7 @@ def implied_kind(values: Floats) -> ScoreKind | None:
     `TOLERANCE` is allowed at both ends of [0, 1]. NaN and infinite values are ignored.
 
     Raises:
-        PredictionsError: No value is negative and one is above 1, as in percentages.
+        PredictionsError: No value is negative and a value is above 1, as in percentages.
 
     Example:
         >>> implied_kind(np.array([-2.0, 0.5])), implied_kind(np.array([0.1, 0.5]))
@@ -155,20 +156,20 @@ def implied_kind(values: Floats) -> ScoreKind | None:
         return "logits"
     if high > 1 + TOLERANCE:
         raise PredictionsError(
-            f"scores are in {low:g} to {high:g}, without negative values; divide percentages by 100, or if these are "
-            "logits, state it (--logits, or scores='logits' in Python)"
+            f"scores range from {low:g} to {high:g} without negative values; divide percentages by 100, or state that "
+            "the scores are logits (--logits, or scores='logits' in Python)"
         )
     return None
 
 
 def clipped(probabilities: Floats) -> tuple[Floats, int]:
-    """Clip rounding errors of probabilities to [0, 1].
+    """Clip probabilities to [0, 1] if they exceed this range by a rounding error.
 
     Returns:
         Probabilities in their own dtype, and the number of clipped values.
 
     Raises:
-        PredictionsError: A value is outside by more than `TOLERANCE`.
+        PredictionsError: A value is outside [0, 1] by more than `TOLERANCE`.
 
     Example:
         >>> clipped(np.array([0.5, 1.00001]))
@@ -180,7 +181,7 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
         if low >= -TOLERANCE:
             hint = "divide percentages by 100"
         value = high if high > 1 + TOLERANCE else low
-        raise PredictionsError(f"a score of {value:g} is not a probability; probabilities are in 0 to 1 ({hint})")
+        raise PredictionsError(f"a score of {value:g} is not a probability; probabilities must be from 0 to 1 ({hint})")
     if low >= 0 and high <= 1:
         return probabilities, 0
     outside = int(np.count_nonzero((probabilities < 0) | (probabilities > 1)))
@@ -188,7 +189,7 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
 
 
 def _range(values: Floats) -> tuple[float, float]:
-    """Return the lowest and the highest finite value; 0 and 0 without finite values."""
+    """Return the lowest and the highest finite value; 0 and 0 if there are no finite values."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return 0.0, 0.0

@@ -1,4 +1,4 @@
-"""`evaluate`: scores and targets to `Metrics`. All metrics are fractions from 0 to 1, or None if undefined."""
+"""`evaluate`: compute `Metrics` from scores and targets; all are fractions from 0 to 1, or None if undefined."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """Metrics of the decisions for one label, with the number of samples. Rates are fractions, or None if undefined.
+    """Decision metrics for one label, with the number of samples. Rates are fractions, or None if undefined.
 
     Attributes:
         precision: 0 if the label is never predicted, as in CP; None if no sample of the label is known.
@@ -45,8 +45,8 @@ class LabelMetrics:
         negatives, unknown: Number of other samples, as annotated.
         predicted: Number of samples predicted positive, among those counted by the conventions.
         threshold: Minimum score of a predicted label; None if it is infinite (the label is always or never predicted).
-        few_positives: Whether the support is below 30, so that these numbers mostly depend on the choice of test
-            images.
+        few_positives: Whether the support is below 30, so that these numbers depend mostly on which images are in the
+            test set.
     """
 
     precision: float | None
@@ -62,7 +62,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class Rates:
-    """Precision, recall and F1 of decisions: C is averaged over labels, O is computed over all labels together."""
+    """Precision, recall and F1 of decisions; C is averaged over labels, and O is computed over all labels together."""
 
     CP: float | None
     CR: float | None
@@ -74,10 +74,10 @@ class Rates:
 
 @dataclass(frozen=True)
 class TopRates(Rates):
-    """Rates of the K highest labels of each sample.
+    """Rates for the K highest-scoring labels of each sample.
 
     Attributes:
-        F1: F1@K as in work on NUS-WIDE: of the K highest labels whatever their scores, all labels together.
+        F1: F1@K as in work on NUS-WIDE: micro-averaged over the K highest-scoring labels, without a threshold.
     """
 
     F1: float | None
@@ -85,7 +85,7 @@ class TopRates(Rates):
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of scored samples, with the conventions used. All are fractions from 0 to 1, or None if undefined.
+    """Metrics of scored samples and their conventions; all are fractions from 0 to 1, or None if undefined.
 
     Attributes:
         mAP: Mean AP over the labels that have a known positive and a known negative.
@@ -97,7 +97,7 @@ class Metrics:
         conventions: Rules that were used.
         per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
         by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
-        top: The rates and F1@K of the K highest-scoring labels, by K; only of the K that was asked for.
+        top: Rates and F1@K for the K highest-scoring labels, by K; contains only the requested K.
 
     Example:
         >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
@@ -126,7 +126,7 @@ class Metrics:
         return [label for label, value in self.average_precision.items() if value is None]
 
     def to_dict(self) -> dict[str, Any]:
-        """The content of `metrics.json`, and what `score --json` prints."""
+        """Return the content of `metrics.json`, which `score --json` also prints."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         return content
 
@@ -179,7 +179,7 @@ class Metrics:
         """Read `metrics.json`.
 
         Raises:
-            PredictionsError: The file is not a metrics file; the message names the fault.
+            PredictionsError: The file is not a metrics file; the message states the fault.
         """
         return read_own_json(Path(path), cls, PredictionsError, "not a metrics file")
 
@@ -195,9 +195,9 @@ def evaluate(
     sample_ids: Sequence[str] | None = None,
     top: int | None = None,
 ) -> Metrics:
-    """Score logits or probabilities against the truth.
+    """Score logits or probabilities against the ground truth.
 
-    The result does not depend on the order of the rows, bit for bit.
+    The result is bit-exact for any order of the rows.
 
     Args:
         logits: (N, C) finite logits or probabilities of any float type, ranked in that type: a list, an array, a
@@ -208,10 +208,10 @@ def evaluate(
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         scores: "logits" or "probabilities". May be None only if a value is negative, because the scores are then
             logits.
-        threshold: Lowest score of a predicted label, on the scale of the scores: one number, or one per label (C,)
-            in the order of the labels. None: logit 0, probability 0.5.
+        threshold: Minimum score of a predicted label, on the scale of the scores: one number, or one per label (C,) in
+            the order of the labels. None: logit 0 or probability 0.5.
         sample_ids: N names of the rows for error messages. None: the index of a data frame.
-        top: Number K of highest-scoring labels of a sample whose rates are computed as well, at most C.
+        top: Number K of highest-scoring labels per sample for which rates are also computed, at most C.
 
     Returns:
         Metrics as fractions, or None if undefined.
@@ -220,7 +220,7 @@ def evaluate(
         PredictionsError: Shapes or names differ, a score is NaN or infinite (the message names sample and label), a
             target is not 1, 0 or -1, the kind of the scores is unclear, or a probability is outside [0, 1] by more than
             1e-4 (smaller differences are rounding errors and are clipped).
-        UsageError: There are no conventions of that name, or `top` is not 1 to C.
+        UsageError: There are no conventions with that name, or `top` is not from 1 to C.
 
     Example:
         >>> evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]]).OF1
@@ -248,11 +248,11 @@ def evaluate(
 
 
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
-    """Return the kind of scores as stated, or as determined by their values."""
+    """Return the kind of the scores as stated, or as determined by the values."""
     if stated is not None and stated not in THRESHOLDS:
-        raise UsageError(f"scores='{stated}': must be 'logits' or 'probabilities'")
+        raise UsageError(f"scores must be 'logits' or 'probabilities', got '{stated}'")
     if dtype == "b" and stated == "logits":
-        raise PredictionsError("scores are booleans, which are decisions, not logits; state scores='probabilities'")
+        raise PredictionsError("boolean scores are decisions, not logits; pass scores='probabilities'")
     if stated is not None:
         return stated
     if values.size == 0:
@@ -260,7 +260,8 @@ def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | Non
     kind = implied_kind(values)
     if kind is None:
         raise PredictionsError(
-            "all scores are in [0, 1]: probabilities, or logits? State scores='probabilities' or scores='logits'"
+            "all scores are in [0, 1] and may be probabilities or logits; pass scores='probabilities' or "
+            "scores='logits'"
         )
     return kind
 
@@ -268,9 +269,11 @@ def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | Non
 def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
     cut = np.asarray(threshold, dtype=np.float64)
     if cut.shape not in ((), (labels,)) or np.isnan(cut).any():
-        raise PredictionsError(f"threshold has shape {cut.shape}; give one number, or one per label ({labels},)")
+        raise PredictionsError(
+            f"threshold has shape {cut.shape}; expected one number, or shape ({labels},) with one threshold per label"
+        )
     if kind == "probabilities" and ((cut < 0) | (np.isfinite(cut) & (cut > 1))).any():
-        raise PredictionsError("a threshold of probabilities must be in 0 to 1")
+        raise PredictionsError("a probability threshold must be from 0 to 1")
     return float(cut) if cut.ndim == 0 else cut
 
 
@@ -278,7 +281,7 @@ def _threshold_in_words(cut: Threshold, kind: ScoreKind) -> str:
     score = {"probabilities": "p", "logits": "logit"}[kind]
     if isinstance(cut, float):
         return f"{score} >= {cut:g}"
-    return f"{score} >= each label's own"
+    return f"{score} >= the label's own threshold"
 
 
 def evaluate_scores(
@@ -291,7 +294,7 @@ def evaluate_scores(
     sample_ids: Sequence[str] | None = None,
     top: int | None = None,
 ) -> Metrics:
-    """Evaluate arrays of scores of any scale, see `evaluate`.
+    """Evaluate arrays of scores on any scale, see `evaluate`.
 
     Args:
         scores: (N, C) finite scores, ranked unchanged.
@@ -342,16 +345,16 @@ def check_top(top: int | None, labels: int) -> None:
     """Check the number K of highest-scoring labels.
 
     Raises:
-        UsageError: K is not 1 to the number of labels.
+        UsageError: K is below 1 or above the number of labels.
     """
     if top is not None and not 1 <= top <= labels:
-        raise UsageError(f"top {top}: must be 1 to {labels}, the number of scored labels")
+        raise UsageError(f"top must be from 1 to {labels} (the number of scored labels), got {top}")
 
 
 def _top_rates(
     scores: NDArray[np.floating[Any]], truth: NDArray[np.int8], threshold: Threshold, rules: Conventions, k: int
 ) -> TopRates:
-    """Return the rates of the K highest labels by the conventions, and F1@K, which has no threshold."""
+    """Return the rates for the K highest-scoring labels under the conventions, and F1@K, which has no threshold."""
     values = rates(count_top_k(scores, truth, threshold, rules, k), rules)
     every = replace(rules, top_k="all", phantom=False)
     F1 = rates(count_top_k(scores, truth, threshold, every, k), every)["OF1"]
@@ -391,16 +394,20 @@ def checked(
     if ranked.dtype.kind in "biu":
         ranked = ranked.astype(np.float64)
     if ranked.ndim != 2 or ranked.dtype.kind != "f" or not ranked.shape[1]:
-        raise PredictionsError(f"logits have shape {ranked.shape} and dtype {ranked.dtype}, expected (N, C) floats")
+        raise PredictionsError(
+            f"logits have shape {ranked.shape} and dtype {ranked.dtype}, expected floats of shape (N, C)"
+        )
     if truth.shape != ranked.shape:
-        raise PredictionsError(f"targets have shape {truth.shape}, logits {ranked.shape}; they must agree")
+        raise PredictionsError(
+            f"targets have shape {truth.shape}, but logits have shape {ranked.shape}; the shapes must match"
+        )
     if labels is not None:
         if len(labels) != ranked.shape[1]:
             raise PredictionsError(
-                f"{counted(len(labels), 'label name')} for {counted(ranked.shape[1], 'column')} of logits"
+                f"{counted(len(labels), 'label name')} for {counted(ranked.shape[1], 'logit column')}"
             )
         if twice := duplicates_in(labels):
-            raise PredictionsError(f"label '{twice[0]}' is named twice")
+            raise PredictionsError(f"label '{twice[0]}' is listed twice")
     if not all(np.isfinite(ranked[rows]).all() for rows in row_blocks(ranked.shape)):
         raise PredictionsError(_not_finite(ranked, labels, sample_ids))
     blocks = row_blocks(truth.shape)
@@ -418,16 +425,16 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
 
     Example:
         >>> undefined_labels(np.array([[1, 0], [0, 0]]), ["cat", "dog"])
-        ['no AP for 1 of 2 labels, no known positive: dog']
+        ['no AP for 1 of 2 labels (no known positive): dog']
     """
     positive, negative = _counts(targets, 1) > 0, _counts(targets, 0) > 0
     reasons = {
         "unknown in every sample": ~positive & ~negative,
         "no known positive": ~positive & negative,
-        "no known negative, so their precision is 1 wherever they are predicted": positive & ~negative,
+        "no known negative; precision is 1 wherever these labels are predicted": positive & ~negative,
     }
     return [
-        f"no AP for {int(flags.sum())} of {counted(len(labels), 'label')}, {reason}: "
+        f"no AP for {int(flags.sum())} of {counted(len(labels), 'label')} ({reason}): "
         + ", ".join(label for label, flag in zip(labels, flags, strict=True) if flag)
         for reason, flags in reasons.items()
         if flags.any()
@@ -454,7 +461,7 @@ def _array(values: ArrayLike, what: str) -> NDArray[Any]:
     try:
         return as_array(values)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, sparse tensors
-        raise PredictionsError(f"{what} are not an array of numbers ({error})") from error
+        raise PredictionsError(f"{what} cannot be converted to a numeric array ({error})") from error
 
 
 def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:
@@ -464,10 +471,10 @@ def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: 
     label = f"label '{labels[column]}'" if labels is not None else f"label {column}"
     kind = "NaN" if np.isnan(scores[row, column]) else "infinite"
     if len(bad) == 1:
-        return f"1 {kind} score: {sample}, {label}; a score must be a finite number"
-    return f"{len(bad)} NaN or infinite scores, first: {sample}, {label} is {kind}; a score must be a finite number"
+        return f"1 {kind} score: {sample}, {label}; scores must be finite numbers"
+    return f"{len(bad)} NaN or infinite scores; the first is {kind} ({sample}, {label}); scores must be finite numbers"
 
 
 def _number(value: NDArray[np.float64]) -> float | None:
-    """One number of an array; None for NaN, which stands for an undefined one."""
+    """Return a number from an array; None for NaN, which means undefined."""
     return None if np.isnan(value) else float(value)

@@ -18,11 +18,11 @@ _FLOATS_OF_NUMPY = ("torch.float64", "torch.float32", "torch.float16")
 def aligned(
     scores: ArrayLike, targets: ArrayLike, labels: Sequence[str] | None
 ) -> tuple[ArrayLike, ArrayLike, list[str] | None, list[str] | None]:
-    """Bring scores and targets into one order of samples and labels.
+    """Bring scores and targets into the same order of samples and labels.
 
-    Two data frames must have the same columns and the same index; the order is that of the targets. An array has no
-    names: its rows must be in the order of the data frame, its columns in the order of `labels`, or of the data frame
-    if `labels` is None. pandas is imported for data frames only.
+    Two data frames must have the same columns and the same index; the targets determine the order. An array has no
+    names, so its rows must be in the order of the data frame, and its columns in the order of `labels`, or of the data
+    frame if `labels` is None. pandas is imported for data frames only.
 
     Args:
         scores: (N, C) array or `pandas.DataFrame`.
@@ -30,7 +30,7 @@ def aligned(
         labels: C names in the requested order, which are also the names of the columns of an array.
 
     Returns:
-        Scores, targets, names of the labels, and names of the samples; names are None if there are none.
+        Scores, targets, label names, and sample names; the names are None if they are unknown.
 
     Raises:
         PredictionsError: Names differ or are repeated, a column is not numeric, or a table is not a pandas.DataFrame.
@@ -57,8 +57,8 @@ def aligned(
 def as_array(values: ArrayLike) -> NDArray[Any]:
     """Convert a list, an array or a tensor on any device to an array of the same numbers.
 
-    numpy has no bfloat16 and no 8-bit floats, so tensors of these types become float32, which holds each of their
-    values. torch is not imported.
+    numpy has no bfloat16 and no 8-bit floats, so tensors with these dtypes are converted to float32 without loss. torch
+    is not imported.
 
     Raises:
         ValueError, TypeError, RuntimeError: The values are not an array of numbers.
@@ -78,7 +78,9 @@ def _is_table(table: Any, what: str) -> bool:
 
     if not isinstance(table, pd.DataFrame):
         kind = f"{type(table).__module__.partition('.')[0]}.{type(table).__name__}"
-        raise PredictionsError(f"{what} are a {kind}, which has no index to match samples by; pass a pandas.DataFrame")
+        raise PredictionsError(
+            f"{what} are of type {kind}, which has no index for matching samples; pass a pandas.DataFrame"
+        )
     return True
 
 
@@ -89,7 +91,7 @@ def _check_unique(frame: Any, what: str) -> None:
 
 
 def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> None:
-    """Raise an error that lists the difference of two sets of names."""
+    """Raise an error that lists the difference between two sets of names."""
     known, wanted = set(scored), set(true)
     missing, extra = [x for x in true if x not in known], [x for x in scored if x not in wanted]
     if missing or extra:
@@ -119,8 +121,8 @@ def _array(frame: Any, columns: list[Hashable], index: Any, what: str) -> NDArra
     for column, array in zip(columns, values, strict=True):
         if array.dtype.kind not in "biuf":
             raise PredictionsError(
-                f"column '{column}' of {what} is not numeric or has empty cells; "
-                "names of samples belong in the index: frame.set_index(...)"
+                f"column '{column}' of {what} is not numeric or has empty cells; sample names belong in the index: use "
+                "frame.set_index(...)"
             )
     if not values:
         return np.empty((len(frame), 0))

@@ -1,4 +1,4 @@
-"""mAP of frequent, medium and rare labels, by their number of positives in training."""
+"""mAP of frequent, medium and rare labels, grouped by number of training positives."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 # Largest number of positives in training of each group, as in Wu et al., ECCV 2020 (COCO-MLT, VOC-MLT).
 GROUPS = {"tail": 19, "medium": 100, "head": math.inf}
-GROUPS_NOTE = "positives in training: head more than 100, medium 20 to 100, tail fewer than 20"
+GROUPS_NOTE = "frequency groups by positives in training: head more than 100, medium 20 to 100, tail fewer than 20"
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class FrequencyGroup:
 
     Attributes:
         labels: Number of labels, including those without AP.
-        mAP: Mean AP of the labels with an AP, as a fraction; None if there is none.
+        mAP: Mean AP over the labels with an AP, as a fraction; None if no label has an AP.
     """
 
     labels: int
@@ -35,7 +35,7 @@ def frequency_group(positives: int) -> str:
 
 
 def members_of_groups(labels: Iterable[str], positives: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return the labels of each group that has any, head first.
+    """Return the labels of each non-empty group, head first.
 
     Args:
         labels: Labels to group.

@@ -1,4 +1,4 @@
-"""Matching of prediction ids and sample ids: they are equal, or one is the unambiguous end of the other's path."""
+"""Matching of prediction ids to sample ids: both are equal, or one is an unambiguous path suffix of the other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlrec.utils.texts import first_places, joined
 
 
 def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> NDArray[np.intp]:
-    r"""Return the row of the prediction of each sample.
+    r"""Return the row of the prediction for each sample.
 
     `photos/a.jpg` matches the sample `a.jpg`, and `a.jpg` the sample `photos/a.jpg`, if no other sample matches. An
     exact match is preferred. `\` separates folders like `/`.
@@ -26,7 +26,7 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
         (N,) positions in `predicted`.
 
     Raises:
-        PredictionsError: An id matches no sample or several, or a sample is predicted twice or not at all.
+        PredictionsError: An id matches no sample or multiple samples, or a sample is predicted twice or not at all.
 
     Example:
         >>> rows_of(["photos/a.jpg", "photos/b.jpg"], ["b.jpg", "a.jpg"], "scores.csv").tolist()
@@ -42,7 +42,7 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
         matches = index.matches(name)
         if len(matches) > 1:
             several = " or ".join(f"'{sample}'" for sample in matches[:2])
-            raise PredictionsError(f"{shown}: '{name}' could be {several}; give more of its path")
+            raise PredictionsError(f"{shown}: '{name}' could be {several}; use a longer part of the path")
         if not matches:
             unknown.append(name)
         elif matches[0] in row_of:
@@ -52,20 +52,20 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
             row_of[matches[0]] = row
     if unknown:
         raise PredictionsError(
-            f"{shown}: {len(unknown)} of {len(predicted)} predictions match no sample, "
-            f"first: '{unknown[0]}'; score them against the split that was predicted"
+            f"{shown}: {len(unknown)} of {len(predicted)} predictions match no sample (first: '{unknown[0]}'); compare "
+            "them with the split that was predicted"
         )
     missing = [sample for sample in sample_ids if sample not in row_of]
     if missing:
         raise PredictionsError(
-            f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction, "
-            f"first: '{missing[0]}'; predict the whole split"
+            f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction (first: '{missing[0]}'); run "
+            "prediction on the whole split"
         )
     return np.array([row_of[sample] for sample in sample_ids], dtype=np.intp)
 
 
 def _rows_of_equal(sample_ids: Sequence[str], predicted: Sequence[str]) -> NDArray[np.intp] | None:
-    """Return the rows if both have the same unique ids, the usual case; otherwise None."""
+    """Return the rows if both sequences have the same unique ids, which is the usual case; otherwise None."""
     if len(sample_ids) != len(predicted):
         return None
     first = first_places(joined([predicted, sample_ids]))
@@ -77,7 +77,7 @@ def _rows_of_equal(sample_ids: Sequence[str], predicted: Sequence[str]) -> NDArr
 
 
 class _Index:
-    """Samples by id, and by every suffix of their path."""
+    """Samples by id and by every suffix of the path."""
 
     def __init__(self, sample_ids: Sequence[str]) -> None:
         self._equal = set(sample_ids)

@@ -1,4 +1,4 @@
-"""Gains of accuracy over λ = 0 with confidence intervals, from the correctness of each image."""
+"""Accuracy gains over λ = 0 with confidence intervals, computed from the correctness of each image."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from mlrec.metrics.resamples import RESAMPLES, Units
 
 @dataclass(frozen=True)
 class AccuracyGains:
-    """Gains of accuracy over λ = 0, with 95 % intervals.
+    """Accuracy gains over λ = 0, with 95 % intervals.
 
     Attributes:
         best: Position of the λ with the highest accuracy; the first one in case of ties.
-        best_gain: Gain of the best λ, chosen on the scored images themselves; its interval repeats the choice in every
-            resample.
+        best_gain: Gain of the best λ, chosen on the scored images themselves; for the interval, the choice is repeated
+            in every resample.
         fixed_gain: Gain of the predefined λ.
     """
 

@@ -1,9 +1,10 @@
 """`Interval`: a number and its confidence interval.
 
 Intervals are bias-corrected percentile intervals (Efron 1981, Nonparametric standard errors and confidence intervals).
-AP of a small set is biased upwards, and that of its resamples even more. On 1,000 subsets of 545 images, intervals of
-plain percentiles are above the mAP of all 5,823 images in 4.5 % and below it in 0.7 % of the cases, bias-corrected ones
-in 2.8 % and 2.5 %. If nearly all resamples are on one side of the value, the mean bias is subtracted instead.
+AP on a small set is biased upwards, and AP on resamples of this set is biased even more. On 1,000 subsets of 545
+images, plain percentile intervals are above the mAP of all 5,823 images in 4.5 % of the cases and below it in 0.7 %;
+bias-corrected intervals are above it in 2.8 % and below it in 2.5 %. If nearly all resamples are on one side of the
+value, the mean bias is subtracted instead.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ class Interval:
     """A statistic and its 95 % bootstrap interval.
 
     Attributes:
-        value: Statistic of the whole test set: a fraction, or a difference of fractions.
+        value: Statistic on the whole test set: a fraction, or a difference of fractions.
         low, high: Ends of the interval.
         units: Number of units (images) in the test set.
         resamples: Number of resamples.
-        seeds: Number of runs per method; the interval of a single run does not cover other seeds.
+        seeds: Number of runs per method; the interval for a single run does not account for other seeds.
     """
 
     value: float
@@ -42,20 +43,20 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half of the width of the interval, shown as ±."""
+        """Half-width of the interval, shown as ±."""
         return (self.high - self.low) / 2
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is significant, that is, 0 is outside the interval."""
+        """Whether a difference is significant, that is, whether 0 is outside the interval."""
         return self.low > 0 or self.high < 0
 
 
 def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, float]:
     """Compute the ends of the bias-corrected percentile interval of a statistic.
 
-    The percentiles are shifted by twice the normal quantile of the share of resamples below the value of the whole set;
-    ties count half. There is no shift if half of the resamples are below.
+    The percentiles are shifted by twice the normal quantile of the fraction of resamples below the value on the whole
+    set; ties count half. There is no shift if half of the resamples are below.
 
     If fewer than `FEWEST_BESIDE` of the resamples are below the value, or above it, shifted percentiles would be those
     of a few extreme resamples. This happens with many labels of few positives: a resample repeats some positives and
@@ -63,8 +64,8 @@ def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, flo
     mean bias, so that the interval is about the value of a test set of this size.
 
     Args:
-        value: Statistic of the whole set.
-        drawn: (B,) statistic of each resample.
+        value: Statistic on the whole set.
+        drawn: (B,) statistic on each resample.
 
     Returns:
         Lower and upper end.
@@ -80,7 +81,7 @@ def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, flo
 
 
 def percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
-    """Compute the ends of the plain percentile interval, for a statistic such as a maximum, whose bias must be kept."""
+    """Compute the ends of the plain percentile interval, for statistics whose bias must be kept, such as a maximum."""
     low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
 
@@ -96,11 +97,11 @@ Z95 = 1.959964
 
 
 def expected_half_width(positives: Sequence[int], average_precision: float) -> float | None:
-    """Estimate half the width of the 95 % interval of mAP on a test set, as a fraction; None without positives.
+    """Estimate the half-width of the 95 % interval for mAP on a test set, as a fraction; None without positives.
 
-    The AP of a label is treated as a share of its n positives, with variance AP(1 - AP)/n (the binomial interval of
-    Boyd, Eng and Page, 2013), and the labels as independent. On the VOC2012 validation set the result is 10 to 20 %
-    wider than the bootstrap over images, so it is conservative.
+    The AP of a label is treated as a proportion of n positives, with variance AP(1 - AP)/n (the binomial interval of
+    Boyd, Eng and Page, 2013), and the labels are treated as independent. On the VOC2012 validation set the result is 10
+    to 20 % wider than the bootstrap over images, so it is conservative.
 
     Args:
         positives: Number of positives of each label; labels without positives are ignored.
@@ -118,7 +119,7 @@ def expected_half_width(positives: Sequence[int], average_precision: float) -> f
 
 
 def images_needed(images: int, half_width: float, wanted: float) -> int:
-    """Estimate the number of images that reduces the half width of the interval of mAP to `wanted` (fractions).
+    """Estimate the number of images that reduces the half-width of the mAP interval to `wanted` (fractions).
 
     Example:
         >>> images_needed(1000, half_width=0.02, wanted=0.01)

@@ -1,7 +1,7 @@
-"""Likely label errors and hard samples, found by a model that was not trained on these samples.
+"""Likely label errors and hard samples, found with a model that was not trained on these samples.
 
 The number of annotations to review is estimated by confident learning (Northcutt, Jiang and Chuang, "Confident
-learning: estimating uncertainty in dataset labels", 2021), for each label as a task with two classes.
+learning: estimating uncertainty in dataset labels", 2021), which treats each label as a binary task.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _EQUAL = 1e-6  # a probability this close below a threshold counts as reaching i
 
 @dataclass(frozen=True)
 class LikelyError:
-    """A label of a sample that may be annotated wrongly.
+    """Label of a sample that may be annotated incorrectly.
 
     Attributes:
         sample: Position in the predictions.
         label: Column.
         given: Annotated target, 1 or 0.
-        probability: Probability of the label, predicted by the model.
+        probability: Predicted probability of the label.
         error_score: Probability of the opposite target, 0 to 1: 1 - probability for an annotated positive, the
             probability for an annotated negative.
     """
@@ -40,7 +40,7 @@ class LikelyError:
 
 
 def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None = None) -> list[LikelyError]:
-    """Rank the known labels by error score, the highest first; ties are in the order of samples and labels.
+    """Rank the known labels by error score, highest first; ties are in the order of samples and labels.
 
     If the probabilities of a model trained on other samples are calibrated, the error score is the probability that the
     annotation is wrong, and for every k the first k labels contain the most expected errors.
@@ -91,12 +91,12 @@ class Review:
 def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
     """Find annotations that the model confidently contradicts, with separate thresholds for each label.
 
-    The model is confident that a label is positive if its probability is at least the mean probability of annotated
-    positives, and confident that it is negative likewise; if both hold, the more probable target counts. With a single
-    threshold of 0.5, all positives of a label with low probabilities would be flagged. An annotation should be reviewed
-    if the model is confident of the opposite target and that target is more probable. The expected number of errors
-    follows from the shares of confident annotations that contradict and agree. Within a label, the annotations to
-    review are the first of `likely_errors`.
+    The model is confident that a label is positive if the predicted probability is at least the mean probability over
+    annotated positives. The same rule applies to negatives; if both conditions hold, the more probable target counts.
+    With a single threshold of 0.5, all positives of a label with low probabilities would be flagged. An annotation
+    should be reviewed if the model is confident in the opposite target and the opposite target is more probable. The
+    expected number of errors follows from the fractions of confident predictions that contradict and confirm the
+    annotations. Within a label, the annotations to review are the first ones in `likely_errors`.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
@@ -114,7 +114,7 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
 
 
 def _contradicted(logits: NDArray[np.float64], given: NDArray[np.int8]) -> tuple[NDArray[np.bool_], list[float]]:
-    """(N,) annotations of one label to review, and the expected number of errors among those that are 0 and 1."""
+    """Return (N,) annotations of one label to review, and the expected number of errors among annotations 0 and 1."""
     each = np.stack([probabilities_of(-logits), probabilities_of(logits)])  # (2, N): of negative, of positive
     confident = np.stack([each[value] >= each[value][given == value].mean() - _EQUAL for value in (0, 1)])
     likely = np.where(confident.all(axis=0), each[1] > each[0], confident[1]).astype(np.int8)
@@ -130,15 +130,15 @@ def _contradicted(logits: NDArray[np.float64], given: NDArray[np.int8]) -> tuple
 
 
 def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int]:
-    """Find the samples with the highest binary cross-entropy, the mean over their known labels.
+    """Find the samples with the highest binary cross-entropy, averaged over the known labels of each sample.
 
     Args:
         logits: (N, C) logits.
         targets: (N, C); 1 positive, 0 negative, -1 unknown. Samples without known labels are skipped.
-        most: Largest number of samples.
+        most: Maximum number of samples.
 
     Returns:
-        Positions of samples, the hardest first.
+        Positions of samples, hardest first.
     """
     losses = np.logaddexp(0.0, _against(np.asarray(logits, dtype=np.float64), targets))  # 0 where unknown
     known = (targets != UNKNOWN).sum(axis=1)
@@ -147,11 +147,11 @@ def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int
 
 
 def precision_at(errors: Sequence[LikelyError], wrong: NDArray[np.bool_], k: int) -> float:
-    """Compute the share of the first k likely errors that are in `wrong` (N, C), such as injected errors."""
+    """Compute the fraction of the first k likely errors that are in `wrong` (N, C), such as injected errors."""
     return float(np.mean([wrong[error.sample, error.label] for error in errors[:k]]))
 
 
 def _against(logits: NDArray[np.float64], targets: NDArray[np.int8]) -> NDArray[np.float64]:
-    """Return the logits of the target opposite to the annotation; minus infinity for unknown labels."""
+    """Return the logits of the target opposite to the annotation; negative infinity for unknown labels."""
     signed = np.where(targets == POSITIVE, -logits, logits)
     return np.where(targets == UNKNOWN, -np.inf, signed)

@@ -1,4 +1,4 @@
-"""Intervals of the AP of each label, and paired tests corrected for the number of labels."""
+"""AP intervals for each label, and paired tests corrected for the number of labels."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mlrec.metrics.precision_recall import FEW_POSITIVES
 
 @dataclass(frozen=True)
 class LabelInterval:
-    """AP of one label with its interval.
+    """AP of one label with a confidence interval.
 
     Attributes:
         label: Name of the label.
         positives: Number of positives.
-        interval: AP and its interval; None for a label without positives or without negatives.
+        interval: AP with its interval; None for a label without positives or without negatives.
     """
 
     label: str
@@ -31,17 +31,17 @@ class LabelInterval:
 
     @property
     def few(self) -> bool:
-        """Whether there are fewer than 30 positives, so that the interval is too narrow for its level of 95 %."""
+        """Whether there are fewer than 30 positives, so that the interval is too narrow for the 95 % level."""
         return self.positives < FEW_POSITIVES
 
 
 @dataclass(frozen=True)
 class LabelTest(LabelInterval):
-    """Difference of the AP of two methods in one label.
+    """Difference in AP between two methods for one label.
 
     Attributes:
-        p: Two-sided p value, by the normal approximation with the bootstrap standard deviation; None if undefined.
-        p_holm: The p value after Holm's correction for the number of labels tested.
+        p: Two-sided p-value, from the normal approximation with the bootstrap standard deviation; None if undefined.
+        p_holm: p-value after Holm's correction for the number of labels tested.
     """
 
     p: float | None
@@ -49,19 +49,19 @@ class LabelTest(LabelInterval):
 
 
 def label_intervals(scores: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelInterval]:
-    """Compute the interval of the AP of each label, in label order; see `bootstrap.metric_intervals`."""
+    """Compute the AP interval for each label, in label order; see `bootstrap.metric_intervals`."""
     estimate = Bootstrap(targets, **options).estimate(scores)
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     return [LabelInterval(label, positives[c], estimate.label(c)) for c, label in enumerate(labels)]
 
 
 def label_tests(ours: Runs, theirs: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelTest]:
-    """Test `ours` minus `theirs` in the AP of each label, in label order; see `bootstrap.paired_differences`."""
+    """Test the AP difference `ours` minus `theirs` for each label in order; see `bootstrap.paired_differences`."""
     return tests_of(difference_of(ours, theirs, Bootstrap(targets, **options)), targets, labels)
 
 
 def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) -> list[LabelTest]:
-    """Test each label of a difference with existing resamples."""
+    """Test the difference for each label with existing resamples."""
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     intervals = [difference.label(c) for c in range(len(labels))]
     # Only labels with an interval are tested, so only they count in Holm's correction.
@@ -75,9 +75,9 @@ def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) ->
 
 
 def normal_p(value: float, drawn: ArrayLike) -> float:
-    """Return the two-sided p value of a difference, from a normal distribution with the bootstrap standard deviation.
+    """Return the two-sided p-value of a difference, from a normal distribution with the bootstrap standard deviation.
 
-    Percentiles of 1,000 resamples cannot give p = 0.0005, which Holm's correction for 80 labels needs.
+    Percentiles of 1,000 resamples cannot resolve p = 0.0005, which Holm's correction for 80 labels requires.
     """
     deviation = float(np.nanstd(np.asarray(drawn, dtype=np.float64)))
     if deviation == 0:
@@ -86,7 +86,7 @@ def normal_p(value: float, drawn: ArrayLike) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct p values by Holm (1979): the smallest times n, the next times n - 1 ..., never decreasing, at most 1.
+    """Correct p-values by Holm (1979): the smallest times n, the next times n - 1, ..., never decreasing, at most 1.
 
     Example:
         >>> holm([0.5, 0.25, 0.125])

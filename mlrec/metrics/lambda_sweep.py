@@ -1,4 +1,4 @@
-"""mAP at any λ from two numbers per sample and label: mean and maximum of the location scores (Figure 1)."""
+"""mAP at any λ, computed from the mean and maximum location score of each sample and label (Figure 1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlrec.utils.errors import PredictionsError
 
 
 class LambdaSetting(NamedTuple):
-    """λ, and the position of the temperature among the stored ones."""
+    """λ, and the index of the temperature among the stored temperatures."""
 
     lam: float
     temperature: int = 0
@@ -37,13 +37,13 @@ class Parts:
     targets: NDArray[np.int8]
 
     def logits(self, setting: LambdaSetting, *, divided: bool = False) -> NDArray[np.floating[Any]]:
-        """Compute the logits at a setting, average + λ · maximum as in the paper's Figure 1.
+        """Compute the logits for a setting, average + λ · maximum as in the paper's Figure 1.
 
         Args:
             setting: λ and temperature.
-            divided: Whether to divide by 1 + λ, which gives logits of the scale that the model was trained with. This
-                does not change rankings or signs, and therefore no metric at p >= 0.5, but it changes probabilities: in
-                raw logits, the bias of the classifier is multiplied by 1 + λ.
+            divided: Whether to divide by 1 + λ, which restores the logit scale used in training. The division does not
+                change rankings or signs, and therefore does not change any metric at p >= 0.5. It does change
+                probabilities, because in raw logits the classifier bias is multiplied by 1 + λ.
         """
         raw = self.average
         if setting.lam:
@@ -58,7 +58,7 @@ class Parts:
 
 
 def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions: str) -> list[float]:
-    """Compute the mAP at each setting.
+    """Compute the mAP for each setting.
 
     Raises:
         PredictionsError: mAP is undefined because no label has a positive and a negative, or a logit is not finite.
@@ -70,14 +70,15 @@ def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions
     defined = [value for value in values if value is not None]
     if len(defined) < len(values):
         raise PredictionsError(
-            "no label has a known positive and a known negative in this split: mAP is undefined, so no λ can be chosen"
+            "no label in this split has both a known positive and a known negative: mAP is undefined, and no λ can be "
+            "chosen"
         )
     return defined
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A setting and its gain over λ = 0.
+    """Setting and its gain over λ = 0.
 
     Attributes:
         setting: λ and temperature.
@@ -93,8 +94,8 @@ def chosen_here(
 ) -> Choice:
     """Choose the setting with the highest mAP on the scored samples; the first one in case of ties.
 
-    λ = 0 is one of the settings, so the gain is never negative and by itself is not evidence. Its interval repeats the
-    choice in every resample.
+    λ = 0 is one of the settings, so the gain is never negative, and a positive gain alone is not evidence. For the
+    interval, the choice is repeated in every resample.
     """
     place = int(np.argmax(scores))
     if not resamples:
@@ -106,7 +107,7 @@ def chosen_here(
 
 
 def chosen_before(parts: Parts, setting: LambdaSetting, resamples: int, **options: Any) -> Choice:
-    """Compare a predefined setting, or one chosen on other samples, with λ = 0 on the same resamples."""
+    """Compare a setting that is predefined or chosen on other samples with λ = 0, on the same resamples."""
     if not resamples:
         return Choice(setting, None)
     gain = paired_difference(parts.logits(setting), parts.average, parts.targets, resamples=resamples, **options)
@@ -114,7 +115,7 @@ def chosen_before(parts: Parts, setting: LambdaSetting, resamples: int, **option
 
 
 class _Lazily(Sequence[Any]):
-    """Logits of each setting, computed on access, because a hundred of them would not fit in memory."""
+    """Logits for each setting, computed on access because a hundred arrays would not fit in memory."""
 
     def __init__(self, parts: Parts, settings: Sequence[LambdaSetting]) -> None:
         self.parts, self.settings = parts, settings

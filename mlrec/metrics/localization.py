@@ -1,9 +1,9 @@
-"""Localization by heat maps: pointing game and mass inside objects, each with its chance level.
+"""Localization with heat maps: pointing game and mass inside objects, each with a chance level.
 
-A map has h × w cells that divide the image evenly. Pointing (Zhang et al. 2016, Top-down Neural Attention): the centre
-of the highest cell is within `tolerance` cells of a pixel of an object; with half a cell, the cell itself must touch
-the object. Mass inside: share of the map that is on objects. Regions to ignore (crowds, difficult objects) count
-neither for nor against a map.
+A map has h × w cells that divide the image evenly. Pointing (Zhang et al. 2016, Top-down Neural Attention) is a hit if
+the centre of the highest cell is within `tolerance` cells of a pixel of an object; with half a cell, the cell itself
+must touch the object. Mass inside is the fraction of the map that is on objects. Regions to ignore (crowds, difficult
+objects) are not counted for or against a map.
 """
 
 from __future__ import annotations
@@ -25,17 +25,18 @@ TOLERANCE = 0.5  # cells
 
 @dataclass(frozen=True)
 class LabeledMap:
-    """Measures of the map of one positive label of a sample. NaN means undefined.
+    """Localization measures for the map of one positive label of a sample. NaN means undefined.
 
     Attributes:
         sample, label: Row and column in the manifest.
-        area: Share of the image that the largest object of the label covers.
+        area: Fraction of the image covered by the largest object of the label.
         hit: 1 if the peak points at an object, 0 if not, NaN if it is in an ignored region.
-        hit_by_chance: Share of the cells that point at an object.
+        hit_by_chance: Fraction of the cells that point at an object.
         hit_by_centre: 1 if the centre of the image points at an object, otherwise 0.
-        attended: Share of the softmax of the scores that is on objects, with T = 1 for all heads.
-        contributed: Share of the positive contributions that is on objects; NaN without positive contributions.
-        covered: Share of the image that the objects cover: the mass inside of a uniform map.
+        attended: Fraction of the score softmax that is on objects, with T = 1 for all heads.
+        contributed: Fraction of the positive contributions that is on objects; NaN if there are no positive
+            contributions.
+        covered: Fraction of the image covered by the objects, which is the mass inside for a uniform map.
     """
 
     sample: int
@@ -96,7 +97,7 @@ def judge(
 
 
 def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
-    """Whether the centre of each cell (h, w) is within `tolerance` cells of a pixel of `mask` (H, W), in both axes."""
+    """Return whether each cell centre (h, w) is within `tolerance` cells of a `mask` (H, W) pixel in both axes."""
     rows, columns = grid
     return np.array(
         [
@@ -110,7 +111,7 @@ def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
 
 
 def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
-    """Compute the share of each cell (h, w) that `mask` (H, W) covers; a pixel belongs to the cell of its centre.
+    """Compute the fraction of each cell (h, w) covered by `mask` (H, W); a pixel belongs to the cell of its centre.
 
     Example:
         >>> covered(np.array([[True, False], [True, True]]), (1, 2)).tolist()
@@ -127,13 +128,13 @@ def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def softmax(scores: Map, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Compute the attention of Eq. 2 on a map (h, w)."""
+    """Compute the attention from Eq. 2 on a map (h, w)."""
     raised = np.exp(temperature * (scores.astype(np.float64) - scores.max()))
     return np.asarray(raised / raised.sum())
 
 
 def effective_locations(attention: Map) -> NDArray[np.float64]:
-    """Compute the number of locations that an attention (..., h, w) covers: exp of its entropy, from 1 to h·w.
+    """Compute the number of locations covered by an attention map (..., h, w): exp(entropy), from 1 to h·w.
 
     Example:
         >>> float(effective_locations(np.full((2, 2), 0.25)).round(6))
@@ -145,10 +146,10 @@ def effective_locations(attention: Map) -> NDArray[np.float64]:
 
 
 def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[Interval | None]:
-    """Compute the mean of each column with its interval; None for a column of NaN.
+    """Compute the mean of each column with its interval; None if all values of a column are NaN.
 
     Args:
-        values: (P, K) values of P pairs of image and label; NaN is ignored.
+        values: (P, K) values of P image-label pairs; NaN is ignored.
         groups: P groups; pairs of one group (one image) are drawn together.
     """
     units = Units.of(len(values), list(groups))
@@ -168,7 +169,7 @@ def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[I
 
 
 def _touches(mask: Mask, down: float, across: float, height: float, width: float) -> bool:
-    """Whether a pixel of `mask` is in the window around a point; positions and lengths are shares of the sides."""
+    """Return whether a `mask` pixel is in the window around a point; all lengths are fractions of the sides."""
     (top, bottom), (left, right) = (
         _pixels(centre, reach, side)
         for centre, reach, side in zip((down, across), (height, width), mask.shape, strict=True)
@@ -177,7 +178,7 @@ def _touches(mask: Mask, down: float, across: float, height: float, width: float
 
 
 def _pixels(centre: float, reach: float, side: int) -> tuple[int, int]:
-    """Start and stop of the pixels whose centres are within `reach` of `centre`; at least the pixel at `centre`."""
+    """Return start and stop of the pixels with centres within `reach` of `centre`, at least one pixel."""
     first = int(np.ceil((centre - reach) * side - 0.5))
     last = int(np.floor((centre + reach) * side - 0.5))
     if last < first:

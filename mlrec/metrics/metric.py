@@ -1,4 +1,4 @@
-"""`Metric`: scores and targets collected batch by batch, and evaluated together."""
+"""`Metric`: collect scores and targets batch by batch, and evaluate them together."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from mlrec.utils.errors import PredictionsError, counted
 
 
 class Metric:
-    """Metrics of a validation loop: `update` with each batch, `compute` at the end.
+    """Metrics for a validation loop: call `update` with each batch and `compute` at the end.
 
-    The result is bit-exact equal to `evaluate` on all samples, for any order of the batches. AP needs all scores,
-    so they are kept in CPU memory, in their own dtype, with one byte per target: 16 MB for 40,000 samples and 80 labels
-    in float32. bfloat16 is kept as float32.
+    The result is bit-exact equal to that of `evaluate` on all samples, for any order of the batches. AP needs all
+    scores, so all scores are kept in CPU memory in their own dtype, with one byte per target: 16 MB for 40,000 samples
+        and 80 labels in float32. bfloat16 scores are kept as float32.
 
-    With `ids`, a sample that occurs twice counts once. Copies that a distributed sampler adds to the last batch are
-    therefore ignored, and `merge` of the metrics of all processes is exact.
+    With `ids`, a sample that occurs twice is counted once. Copies that a distributed sampler adds to the last batch are
+    therefore ignored, and merging the metrics of all processes with `merge` is exact.
 
     Args:
         labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         scores: "logits" or "probabilities". May be None only if a score is negative.
-        threshold: Lowest score of a predicted label: one number, or one per label (C,). None: logit 0, probability 0.5.
-        top: Number K of highest-scoring labels whose rates are computed as well, see `evaluate`.
+        threshold: Minimum score of a predicted label: one number, or one per label (C,). None: logit 0 or probability
+            0.5.
+        top: Number K of highest-scoring labels for which rates are also computed, see `evaluate`.
 
     Raises:
-        UsageError: There are no conventions of that name.
+        UsageError: There are no conventions with that name.
 
     Example:
         >>> metric = Metric(["cat", "dog"])
@@ -77,13 +78,13 @@ class Metric:
 
         Args:
             scores: (B, C) logits or probabilities: a list, an array, a data frame, or a tensor on any device, with or
-                without gradient.
+                without gradients.
             targets: (B, C); 1 positive, 0 negative, -1 unknown.
             ids: B names or numbers of the samples. A sample that was added before is skipped. By default all samples
                 count. Pass ids with every batch or with none.
 
         Raises:
-            PredictionsError: See `evaluate`; or a sample was added before with other targets.
+            PredictionsError: See `evaluate`; also if a sample was added before with different targets.
         """
         values, truth, names, rows = aligned(scores, targets, self.labels)
         keys = None
@@ -92,13 +93,15 @@ class Metric:
             rows = [str(key) for key in keys]
         ranked, known = checked(values, truth, names, rows)
         if self._scores and self._scores[0].shape[1] != ranked.shape[1]:
-            raise PredictionsError(f"{ranked.shape[1]} columns of scores, but {self._scores[0].shape[1]} before")
+            raise PredictionsError(
+                f"scores have {ranked.shape[1]} columns, but earlier batches had {self._scores[0].shape[1]}"
+            )
         self.labels = names
         # A copy: the caller may write the next batch into the same memory.
         self._add(np.array(as_array(values), order="C"), np.array(known, order="C"), keys)
 
     def compute(self) -> Metrics:
-        """Return the metrics of all samples added.
+        """Return the metrics over all added samples.
 
         Raises:
             PredictionsError: No sample was added, or the kind of the scores is unclear, see `evaluate`.
@@ -121,7 +124,8 @@ class Metric:
         """Add the samples of other metrics, such as those of other processes, and return this metric.
 
         Raises:
-            PredictionsError: Labels, conventions, kind of scores or threshold differ, or a sample has other targets.
+            PredictionsError: Labels, conventions, kind of scores or threshold differ, or a sample has different
+                targets.
 
         Example:
             >>> first, second = Metric(), Metric()
@@ -142,7 +146,9 @@ class Metric:
 
     def _add(self, scores: NDArray[Any], targets: NDArray[np.int8], ids: Sequence[Hashable] | None) -> None:
         if self._size and (ids is None) != (not self._known):
-            raise PredictionsError("ids were given with some batches and not with others; give them with all or none")
+            raise PredictionsError(
+                "ids were passed with some batches but not with others; pass ids with all batches or with none"
+            )
         if ids is not None:
             if len(ids) != len(scores):
                 raise PredictionsError(f"{counted(len(ids), 'id')} for {counted(len(scores), 'sample')}")
@@ -163,4 +169,6 @@ class Metric:
     def _check_alike(self, other: Metric) -> None:
         for name in ("labels", "conventions", "scores", "threshold", "top"):
             if not np.array_equal(getattr(self, name), getattr(other, name)):
-                raise PredictionsError(f"the {name} of two metrics differ; merge metrics with the same settings")
+                raise PredictionsError(
+                    f"the {name} of two metrics differ; only metrics with the same settings can be merged"
+                )

@@ -1,4 +1,4 @@
-"""AP by the size of the objects of a label, and by their number in an image."""
+"""AP by object size and by the number of objects of a label in an image."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mlrec.metrics.intervals import Interval
 
 @dataclass(frozen=True, eq=False)
 class Extents:
-    """Size of the largest object, and number of objects, of each sample and label.
+    """Size of the largest object and number of objects for each sample and label.
 
     Regions that are annotated as a group of objects (crowds) have no size, and count as `MANY`.
 
     Attributes:
         labels: C names.
-        share: (N, C) share of the image that the largest object covers; NaN if no object is annotated.
+        share: (N, C) fraction of the image covered by the largest object; NaN if no object is annotated.
         number: (N, C) number of objects.
     """
 
@@ -36,7 +36,7 @@ class Extents:
     number: NDArray[np.int64]
 
     def columns(self, labels: Sequence[str]) -> Extents:
-        """Select labels, in the order of `labels`."""
+        """Select labels in the order of `labels`."""
         columns = label_columns(self.labels, labels, "objects")
         return Extents(tuple(labels), self.share[:, columns], self.number[:, columns])
 
@@ -65,15 +65,15 @@ def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
 
 @dataclass(frozen=True)
 class SizeBin:
-    """mAP of the positives in one range of sizes or numbers against all negatives.
+    """mAP for the positives in one range of sizes or numbers, against all negatives.
 
     Attributes:
         kind: "size" or "number".
         name: Name of the range.
-        pairs: Number of positive pairs of sample and label.
+        pairs: Number of positive sample-label pairs.
         labels: Number of labels with a positive pair.
-        mAP: mAP of each method, the mean over its runs.
-        gains: Difference between each other method and the first, with its interval.
+        mAP: mAP of each method, averaged over runs.
+        gains: Difference between each further method and the first method, with an interval.
     """
 
     kind: str
@@ -87,16 +87,16 @@ class SizeBin:
 def ap_by_size(
     methods: Sequence[Runs], targets: NDArray[np.int8], objects: Extents, *, resamples: int, **options: Any
 ) -> list[SizeBin]:
-    """Compute the mAP of each method for each range of sizes and of numbers, without the positives of the others.
+    """Compute the mAP of each method for each range of sizes and numbers, without the positives of other ranges.
 
-    AP depends on the fraction of positives, which differs between bins. Therefore methods can be compared within a bin,
-    but bins cannot be compared.
+    AP depends on the fraction of positives, which differs between bins. Methods can therefore be compared within a bin,
+    but bins cannot be compared with each other.
 
     Args:
-        methods: (N, C) logits of each method, or a list of such arrays with different seeds, on the same samples. The
-            others are compared with the first method.
+        methods: (N, C) logits of each method, or a list of such arrays with different seeds, on the same samples. All
+            further methods are compared with the first one.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        objects: Sizes and numbers of objects of the same samples.
+        objects: Object sizes and numbers for the same samples.
         resamples: Number of bootstrap resamples (0 disables intervals).
         **options: Options of the bootstrap, see `metric_intervals`.
     """

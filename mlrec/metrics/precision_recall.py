@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of decisions: per label (CP, CR, CF1) and over all (OP, OR, OF1), and top-3 decisions."""
+"""Precision, recall and F1 of decisions per label (CP, CR, CF1) and overall (OP, OR, OF1), and top-3 decisions."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Threshold = float | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of each label, (..., C) with leading axes for resamples.
+    """Counts for each label, (..., C) with leading axes for resamples.
 
     Attributes:
         predicted: Number of samples predicted positive.
         positive: Number of positive samples.
         correct: Number of positive samples predicted positive.
-        known: Number of samples that are counted; a label without known samples is excluded from every mean.
+        known: Number of counted samples; a label without known samples is excluded from every mean.
     """
 
     predicted: NDArray[np.number[Any]]
@@ -36,16 +36,16 @@ class Counts:
 
 
 def decide(scores: NDArray[np.floating[Any]], threshold: Threshold) -> NDArray[np.bool_]:
-    """Decide which labels are predicted (N, C): those at or above the threshold, one number or one per label (C,)."""
+    """Return the predicted labels (N, C), at or above the threshold, which is one number or one per label (C,)."""
     return np.asarray(scores >= threshold)
 
 
 def decide_top_k(
     scores: NDArray[np.floating[Any]], threshold: Threshold, conventions: Conventions, k: int = TOP_K
 ) -> NDArray[np.bool_]:
-    """Decide which labels are predicted (N, C): the `k` highest of each sample, if they reach the threshold.
+    """Return the predicted labels (N, C): the `k` highest-scoring of each sample that reach the threshold.
 
-    If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the label with the lowest index is
+    If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the label with the lowest index comes
     first. An unknown label can be among the `k`.
     """
     chosen = np.zeros(scores.shape, dtype=np.bool_)
@@ -65,7 +65,7 @@ def tally(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
     """Return the (N, C) flags that `Counts` sums, in the order of its fields.
 
-    The conventions define unknown samples.
+    The conventions determine how unknown samples are counted.
     """
     positive = targets == 1
     known = targets >= 0
@@ -75,7 +75,7 @@ def tally(
 
 
 def count(decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions) -> Counts:
-    """Count over all samples."""
+    """Return the counts over all samples."""
     return Counts(*(flags.sum(axis=0, dtype=np.int64) for flags in tally(decisions, targets, conventions)))
 
 
@@ -83,7 +83,7 @@ def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64
     """Compute precision, recall and F1 of each label (..., C), as fractions.
 
     Precision is 0 for a label that is never predicted, and NaN for a label without a known sample. Recall and F1 are
-    NaN for a label without a positive. The means that ignore NaN are CP, CR, and CF1 (as the mean of the labels' F1).
+    NaN for a label without a positive. The means that ignore NaN are CP, CR, and CF1 (as the mean of the per-label F1).
     """
     precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
     recall = _ratio(counts.correct, np.where(counts.positive > 0, counts.positive, np.nan))
@@ -93,7 +93,7 @@ def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64
 def count_decisions(
     scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], threshold: Threshold, conventions: Conventions
 ) -> tuple[Counts, Counts]:
-    """Count the decisions of the threshold, and the top-3 decisions, block by block of samples."""
+    """Count the threshold decisions and the top-3 decisions in blocks of samples."""
     above, top = [], []
     for rows in row_blocks(scores.shape):
         block, truth = scores[rows], targets[rows]
@@ -109,7 +109,7 @@ def count_top_k(
     conventions: Conventions,
     k: int,
 ) -> Counts:
-    """Count the decisions of `decide_top_k`, block by block of samples."""
+    """Count the decisions of `decide_top_k` in blocks of samples."""
     return _sum(
         [
             count(decide_top_k(scores[rows], threshold, conventions, k), targets[rows], conventions)
@@ -119,7 +119,7 @@ def count_top_k(
 
 
 def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Iterate over blocks of rows of an (N, C) array, to limit the memory of intermediate results.
+    """Iterate over row blocks of an (N, C) array, to limit the memory used by intermediate results.
 
     Example:
         >>> list(row_blocks((3, 2**22)))

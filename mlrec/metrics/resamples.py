@@ -1,7 +1,7 @@
-"""Bootstrap resamples of a test set, and all metrics on each of them, without copying or sorting a resample.
+"""Bootstrap resamples of a test set, and all metrics on each resample, without copying or sorting a resample.
 
-A resample draws as many units as there are, with replacement; a unit drawn twice counts twice. A resample is therefore
-a column of multiplicities, and AP is a ratio of sums of multiplicities over one sorted order.
+A resample draws as many units as the test set has, with replacement; a unit drawn twice counts twice. A resample is
+therefore a column of multiplicities, and AP is a ratio of sums of multiplicities over a single sorted order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BLOCK = 128  # resamples computed at a time: small enough for the processor's ca
 
 @dataclass(frozen=True)
 class Units:
-    """Units of a bootstrap: samples, or groups of samples that are drawn together (the persons of one image).
+    """Bootstrap units: samples, or groups of samples that are drawn together (such as the persons in one image).
 
     Attributes:
         of_sample: (N,) unit of each sample, counted from 0.
@@ -38,18 +38,18 @@ class Units:
 
     @classmethod
     def of(cls, samples: int, groups: Sequence[object] | NDArray[Any] | None = None) -> Units:
-        """Make each sample a unit, or the samples with equal entries in `groups`."""
+        """Create one unit per sample, or one unit per distinct entry in `groups`."""
         if groups is None:
             return cls(np.arange(samples), samples)
         if len(groups) != samples:
             raise PredictionsError(
-                f"{counted(len(groups), 'group')} for {counted(samples, 'sample')}; one is needed for each sample"
+                f"{counted(len(groups), 'group')} for {counted(samples, 'sample')}; one group per sample is required"
             )
         names, of_sample = np.unique(np.asarray(groups), return_inverse=True)
         return cls(of_sample.reshape(-1), len(names))
 
     def draw(self, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-        """Draw multiplicities (U, block) of `resamples` resamples in blocks; equal seeds give equal draws."""
+        """Draw multiplicities (U, block) of `resamples` resamples in blocks; equal seeds produce equal draws."""
         rng = np.random.default_rng(seed)
         for start in range(0, resamples, BLOCK):
             size = min(BLOCK, resamples - start)
@@ -60,12 +60,12 @@ class Units:
 
 @dataclass(frozen=True)
 class Replicates:
-    """Metrics of B resamples. NaN means undefined, such as the mAP of a resample without any positive.
+    """Metrics on B resamples. NaN means undefined, such as the mAP on a resample without positives.
 
     Attributes:
         average_precision: (B, C) AP of each label.
         values: `mAP CP CR CF1 OP OR OF1`, each (B,). A label without a positive in a resample is excluded from the mAP
-            and CR of that resample; a label without a negative is excluded from its mAP.
+            and CR of that resample; a label without a negative is excluded from the mAP.
     """
 
     average_precision: NDArray[np.float64]
@@ -84,12 +84,12 @@ def replicates(
 ) -> Replicates:
     """Compute all metrics on each resample.
 
-    Equal `units`, `resamples` and `seed` give equal resamples, so the metrics of two methods are paired.
+    Equal `units`, `resamples` and `seed` produce equal resamples, so the metrics of two methods are paired.
 
     Args:
-        scores: (N, C) logits, or other scores with their threshold.
+        scores: (N, C) logits, or other scores with a matching threshold.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        units: Units that are drawn.
+        units: Units to draw.
         conventions: Scoring conventions.
         threshold: Minimum score of a predicted label.
         resamples: Number of resamples B.
@@ -119,7 +119,7 @@ def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class _Ranking:
-    """One label's samples, sorted once.
+    """Samples of one label, sorted once.
 
     Attributes:
         order: Samples in ascending order of score, starting at the lowest positive.
@@ -150,7 +150,7 @@ class _Ranking:
         return cls(order[first:], starts - first, hits, hit_starts, order[targets[order] != 1])
 
     def average_precisions(self, weights: NDArray[np.int32], rules: Conventions) -> NDArray[np.float64]:
-        """Compute AP (B,) with the multiplicities (N, B)."""
+        """Compute AP (B,) from the multiplicities (N, B)."""
         if not len(self.hits) or not len(self.misses):
             return np.full(weights.shape[1], np.nan)
         at_step = np.add.reduceat(weights[self.order], self.starts, axis=0)
@@ -159,9 +159,9 @@ class _Ranking:
         return np.where(self._has_negative(weights), precisions, np.nan)
 
     def _has_negative(self, weights: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Return (B,) whether a resample contains a negative.
+        """Return whether each resample contains a negative (B,).
 
-        Checking a few negatives is nearly always enough; otherwise all are checked.
+        Checking a few negatives is nearly always sufficient; if not, all negatives are checked.
         """
         drawn = weights[self.misses[:_FEW]].any(axis=0)
         if not drawn.all():
@@ -170,12 +170,12 @@ class _Ranking:
 
 
 def _from_the_top(at_step: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Compute the sums over each step and all higher steps."""
+    """Compute the cumulative sums over each step and all higher steps."""
     return np.asarray(at_step[::-1].cumsum(axis=0)[::-1])
 
 
 def _by_unit(flags: NDArray[np.bool_], units: Units) -> NDArray[np.float32]:
-    """Compute the sums (U, C) of the flags over the samples of each unit."""
+    """Sum the flags over the samples of each unit, (U, C)."""
     if units.number == len(flags):
         return flags.astype(np.float32)[np.argsort(units.of_sample)]
     sums = np.zeros((units.number, flags.shape[1]), dtype=np.float32)

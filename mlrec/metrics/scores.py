@@ -1,4 +1,4 @@
-"""`Scores`: scores of any model, read from an `.npz` of logits, a CSV, or the output of `mlrec predict`."""
+"""`Scores`: scores from any model, read from an `.npz` file with logits, a CSV, or the output of `mlrec predict`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,13 @@ from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, co
 from mlrec.utils.files import read_text
 from mlrec.utils.texts import Texts, repeated
 
-OUTSIDE = "negative scores: all were taken as logits; --logits states it without this warning"
-INSIDE = "no logit of an .npz is negative; if they are probabilities or percentages, logit >= 0 predicts every label"
+OUTSIDE = "some scores are negative, so all scores are treated as logits; --logits states this and silences the warning"
+INSIDE = (
+    "no logit in the .npz file is negative; if the values are probabilities or percentages, logit >= 0 predicts every "
+    "label"
+)
 CLIPPED = "probabilities outside [0, 1] by at most 1e-4 were clipped"
-DECIDED = "all scores are in [0, 1]: taken as probabilities (--probabilities or --logits states the kind)"
+DECIDED = "all scores are in [0, 1] and are treated as probabilities (--probabilities or --logits states the kind)"
 PREDICT_COLUMNS = ("id", "labels")  # the first columns that `mlrec predict` writes: the id, and the predicted labels
 
 
@@ -39,8 +42,8 @@ class Scores:
         sample_ids: N unique ids.
         values: (N, C) logits or probabilities, as read.
         kind: Kind of the values.
-        targets: (N, C) 1, 0 or -1; None if they are not known yet.
-        note: How the kind was decided, if it was neither stated nor certain from the values.
+        targets: (N, C) 1, 0 or -1; None if the targets are not known yet.
+        note: How the kind was inferred, if it was neither stated nor certain from the values.
     """
 
     path: Path
@@ -64,10 +67,10 @@ class Scores:
         return logits_of(self.values)
 
     def of_labels(self, chosen: Sequence[str] | None) -> Scores:
-        """Select labels, in the order of `chosen`; None selects all.
+        """Select labels in the order of `chosen`; None selects all.
 
         Raises:
-            PredictionsError: A name is not among the labels; the message gives the nearest one.
+            PredictionsError: A name is not among the labels; the message suggests the nearest name.
         """
         if chosen is None:
             return self
@@ -78,18 +81,18 @@ class Scores:
         return replace(self, labels=tuple(chosen), values=self.values[:, columns], targets=targets)
 
     def against(self, truth: Manifest) -> Scores:
-        """Bring rows and columns into the order of a manifest, and add its targets.
+        """Bring rows and columns into the order of a manifest, and add the targets of the manifest.
 
-        An id may be the end of the path of a sample's id, or the other way round, if only one sample matches.
+        An id may be a path suffix of a sample id, or the other way round, if only one sample matches.
 
         Raises:
             PredictionsError: The labels differ, a sample is scored twice or not at all, or an id matches no sample or
-                several.
+                multiple samples.
         """
         try:
             columns = label_order(self.labels, truth.labels)
         except DataError as error:
-            raise PredictionsError(f"{self.path}: {error}; or choose some with --labels") from error
+            raise PredictionsError(f"{self.path}: {error}; or choose labels with --labels") from error
         rows = rows_of(truth.sample_ids, self.sample_ids, str(self.path))
         values = self.values  # not copied if the order is the same, because it may be gigabytes
         if not np.array_equal(rows, np.arange(len(values))):
@@ -99,13 +102,15 @@ class Scores:
         return replace(self, labels=truth.labels, sample_ids=truth.sample_ids, values=values, targets=truth.targets)
 
     def evaluate(self, conventions: str | Conventions = "mlrec", top: int | None = None) -> Metrics:
-        """Compute metrics against the targets; `top` as in `evaluate`.
+        """Compute metrics against the targets; `top` has the same meaning as in `evaluate`.
 
         Raises:
             PredictionsError: There are no targets, or a score is NaN or infinite.
         """
         if self.targets is None:
-            raise PredictionsError(f"{self.path}: has no targets; give the truth as a second argument")
+            raise PredictionsError(
+                f"{self.path}: no targets in this file; pass the ground truth as the second argument"
+            )
         try:
             return evaluate(
                 self.values,
@@ -123,13 +128,13 @@ class Scores:
 def read_scores(
     path: Path, findings: ValidationReport, *, kind: ScoreKind | None = None, labels: Sequence[str] | None = None
 ) -> Scores:
-    """Read scores from an `.npz` (always logits), a CSV `filename,<label>...`, or the output of `mlrec predict`.
+    """Read scores from an `.npz` file (always logits), a CSV `filename,<label>...`, or the output of `mlrec predict`.
 
     Args:
-        path: File that ends in `.npz`, `.csv` or `.jsonl` (of `mlrec predict --format jsonl`).
+        path: File with the extension `.npz`, `.csv` or `.jsonl` (from `mlrec predict --format jsonl`).
         findings: Collector of warnings.
-        kind: Kind of the scores. By default it is decided by the values: logits if one is negative (with a warning), or
-            probabilities if all are in [0, 1] (reported in `Scores.note`).
+        kind: Kind of the scores. By default, the kind is inferred from the values: logits if any value is negative
+            (with a warning), or probabilities if all values are in [0, 1] (reported in `Scores.note`).
         labels: Labels to read; None reads all.
 
     Raises:
@@ -141,7 +146,7 @@ def read_scores(
     suffix = path.suffix.lower()
     if suffix == ".npz":
         if kind == "probabilities":
-            raise PredictionsError(f"{path}: an .npz contains logits; write probabilities as a .csv")
+            raise PredictionsError(f"{path}: .npz files contain logits; store probabilities in a .csv file")
         stored = Predictions.load(path)
         scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, "logits", stored.targets)
         scores = scores.of_labels(labels)
@@ -153,10 +158,10 @@ def read_scores(
         return _of_kind(scores, kind, findings)
     if suffix == ".jsonl":
         if kind == "logits":
-            raise PredictionsError(f"{path}: a .jsonl of mlrec predict contains probabilities, not logits")
+            raise PredictionsError(f"{path}: .jsonl files written by mlrec predict contain probabilities, not logits")
         scores = _read_jsonl_scores(path, findings).of_labels(labels)
         return _of_kind(scores, "probabilities", findings)
-    raise PredictionsError(f"{path}: scores must be an .npz, a .csv or a .jsonl file")
+    raise PredictionsError(f"{path}: expected an .npz, .csv or .jsonl file with scores")
 
 
 def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationReport) -> Scores:
@@ -177,12 +182,12 @@ def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationRepor
 
 
 def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> Scores:
-    """Read the numbers of a CSV; their kind is decided later."""
+    """Read the numbers in a CSV; the kind of the scores is inferred later."""
     file = read_csv(path, findings, PredictionsError, leading=PREDICT_COLUMNS)
     ids = Texts.of(cell.strip() for cell in file.column(0))
     for row, name in enumerate(ids):
         if not name:
-            findings.error(file.where(row, 0), "is empty; give the id of a sample")
+            findings.error(file.where(row, 0), "empty cell; enter the id of a sample")
     for name in repeated(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{name}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
@@ -194,7 +199,7 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
     names = known if labels is None else labels
     for name in names:
         if name not in known:
-            findings.error(f"{path}", f"no label '{name}'{nearest(name, known)}")
+            findings.error(f"{path}", f"unknown label '{name}'{nearest(name, known)}")
     columns = [first + known.index(name) for name in names if name in known]
     values = _numbers(file, columns, findings)
     one_line(findings, PredictionsError)
@@ -213,12 +218,12 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
         names = names or list(scores)
         if list(scores) != names:
             raise PredictionsError(
-                f"{where}: its labels differ from those of the first line; score one model at a time"
+                f"{where}: the labels differ from those in the first line; score one model at a time"
             )
         ids.append(identity)
         rows.append(list(scores.values()))
     if not rows:
-        raise PredictionsError(f"{path}: empty; needs one line per sample")
+        raise PredictionsError(f"{path}: empty file; expected one line per sample")
     labels = tuple(clean_label(name, f"{path}", findings) for name in names)
     one_line(findings, PredictionsError)
     if twice := duplicates_in(ids):
@@ -229,7 +234,7 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
 def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice := duplicates_in(key for key, _ in pairs):
-            raise PredictionsError(f"{where}: '{twice[0]}' is given twice; keep one")
+            raise PredictionsError(f"{where}: '{twice[0]}' appears twice; keep one")
         return dict(pairs)
 
     try:
@@ -237,7 +242,7 @@ def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
     except (ValueError, RecursionError) as error:
         if isinstance(error, PredictionsError):
             raise
-        raise PredictionsError(f"{where}: not JSON ({error})") from error
+        raise PredictionsError(f"{where}: not valid JSON ({error})") from error
     scores = record.get("scores") if isinstance(record, dict) else None
     if not isinstance(scores, dict) or not scores or not isinstance(record.get("id"), str):
         raise PredictionsError(f'{where}: expected {{"id": ..., "scores": {{label: probability, ...}}}}')

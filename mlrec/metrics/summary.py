@@ -52,14 +52,14 @@ def flat(metrics: Metrics, prefix: str = "", *, per_label: bool = False) -> dict
 
 
 def text(metrics: Metrics) -> str:
-    """Return rows of percentages, all labels, top-3 and any top-K, and the number of samples and labels."""
+    """Return rows of percentages for all labels, top-3 and any top-K, and the numbers of samples and labels."""
     lines = ["      " + "".join(f"{name:>7}" for name in COLUMNS)]
     lines += [f"{title:<6}" + "".join(f"{cell:>7}" for cell in cells) for title, cells in _rows(metrics)]
     return "\n".join([*lines, *_notes(metrics)])
 
 
 def html(metrics: Metrics) -> str:
-    """Return the table of `text`, with one row per label to unfold."""
+    """Return the same table as `text`, with one foldable row per label."""
     heading = "".join(f"<th>{name}</th>" for name in ("", *COLUMNS))
     body = "".join(
         f"<tr><th>{title}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
@@ -87,7 +87,10 @@ def _notes(metrics: Metrics) -> list[str]:
         f"conventions {metrics.conventions.name}"
     ]
     for k, top in metrics.top.items():
-        notes.append(f"F1@{k} {_percent(top.F1)}: the {k} highest labels whatever their scores, all labels together")
+        notes.append(
+            f"F1@{k} {_percent(top.F1)}: micro-averaged over the {k} highest-scoring labels per sample, without a "
+            "threshold"
+        )
     few = sum(rates.few_positives for rates in metrics.per_label.values())
     if few:
         labels = counted(few, "label")

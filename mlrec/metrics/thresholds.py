@@ -1,7 +1,7 @@
-"""Thresholds of each label that maximize a target metric, from a split other than the reported one.
+"""Per-label thresholds that maximize a target metric, chosen on a split other than the reported one.
 
 A threshold splits the ranking of a label in two. Only a threshold directly below a positive can be optimal, so a label
-has one candidate per positive, and one that never predicts the label.
+has one candidate per positive, plus one candidate that never predicts the label.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Thresholds:
     """Thresholds on logits.
 
     Attributes:
-        values: (C,) lowest logit at which a label is predicted; infinity means never.
+        values: (C,) minimum logit of a predicted label; infinity means that the label is never predicted.
         own: (C,) whether the threshold is fitted to the label; labels with too few positives use the common one.
-        common: Best single threshold of all labels.
+        common: Best single threshold for all labels.
     """
 
     values: Numbers
@@ -43,7 +43,7 @@ class Thresholds:
 
 @dataclass(frozen=True, eq=False)
 class _Cuts:
-    """Candidate thresholds of a label, highest first, with their counts, (K,) each, and the counts of the label."""
+    """Candidate thresholds of a label, highest first, with the counts of each candidate (K,) and of the label."""
 
     thresholds: Numbers
     predicted: Numbers
@@ -52,7 +52,7 @@ class _Cuts:
     known: int
 
     def smoothed(self, prior: float) -> Numbers:
-        """Precision with `prior` additional predictions that are correct at the rate of the label's prevalence."""
+        """Return the precision with `prior` additional predictions that are correct at the label's prevalence."""
         share = self.positive / max(self.known, 1)
         return np.asarray((self.correct + prior * share) / np.maximum(self.predicted + prior, 1))
 
@@ -88,8 +88,8 @@ def find_thresholds(
         precision: Minimum precision for the target `precision`, above 0.
         least: Minimum number of positives for a label-specific threshold; other labels use the best common threshold.
         prior: Number of virtual samples added to each precision for the target `CF1`, correct at the rate of the
-            label's prevalence. Otherwise the threshold would depend on the precision of a few samples, which does not
-            generalize.
+            label's prevalence. Without virtual samples, the threshold would depend on the precision over a few samples,
+            which does not generalize.
 
     Example:
         >>> logits, targets = np.array([[2.0], [1.0], [-1.0]]), np.array([[1], [1], [0]], np.int8)
@@ -111,21 +111,21 @@ def find_thresholds(
 
 
 def target_named(name: str) -> Target:
-    """Return the target of this name, not case-sensitive; raises UsageError if there is none."""
+    """Return the target with this name (case-insensitive); raises UsageError if there is no such target."""
     for known in TARGETS:
         if known.casefold() == name.casefold():
             return known
-    raise UsageError(f"no target '{name}'{nearest(name, TARGETS)}; choose one of {', '.join(TARGETS)}")
+    raise UsageError(f"unknown target '{name}'{nearest(name, TARGETS)}; choose one of {', '.join(TARGETS)}")
 
 
 def _label(scores: NDArray[np.floating[Any]], targets: NDArray[np.int8]) -> tuple[Numbers, Numbers]:
-    """Return the scores of the samples with a known target, and of the positives, both ascending."""
+    """Return the scores of the samples with a known target and those of the positives, both in ascending order."""
     exact = scores.astype(np.float64)
     return np.sort(exact[targets >= 0]), np.sort(exact[targets == 1])
 
 
 def _candidates(scores: Numbers, hits: Numbers) -> Numbers:
-    """Return infinity, and the midpoint between each score of a positive and the next lower score."""
+    """Return infinity and the midpoints between the score of each positive and the next lower score."""
     lowest = np.unique(hits)[::-1]  # only these: any other threshold predicts more samples, but no more positives
     below = np.searchsorted(scores, lowest, side="left") - 1
     next_lower = np.where(below >= 0, scores[np.maximum(below, 0)], lowest)
@@ -170,7 +170,7 @@ def _most_recall(cuts: Sequence[_Cuts], precision: float) -> list[int]:
 
 
 def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
-    """Return the maximum by Dinkelbach's method (1967): for a given F, maximize 2·correct - F·predicted per label."""
+    """Return the maximum by Dinkelbach's method (1967); for a fixed F, maximize 2·correct - F·predicted per label."""
     positive, reached = sum(c.positive for c in cuts), -1.0
     chosen = [0] * len(cuts)
     while True:
@@ -183,10 +183,10 @@ def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
 
 
 def _best_cf1(cuts: Sequence[_Cuts], prior: float) -> list[int]:
-    """Return the best of all weighted means of CP and CR: for a given weight, each label is optimized separately.
+    """Return the best of all weighted means of CP and CR; for a fixed weight, each label is optimized separately.
 
-    CF1 increases with CP and CR, so the optimum is on the Pareto front of both. The weights run along the convex hull
-    of that front; for C labels, the optimum is at most about 1/C away from it.
+    CF1 increases with CP and CR, so the optimum is on the Pareto front of CP and CR. The weights trace the convex hull
+    of this front; for C labels, the optimum is at most about 1/C away from the hull.
     """
     with_positives = max(sum(c.positive > 0 for c in cuts), 1)
     with_known = max(sum(c.known > 0 for c in cuts), 1)

@@ -23,16 +23,16 @@ from mlrec.reports.runs_table import (
 from mlrec.run_folders.record import training_positives
 
 FEW = "‡"
-FEW_NOTE = f"{FEW} fewer than {FEW_POSITIVES} positives: the interval covers the true value less often than 95 %"
+FEW_NOTE = f"{FEW} fewer than {FEW_POSITIVES} positives: the interval covers the true value in fewer than 95 % of cases"
 LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 
 
 def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None) -> list[Table]:
-    """Return one table by label for each block of comparable results, and one by frequency in training if known.
+    """Return a per-label table for each block of comparable results, and a table by training frequency if known.
 
     Args:
-        rows: Results, one column each.
-        intervals: AP intervals of all labels, by `Result.paths`; None for no intervals.
+        rows: Results, one per column.
+        intervals: AP intervals for all labels, by `Result.paths`; None for no intervals.
     """
     blocks: dict[object, list[Result]] = {}
     for row in rows:
@@ -47,7 +47,7 @@ def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None
 
 
 def _frequency_table(results: Sequence[Result], training: Mapping[str, int]) -> Table:
-    """Return the mAP of head, medium and tail labels, a column per result."""
+    """Return the mAP of head, medium and tail labels, one column per result."""
     columns = [Column("frequency", "Labels", identity=True), Column("labels", "number", "count")]
     columns += [Column(f"ap{k}", "mAP", "percent", block=name) for k, name in enumerate(distinct_names(results))]
     groups = [by_frequency(result.average_precision, training) for result in results]
@@ -85,7 +85,7 @@ def _block_table(results: Sequence[Result], intervals: LabelIntervals, training:
 
 
 def distinct_names(results: Sequence[Result]) -> list[str]:
-    """Return the short names of results; the run is added if two results have the same name."""
+    """Return short names for results; the run name is added if two results have the same name."""
     uses = Counter(result.called for result in results)
     names = []
     for result in results:
@@ -103,7 +103,7 @@ def _label_row(
     intervals: LabelIntervals,
     training: Mapping[str, int] | None,
 ) -> Row:
-    """Return the row of a label, the `index`-th of the block."""
+    """Return the row for the label at position `index` in the block."""
     cells: list[Cell] = []
     positives, few = results[0].support.get(label), False
     for k, result in enumerate(results):

@@ -30,8 +30,8 @@ class Side:
 
     Attributes:
         name: Name for tables.
-        scores: Scores (N, C) of each run; both sides have the same order of rows and columns.
-        threshold: Score at or above which a label is predicted: 0 for logits, 0.5 for probabilities.
+        scores: Scores (N, C) from each run; both sides have the same order of rows and columns.
+        threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
     """
 
     name: str
@@ -41,13 +41,13 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Metrics of two methods and their difference, on the whole set and on the same resamples.
+    """Metrics of two methods and the differences between them, on the whole set and on the same resamples.
 
     Attributes:
         ours: Metrics of method A.
         theirs: Metrics of method B.
         difference: A minus B.
-        labels: Test of the difference of AP for each label.
+        labels: Test of the AP difference for each label.
     """
 
     ours: Estimate
@@ -61,14 +61,14 @@ def compare(
 ) -> Comparison:
     """Compare two methods on the same bootstrap resamples of the images.
 
-    Seeds are resampled too if a side has several runs.
+    Seeds are also resampled if a side has multiple runs.
 
     Args:
         ours: Method A.
         theirs: Method B.
         targets: Targets (N, C): 1 positive, 0 negative, -1 unknown.
         labels: Names of the C labels.
-        bootstrap: Resampling of the images, and the conventions.
+        bootstrap: Bootstrap settings and scoring conventions.
     """
     a = replace(bootstrap, threshold=ours.threshold).estimate(list(ours.scores), 0)
     b = replace(bootstrap, threshold=theirs.threshold).estimate(list(theirs.scores), 1)
@@ -90,10 +90,10 @@ def comparison_tables(
     Args:
         ours: Method A.
         theirs: Method B.
-        comparison: Their comparison.
-        bootstrap: Resampling of the comparison.
+        comparison: Comparison of both methods.
+        bootstrap: Bootstrap settings of the comparison.
         what: Samples and labels in words, for the title.
-        training: Number of positives of each label in the training split of A; None if not known.
+        training: Number of positives for each label in the training split of A; None if unknown.
     """
     names = (f"A {ours.name}", f"B {theirs.name}")
     notes = _notes(ours, theirs, comparison, bootstrap)
@@ -227,11 +227,11 @@ def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstra
         units += f" ({counted(samples, 'sample')})"
     runs = f"n = {len(ours.scores)} and {counted(len(theirs.scores), 'run')}"
     if len(ours.scores) > 1 and len(theirs.scores) > 1:
-        scope = "seeds are resampled as well as images, so the intervals are about the methods"
+        scope = "both seeds and images are resampled, so the intervals describe the methods"
     else:
-        scope = "the intervals are about these trained models, not about the methods; other seeds may differ more"
+        scope = "the intervals describe these trained models, not the methods; other seeds may differ more"
     rules = conventions_named(bootstrap.conventions).in_words()
-    bias = "AP on few images is biased upwards, for A and B alike; the bias of their difference is much smaller"
+    bias = "AP on few images is biased upwards for both A and B; the bias of the difference is much smaller"
     return (f"{bootstrap.resamples:,} paired resamples of {units}; {runs}: {scope}", bias, rules)
 
 
@@ -239,5 +239,5 @@ def _label_notes() -> tuple[str, ...]:
     return (
         f"p: two-sided, normal approximation; p Holm: corrected for the number of labels; finding: p Holm < {ALPHA:g}",
         FEW_NOTE,
-        f"fewer than {TOO_FEW} positives: no finding, whatever the difference",
+        f"fewer than {TOO_FEW} positives: never a finding, regardless of the difference",
     )

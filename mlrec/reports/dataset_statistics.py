@@ -19,14 +19,14 @@ FEW_TO_LEARN, FEW_TO_TEST = 20, 30  # positives; with fewer in a test set the in
 
 @dataclass(frozen=True)
 class Power:
-    """Expected precision of mAP on a split.
+    """Expected precision of the mAP estimate on a split.
 
     Attributes:
         split: Split that is scored.
-        images: Number of images of the split.
-        half_width: Half width of the 95 % interval of mAP, as a fraction.
-        basis: Assumption or measurement, in words.
-        needed: Number of similar images for a half width of 0.5 points.
+        images: Number of images in the split.
+        half_width: Half-width of the 95 % interval for mAP, as a fraction.
+        basis: Assumption or measurement, as text.
+        needed: Number of similar images required for a half-width of 0.5 points.
     """
 
     split: str
@@ -44,15 +44,15 @@ class DataStatistics:
         name: Name of the dataset.
         labels: Names of the C labels.
         splits: Statistics of every split.
-        compared: Names of the splits that do not contain each other.
+        compared: Names of splits that do not contain each other.
         shifts: Labels whose prevalence differs between two of these splits, by "first → second".
         cooccurrence: Number of samples with both labels (C, C).
-        implications: Labels that never occur without another label.
-        rare: Labels with few positives, and their number, by split.
-        widths, heights: Sizes of the checked images, in pixels.
+        implications: Labels that never occur without a specific other label.
+        rare: Labels with few positives, with the number of positives, by split.
+        widths, heights: Image sizes of the checked images, in pixels.
         objects: Square roots of the areas of objects or persons, in pixels.
         object_sizes: Number of small (below 32 x 32 pixels), medium and large (96 x 96 and more) objects, as in COCO.
-        power: Expected precision of mAP on the scored split.
+        power: Expected precision of the mAP estimate on the scored split.
     """
 
     name: str
@@ -79,7 +79,7 @@ class DataStatistics:
 
 
 def tables(statistics: DataStatistics) -> list[Table]:
-    """Return a table of the splits and a table of the labels, with notes on sizes, shifts and rare labels."""
+    """Return a split table and a label table, with notes on sizes, shifts and rare labels."""
     return [_splits(statistics), _labels(statistics)]
 
 
@@ -148,14 +148,14 @@ def _shifts(by_pair: Mapping[str, Sequence[Shift]]) -> list[str]:
     for pair, shifts in by_pair.items():
         if shifts:
             changes = [f"{shift.label} {percent(shift.first)} → {percent(shift.second)} %" for shift in shifts]
-            lines.append(f"prevalence differs, {pair}: {_first_of(changes)}")
+            lines.append(f"prevalence differs ({pair}): {_first_of(changes)}")
         else:
-            lines.append(f"no difference of prevalence, {pair}")
+            lines.append(f"no difference in prevalence ({pair})")
     return lines
 
 
 def _implications(statistics: DataStatistics) -> list[str]:
-    pairs = [f"{i.label} never without {i.other} ({counted(i.count, 'time')})" for i in statistics.implications]
+    pairs = [f"{i.label} never occurs without {i.other} ({counted(i.count, 'time')})" for i in statistics.implications]
     if not pairs:
         return []
     return [f"labels that occur together: {_first_of(pairs)}"]
@@ -175,8 +175,8 @@ def _power(power: Power | None) -> list[str]:
         return []
     return [
         f"power: mAP on {power.split} ({counted(power.images, 'image')}) will be known to ± "
-        f"{percent(power.half_width)} points "
-        f"(95 %, {power.basis}); ± {percent(WANTED)} points would need {counted(power.needed, 'image')}"
+        f"{percent(power.half_width)} points (95 %, {power.basis}); ± {percent(WANTED)} points would require "
+        f"{counted(power.needed, 'image')}"
     ]
 
 

@@ -29,7 +29,7 @@ class Card:
         record: Record of the run; None if the model was imported.
         metrics: Metrics of the run; None if there are none.
         tuned: Tuned thresholds; None if there are none.
-        repository: Repository on the Hugging Face hub, `user/name`; None if it is not known.
+        repository: Repository on the Hugging Face hub, `user/name`; None if unknown.
     """
 
     form: str
@@ -45,7 +45,7 @@ class Card:
 
     @property
     def name(self) -> str:
-        """Name of the run, otherwise backbone and head."""
+        """Name of the run, or backbone and head if there is no run."""
         if self.record is not None:
             return self.record.name
         return f"{backbone_of(self.architecture)} {self.architecture['head']}"
@@ -61,7 +61,8 @@ def model_card(card: Card) -> str:
         command += " --tuned"
     parts = [
         f"# {escape(card.name)}",
-        f"Multi-label image classifier for {counted(len(card.labels), 'label')}: an image may have any number of them.",
+        f"Multi-label image classifier for {counted(len(card.labels), 'label')}; an image may have any number of "
+        "labels.",
         f"- model: `{card.file}`, {escape(backbone)}, head {escape(_head(architecture))}\n"
         f"- input: RGB, the whole image resized to {size} x {size} ({preprocessing['interpolation']}, antialiased), "
         f"pixel / 255, minus {preprocessing['mean']}, divided by {preprocessing['std']}\n"
@@ -78,14 +79,14 @@ def model_card(card: Card) -> str:
     parts += [
         f"Checked at export: {escape(card.check)}.",
         "## Limits and licence",
-        "The metrics hold for images like those of the scored split. The licence of the weights depends on the "
-        "training data and on the starting weights; state it before you distribute the model.",
+        "The metrics hold for images similar to those in the scored split. The licence of the weights depends on the "
+        "training data and on the starting weights; state the licence before you distribute the model.",
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def backbone_of(architecture: dict[str, Any]) -> str:
-    """Return the backbone without its weights tag, because the weights were trained further."""
+    """Return the backbone name without the weights tag, because the weights were trained further."""
     return str(architecture["backbone"]).partition(".")[0]
 
 
@@ -129,7 +130,7 @@ logits = session.run(["logits"], {{"images": values.transpose(2, 0, 1)[None].ast
 
 
 def _head(architecture: dict[str, Any]) -> str:
-    """Return the head with its own settings: H of CSRA and spatial pooling, λ of CSRA."""
+    """Return the head with its settings: H for CSRA and spatial pooling, and λ for CSRA."""
     head = str(architecture["head"])
     if head == "csra":
         return f"{head}, H = {architecture['heads']}, λ = {architecture['lam']:g}"
@@ -141,7 +142,7 @@ def _head(architecture: dict[str, Any]) -> str:
 def _threshold(tuned: Tuned | None) -> str:
     if tuned is None:
         return "0"
-    return f"the threshold of the label in `{THRESHOLDS}`, {escape(tuned.in_words())}"
+    return f"the label's threshold in `{THRESHOLDS}`, {escape(tuned.in_words())}"
 
 
 def _origin(card: Card) -> list[str]:
@@ -153,7 +154,7 @@ def _origin(card: Card) -> list[str]:
         start = f"{lineage.weights} weights"
         if lineage.origin == "unknown":
             start = "weights of unknown origin"
-        before = [f"trained before on {training.dataset} {training.split}" for training in lineage.trainings]
+        before = [f"previously trained on {training.dataset} {training.split}" for training in lineage.trainings]
         parts.append(
             f"Trained on {escape(record.train.dataset)} {escape(record.train.split)} "
             f"({counted(record.train.samples, 'sample')}) from {escape(', '.join([start, *before]))}, seed "

@@ -1,4 +1,4 @@
-"""`Result`: metrics and settings of a run, or of several runs that differ only in the seed."""
+"""`Result`: metrics and settings of a run, or of multiple runs that differ only in the seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TOP3 = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 
 @dataclass(frozen=True)
 class Result:
-    """Metrics of a method, its evaluation data, and its settings.
+    """Metrics, evaluation data and settings of a method.
 
     Attributes:
         paths: Run folders, one per seed.
@@ -42,22 +42,22 @@ class Result:
         labels: Names of the scored labels.
         digest: Digest of the scored manifest.
         conventions: Name of the scoring conventions.
-        rules: Conventions in words.
-        method: Name of the method, as in the paper.
-        backbone: Name of the backbone, as in the paper.
-        timm_name: Name of the backbone in timm, with the tag of its weights if known.
+        rules: Conventions as text.
+        method: Name of the method as in the paper.
+        backbone: Name of the backbone as in the paper.
+        timm_name: timm name of the backbone, with the weights tag if known.
         resolution: Side of the input in pixels.
         extra: Data that the weights were trained on, other than ImageNet and this dataset; "" for none.
         values: Metrics by column key (mAP CP ... OF1, CP_3 ... OF1_3), as fractions; None if undefined.
         average_precision: AP by label, as a fraction; None if undefined.
-        label_rates: Precision, recall and F1 by label; empty for metrics of an earlier version.
-        support: Number of positives by label, in the same form.
+        label_rates: Precision, recall and F1 by label; empty for metrics written by an earlier version.
+        support: Number of positives by label; empty for metrics written by an earlier version.
         lineage: Origin of the starting weights.
-        train: Training split; None for a model that was trained elsewhere.
+        train: Training split; None for a model trained elsewhere.
         settings: Settings other than the method that affect the numbers, see `settings.settings_of`.
         spread: Standard deviation of mAP over the seeds; None for one seed.
         best_epoch: Highest mAP of an epoch that was chosen on the scored split; None if no epoch was chosen.
-        notes: Footnotes that every table of this result must have.
+        notes: Footnotes required in every table with this result.
     """
 
     paths: tuple[Path, ...]
@@ -94,19 +94,19 @@ class Result:
 
     @property
     def heads(self) -> int | None:
-        """Number of heads H of a CSRA head, otherwise None."""
+        """Number of heads H for a CSRA head, otherwise None."""
         return heads_of(self.config)
 
     @property
     def lam(self) -> float | None:
-        """λ of a CSRA head, otherwise None."""
+        """λ for a CSRA head, otherwise None."""
         if self.head != "csra":
             return None
         return self.config.get("lam")
 
     @property
     def run(self) -> str:
-        """Name of the run; for several runs the first name and the end of the last one."""
+        """Name of the run; for multiple runs, the first name and the end of the last name."""
         if len(self.names) == 1:
             return self.names[0]
         shared = os.path.commonprefix(self.names)  # noqa: RUF071 - compares characters, not path components
@@ -114,7 +114,7 @@ class Result:
 
     @property
     def undefined(self) -> str:
-        """Footnote that names the labels without AP; empty if there are none."""
+        """Footnote that lists the labels without AP; empty if there are none."""
         labels = [label for label, value in self.average_precision.items() if value is None]
         if not labels:
             return ""
@@ -122,22 +122,22 @@ class Result:
 
     @property
     def called(self) -> str:
-        """Short name for legends and headings: the method with H and λ."""
+        """Short name for legends and headings, consisting of the method, H and λ."""
         facts = [f"{sign} = {value:g}" for sign, value in (("H", self.heads), ("λ", self.lam)) if value is not None]
         return ", ".join([self.method, *facts])
 
     @property
     def block(self) -> tuple[object, ...]:
-        """Key of all values that must be equal for two results to be comparable."""
+        """Key with all values that must be equal for two results to be comparable."""
         scored_on = (self.dataset, self.split, self.samples, self.labels, self.digest)
         return (*scored_on, self.conventions, self.resolution, self.extra)
 
 
 def heads_of(config: Mapping[str, Any]) -> int | None:
-    """Return the number of heads H of a configuration; None if its head is not CSRA.
+    """Return the number of heads H in a configuration; None if the head is not CSRA.
 
     Args:
-        config: Keys of a run.
+        config: Configuration keys of a run.
 
     Example:
         >>> heads_of({"head": "csra", "temperatures": [1.0, 2.0]})
@@ -155,11 +155,11 @@ def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str]
 
     Args:
         run: Finished run.
-        conventions: Conventions to score the stored predictions in; by default the stored metrics are used.
+        conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
 
     Raises:
-        MlrecError: Files of the run cannot be read, or its predictions have no targets.
+        MlrecError: Files of the run cannot be read, or the predictions have no targets.
     """
     stored = run.metrics()
     if labels is None and conventions in (None, stored.conventions.name):
@@ -169,7 +169,7 @@ def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str]
 
 
 def rescored(run: Run, conventions: str, labels: Sequence[str] | None = None) -> Metrics:
-    """Score the stored predictions of a run in other conventions.
+    """Score the stored predictions of a run under different conventions.
 
     Args:
         run: Run with predictions.
@@ -181,18 +181,18 @@ def rescored(run: Run, conventions: str, labels: Sequence[str] | None = None) ->
 
 
 def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Floats, NDArray[np.int8], tuple[str, ...]]:
-    """Return logits (N, C), targets (N, C) and label names of the predictions of a run.
+    """Return logits (N, C), targets (N, C) and label names from the predictions of a run.
 
     Args:
         run: Run with predictions.
         labels: Labels in the order of the columns; by default all.
 
     Raises:
-        PredictionsError: No targets are stored, or the run does not have one of the labels.
+        PredictionsError: No targets are stored, or the run lacks one of the labels.
     """
     predictions = run.predictions()
     if predictions.targets is None:
-        raise PredictionsError(f"{run.path}: its predictions have no targets; score them with mlrec score")
+        raise PredictionsError(f"{run.path}: the predictions have no targets; score them with mlrec score")
     if labels is None:
         return predictions.logits, predictions.targets, predictions.labels
     columns = label_columns(predictions.labels, labels, run.path, PredictionsError)
@@ -202,7 +202,7 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
 def over_seeds(results: Iterable[Result]) -> list[Result]:
     """Combine results that differ only in the seed: means of metrics, standard deviation of mAP.
 
-    A second run with the same seed is a separate row.
+    A second run with the same seed becomes a separate row.
     """
     methods: dict[object, list[Result]] = {}
     for result in results:
@@ -220,7 +220,7 @@ def _method_key(result: Result) -> str:
 
 
 def _mean_result(seeds: Sequence[Result]) -> Result:
-    """Return the mean of results of several seeds; a single result is returned unchanged."""
+    """Return the mean of results over multiple seeds; a single result is returned unchanged."""
     first = seeds[0]
     if len(seeds) == 1:
         return first
@@ -246,7 +246,7 @@ def _mean_result(seeds: Sequence[Result]) -> Result:
 
 
 def mean_of(numbers: Sequence[float | None]) -> float | None:
-    """Return the mean; None if a number is None, or if there are none.
+    """Return the mean; None if any number is None or there are no numbers.
 
     Example:
         >>> mean_of([0.5, 1.0]), mean_of([0.5, None])
@@ -259,7 +259,7 @@ def mean_of(numbers: Sequence[float | None]) -> float | None:
 
 
 def deviation_of(numbers: Sequence[float | None]) -> float | None:
-    """Return the sample standard deviation; None if a number is None, or for fewer than two numbers."""
+    """Return the sample standard deviation; None if any number is None or there are fewer than two numbers."""
     known = [number for number in numbers if number is not None]
     if len(known) < 2 or len(known) < len(numbers):
         return None
@@ -303,7 +303,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
 
 
 def _declared(lineage: Lineage) -> list[str]:
-    """Return a note on weights whose origin is declared by the user and not verified."""
+    """Return a note on weights whose origin was declared by the user and not verified."""
     if lineage.origin != "declared":
         return []
     return [f"weights of {lineage.weights}: origin as declared ({lineage.declared}), not verified"]
@@ -319,7 +319,7 @@ def _resolution(record: RunRecord) -> int | None:
 
 
 def _best_epoch(record: RunRecord) -> float | None:
-    """Return the best mAP of an epoch if the scored split chose the epoch."""
+    """Return the mAP of the best epoch if this epoch was chosen on the scored split."""
     best = record.best or {}
     if record.scored is None or best.get("split") != record.scored.split:
         return None
@@ -330,7 +330,7 @@ NAMES_SHOWN = 20  # labels named in a note
 
 
 def undefined_note(labels: Sequence[str], total: int) -> str:
-    """Return a footnote that names the labels excluded from mAP.
+    """Return a footnote that lists the labels excluded from mAP.
 
     Args:
         labels: Labels without AP.
@@ -339,16 +339,16 @@ def undefined_note(labels: Sequence[str], total: int) -> str:
     names = ", ".join(labels[:NAMES_SHOWN])
     if len(labels) > NAMES_SHOWN:
         names += f" and {len(labels) - NAMES_SHOWN} more"
-    return f"no AP for {len(labels)} of {total} labels, without a known positive or without a known negative: {names}"
+    return f"no AP for {len(labels)} of {total} labels, which lack a known positive or a known negative: {names}"
 
 
 def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
-    """Return a footnote if labels have no known negative, because their precision is always 1.
+    """Return a footnote on labels without a known negative, whose precision is always 1, if there are any.
 
     Args:
-        counts: Counts as in `Metrics.counts`.
+        counts: Counts, see `Metrics.counts`.
     """
     number = counts.get("without_negative", 0)
     if not number:
         return []
-    return [f"{counted(number, 'label')} without a known negative: any prediction of them counts as correct"]
+    return [f"{counted(number, 'label')} without a known negative: every prediction of these labels counts as correct"]

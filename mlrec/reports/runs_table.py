@@ -1,4 +1,4 @@
-"""Finished runs as one table in the form of the paper.
+"""Table of finished runs in the paper's layout.
 
 Results that are not comparable are in separate groups.
 """
@@ -20,14 +20,14 @@ from mlrec.reports.settings import settings_text
 from mlrec.utils.errors import counted
 
 BOOTSTRAP_NOTE = (
-    "95 %: bias-corrected bootstrap over images, and over seeds if n is given; the interval of one run does not cover "
-    "other seeds; AP on few images is biased upwards"
+    "95 %: bias-corrected bootstrap interval over images, and over seeds if n is given; the interval for one run does "
+    "not account for other seeds; AP on few images is biased upwards"
 )
 WITHOUT_NEGATIVE = "¶"  # mark of precisions and F1 that count labels without a known negative
 _PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "F1"})
-SEEDS_NOTE = "n: number of runs that differ in the seed only; metrics are means, sd is the standard deviation of mAP"
+SEEDS_NOTE = "n: number of runs that differ only in the seed; metrics are means, sd is the standard deviation of mAP"
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
-FEW_HEADING = f"fewer than {FEW_POSITIVES} positives: these depend mostly on which images were drawn"
+FEW_HEADING = f"fewer than {FEW_POSITIVES} positives: the values depend mostly on which images were sampled"
 LABEL_RATES = (Column("precision", "P", "percent"), Column("recall", "R", "percent"), Column("F1", "F1", "percent"))
 SUPPORT = Column("support", "positives", "count", absent="")
 FREQUENCY_COLUMNS = (
@@ -63,11 +63,11 @@ ALWAYS = ("method", "backbone", "resolution", *(column.key for column in SCORES)
 
 
 def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None, title: str = "Finished runs") -> Table:
-    """Return a table with one row per result, in groups of comparable results with the best marked.
+    """Return a table with one row per result, in groups of comparable results, with the best result marked.
 
     Args:
-        results: Results of runs.
-        intervals: Bounds of the 95 % intervals of mAP, CF1 and OF1, by `Result.paths`.
+        results: Results, one per row.
+        intervals: Bounds of the 95 % intervals for mAP, CF1 and OF1, by `Result.paths`.
         title: Title of the table.
     """
     ordered = sorted(results, key=lambda r: (*map(str, r.block[:2]), str(r.block), *_order(r)))
@@ -86,7 +86,7 @@ def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None,
 
 
 def heading(result: Result, among: Sequence[Result]) -> str:
-    """Return the evaluation data of a group in words, detailed enough to distinguish the groups of `among`."""
+    """Describe the evaluation data of a group, in enough detail to distinguish it from the other groups in `among`."""
     facts = [
         f"{result.dataset} {result.split}".strip(),
         counted(result.samples, "sample"),
@@ -104,7 +104,7 @@ def heading(result: Result, among: Sequence[Result]) -> str:
 
 
 def differences(results: Sequence[Result]) -> list[str]:
-    """Return one line for each dataset and split with several groups: the differences between the groups."""
+    """Return one line per dataset and split with multiple groups, listing the differences between the groups."""
     lines = []
     for dataset, split in dict.fromkeys((r.dataset, r.split) for r in results):
         rows = [r for r in results if (r.dataset, r.split) == (dataset, split)]
@@ -128,7 +128,7 @@ def _order(result: Result) -> tuple[object, ...]:
 
 
 def _settings(result: Result, among: Sequence[Result]) -> str | None:
-    """Return the settings in which results of the same block differ, with the values of `result`."""
+    """Return the settings in which results in the same block differ, with the values from `result`."""
     return settings_text(result.settings, [r.settings for r in among if r.block == result.block]) or None
 
 
@@ -168,7 +168,7 @@ def bounds_of(interval: Mapping[str, tuple[float, float] | None]) -> dict[str, C
 
 
 def note_marks(notes: Iterable[str]) -> dict[str, str]:
-    """Return the footnote mark of each distinct note: a letter, or a number after the 26th note."""
+    """Return the footnote mark for each distinct note: a letter, or a number after the 26th note."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     marks: dict[str, str] = {}
     for k, note in enumerate(dict.fromkeys(notes)):
@@ -210,17 +210,17 @@ def scored_tables(
     all_labels: bool = True,
     training: Mapping[str, int] | None = None,
 ) -> list[Table]:
-    """Return a table of the metrics, one row, and a table of the labels; footnotes name the conventions.
+    """Return a one-row metrics table and a label table; footnotes name the conventions.
 
-    The metrics of the K labels with the highest scores are added if `metrics.top` has them.
+    Metrics for the K highest-scoring labels are added if `metrics.top` contains them.
 
     Args:
         metrics: Metrics of one model on one split.
         title: Title of the first table.
-        top3: Add the metrics of the three labels with the highest scores.
-        all_labels: Show the AP of every label. Otherwise, for more than 20 labels, only the lowest and the highest AP
-            are shown.
-        training: Number of positives of each label in the training split, if the split is known.
+        top3: Add the metrics for the three highest-scoring labels.
+        all_labels: Show the AP of every label. If not set and there are more than 20 labels, only the lowest and
+            highest APs are shown.
+        training: Number of positives for each label in the training split, if the split is known.
     """
     cells, columns = [getattr(metrics, name) for name in METRICS], list(SCORES[: len(METRICS)])
     if top3 and 3 not in metrics.top:
@@ -248,21 +248,21 @@ def scored_tables(
 
 
 def _frequency_table(metrics: Metrics) -> Table:
-    """Return one row per group of labels of similar frequency in training."""
+    """Return one row per group of labels with similar training frequency."""
     columns = (Column("frequency", "Labels"), Column("labels", "number", "count"), Column("mAP", "mAP", "percent"))
     rows = tuple(Row((name, group.labels, group.mAP)) for name, group in metrics.by_frequency.items())
     return Table("By frequency in training", columns, rows, (GROUPS_NOTE,), name="frequency")
 
 
 def frequency_cells(label: str, training: Mapping[str, int] | None) -> tuple[Cell, Cell]:
-    """Return the cells of `FREQUENCY_COLUMNS`, empty if the training split is not known."""
+    """Return the cells for `FREQUENCY_COLUMNS`; empty if the training split is unknown."""
     if training is None:
         return (None, None)
     return (training[label], frequency_group(training[label]))
 
 
 def _label_table(metrics: Metrics, training: Mapping[str, int] | None, *, all_labels: bool) -> Table:
-    """Return one row per label, with few positives last; with many labels, only the lowest and the highest AP."""
+    """Return one row per label, labels with few positives last; with many labels, only the lowest and highest APs."""
     columns = (Column("label", "Label"), Column("AP", "AP", "percent"), *LABEL_RATES, SUPPORT, *FREQUENCY_COLUMNS)
     title, notes = "By label", _notes(metrics)
     if training is not None and not metrics.by_frequency.keys() - {"head"}:
@@ -272,7 +272,7 @@ def _label_table(metrics: Metrics, training: Mapping[str, int] | None, *, all_la
     if not all_labels and len(known) > FEW_LABELS:
         rows, shown = _ends(known)
         title = f"By label: {ENDS} lowest and {ENDS} highest AP of {shown}"
-        notes = (f"all {len(metrics.average_precision)} labels: --full", *notes)
+        notes = (f"use --full to show all {len(metrics.average_precision)} labels", *notes)
     return Table(title, columns, rows, notes, name="labels").without_empty_columns(["label", "AP"])
 
 
@@ -296,14 +296,14 @@ def _row_of_label(metrics: Metrics, label: str, training: Mapping[str, int] | No
 
 
 def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
-    """Return the lowest and the highest AP.
+    """Return the labels with the lowest and highest AP.
 
-    Labels with few positives are only included if most labels are like that.
+    Labels with few positives are included only if most labels have few positives.
     """
     enough = [row for row in known if row.group != FEW_HEADING]
     shown = f"{len(enough)} labels"
     if len(enough) < len(known):
-        shown = f"the {len(enough)} labels with {FEW_POSITIVES} positives or more"
+        shown = f"the {len(enough)} labels with at least {FEW_POSITIVES} positives"
     if len(enough) < 2 * ENDS:
         enough, shown = list(known), f"{len(known)} labels, many of them with fewer than {FEW_POSITIVES} positives"
     ordered = sorted(enough, key=lambda row: float(row.cells[1] or 0.0))
@@ -312,19 +312,19 @@ def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
 
 
 def support_group(positives: int | None) -> str:
-    """Return the heading above labels with too few positives for reliable numbers, otherwise ""."""
+    """Return the heading above labels with too few positives for reliable numbers, or "" for other labels."""
     if positives is None or positives >= FEW_POSITIVES:
         return ""
     return FEW_HEADING
 
 
 def with_few_last(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Return the rows of labels in their order, with labels with few positives last."""
+    """Return the rows of labels in order, with labels that have few positives last."""
     return tuple(sorted(rows, key=lambda row: row.group == FEW_HEADING))
 
 
 def _precision_marks(counts: Mapping[str, int], columns: Sequence[Column]) -> dict[int, str]:
-    """Return the marks, by column position, of precisions that count labels without a known negative."""
+    """Return the marks, by column position, for precisions that include labels without a known negative."""
     if not counts.get("without_negative"):
         return {}
     return {k: WITHOUT_NEGATIVE for k, column in enumerate(columns) if column.key.partition("_")[0] in _PRECISIONS}
@@ -336,7 +336,7 @@ def _nothing_known(counts: dict[str, int]) -> bool:
 
 def _notes(metrics: Metrics) -> tuple[str, ...]:
     if _nothing_known(metrics.counts):
-        return ("no label of any sample is known, so there is nothing to score",)
+        return ("all labels of all samples are unknown; there is nothing to score",)
     notes = [metrics.conventions.in_words(), "in percent"]
     if metrics.undefined:
         notes.insert(0, undefined_note(metrics.undefined, metrics.counts["labels"]))

@@ -1,4 +1,4 @@
-"""Settings of a run other than its method: differences from other runs and from the paper's recipe."""
+"""Run settings other than the method: differences from other runs and from the paper's recipe."""
 
 from __future__ import annotations
 
@@ -50,19 +50,20 @@ PAPER_WEIGHTS = {
     "vit_large_patch16_224": ("orig_in21k_ft_in1k", "augreg_in21k_ft_in1k"),
 }
 STAND_IN = (
-    "AugReg weights (augreg_in21k_ft_in1k) replace the original ViT-L/16 weights of the paper, which timm no longer has"
+    "AugReg weights (augreg_in21k_ft_in1k) replace the original ViT-L/16 weights of the paper, which timm no longer "
+    "provides"
 )
 TRAINING = "training"  # for a model that was trained elsewhere, the only key besides its weights
 UNKNOWN_TRAINING = f"{TRAINING} unknown"
 
 
 def settings_of(config: Mapping[str, Any], lineage: Lineage, train: SplitRecord | None) -> Settings:
-    """Return the settings that affect the numbers of a run, other than method, input size and scored data.
+    """Return the settings that affect the metrics of a run, other than method, input size and scored data.
 
     Args:
         config: Values of all keys of `Config`.
         lineage: Origin of the starting weights.
-        train: Training split; None for a model that was trained elsewhere, whose settings are unknown.
+        train: Training split; None for a model trained elsewhere, whose settings are unknown.
     """
     if train is None:
         return {WEIGHTS: lineage.label, TRAINING: "unknown"}
@@ -73,12 +74,12 @@ def settings_of(config: Mapping[str, Any], lineage: Lineage, train: SplitRecord 
 
 
 def differing(settings: Sequence[Settings]) -> list[str]:
-    """Return the sorted keys in which some of these settings differ.
+    """Return the sorted keys in which any of these settings differ.
 
     The digest of the training data is omitted if the name of the split already differs.
 
     Args:
-        settings: Settings of several runs.
+        settings: Settings of multiple runs.
 
     Example:
         >>> differing([{"epochs": 20, "lr": 0.1}, {"epochs": 40, "lr": 0.1}])
@@ -92,11 +93,11 @@ def differing(settings: Sequence[Settings]) -> list[str]:
 
 
 def settings_text(own: Settings, among: Sequence[Settings]) -> str:
-    """Return the settings in which the runs of a group differ, in words.
+    """Return the settings in which the runs of a group differ, as text.
 
     Args:
-        own: Settings of the run; if it was trained elsewhere, all known settings are returned.
-        among: Settings of all runs of the group.
+        own: Settings of the run; if the model was trained elsewhere, all known settings are returned.
+        among: Settings of all runs in the group.
     """
     if TRAINING in own:
         return in_words(own, sorted(own))
@@ -104,7 +105,7 @@ def settings_text(own: Settings, among: Sequence[Settings]) -> str:
 
 
 def in_words(settings: Settings, keys: Sequence[str]) -> str:
-    """Return some keys with their values in words.
+    """Return keys with their values as text.
 
     Example:
         >>> in_words({"epochs": 80, "opt": "adamw"}, ["epochs", "opt"])
@@ -115,7 +116,7 @@ def in_words(settings: Settings, keys: Sequence[str]) -> str:
 
 @functools.cache
 def recipe_values(recipe: str, kind: str, head: str) -> Mapping[str, Any]:
-    """Return the values of all keys of `Config` that a recipe gives for a kind of dataset and a head."""
+    """Return the values of all `Config` keys that a recipe sets for a kind of dataset and a head."""
     layers = [(f"recipe {part}", tables) for part, tables in recipes.chain(recipe)]
     config = resolve(("head", {"head": head}), *layers, source_kind=kind).config
     values: dict[str, Any] = msgspec.to_builtins(config)
@@ -135,8 +136,8 @@ def compare_with_paper(
         train: Training split of the run.
 
     Returns:
-        Recipe of `EQUIVALENT` that the run followed, "" for none, and the differences from recipe paper in words; there
-        are no differences if it followed a recipe and started from the paper's weights.
+        Recipe in `EQUIVALENT` that the run followed, or "" if there is none, and the differences from the paper recipe
+        as text. There are no differences if the run followed such a recipe and started from the paper's weights.
     """
     if train is None:
         return "", [UNKNOWN_TRAINING]
@@ -158,10 +159,10 @@ def compare_with_paper(
 def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], kind: str) -> list[str]:
     """Return the settings, other than the method, in which two runs differ.
 
-    Settings that recipe paper sets differently for each head are ignored if both runs follow the recipe.
+    Settings that the paper recipe sets differently for each head are ignored if both runs follow this recipe.
 
     Args:
-        ours: Settings of a run, with its head under "head".
+        ours: Settings of a run, with the head under "head".
         theirs: Settings of the other run, in the same form.
         kind: Kind of the dataset.
     """
@@ -208,7 +209,7 @@ def _plain(value: Any) -> Any:
 
 
 def setting_text(key: str, value: object) -> str:
-    """Return a value in words; an absolute path is reduced to its name.
+    """Return a value as text; an absolute path is reduced to its last component.
 
     Example:
         >>> setting_text("ema", True), setting_text("crop_scale", [0.7, 1.0]), setting_text("lr", 0.1)

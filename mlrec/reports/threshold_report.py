@@ -1,4 +1,4 @@
-"""Results of `mlrec tune` as tables: metrics before and after tuning, and the threshold of each label."""
+"""Tables for `mlrec tune`: metrics before and after tuning, and the threshold for each label."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ COLUMNS = (
     *(Column(key.lower(), key, "number", block="Probabilities") for key in ("NLL", "Brier", "ECE")),
 )
 NOTES = (
-    "mean F1: mean over labels of the F1 of each label; NLL, Brier, ECE (15 bins): over all pairs of sample and label, "
-    "after calibration if tuned",
+    "mean F1: mean of the per-label F1; NLL, Brier, ECE (15 bins): over all sample-label pairs, after calibration if "
+    "tuned",
 )
 # Split, thresholds in words, rates by name, and reliability of the probabilities.
 ThresholdRow = tuple[str, str, Mapping[str, float | None], Reliability | None]
@@ -30,7 +30,7 @@ def tuning_table(reports: Sequence[ThresholdRow], tuned: Tuned) -> Table:
     """Return the metrics before and after tuning, grouped by split.
 
     Args:
-        reports: Rows: split, thresholds in words, rates, reliability.
+        reports: Rows with split, description of the thresholds, rates and reliability.
         tuned: Tuned thresholds.
     """
     rows = []
@@ -43,7 +43,7 @@ def tuning_table(reports: Sequence[ThresholdRow], tuned: Tuned) -> Table:
 
 
 def threshold_table(tuned: Tuned) -> Table:
-    """Return the threshold of each label, as a probability before and after calibration."""
+    """Return the threshold for each label, as a probability before and after calibration."""
     rows = []
     for k, (label, value) in enumerate(tuned.labels.items()):
         before, after = None, None
@@ -61,5 +61,8 @@ def threshold_table(tuned: Tuned) -> Table:
         Column("offset", "b", "number"),
         Column("own", "threshold"),
     )
-    note = "p: sigmoid of the logit z; calibrated: sigmoid(a·z + b); common: too few positives for an own threshold"
+    note = (
+        "p: sigmoid of the logit z; calibrated: sigmoid(a·z + b); common: the label has too few positives for its own "
+        "threshold"
+    )
     return Table("Thresholds by label", columns, tuple(rows), (note,))

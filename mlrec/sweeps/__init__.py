@@ -1,1 +1,1 @@
-"""Sweeps: many training runs as one experiment, with plan, workers and table."""
+"""Sweeps: many training runs as one experiment, with a plan, workers and a table."""

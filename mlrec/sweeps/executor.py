@@ -39,17 +39,17 @@ States = tuple[TrialState, ...]
 
 @dataclass
 class SweepExecutor:
-    """Executes a plan: queues the trials, keeps workers running, and monitors both until the end.
+    """Executor of a plan, which queues trials, keeps workers running, and monitors both until the end.
 
     Attributes:
         plan: Plan of the sweep.
-        jobs: Number of worker processes here; by default one per GPU, one without GPUs. The same command in another
-            process or on another machine adds more workers.
-        storage: Optuna storage that all workers share: URL of a database, or path of a journal file; by default an
-            SQLite file in the sweep's folder.
-        retry_failed: Restart trials that failed too often.
-        labels: Labels whose mAP chooses tuned or searched values; by default all.
-        command: Command line, for the records of the runs and the hint how to resume; by default this process's.
+        jobs: Number of worker processes on this machine; by default one per GPU, or one without GPUs. Running the same
+            command in another process or on another machine adds more workers.
+        storage: Optuna storage shared by all workers: URL of a database, or path of a journal file; by default an
+            SQLite file in the sweep folder.
+        retry_failed: Restart trials that have failed too many times.
+        labels: Labels whose mAP is used to choose tuned or searched values; by default all.
+        command: Command line, stored in run records and shown in the hint on resuming; by default that of this process.
     """
 
     plan: SweepPlan
@@ -60,7 +60,7 @@ class SweepExecutor:
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
 
     def run(self) -> Iterator[States]:
-        """Train missing trials; yields the states of all trials of the stage, twice a second and at the end.
+        """Train missing trials; yields the states of all trials in the stage twice a second and at the end.
 
         Raises:
             UsageError: The number of jobs is invalid, or the command was started by torchrun.
@@ -79,7 +79,7 @@ class SweepExecutor:
             yield from self._train(self.plan.trials(choices), before=self.plan.tuning)
 
     def current_states(self) -> list[TrialState]:
-        """Return the states of the trials that are known before the sweep runs, without creating a storage.
+        """Return the states of trials that are known before the sweep runs, without creating a storage.
 
         These are the tuning trials if values are tuned, and the existing trials of a search.
         """
@@ -97,7 +97,7 @@ class SweepExecutor:
     def _prepare(self) -> None:
         """Open the queue and count workers and earlier failures."""
         if self.jobs is not None and self.jobs < 1:
-            raise UsageError(f"--jobs {self.jobs}: must be at least 1")
+            raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if processes.world_size() > 1:
             raise UsageError("a sweep starts its own worker processes: run mlrec sweep without torchrun")
         self._queue = TrialQueue(self._storage(), self.plan.folder)
@@ -114,8 +114,8 @@ class SweepExecutor:
         """Run trials, here or in other processes; a search adds trials as results arrive.
 
         Args:
-            trials: Trials of this stage.
-            before: Trials of an earlier stage, for `sweep.json`.
+            trials: Trials in this stage.
+            before: Trials from an earlier stage, for `sweep.json`.
         """
         trials = list(trials)
         self._save([*before, *trials])
@@ -140,7 +140,7 @@ class SweepExecutor:
             pool.stop(self._queue)
 
     def _choices(self) -> dict[str, Mapping[str, Any]]:
-        """Return the tuned values with the highest mAP on held-out data, by the description of a setting.
+        """Return the tuned values with the highest mAP on held-out data, by description of the setting.
 
         Raises:
             RunError: All tuning trials of a setting failed.
@@ -151,7 +151,10 @@ class SweepExecutor:
             own = plan.tuning[number * len(values) : (number + 1) * len(values)]
             scores = [self._score(trial) for trial in own]
             if max(scores) < 0:
-                raise RunError(f"{setting.words}: no run to choose {', '.join(plan.tune)} by; see {plan.folder}/logs")
+                raise RunError(
+                    f"{setting.words}: no tuning run finished, so {', '.join(plan.tune)} cannot be chosen; see "
+                    f"{plan.folder}/logs"
+                )
             best[setting.words] = values[scores.index(max(scores))]
         return best
 
@@ -166,7 +169,7 @@ class SweepExecutor:
         SweepFile(plan.title, entries, list(plan.notes), list(plan.tune)).save(plan.folder)
 
     def _step(self, pool: WorkerPool, trials: Sequence[Trial]) -> States:
-        """Check workers and trials once, queue trials that are due, and start workers for them."""
+        """Check workers and trials once, queue trials that are due, and start workers for these trials."""
         pool.reap(self._queue)
         self._queue.fail_silent()
         attempts = self._queue.enqueue(trials, self._is_due)
@@ -175,10 +178,10 @@ class SweepExecutor:
         return tuple(state_of(trial, self.plan.folder, known[trial.name]) for trial in trials)
 
     def _is_due(self, trial: Trial, attempts: Attempts) -> bool:
-        """Return whether a trial that neither waits nor runs must be queued.
+        """Return whether a trial that is neither waiting nor running must be queued.
 
-        A trial that failed before this command is retried once. A trial that fails during it is not retried, unless its
-        worker was killed, which the queue handles.
+        A trial that failed before this command is retried once. A trial that fails during this command is not retried,
+        unless the worker was killed, which the queue handles.
         """
         earlier = self._earlier.get(trial.name, 0)
         if attempts.failures != earlier or (earlier >= MAX_FAILURES and not self.retry_failed):
@@ -188,7 +191,7 @@ class SweepExecutor:
         return not finished and not is_claimed(self.plan.folder, trial.name)
 
     def _proposed(self, states: States) -> list[Trial]:
-        """Return additional trials of a search, so that every worker has one."""
+        """Return additional search trials, so that every worker has a trial."""
         plan = self.plan
         if plan.max_trials is None:
             return []
@@ -201,7 +204,7 @@ class SweepExecutor:
         return [plan.search_trial(values) for values in proposals(plan.axes, results, count, running)]
 
     def _score(self, trial: Trial) -> float:
-        """Return the mAP of a finished trial, -1 for others."""
+        """Return the mAP of a finished trial, or -1 for other trials."""
         run = self.plan.folder / trial.name
         record = record_of(run)
         if record is None or record.status != "finished":
@@ -213,14 +216,14 @@ class SweepExecutor:
 
 
 class WorkerPool:
-    """Worker processes of this machine for one stage of a sweep; slot k uses GPU k."""
+    """Worker processes on this machine for one stage of a sweep; slot k uses GPU k."""
 
     def __init__(self, task: WorkerTask) -> None:
         self._task = task
         self._workers: dict[int, SpawnProcess] = {}
 
     def start(self, waiting: int, queue: TrialQueue) -> None:
-        """Start workers for waiting trials, in free slots; workers that are still starting count."""
+        """Start workers for waiting trials in free slots; workers that are still starting are counted."""
         free = [slot for slot in range(self._task.jobs) if slot not in self._workers]
         if not waiting or not free:
             return
@@ -237,7 +240,7 @@ class WorkerPool:
             self._workers[slot] = process
 
     def reap(self, queue: TrialQueue) -> None:
-        """Remove workers that ended, and report what those that died were training.
+        """Remove workers that have exited, and report the trials of workers that died.
 
         Raises:
             RunError: A worker died before it took a trial.
@@ -251,17 +254,19 @@ class WorkerPool:
                 queue.release(pid)
             elif code != 0:
                 if not queue.has_worked(pid):
-                    raise RunError(f"a worker ended before it trained anything: {_cause(code)}; its output is above")
+                    raise RunError(
+                        f"a worker exited before training anything: {_cause(code)}; the worker's output is above"
+                    )
                 queue.crashed(pid, _cause(code))
 
     def join(self) -> None:
-        """Wait shortly for workers to record their last result and exit."""
+        """Wait briefly for workers to record the last results and exit."""
         deadline = time.monotonic() + LINGER
         for process in self._workers.values():
             process.join(max(0.0, deadline - time.monotonic()))
 
     def stop(self, queue: TrialQueue) -> None:
-        """Make every worker save its run and exit."""
+        """Make every worker save the current run and exit."""
         for process in self._workers.values():
             process.terminate()
         deadline = time.monotonic() + PATIENCE
@@ -276,7 +281,7 @@ class WorkerPool:
 
 
 def _count_gpus(plan: SweepPlan) -> int:
-    """Return the number of GPUs for the workers; 0 for other devices or a specific GPU."""
+    """Return the number of GPUs available to workers; 0 for other devices or a specific GPU."""
     if plan.base.config.device not in ("auto", "cuda") or "device" in plan.axes:
         return 0
     import torch
@@ -295,12 +300,12 @@ def _searched(plan: SweepPlan) -> list[Trial]:
 def _cause(code: int) -> str:
     if code == -signal.SIGKILL:
         return (
-            "its worker was killed (SIGKILL), as the kernel does when memory runs out; "
-            "try a smaller --batch-size or --img-size, or fewer --jobs"
+            "the worker was killed (SIGKILL), possibly by the kernel because memory ran out; try a smaller "
+            "--batch-size or --img-size, or fewer --jobs"
         )
     if code < 0:
-        return f"its worker was ended by {signal.Signals(-code).name}"
-    return f"its worker ended with exit code {code}"
+        return f"the worker was terminated by {signal.Signals(-code).name}"
+    return f"the worker exited with code {code}"
 
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:

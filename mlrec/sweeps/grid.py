@@ -1,4 +1,4 @@
-"""Axes of a sweep, their grid, and its settings and trials."""
+"""Axes of a sweep, and the grid, settings and trials defined by the axes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Setting:
-    """Values of one row of the table; they are trained once per seed and fold.
+    """Values for one row of the table, trained once per seed and fold.
 
     Attributes:
-        label: Name of the study's variant; "" if the values are sufficient.
-        values: Keys and values in which the settings of this sweep differ.
-        flags: All keys of `Config` to train with, without seed, fold and tuned keys.
+        label: Name of the study variant; "" if the values are sufficient.
+        values: Keys and values in which the settings of the sweep differ.
+        flags: All `Config` keys for training, except seed, fold and tuned keys.
     """
 
     label: str
@@ -40,14 +40,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Trial:
-    """One training run of a sweep.
+    """One training run in a sweep.
 
     Attributes:
-        name: Name of its run folder: its values in words and a hash of its whole configuration and data.
-        label: Label of its setting.
-        values: Values of its setting, with seed and fold if the sweep has several.
-        flags: Keys of `Config` to train with.
-        stage: "tune" if the run is only used to choose a value for later runs, otherwise "run".
+        name: Name of the run folder, composed of the values and a hash of the whole configuration and the data.
+        label: Label of the setting.
+        values: Values of the setting, with seed and fold if the sweep has more than one.
+        flags: `Config` keys for training.
+        stage: "tune" if the run is used only to choose a value for later runs, otherwise "run".
     """
 
     name: str
@@ -73,8 +73,8 @@ def axis_values(key: str, text: str) -> list[Any]:
         text: `a,b,c` or `start:stop:step`; lists are separated by semicolons.
 
     Raises:
-        ConfigError: Unknown key, or invalid values.
-        UsageError: Duplicate value.
+        ConfigError: The key is unknown, or a value is invalid.
+        UsageError: A value is duplicated.
 
     Example:
         >>> axis_values("lam", "0:0.2:0.1")
@@ -93,14 +93,14 @@ def axis_values(key: str, text: str) -> list[Any]:
 
 
 def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """Separate keys with one value from axes, the keys with several.
+    """Separate keys with one value from axes, which are keys with multiple values.
 
     Args:
         texts: Values as typed, or already parsed.
 
     Raises:
-        ConfigError: Invalid values.
-        UsageError: Unknown key.
+        ConfigError: A value is invalid.
+        UsageError: A key is unknown.
 
     Example:
         >>> split_axes({"heads": "2", "lam": "0,0.5"})
@@ -116,7 +116,7 @@ def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
 
 
 def check_texts(texts: Mapping[str, str], source: str) -> None:
-    """Check all values as typed, including those that a flag overrides.
+    """Check all values as typed, including values that are overridden by a flag.
 
     Args:
         texts: Values by key.
@@ -132,12 +132,12 @@ def check_texts(texts: Mapping[str, str], source: str) -> None:
 
 
 def combinations(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return all combinations of the values of the axes, the last axis varying fastest."""
+    """Return all combinations of the axis values, with the last axis varying fastest."""
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def run_name(label: str, values: Mapping[str, Any], identity: Any) -> str:
-    """Return the name of the run folder of a trial: readable words, and a hash of ten digits of its `identity`."""
+    """Return the run folder name of a trial: readable words and a ten-digit hash of `identity`."""
     words = [label, *(f"{key}{shown(value)}" for key, value in values.items())]
     legible = "-".join(re.sub(r"[^\w.+]+", "_", word).strip("_") for word in words if word)
     digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:10]
@@ -150,7 +150,7 @@ def in_words(values: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value in words.
+    """Return a value as text.
 
     Example:
         >>> shown(True), shown(0.1), shown([1.0, float("inf")])

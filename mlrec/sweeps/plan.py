@@ -1,4 +1,4 @@
-"""Plan of a sweep: trials from the settings as typed, all checked before any trial starts."""
+"""Plan of a sweep: trials derived from the settings as typed, all checked before any trial starts."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ HELD_OUT = 0.25  # share of the training split on which tuned values are chosen
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """A complete plan of a sweep.
+    """Complete plan of a sweep.
 
     Attributes:
-        title: Title of its table.
-        notes: Footnotes of its table.
-        folder: Folder of all its runs.
-        base: Training plan of the keys that all runs share.
+        title: Title of the table.
+        notes: Footnotes of the table.
+        folder: Folder of all runs.
+        base: Training plan for the keys shared by all runs.
         file: Configuration file of all runs.
         recipe: Recipe of all runs.
-        settings: Settings; the trials are their product with `splits` and `seeds`.
+        settings: Settings; the trials are the product of settings, `splits` and `seeds`.
         axes: Axes of the grid, or the ranges of a search.
-        tune: Axes from which a value is chosen for each setting.
-        seeds: Seeds of each setting.
-        splits: Pairs of splits to train on and to score; several for folds.
+        tune: Axes for which a value is chosen for each setting.
+        seeds: Seeds for each setting.
+        splits: Pairs of training and scored splits; multiple pairs for folds.
         pool: Split that is divided into folds or held-out parts, if any.
         dataset: Dataset with the manifests of `splits` in memory, so that planning reads them once.
-        tuning: Trials that choose the tuned values, run before the others.
-        max_trials: Number of trials of a search; None for a grid.
+        tuning: Trials for choosing the tuned values, run before all other trials.
+        max_trials: Number of search trials; None for a grid.
     """
 
     title: str
@@ -67,7 +67,7 @@ class SweepPlan:
         """Return the trials of the sweep.
 
         Args:
-            choices: Values chosen for each setting, by its description; empty without tuning.
+            choices: Values chosen for each setting, by description of the setting; empty without tuning.
         """
         trials = []
         for setting in self.settings:
@@ -84,13 +84,13 @@ class SweepPlan:
         return trials
 
     def search_trial(self, values: Mapping[str, Any]) -> Trial:
-        """Return the trial of a search with these values."""
+        """Return the search trial with these values."""
         train_split, scored_split = self.splits[0]
         flags = {**self.settings[0].flags, **values, "seed": self.seeds[0]}
         return self._trial("", values, {**flags, "train_split": train_split, "split": scored_split})
 
     def tuning_trials(self, splits: tuple[str, str]) -> list[Trial]:
-        """Return the trials that choose the tuned values: each combination for each setting, in this order."""
+        """Return the trials for choosing the tuned values: every combination for every setting, in this order."""
         trials = []
         for setting in self.settings:
             for chosen in combinations(self.tune):
@@ -99,7 +99,7 @@ class SweepPlan:
         return trials
 
     def _trial(self, label: str, values: Mapping[str, Any], flags: Mapping[str, Any], stage: str = "run") -> Trial:
-        """Check the configuration of a trial, and name it after all values that change its result."""
+        """Check the configuration of a trial, and name the trial after all values that affect the result."""
         dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
         with logged_from(NOTHING):  # the same notes for each trial
             run = resolve_plan(flags, file=self.file, recipe=self.recipe, dataset=dataset)
@@ -128,26 +128,26 @@ def plan_sweep(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> SweepPlan:
-    """Plan a sweep; the configuration of every trial is checked before any is started.
+    """Plan a sweep; the configuration of every trial is checked before any trial starts.
 
     Args:
-        flags: Keys of `Config`; a string with several values, `a,b,c` or `start:stop:step`, is an axis.
-        study: Name of one of the paper's studies, see `sweeps.studies`; its variants are crossed with the axes.
-        paper_only: Train only the runs of the paper's table or figure, with one seed unless seeds are given.
+        flags: Keys of `Config`; a string with multiple values, `a,b,c` or `start:stop:step`, is an axis.
+        study: Name of one of the paper's studies, see `sweeps.studies`; the study variants are crossed with the axes.
+        paper_only: Train only the runs in the paper's table or figure, with one seed unless `seeds` is set.
         tune: Axes whose best value is chosen for each setting on data held out from the training split.
-        seeds: Seeds of each setting.
-        folds: Number of folds of the training split; each setting is trained on each instead of on the splits.
-        trials: Number of trials of a search between the values given, instead of a grid.
-        file: Configuration file, as for `train`.
-        recipe: Name of a recipe, as for `train`.
-        out: Folder of runs; the sweep gets a folder in it.
-        name: Name of the sweep's folder; by default that of the study, or the names of the axes.
-        data_root: Folder of datasets, as for `train`.
+        seeds: Seeds for each setting.
+        folds: Number of folds of the training split; each setting is trained on each fold instead of on the splits.
+        trials: Number of search trials within the range of the values, instead of a grid.
+        file: Configuration file, see `train`.
+        recipe: Name of a recipe, see `train`.
+        out: Folder of runs, in which the sweep folder is created.
+        name: Name of the sweep folder; by default the name of the study, or the names of the axes.
+        data_root: Folder of datasets, see `train`.
         progress: Receiver of bars.
 
     Raises:
         ConfigError: A key or value of any trial is invalid.
-        UsageError: Nothing to sweep over, or options that exclude each other.
+        UsageError: There is nothing to sweep over, or options cannot be used together.
     """
     if name is not None:
         check_name(name)
@@ -195,7 +195,7 @@ def plan_sweep(
 
 
 def _default_name(study: str | None, paper_only: bool, swept: Sequence[str]) -> str:
-    """Return the name of a sweep's folder: that of its study, or of its axes."""
+    """Return the name of the sweep folder, based on the study or the axes."""
     if study is None:
         return "-".join(["sweep", *swept])
     if paper_only:
@@ -204,7 +204,7 @@ def _default_name(study: str | None, paper_only: bool, swept: Sequence[str]) -> 
 
 
 def _study(name: str, fixed: Mapping[str, Any], layers: Mapping[str, Any], paper_only: bool) -> studies.Study:
-    """Return a study with the user's flags."""
+    """Return a study with the user's flags applied."""
     csra = {**studies.DEFAULTS[name], **fixed, "head": "csra"}
     with logged_from(NOTHING):
         config = resolve_plan(csra, **layers).config
@@ -224,7 +224,7 @@ def _lists(axes: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
 def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
     fixed, axes = split_axes(texts)
     for key, value in fixed.items():
-        raise UsageError(f"--tune {key}={value}: give several values to choose from")
+        raise UsageError(f"--tune {key}={value}: pass multiple values to choose from")
     return axes
 
 
@@ -233,26 +233,30 @@ def _check_axes(
 ) -> None:
     """Raise UsageError if there is nothing to sweep over, or if tuning is combined with folds."""
     if not (axes or study or tune_axes or folds) and len(seeds) < 2:
-        raise UsageError("nothing to sweep over: give several values for a key, such as --lam 0,0.1,0.2")
+        raise UsageError("nothing to sweep over; pass multiple values for a key, such as --lam 0,0.1,0.2")
     if tune_axes and folds is not None:
-        raise UsageError("--tune excludes --folds: it holds out a part of the training split itself; use --seeds")
+        raise UsageError(
+            "--tune cannot be used with --folds, because --tune holds out a part of the training split itself; use "
+            "--seeds"
+        )
 
 
 def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | None, repeated: bool) -> None:
     """Raise UsageError for options that a search does not support."""
     if trials < 1 or study or repeated or not axes:
         raise UsageError(
-            "--trials N needs values such as --lr 0.0001,0.1; it excludes --study, --tune, --folds, --seeds"
+            "--trials N needs values such as --lr 0.0001,0.1 and cannot be used with --study, --tune, --folds or "
+            "--seeds"
         )
     for key, values in axes.items():
         if any(isinstance(value, list | tuple) for value in values):
-            raise UsageError(f"--trials cannot search over {key}, whose values are lists; use a grid")
+            raise UsageError(f"--trials cannot search over {key}, because the values are lists; use a grid")
 
 
 def _settings(
     study: studies.Study, fixed: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], base: TrainPlan
 ) -> list[Setting]:
-    """Combine the study's variants with the axes; the first of settings with equal flags is kept.
+    """Combine the study variants with the axes; of settings with equal flags, the first one is kept.
 
     Raises:
         UsageError: `--head` excludes all variants.
@@ -268,7 +272,7 @@ def _settings(
             flags = {**common, **values, **variant}
             settings.setdefault(repr(sorted(flags.items())), Setting(label, values, flags))
     if not settings:
-        raise UsageError(f"--head {','.join(map(str, heads or ()))}: no row of the study has this head")
+        raise UsageError(f"--head {','.join(map(str, heads or ()))}: no row in the study uses this head")
     return list(settings.values())
 
 
@@ -283,7 +287,7 @@ def _check_trials(plan: SweepPlan) -> None:
 
 
 def _splits(base: TrainPlan, folds: int | None, progress: Progress) -> tuple[list[tuple[str, str]], str | None]:
-    """Return the pairs of splits to train on and to score, and the split that they are parts of."""
+    """Return the pairs of training and scored splits, and the split that contains them."""
     if folds is None:
         return [(base.train.split, base.scored.split)], None
     prefix, pool = f"cv{folds}-", base.train.split
@@ -295,13 +299,13 @@ def _splits(base: TrainPlan, folds: int | None, progress: Progress) -> tuple[lis
 
 
 def _with_manifests(base: TrainPlan, pairs: Sequence[tuple[str, str]]) -> Dataset:
-    """Open the dataset again, because splits may have been added, and read the manifests of `pairs`."""
+    """Reopen the dataset, because splits may have been added, and read the manifests of `pairs`."""
     dataset = Dataset.load(base.dataset.path)
     return replace(dataset, loaded={name: dataset.manifest(name) for pair in pairs for name in pair})
 
 
 def _held_out(base: TrainPlan, progress: Progress) -> tuple[str, str]:
-    """Return the splits to tune on: the source's own train and val, or parts of the training split."""
+    """Return the splits for tuning: the original train and val splits, or parts of the training split."""
     available, pool = base.dataset.info.splits, base.train.split
     if pool == "trainval" and {"train", "val"} <= set(available) and base.scored.split not in ("train", "val"):
         logger.info("tuning: train on train, choose on val")

@@ -1,4 +1,4 @@
-"""Progress of a sweep: the states of its trials and an estimate of the remaining time."""
+"""Progress of a sweep: trial states and an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class TrialState:
 
     Attributes:
         detail: Epoch and loss of a running trial.
-        error: Last error of a failed trial, in one line, even if it is retried; otherwise "".
+        error: Last error of a failed trial in one line, even if the trial is retried; otherwise "".
         failures: Number of failures.
-        log: File with the complete error.
+        log: File that contains the complete error.
         mAP: mAP of a finished trial, as a fraction.
-        seconds: Seconds that a finished trial took, without features that others share.
+        seconds: Duration of a finished trial in seconds, without the time for shared features.
     """
 
     trial: Trial
@@ -78,7 +78,7 @@ def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
 
 
 def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = False) -> Table:
-    """Return running, failed and the newest finished trials as a table; all trials if `whole`."""
+    """Return a table of running, failed and the newest finished trials; all trials if `whole` is set."""
     columns = (
         Column("run", "Run", identity=True),
         Column("state", "State"),
@@ -96,28 +96,28 @@ def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = Fa
 
 
 def dry_run(plan: SweepPlan, states: Sequence[TrialState], *, jobs: int = 1) -> Table:
-    """Return the plan: the state of every trial, and an estimate of the time for the rest."""
+    """Return the plan as a table: the state of every trial, and an estimate of the remaining time."""
     table = progress_table(plan.title, states, whole=True)
     left = sum(state.status != "finished" for state in states)
     notes = [*table.footnotes, f"folder: {plan.folder}"]
     if plan.max_trials is not None:
         runs = counted(plan.max_trials, "run")
-        notes.append(f"{runs} in all; {', '.join(plan.axes)} of each depend on the results before it")
+        notes.append(f"{runs} in total; the values of {', '.join(plan.axes)} in each run depend on the earlier results")
         left += plan.max_trials - len(states)
     if plan.tuning:
         later = len(plan.settings) * len(plan.seeds) * len(plan.splits)
-        notes.append(f"these choose {', '.join(plan.tune)}; then {later} runs follow with the values chosen")
+        notes.append(f"these runs choose {', '.join(plan.tune)}; {later} runs with the chosen values follow")
         left += later
     seconds = _seconds_per_trial(plan, states)
     if seconds is None:
-        notes.append("time: unknown until a first run with this backbone, image size and device is finished")
+        notes.append("time: unknown until the first run with this backbone, image size and device has finished")
     else:
-        notes.append(f"time: about {duration(seconds * left / jobs)}: {left} runs of {seconds:.0f} s, {jobs} at once")
+        notes.append(f"time: about {duration(seconds * left / jobs)}: {left} runs of {seconds:.0f} s, {jobs} at a time")
     return Table(table.title, table.columns, table.rows, tuple(notes))
 
 
 def failures(states: Iterable[TrialState]) -> list[str]:
-    """Return one line for each failed trial: its values, the error, and its log."""
+    """Return one line per failed trial with its values, the error, and the log file."""
     return [f"{state.trial.words}: {state.error} (log: {state.log})" for state in states if state.status == "failed"]
 
 
@@ -158,7 +158,7 @@ def _last_step(log: Path) -> Mapping[str, Any] | None:
 
 
 def _shortened(text: str) -> str:
-    """Shorten a text for a cell; complete errors are printed at the end."""
+    """Shorten text for a cell; complete errors are printed at the end."""
     if len(text) <= LONGEST:
         return text
     return text[: LONGEST - 1] + "…"
@@ -173,7 +173,7 @@ def _worth_showing(states: Sequence[TrialState]) -> list[TrialState]:
 
 
 def _seconds_per_trial(plan: SweepPlan, states: Sequence[TrialState]) -> float | None:
-    """Return the median of this sweep, otherwise of similar runs next to it, scaled by samples and epochs."""
+    """Return the median over this sweep, or over similar runs in the same folder, scaled by samples and epochs."""
     own = [state.seconds for state in states if state.seconds is not None]
     if own:
         return statistics.median(own)

@@ -1,4 +1,4 @@
-"""Proposals of a search: Optuna's tree-structured Parzen estimator (Bergstra et al. 2011)."""
+"""Search proposals from Optuna's tree-structured Parzen estimator (Bergstra et al. 2011)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ def proposals(
 ) -> list[dict[str, Any]]:
     """Propose values that are neither in `results` nor in `running`.
 
-    The same arguments give the same proposals.
+    The same arguments produce the same proposals.
 
     Args:
-        axes: Numbers are searched between the smallest and the largest given value, other values among the given ones.
-        results: Values that were trained, and their mAP.
-        count: Number of proposals; fewer are returned if the axes have no more combinations.
+        axes: Values by key. Numbers are searched between the smallest and the largest value, other types among the
+            listed values.
+        results: Values that have been trained, with mAP.
+        count: Number of proposals; fewer are returned if all combinations have been used.
         running: Values that are being trained.
     """
     import optuna
@@ -66,7 +67,7 @@ def _distribution(values: Sequence[Any]) -> Any:
 
 
 def _rounded(value: Any, values: Sequence[Any]) -> Any:
-    """Round a proposed number, within its range."""
+    """Round a proposed number within the range."""
     if not isinstance(value, float) or not value:
         return value
     rounded = round(value, DIGITS - 1 - math.floor(math.log10(abs(value))))

@@ -1,7 +1,7 @@
-"""The paper's ablations as sweeps: Tables 6-8, Figure 5; CSRA compared with its baseline, and all heads.
+"""The paper's ablations as sweeps (Tables 6-8, Figure 5), CSRA compared with the baseline, and all heads.
 
-Defaults are those of the paper for each table; a flag overrides them. Controls that the paper does not have are marked,
-and excluded with `paper_only`.
+The defaults for each table are those of the paper; flags override them. Controls that are not in the paper are marked,
+and are excluded with `paper_only`.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Flags = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Study:
-    """Runs of a study, before they are combined with the user's axes and seeds.
+    """Runs of a study, before combination with the user's axes and seeds.
 
     Attributes:
-        title: Title of its table.
-        defaults: Keys of `Config` for all runs; the user's flags override them.
-        variants: Rows of the table: keys of `Config` by label.
-        axes: Further axes.
+        title: Title of the table.
+        defaults: `Config` keys for all runs; the user's flags override these values.
+        variants: Rows of the table, as `Config` keys by label.
+        axes: Additional axes.
         tune: Axis whose value is chosen for each variant on data held out from training.
-        notes: Footnotes of its table.
+        notes: Footnotes of the table.
     """
 
     title: str
@@ -69,22 +69,22 @@ NOT_IN_PAPER = ("compare", "heads")  # studies without a table or figure of thei
 
 
 def check(name: str | None, *, paper_only: bool = False) -> None:
-    """Raise UsageError unless `name` is a study, and with `paper_only` a study of the paper."""
+    """Raise UsageError unless `name` is a study and, with `paper_only`, a study in the paper."""
     if name is not None and name not in DEFAULTS:
         raise UsageError(f"--study {name}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
     of_paper = [key for key in DEFAULTS if key not in NOT_IN_PAPER]
     if paper_only and name not in of_paper:
-        raise UsageError(f"--paper-only needs --study {', '.join(of_paper)}")
+        raise UsageError(f"--paper-only requires --study {', '.join(of_paper)}")
 
 
 def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
     """Return a study.
 
     Args:
-        name: Key of `DEFAULTS`.
-        base: Configuration of a CSRA run with the study's defaults and the user's flags.
-        paper_only: Only the runs of the paper's table or figure: no controls, and no learning rates chosen for each
-            row.
+        name: Key in `DEFAULTS`.
+        base: Configuration of a CSRA run with the study defaults and the user's flags.
+        paper_only: Include only the runs in the paper's table or figure, without controls and without learning rates
+            chosen for each row.
     """
     defaults = DEFAULTS[name]
     if name == "table6":
@@ -101,13 +101,13 @@ def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
     if name == "figure5":
         return Study("Figure 5: mAP against λ, one training per value", defaults, axes={"lam": LAMBDAS})
     if name == "heads":
-        note = "each head at the learning rate that is best on a held-out part of the training split"
+        note = "each head uses the learning rate that is best on a held-out part of the training split"
         return Study("Heads on one footing", defaults, _all_heads(), tune={"lr": HEAD_LRS}, notes=(note,))
     return Study("CSRA compared with its baseline, under one recipe", defaults, compared_rows(base.head_lr_mult))
 
 
 def _poolings(*, paper_only: bool) -> dict[str, Flags]:
-    """Return the poolings: "average only" with the classifier of the other rows, or as in the paper the baseline."""
+    """Return the poolings; "average only" has the classifier of the other rows, or is the baseline as in the paper."""
     average: Flags = {"head": "csra", "lam": 0.0}
     if paper_only:
         average = {"head": "average"}
@@ -119,8 +119,9 @@ def _poolings(*, paper_only: bool) -> dict[str, Flags]:
 
 
 _CONTROLS_NOTE = (
-    "controls, not in the paper: H heads that all have T = 1, and one head whose logits are multiplied by H; "
-    "a gain that they share is not due to different temperatures, or not due to several classifiers"
+    "controls (not in the paper): H heads that all have T = 1, and one head whose logits are multiplied by H; a gain "
+    "shared by the first control is not due to different temperatures, and a gain shared by the second is not due to "
+    "multiple classifiers"
 )
 
 
@@ -158,14 +159,14 @@ def _all_heads() -> dict[str, Flags]:
 
 
 def compared_rows(head_lr_mult: float) -> dict[str, Flags]:
-    """Return the keys that each row of the comparison sets; all other keys come from the recipe.
+    """Return the keys set by each row of the comparison; all other keys come from the recipe.
 
-    The baseline of the paper trains its head at a tenth of CSRA's learning rate and has another classifier. Two
+    The head of the paper's baseline is trained at a tenth of CSRA's learning rate and has a different classifier. Two
     additional rows separate these effects from the attention: the baseline at CSRA's learning rate, and CSRA with λ =
-    0.
+        0.
 
     Args:
-        head_lr_mult: Head learning-rate multiplier of CSRA.
+        head_lr_mult: Head learning-rate multiplier for CSRA.
     """
     return {
         STEPS[0]: {"head": "average", "head_lr_mult": 1.0},

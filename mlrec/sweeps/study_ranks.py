@@ -1,4 +1,4 @@
-"""Tables of several sweeps with the same rows, and one over all of them: mean rank, wins and losses."""
+"""Tables for multiple sweeps with the same rows, and an overall table with mean rank, wins and losses."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def study_reports(
     conventions: str | None = None,
     intervals: bool = False,
 ) -> list[Table]:
-    """Return the table of each sweep and, of several sweeps, the table over all of them.
+    """Return the table of each sweep and, for multiple sweeps, an overall table.
 
     Args:
-        folders: Folders of sweeps with rows of the same names, such as those of one study on several datasets.
+        folders: Folders of sweeps whose rows have the same names, such as one study on multiple datasets.
         labels: Labels to score; by default all.
-        conventions: Conventions to score the stored predictions in; by default the runs' own.
-        intervals: Add 95 % intervals of mAP and of its differences; of several sweeps they are always computed.
+        conventions: Conventions for scoring the stored predictions; by default those of the runs.
+        intervals: Add 95 % intervals for mAP and mAP differences; for multiple sweeps, intervals are always computed.
 
     Raises:
-        RunError: No sweep in a folder, or no finished run.
-        UsageError: A folder is named twice, or the rows of several sweeps do not have names that identify them.
+        RunError: A folder contains no sweep, or no finished run.
+        UsageError: A folder is listed twice, or the rows of multiple sweeps cannot be identified by name.
     """
     several = len(folders) > 1
     if len({folder.resolve() for folder in folders}) < len(folders):
-        raise UsageError("--study: a folder is named twice; name each sweep once")
+        raise UsageError("--study: a folder is listed twice; list each sweep once")
     tables = [
         study_report(folder, labels=labels, conventions=conventions, intervals=intervals or several)
         for folder in folders
@@ -59,10 +59,10 @@ def study_reports(
 
 
 def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
-    """Return mean rank, wins and losses of each row over several studies.
+    """Return the mean rank, wins and losses of each row over multiple studies.
 
     Args:
-        tables: Tables of `study_table` with intervals, whose rows have the same names.
+        tables: Tables from `study_table` with intervals, whose rows have the same names.
         names: Name of each study, for errors and footnotes.
 
     Raises:
@@ -71,7 +71,7 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     studies = [_rows_by_name(table, name) for table, name in zip(tables, names, strict=True)]
     shared = [name for name in studies[0] if all(_has_map(study.get(name)) for study in studies)]
     if not shared:
-        raise UsageError(f"--study: no row is in all of {', '.join(names)}; name sweeps of the same study")
+        raise UsageError(f"--study: {', '.join(names)} have no row in common; use sweeps of the same study")
     ranks = [_ranks({name: study[name]["mAP"] for name in shared}) for study in studies]
     rows: list[tuple[float, dict[str, Cell]]] = []
     for name in shared:
@@ -81,14 +81,14 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     rows.sort(key=lambda row: row[0])
     first = next(iter(studies[0]))
     notes = [
-        f"rank: place by mAP among the {counted(len(shared), 'row')} that all {len(studies)} sweeps have, 1 is best; "
-        "equal values share their mean place",
+        f"rank: rank by mAP among the {counted(len(shared), 'row')} that all {len(studies)} sweeps have in common (1 "
+        "is best); equal values share their mean rank",
         f"Δ: mAP minus that of '{first}'; win or loss: the paired 95 % interval of Δ over images and seeds "
         "is above or below 0, not corrected for the number of comparisons",
     ]
     left_out = list(dict.fromkeys(name for study in studies for name in study if name not in shared))
     if left_out:
-        notes.append(f"not in all sweeps, left out: {', '.join(left_out)}")
+        notes.append(f"omitted because they are not in all sweeps: {', '.join(left_out)}")
     drawn = tuple(Row(tuple(cells.get(column.key) for column in COLUMNS)) for _, cells in rows)
     title = f"Over {counted(len(studies), 'sweep')}: {', '.join(names)}"
     return Table(title, COLUMNS, drawn, tuple(notes), label="over-all-sweeps", name="over all sweeps")
@@ -100,8 +100,8 @@ def _rows_by_name(table: Table, study: str) -> dict[str, Cells]:
     by_name = {str(cells["variant"]): cells for cells in rows if cells.get("variant")}
     if len(by_name) < len(rows):
         raise UsageError(
-            f"--study: the rows of {study} have no names of their own, so they cannot be matched with those of other "
-            "sweeps; print it alone"
+            f"--study: the rows of {study} have no names, so they cannot be matched with the rows of other sweeps; "
+            "print this sweep alone"
         )
     return by_name
 
@@ -111,7 +111,7 @@ def _has_map(cells: Cells | None) -> bool:
 
 
 def _ranks(values: Mapping[str, float]) -> dict[str, float]:
-    """Return the place of each value, the largest first; equal values share the mean of their places."""
+    """Return the rank of each value in descending order; equal values share the mean of their ranks."""
     ranks = {}
     for name, value in values.items():
         better = sum(other > value for other in values.values())
@@ -121,7 +121,7 @@ def _ranks(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _decisions(studies: Sequence[Cells]) -> dict[str, Cell]:
-    """Return the mean difference of a row, and its wins and losses; nothing for the row that others are compared to."""
+    """Return mean difference, wins and losses of a row; empty for the row with which others are compared."""
     differences = [cells["difference"] for cells in studies if cells.get("difference") is not None]
     if not differences:
         return {}

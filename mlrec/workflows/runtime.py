@@ -1,4 +1,4 @@
-"""`RuntimeOptions`: batch size, dataloader workers, device and precision of a command that runs a trained model."""
+"""`RuntimeOptions`: batch size, dataloader workers, device and precision for running a trained model."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ BATCH_SIZE = 16  # images per batch for a model without a config
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """Runtime options of a model.
+    """Runtime options for a model.
 
     Attributes:
-        batch_size: Images per batch; None = 64 on CUDA, otherwise as in training.
-        workers: Dataloader workers; None = chosen for the machine.
+        batch_size: Images per batch; None means 64 on CUDA, otherwise the same value as in training.
+        workers: Number of dataloader workers; None chooses a number for the machine.
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        tta: Views of each image for test-time augmentation, see `training.tta.Views`; by default only the image.
+        tta: Views of each image for test-time augmentation, see `training.tta.Views`; by default only the image itself.
 
     Raises:
-        ConfigError: Unknown device or precision.
+        ConfigError: The device or precision is unknown.
 
     Example:
         >>> import torch
@@ -44,10 +44,10 @@ class RuntimeOptions:
         check_values("flag", {"device": self.device, "precision": self.precision})
 
     def batch_size_for(self, config: Mapping[str, Any], device: torch.device) -> int:
-        """Return the batch size for a model trained with `config`, the same as in the evaluation during its training.
+        """Return the batch size for a model trained with `config`, the same as for evaluation during training.
 
-        It is `batch_size` if set, otherwise `eval_batch_size` of the config, otherwise the default for its batch size
-        and the device, see `default_eval_batch`.
+        The result is `batch_size` if set, otherwise `eval_batch_size` from the config, otherwise the default for the
+        training batch size and the device, see `default_eval_batch`.
         """
         from mlrec.training.devices import default_eval_batch
 

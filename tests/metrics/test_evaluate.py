@@ -82,13 +82,13 @@ def test_a_score_that_is_not_finite_is_named(value: float) -> None:
         (LOGITS[0], TARGETS[0], None, "expected"),
         (LOGITS[:, :0], TARGETS[:, :0], None, "expected"),
         (LOGITS.astype(str), TARGETS, None, "dtype"),
-        (LOGITS, TARGETS[:, :3], None, "must agree"),
+        (LOGITS, TARGETS[:, :3], None, "must match"),
         (LOGITS, TARGETS * 2, None, "1 (positive), 0 (negative) or -1 (unknown)"),
         (LOGITS, np.where(TARGETS == 1, np.nan, 0), None, "targets must be"),
-        ([[1.0, 2.0], [3.0]], [[1, 0], [0, 1]], None, "logits are not an array of numbers"),
-        (LOGITS, [[1, 0], [1]], None, "targets are not an array of numbers"),
-        (LOGITS, TARGETS, ["a", "b"], "2 label names for 4 columns"),
-        (LOGITS, TARGETS, ["a", "b", "b", "c"], "'b' is named twice"),
+        ([[1.0, 2.0], [3.0]], [[1, 0], [0, 1]], None, "logits cannot be converted to a numeric array"),
+        (LOGITS, [[1, 0], [1]], None, "targets cannot be converted to a numeric array"),
+        (LOGITS, TARGETS, ["a", "b"], "2 label names for 4 logit columns"),
+        (LOGITS, TARGETS, ["a", "b", "b", "c"], "'b' is listed twice"),
     ],
 )
 def test_invalid_scores_and_targets_are_refused(logits, targets, labels, told: str) -> None:

@@ -48,7 +48,7 @@ def test_each_setting_scores_as_its_logits_do(parts: Parts) -> None:
         for s in settings
     ]
     assert mean_precisions(parts, settings, MLREC) == pytest.approx(expected)
-    with pytest.raises(PredictionsError, match="no label has a known positive"):
+    with pytest.raises(PredictionsError, match="no label in this split has both a known positive"):
         mean_precisions(Parts(parts.average, parts.added, np.zeros_like(parts.targets)), settings, MLREC)
 
 

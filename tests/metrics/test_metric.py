@@ -92,11 +92,11 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
     metric.update(LOGITS[:2], TARGETS[:2], ids=["a", "b"])
     unchanged = copy.deepcopy(metric)
     for scores, targets, ids, message in (
-        (LOGITS[:1], TARGETS[:1], None, "ids were given with some"),
+        (LOGITS[:1], TARGETS[:1], None, "ids were passed with some"),
         (LOGITS[:2], TARGETS[:2], ["c"], "1 id for 2 samples"),
         (LOGITS[:1], 1 - TARGETS[:1].clip(0), ["a"], "sample 'a' has different targets"),
         (LOGITS[:1] * np.nan, TARGETS[:1], ["c"], "sample 'c', label 'cat'"),
-        (LOGITS[:1, :2], TARGETS[:1, :2], ["c"], "4 label names for 2 columns"),
+        (LOGITS[:1, :2], TARGETS[:1, :2], ["c"], "4 label names for 2 logit columns"),
         (LOGITS[:1], TARGETS[:1] + 5, ["c"], "targets must be 1"),
     ):
         with pytest.raises(PredictionsError, match=message):
@@ -113,13 +113,13 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
             metric.merge(other)
     unnamed = Metric()
     unnamed.update(LOGITS, TARGETS)
-    with pytest.raises(PredictionsError, match="2 columns of scores, but 4 before"):
+    with pytest.raises(PredictionsError, match="scores have 2 columns, but earlier batches had 4"):
         unnamed.update(LOGITS[:, :2], TARGETS[:, :2])
 
 
 def test_probabilities_must_be_named_as_in_evaluate() -> None:
     probabilities = 1 / (1 + np.exp(-LOGITS))
-    with pytest.raises(PredictionsError, match="State scores="):
+    with pytest.raises(PredictionsError, match="pass scores="):
         in_batches(Metric(LABELS), probabilities).compute()
     named = in_batches(Metric(LABELS, scores="probabilities"), probabilities).compute()
     assert named == evaluate(probabilities, TARGETS, labels=LABELS, scores="probabilities")

@@ -21,7 +21,7 @@ def test_probabilities_are_cut_at_one_half() -> None:
     assert metrics.CF1 == pytest.approx(f1_score(TARGETS, PROBABILITIES >= 0.5, average="macro", zero_division=0))
     assert metrics.CF1 == evaluate(LOGITS, TARGETS, conventions="macro-f1").CF1
     assert metrics.conventions.scores == "probabilities"
-    assert "scores are probabilities, threshold p >= 0.5" in metrics.conventions.in_words()
+    assert "scores are probabilities, threshold: p >= 0.5" in metrics.conventions.in_words()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_stated_logits_between_0_and_1_are_all_predicted() -> None:
 
 
 def test_decisions_are_not_logits() -> None:
-    with pytest.raises(PredictionsError, match="booleans, which are decisions"):
+    with pytest.raises(PredictionsError, match="boolean scores are decisions"):
         evaluate(TARGETS == 1, TARGETS, scores="logits")
     perfect = evaluate(TARGETS == 1, TARGETS, scores="probabilities")
     assert (perfect.OF1, perfect.CF1) == (1.0, 1.0)
@@ -74,7 +74,7 @@ def test_a_threshold_is_on_the_scale_of_the_scores() -> None:
     cuts = np.array([0.2, 0.5, 0.8, np.inf])
     each = evaluate(PROBABILITIES, TARGETS, scores="probabilities", threshold=cuts)
     assert each.OR == pytest.approx(recall_score(TARGETS, PROBABILITIES >= cuts, average="micro"))
-    assert each.conventions.threshold == "p >= each label's own"
+    assert each.conventions.threshold == "p >= the label's own threshold"
     assert evaluate(LOGITS, TARGETS, threshold=1).conventions.threshold == "logit >= 1"
 
 
@@ -120,5 +120,5 @@ def test_an_npz_holds_logits_and_warns_of_probabilities(tmp_path) -> None:
     findings = ValidationReport()
     read_scores(tmp_path / "p.npz", findings, kind="logits")
     assert not findings.warnings
-    with pytest.raises(PredictionsError, match=r"an \.npz contains logits"):
+    with pytest.raises(PredictionsError, match=r"\.npz files contain logits"):
         read_scores(tmp_path / "p.npz", findings, kind="probabilities")

@@ -46,7 +46,7 @@ def test_rows_and_columns_are_matched_by_name(tmp_path: Path) -> None:
 
 
 def test_base_names_only_where_unique(tmp_path: Path) -> None:
-    assert ": '2.jpg' could be 'a/2.jpg' or 'b/2.jpg'; give more of its path" in told(
+    assert ": '2.jpg' could be 'a/2.jpg' or 'b/2.jpg'; use a longer part of the path" in told(
         tmp_path, "filename,cat,dog\n1.jpg,0,1\n2.jpg,0,1\nb/2.jpg,0,1\n"
     )
     assert "'a/1.jpg' is scored twice, as '1.jpg' and 'a/1.jpg'; keep one" in told(
@@ -57,14 +57,14 @@ def test_base_names_only_where_unique(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("a/1.jpg,0,1\na/2.jpg,0,1\n", "1 of 3 samples have no prediction, first: 'b/2.jpg'"),
+        ("a/1.jpg,0,1\na/2.jpg,0,1\n", "1 of 3 samples have no prediction (first: 'b/2.jpg')"),
         ("a/1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\nc.jpg,0,1\n", "1 of 4 predictions match no sample"),
         ("a/1.jpg,0,1\na/2.jpg,0,1\na/1.jpg,0,1\n", ": 'a/1.jpg' is scored twice, on lines 2 and 4; keep one"),
         ("a/1.jpg,0,x\na/2.jpg,,1\n", ": line 2, column 'dog': 'x' is not a number (and 1 more such error)"),
         ("a/1.jpg,0,1_0\n", ": line 2, column 'dog': '1_0' is not a number"),
         ("a/1.jpg,0,nan\na/2.jpg,0,1\nb/2.jpg,0,1\n", ": 1 NaN score: sample 'a/1.jpg', label 'dog'"),
         ("a/1.jpg,0,1e999\na/2.jpg,0,1\nb/2.jpg,0,1\n", ": 1 infinite score: sample 'a/1.jpg', label 'dog'"),
-        (",0,1\n", ": line 2, column 'filename': is empty"),
+        (",0,1\n", ": line 2, column 'filename': empty cell"),
         ("a/1.jpg,0\n", ": line 2: 2 fields, expected 3"),
     ],
 )
@@ -76,7 +76,7 @@ def test_other_labels_are_reported(tmp_path: Path) -> None:
     assert "missing 'dog'; unexpected 'Dog'" in told(
         tmp_path, "filename,cat,Dog\n1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\n"
     )
-    assert "no label 'dig'; did you mean 'dog'?" in told(tmp_path, "filename,cat,dog\n1.jpg,0,1\n", labels=["dig"])
+    assert "unknown label 'dig'; did you mean 'dog'?" in told(tmp_path, "filename,cat,dog\n1.jpg,0,1\n", labels=["dig"])
 
 
 def test_probabilities_are_ranked_as_given_and_logits_are_a_warning(tmp_path: Path) -> None:
@@ -108,12 +108,12 @@ def test_npz_holds_logits_and_its_own_truth(tmp_path: Path) -> None:
     assert scores.evaluate().mAP == 1.0
     assert list(read_scores(path, ValidationReport(), labels=["dog"]).evaluate().average_precision) == ["dog"]
     np.savez(path, logits=logits, sample_ids=["1", "2"], labels=["cat", "dog"])
-    with pytest.raises(PredictionsError, match="has no targets; give the truth"):
+    with pytest.raises(PredictionsError, match="no targets in this file; pass the ground truth"):
         read_scores(path, ValidationReport()).evaluate()
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(PredictionsError, match=r"must be an \.npz, a \.csv or a \.jsonl"):
+    with pytest.raises(PredictionsError, match=r"expected an \.npz, \.csv or \.jsonl"):
         read_scores(tmp_path / "pred.parquet", ValidationReport())
     with pytest.raises(PredictionsError, match="cannot read the file"):
         read_scores(tmp_path / "none.csv", ValidationReport())

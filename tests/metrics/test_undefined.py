@@ -65,15 +65,15 @@ def test_labels_with_positives_only_are_marked() -> None:
     assert set(hundred) <= set(main.rows[0].marks)
     shown = render_text([main, by_label])
     assert "100.0¶" in shown
-    assert "¶ 2 labels without a known negative: any prediction of them counts as correct" in shown
-    assert "no AP for 2 of 2 labels, without a known positive or without a known negative: 0, 1" in shown
+    assert "¶ 2 labels without a known negative: every prediction of these labels counts as correct" in shown
+    assert "no AP for 2 of 2 labels, which lack a known positive or a known negative: 0, 1" in shown
 
 
 def test_reasons_name_the_labels() -> None:
     assert undefined_labels(TARGETS.astype(np.int8), LABELS) == [
-        "no AP for 1 of 4 labels, unknown in every sample: unknown",
-        "no AP for 1 of 4 labels, no known positive: negatives",
-        "no AP for 1 of 4 labels, no known negative, so their precision is 1 wherever they are predicted: positives",
+        "no AP for 1 of 4 labels (unknown in every sample): unknown",
+        "no AP for 1 of 4 labels (no known positive): negatives",
+        "no AP for 1 of 4 labels (no known negative; precision is 1 wherever these labels are predicted): positives",
     ]
     assert undefined_labels(TARGETS[:, :1].astype(np.int8), LABELS[:1]) == []
 

@@ -77,7 +77,7 @@ def test_runs_that_differ_in_the_seed_only_become_one_row_of_means(tmp_path):
     table = runs_table(merged)
     assert sorted(str(n) for n in cells(table, "seeds")) == ["3", "None"]
     assert sorted(str(s) for s in cells(table, "settings")) == ["lr 0.01", "lr 0.3"]
-    assert any(note.startswith("n: number of runs that differ in the seed only") for note in table.footnotes)
+    assert any(note.startswith("n: number of runs that differ only in the seed") for note in table.footnotes)
 
 
 def test_results_that_are_not_comparable_have_own_groups_with_a_reason(tmp_path):

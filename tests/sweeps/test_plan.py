@@ -48,11 +48,11 @@ def test_invalid_sweeps_are_refused_before_anything_is_written(data: Path, tmp_p
         plan_sweep(flags, study="table77", out=tmp_path)
     with pytest.raises(UsageError, match="--trials N needs"):
         plan_sweep({**flags, "lr": "0.1,0.2"}, trials=3, seeds=[0, 1], out=tmp_path)
-    with pytest.raises(UsageError, match="temperatures, whose values are lists"):
+    with pytest.raises(UsageError, match="temperatures, because the values are lists"):
         plan_sweep({**flags, "heads": 2, "temperatures": "1,1;1,2"}, trials=3, out=tmp_path)
-    with pytest.raises(UsageError, match="--tune excludes --folds"):
+    with pytest.raises(UsageError, match="--tune cannot be used with --folds"):
         plan_sweep(flags, tune={"lr": "0.1,0.2"}, folds=2, out=tmp_path)
-    with pytest.raises(UsageError, match=r"--tune lr=0\.1: give several values"):
+    with pytest.raises(UsageError, match=r"--tune lr=0\.1: pass multiple values"):
         plan_sweep({**flags, "lam": "0,1"}, tune={"lr": "0.1"}, out=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -67,7 +67,7 @@ def test_head_chooses_rows_of_a_study(data: Path, tmp_path: Path) -> None:
     assert len(labels(None)) == 9
     assert labels("average,q2l") == ["average pooling", "Query2Label"]
     assert labels("csra") == ["CSRA, λ = 0", "CSRA, H = 1", "CSRA, H = 6"]
-    with pytest.raises(UsageError, match="no row of the study has this head"):
+    with pytest.raises(UsageError, match="no row in the study uses this head"):
         plan_sweep({**flags, "head": "spatial"}, study="compare", out=tmp_path)
 
 
@@ -98,5 +98,5 @@ def test_the_runs_of_the_paper_only_have_one_seed_and_a_folder_of_their_own(data
     assert not plan.tuning
     seeds = plan_sweep(flags, study="table7", paper_only=True, seeds=[0, 1], out=tmp_path)
     assert len(seeds.trials({})) == 10
-    with pytest.raises(UsageError, match="--paper-only needs --study"):
+    with pytest.raises(UsageError, match="--paper-only requires --study"):
         plan_sweep({**flags, "lam": "0,1"}, paper_only=True, out=tmp_path)

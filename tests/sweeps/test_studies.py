@@ -92,5 +92,5 @@ def test_a_study_of_the_paper_only_has_the_rows_of_the_printed_table(name, runs)
 
 def test_paper_only_is_refused_without_a_study_of_the_paper():
     for name in (None, "compare", "heads"):
-        with pytest.raises(UsageError, match="--paper-only needs --study table6, table7, table8, figure5"):
+        with pytest.raises(UsageError, match="--paper-only requires --study table6, table7, table8, figure5"):
             check(name, paper_only=True)

@@ -84,12 +84,12 @@ def test_rows_that_some_sweeps_lack_are_left_out_and_named(tmp_path: Path) -> No
     folders = [write_sweep(tmp_path, "a", STRENGTH), write_sweep(tmp_path, "b", {"average pooling": 1.0, "CSRA": 2.0})]
     overall = study_reports(folders)[-1]
     assert set(rows_of(overall)) == {"average pooling", "CSRA"}
-    assert "not in all sweeps, left out: GCN, Query2Label" in overall.footnotes
-    with pytest.raises(UsageError, match="no row is in all of"):
+    assert "omitted because they are not in all sweeps: GCN, Query2Label" in overall.footnotes
+    with pytest.raises(UsageError, match="have no row in common"):
         study_reports([folders[0], write_sweep(tmp_path, "c", {"other": 1.0})])
-    with pytest.raises(UsageError, match="named twice"):
+    with pytest.raises(UsageError, match="listed twice"):
         study_reports([folders[0], folders[0]])
-    with pytest.raises(UsageError, match="have no names of their own"):
+    with pytest.raises(UsageError, match="have no names"):
         study_reports([folders[0], write_sweep(tmp_path, "d", {"": 1.0})])
 
 

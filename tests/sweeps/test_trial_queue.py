@@ -159,5 +159,5 @@ def test_another_process_holds_a_claim_until_it_is_killed(tmp_path: Path) -> Non
 
 
 def test_a_storage_that_cannot_be_opened_is_an_error_of_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"--storage nosuchdb://x.*use a journal file or the URL of a database"):
+    with pytest.raises(RunError, match=r"--storage nosuchdb://x.*use a journal file or a database URL"):
         TrialQueue("nosuchdb://x", tmp_path)

@@ -98,7 +98,7 @@ def test_an_archive_that_is_wrong(spoil: Callable[[Path], None], named: str, tmp
 
 def test_a_head_for_nothing(weights: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save(weights | {"head.weight": torch.zeros(0, 64), "head.bias": torch.zeros(0)}, tmp_path / "model.pt")
-    with pytest.raises(ModelError, match=r"model\.pt: its head has no label"):
+    with pytest.raises(ModelError, match=r"model\.pt: the head has no label"):
         import_checkpoint(tmp_path / "model.pt", out=tmp_path / "out", backbone="test_vit")
 
 

@@ -1,7 +1,7 @@
 """Diverging colour map for signed values: blue below zero, light grey at zero, red above.
 
 Both halves are straight lines in CIELAB, between grey and two colours of the same lightness and chroma. Equal
-differences of a value are therefore equal differences of colour, and equal magnitudes are equally far from grey.
+differences in value are therefore equal differences in colour, and equal magnitudes are equally far from grey.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ XYZ_TO_RGB = np.array(
 
 @functools.cache
 def colour_map() -> NDArray[np.uint8]:
-    """Return the colours (255, 3) of the values -1 to 1 as sRGB; entry 127 is the colour of 0.
+    """Return the sRGB colours (255, 3) for the values from -1 to 1; entry 127 is the colour for 0.
 
     Example:
         >>> colour_map()[[0, 127, 254]].tolist()
@@ -37,7 +37,7 @@ def colour_map() -> NDArray[np.uint8]:
 
 
 def _srgb(lab: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Return CIELAB colours (..., 3) as sRGB, by the equations of CIE 15 and IEC 61966-2-1."""
+    """Convert CIELAB colours (..., 3) to sRGB with the equations from CIE 15 and IEC 61966-2-1."""
     y = (lab[..., 0] + 16) / 116
     root = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
     xyz = WHITE * np.where(root > 6 / 29, root**3, 3 * (6 / 29) ** 2 * (root - 4 / 29))

@@ -29,7 +29,7 @@ class Tile:
 
     Attributes:
         image: Image file.
-        caption: Text below it, at most two lines.
+        caption: Text below the thumbnail, at most two lines.
         box: Part of the image to show, (x, y, width, height) in pixels; by default the whole image.
     """
 
@@ -50,14 +50,14 @@ def write_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     """Write a contact sheet.
 
     Args:
-        rows: Rows of thumbnails; rows that would make the sheet higher than 30,000 pixels are skipped.
+        rows: Rows of thumbnails; rows that would make the sheet taller than 30,000 pixels are skipped.
         path: PNG file to write.
 
     Returns:
         Number of thumbnails on the sheet.
 
     Raises:
-        UsageError: The name of the file does not end in `.png`.
+        UsageError: The file name does not end in `.png`.
     """
     from PIL import Image, ImageDraw
 
@@ -89,7 +89,7 @@ def write_sheet(rows: Sequence[SheetRow], path: Path) -> int:
 
 
 def _sheet_lines(rows: Sequence[SheetRow]) -> Iterator[tuple[str, tuple[Tile, ...]]]:
-    """Split rows into lines of at most `COLUMNS` thumbnails; the first line of a row has its heading."""
+    """Split rows into lines of at most `COLUMNS` thumbnails; the first line of each row has the heading."""
     for row in rows:
         heading = row.heading
         for start in range(0, len(row.tiles), COLUMNS):
@@ -114,7 +114,7 @@ def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple
 
 
 def _two_lines(caption: str) -> tuple[str, str]:
-    """Break a caption into two lines; a long caption keeps its beginning and its end."""
+    """Break a caption into two lines; a long caption keeps only the beginning and the end."""
     text = printable(caption)
     first = len(text)
     while font(SMALL).getlength(text[:first]) > SIDE:

@@ -1,4 +1,4 @@
-"""Figure of a dataset: positives by label, labels per sample, and co-occurrence of labels."""
+"""Dataset figure: positives by label, labels per sample, and label co-occurrence."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def draw(statistics: DataStatistics, path: Path) -> None:
         path: File to write: `.png`, `.svg` or `.pdf`.
 
     Raises:
-        UsageError: The file has another extension.
+        UsageError: The file has an unsupported extension.
     """
     ending = check_ending(path, SUFFIXES, "--figure")
     write_bytes(path, image(figure_of(statistics), ending[1:]))
 
 
 def figure_of(statistics: DataStatistics) -> Figure:
-    """Return the figure of the statistics of a dataset, high enough for the names of its labels."""
+    """Return a figure with dataset statistics, tall enough for all label names."""
     from matplotlib.figure import Figure
 
     splits = [split for split in statistics.splits if split.split in statistics.compared]
@@ -103,11 +103,11 @@ def _together(axes: Any, statistics: DataStatistics) -> None:
     draw_cooccurrence(axes, shares, annotated=len(shares) <= ANNOTATED)
     _name(axes.xaxis, statistics.labels, rotation=90)
     _name(axes.yaxis, statistics.labels)
-    axes.set_title("% of the positives of the row's label that also have the column's label", fontsize=9)
+    axes.set_title("% of the positives of the row label that also have the column label", fontsize=9)
 
 
 def _name(axis: Any, labels: Any, rotation: int = 0) -> None:
-    """Label an axis with the names: all of up to 100, otherwise every k-th."""
+    """Label an axis with all names if there are at most 100, otherwise with every k-th name."""
     step = -(-len(labels) // NAMED)
     names = [printable(label)[:LONGEST] for label in labels[::step]]
     axis.set_ticks(range(0, len(labels), step), names, rotation=rotation, fontsize=7)

@@ -1,4 +1,4 @@
-"""Figure of some samples with their predicted and true labels."""
+"""Figure that shows samples with their predicted and true labels."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class PredictedLabel:
 
     @property
     def mark(self) -> tuple[str, str]:
-        """Sign and colour."""
+        """Return the sign and the colour."""
         if not self.predicted:
             return MISSED
         if self.true:
@@ -46,7 +46,7 @@ class PredictedLabel:
 
 
 def labels_to_show(predictions: Predictions, sample: int) -> list[PredictedLabel]:
-    """Return the labels of a sample that are predicted (p >= 0.5) or true, the most probable first.
+    """Return the labels of a sample that are predicted (p >= 0.5) or true, most probable first.
 
     Args:
         predictions: Predictions; without targets, no label is true.
@@ -68,7 +68,7 @@ def labels_to_show(predictions: Predictions, sample: int) -> list[PredictedLabel
 def draw_gallery(
     images: Sequence[NDArray[np.uint8]], labels: Sequence[Sequence[PredictedLabel]], path: Path, *, title: str
 ) -> None:
-    """Draw images with their labels below.
+    """Draw images with the labels below each image.
 
     Args:
         images: Images (H, W, 3).
@@ -100,7 +100,7 @@ def draw_gallery(
 
 
 def _square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pad an image to a white square; the image is at the bottom, next to its labels."""
+    """Pad an image to a white square, with the image at the bottom, next to the labels."""
     height, width = image.shape[:2]
     side = max(height, width)
     canvas = np.full((side, side, 3), 255, dtype=np.uint8)

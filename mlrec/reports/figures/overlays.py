@@ -1,4 +1,4 @@
-"""Heat maps over images: an image next to its maps, with a colour bar, and sheets of many images."""
+"""Heat maps over images: images next to their maps with a colour bar, and sheets with many images."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ QUALITY = 90  # of JPEG
 
 @dataclass(frozen=True)
 class ColourScale:
-    """Colours of values: blue below 0, none at 0, red above.
+    """Colour scale for values: blue below 0, transparent at 0, red above 0.
 
     Attributes:
-        limit: Magnitude of the strongest colour; larger magnitudes have the same colour.
+        limit: Magnitude with the strongest colour; larger magnitudes have the same colour.
         low: Lowest value on the colour bar, `-limit` or 0.
         exceeded: Whether some values are larger than `limit`.
     """
@@ -49,7 +49,7 @@ class ColourScale:
 
     @classmethod
     def over(cls, maps: Sequence[NDArray[np.floating]], quantile: float = 1.0) -> ColourScale:
-        """Return a scale for some maps, symmetric about 0, or only its upper half for maps without negative values.
+        """Return a scale for some maps: symmetric about 0, or only the upper half if the maps have no negative values.
 
         Args:
             maps: Arrays (..., h, w).
@@ -64,7 +64,7 @@ class ColourScale:
         return cls(limit, low, bool(peaks.max() > limit))
 
     def entries(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """Return the entries of the colour map for values of any shape."""
+        """Return the colour map indices for values of any shape."""
         share = np.clip(values / self.limit, -1, 1)
         entries: NDArray[np.uint8] = np.rint(ZERO * (1 + share)).astype(np.uint8)
         return entries
@@ -72,7 +72,7 @@ class ColourScale:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """An image and the lines of text above it."""
+    """Image with lines of text above it."""
 
     pixels: Pixels
     text: tuple[str, ...]
@@ -80,7 +80,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """Panels side by side with a heading above, and the colour scale of the maps to the right of them."""
+    """Panels side by side, with a heading above and the colour scale of the maps on the right."""
 
     heading: str
     panels: tuple[Panel, ...]
@@ -88,7 +88,7 @@ class Strip:
 
 
 def resized(pixels: Pixels, side: int) -> Pixels:
-    """Return the image (H, W, 3) with a longer side of `side` pixels; small images are enlarged."""
+    """Resize an image (H, W, 3) to a longer side of `side` pixels; small images are enlarged."""
     from PIL import Image
 
     height, width = pixels.shape[:2]
@@ -98,16 +98,17 @@ def resized(pixels: Pixels, side: int) -> Pixels:
 
 
 def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, box: Corners | None = None) -> Pixels:
-    """Return the image with the colours of a map on top, more opaque for larger magnitudes.
+    """Overlay a map on an image, with higher opacity for larger magnitudes.
 
     Where the map is 0, the image is unchanged. A white line encloses magnitudes of at least half the limit of the
-    scale; it is also visible on objects that have the colour of the map.
+    scale; the line is also visible on objects that have the colour of the map.
 
     Args:
         pixels: Image (H, W, 3).
-        values: Map (h, w); its cells divide the image or the box evenly, because evaluation resizes both to a square.
+        values: Map (h, w); the cells divide the image or the box evenly, because evaluation resizes both to a square.
         scale: Colour scale.
-        box: Part of the image that the map covers, in pixels; it may exceed the image. By default the whole image.
+        box: Part of the image that the map covers, in pixels; the box may extend beyond the image. By default the whole
+            image.
     """
     from PIL import Image
 
@@ -131,7 +132,7 @@ def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, b
 
 @functools.cache
 def _opacities() -> list[int]:
-    """Return the opacity (0 to 255) of each entry of the colour map, which is proportional to the magnitude."""
+    """Return the opacity (0 to 255) for each colour map entry, proportional to the magnitude."""
     magnitude = np.abs(np.arange(ENTRIES) - ZERO) / ZERO
     return [*np.rint(255 * OPACITY * magnitude).astype(int).tolist(), 0]  # Pillow expects 256 entries
 
@@ -147,7 +148,7 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def outlined(pixels: Pixels, box: Corners) -> Pixels:
-    """Return the image with the outline of a box."""
+    """Return the image with a box outline."""
     from PIL import Image, ImageDraw
 
     picture = Image.fromarray(pixels)
@@ -159,7 +160,7 @@ def outlined(pixels: Pixels, box: Corners) -> Pixels:
 
 
 def draw_strip(strip: Strip) -> Pixels:
-    """Return the heading, the panels and the colour bar of a strip as one image."""
+    """Draw the heading, the panels and the colour bar of a strip as one image."""
     from PIL import Image, ImageDraw
 
     lines = max((len(panel.text) for panel in strip.panels), default=0)
@@ -184,7 +185,7 @@ def draw_strip(strip: Strip) -> Pixels:
 
 
 def draw_sheet(strips: Sequence[Pixels], note: str) -> Pixels:
-    """Stack strips vertically, narrow strips side by side, with a line of text at the top."""
+    """Stack strips vertically, with narrow strips side by side and a line of text at the top."""
     from PIL import Image, ImageDraw
 
     widest = max(strip.shape[1] for strip in strips)
@@ -203,7 +204,7 @@ def draw_sheet(strips: Sequence[Pixels], note: str) -> Pixels:
 
 
 def jpeg(pixels: Pixels, quality: int = QUALITY) -> bytes:
-    """Return an image (H, W, 3) as the content of a JPEG file with colours at full resolution."""
+    """Encode an image (H, W, 3) as JPEG with full colour resolution."""
     from PIL import Image
 
     content = BytesIO()
@@ -212,7 +213,7 @@ def jpeg(pixels: Pixels, quality: int = QUALITY) -> bytes:
 
 
 def bar(scale: ColourScale, height: int) -> Pixels:
-    """Return the colour bar of a scale (height, BAR, 3), as it is drawn on a white photograph; the top is `limit`."""
+    """Return the colour bar of a scale (height, BAR, 3), as drawn on a white image; the top is `limit`."""
     values = np.linspace(scale.limit, scale.low, height)
     colours, opacity = colour_map()[scale.entries(values)], np.array(_opacities())[scale.entries(values), None] / 255
     column = np.rint(255 + opacity * (colours - 255.0)).astype(np.uint8)
@@ -220,7 +221,7 @@ def bar(scale: ColourScale, height: int) -> Pixels:
 
 
 def ticks(scale: ColourScale) -> list[tuple[float, str]]:
-    """Return the numbers at a colour bar: position from the top as a fraction, and text."""
+    """Return the tick labels of a colour bar: position from the top as a fraction, and text."""
     limit = f"{scale.limit:.2g}"
     ends = ("≥ ", "≤ −") if scale.exceeded else ("", "−")
     if scale.low == 0:
@@ -253,7 +254,7 @@ def name_of(item: Item) -> str:
 
 
 class FileNames:
-    """File names of JPEG pictures of items, created from their ids; a number is appended to duplicate names."""
+    """Names of JPEG files for items, created from the item ids; a number is appended to duplicate names."""
 
     def __init__(self, taken: set[str] | None = None) -> None:
         self._taken = set(taken or ())
@@ -281,7 +282,7 @@ def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Co
         how: Image backend.
 
     Returns:
-        Whole image (H, W, 3), and the corners of the item's box in it; None if the item is a whole image.
+        Whole image (H, W, 3), and the corners of the item's box in this image; None if the item is a whole image.
 
     Raises:
         DataError: The image cannot be read.

@@ -1,7 +1,7 @@
-"""Figures of a report: line plots, precision-recall curves, AP by label, co-occurrence.
+"""Report figures: line plots, precision-recall curves, AP by label, and co-occurrence.
 
-Colours are distinguishable for colour-blind readers, and lines also differ in style or marker. They do not need a
-display.
+Colours are distinguishable for colour-blind readers, and lines also differ in style or marker. Drawing does not require
+a display.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ANNOTATED = 20  # labels up to which the cells of a matrix have numbers
 
 @contextlib.contextmanager
 def style() -> Iterator[None]:
-    """Set matplotlib's options for creating and saving a figure; `$` in a name does not start a formula."""
+    """Set matplotlib options for creating and saving a figure; `$` in a name does not start a formula."""
     import matplotlib as mpl
 
     settings: dict[Any, Any] = {
@@ -60,7 +60,7 @@ def style() -> Iterator[None]:
 
 
 def image(figure: Figure, kind: str = "png") -> bytes:
-    """Return a figure as the content of a file; equal figures give equal bytes.
+    """Return the file content of a figure; equal figures produce equal bytes.
 
     Args:
         figure: Figure to save.
@@ -84,10 +84,10 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
 
 
 def sweep_figure(series: Sequence[Series], key: str) -> Figure:
-    """Draw mAP against λ or H: one line per series, bars of one standard deviation, a ring at the peak.
+    """Draw mAP against λ or H: one line per series, error bars of one standard deviation, and a ring at the peak.
 
     Args:
-        series: Lines.
+        series: Series to draw, one line each.
         key: "lam" or "heads".
     """
     with style():
@@ -109,12 +109,12 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
 
 
 def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
-    """Draw the training loss and the mAP of some methods against the epoch: mean over seeds, and a band of one sd.
+    """Draw training loss and mAP of methods against the epoch: mean over seeds with a band of one standard deviation.
 
-    A run that is evaluated once has no mAP curve; if all runs are, there is no such panel.
+    A run that is evaluated only once has no mAP curve; if no run has a curve, the panel is omitted.
 
     Args:
-        logs: Entries of `log.jsonl` of each seed, by name of the method.
+        logs: Entries of `log.jsonl` for each seed, by method name.
     """
     curves = [("epoch", "loss", 1)]
     if any(len(over_epochs(seeds, "scored", "mAP")[0]) > 1 for seeds in logs.values()):
@@ -145,12 +145,12 @@ def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -
 def over_epochs(
     seeds: Sequence[Sequence[Mapping[str, Any]]], event: str, key: str
 ) -> tuple[list[int], NDArray[np.float64]]:
-    """Return the epochs that all seeds have (E), and the values of a key (seeds, E).
+    """Return the epochs common to all seeds (E), and the values of a key (seeds, E).
 
     Args:
-        seeds: Entries of the log of each seed.
-        event: Event of the entries.
-        key: Key of the value; entries in which it is None are skipped.
+        seeds: Log entries of each seed.
+        event: Event type of the entries.
+        key: Key of the value; entries with the value None are skipped.
     """
     curves = []
     for entries in seeds:
@@ -169,7 +169,7 @@ def _legend(name: str, seeds: Sequence[object]) -> str:
 def precision_recall_figure(
     logits: Floats, targets: NDArray[np.int8], average_precision: Mapping[str, float | None]
 ) -> Figure:
-    """Draw precision against recall, one panel per label with its AP and number of positives n, a dot at p = 0.5.
+    """Draw precision against recall, one panel per label with AP, number of positives n, and a dot at p = 0.5.
 
     Labels without a positive have no panel.
 
@@ -213,8 +213,8 @@ def curve(
         targets: Targets (N,): 1 positive, 0 negative, -1 unknown.
 
     Returns:
-        Recall and precision at each distinct score, from the highest down; equal scores share one step. And recall and
-        precision at scores >= 0, or None if there are no such scores.
+        Recall and precision at each distinct score in descending order, where equal scores share one step; and recall
+        and precision at scores >= 0, or None if there are no such scores.
     """
     known = targets >= 0
     scores, positive = scores[known], targets[known] == 1
@@ -230,11 +230,11 @@ def curve(
 
 
 def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | None], names: tuple[str, str]) -> Figure:
-    """Draw AP by label of two runs, joined by a line, the largest gain at the top.
+    """Draw the AP of each label for two runs, joined by a line, with the largest gain at the top.
 
     Args:
-        ours: AP by label of the first run.
-        theirs: AP by label of the second run.
+        ours: AP by label for the first run.
+        theirs: AP by label for the second run.
         names: Names of both runs for the legend.
     """
     both: list[tuple[str, float, float]] = []
@@ -257,7 +257,7 @@ def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | Non
 
 
 def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
-    """Draw the percentage of the positives of the row's label that also have the column's label.
+    """Draw the percentage of positives of the row label that also have the column label.
 
     With up to 20 labels, the numbers are written into the cells. Rows of labels without a positive are blank.
 
@@ -289,11 +289,11 @@ def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Fig
 
 
 def draw_cooccurrence(axes: Any, share: NDArray[np.float64], *, annotated: bool) -> None:
-    """Draw a matrix of percentages in light colours; NaN is blank.
+    """Draw a matrix of percentages in light colours; cells with NaN are blank.
 
     Args:
-        axes: Axes of matplotlib.
-        share: Percentages (C, C).
+        axes: matplotlib axes.
+        share: Matrix of percentages (C, C).
         annotated: Whether to write the numbers into the cells.
     """
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest", aspect="equal")

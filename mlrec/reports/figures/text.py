@@ -1,4 +1,4 @@
-"""Text in images drawn by Pillow."""
+"""Text in images drawn with Pillow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def font(size: int) -> FreeTypeFont:
-    """Return DejaVu Sans, which comes with matplotlib and has Latin, Greek and Cyrillic letters.
+    """Return the font DejaVu Sans, which is included in matplotlib and has Latin, Greek and Cyrillic letters.
 
     Args:
         size: Size in pixels.
@@ -29,12 +29,12 @@ def font(size: int) -> FreeTypeFont:
 
 
 def cut(text: str, width: float, size: int) -> str:
-    """Shorten a text to one line of a given width; the end is kept, because file names differ at the end.
+    """Shorten a text to one line with a maximum width; the end is kept, because file names differ at the end.
 
     Args:
         text: Text; control characters are escaped.
         width: Width in pixels.
-        size: Size of the font in pixels.
+        size: Font size in pixels.
 
     Example:
         >>> cut("train2014/COCO_train2014_000000000009.jpg", 100, 13)

@@ -1,1 +1,1 @@
-"""The tables and figures of the paper: published rows, and the user's runs next to them."""
+"""Tables and figures of the paper, with the user's runs next to the published rows."""

@@ -36,16 +36,16 @@ CSRA = "zhu2021csra"
 
 
 def citation(row: PublishedRow) -> str:
-    """Return the key of the paper that a published row cites.
+    """Return the citation key for a published row.
 
     Args:
-        row: Row of a table of the paper; all rows with CSRA, including Tables 6 to 8, cite the paper itself.
+        row: Row of a table in the paper; all rows with CSRA, including Tables 6 to 8, cite the paper itself.
     """
     return KEYS.get(row.method, CSRA)
 
 
 def bibliography(latex: str) -> str:
-    """Return the entries cited in a LaTeX text, as the content of a `.bib` file; "" if there are no citations.
+    """Return the entries cited in a LaTeX text, formatted as a `.bib` file; "" if there are no citations.
 
     Args:
         latex: Text with `cite` commands.

@@ -1,4 +1,4 @@
-"""Tables of `mlrec lambda-sweep`: metrics at some λ, and AP by size and number of objects."""
+"""Tables for `mlrec lambda-sweep`: metrics at selected λ, and AP by size and number of objects."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from mlrec.reports.paper.table1 import ON_SCORED, ON_SCORED_NOTE, Gain, LambdaSw
 from mlrec.reports.render.table import Cell, Column, Row, Table, shown
 from mlrec.utils.errors import counted
 
-RETRAINED = "λ and T are changed at test time only, on one trained model; training with each λ may give other results"
-GCN = "the paper does not define λ for ML-GCN; here: logits of ML-GCN + λ times the maximum of its classifiers"
+RETRAINED = (
+    "λ and T are changed only at test time, on one trained model; training with each λ may produce different results"
+)
+GCN = "the paper does not define λ for ML-GCN; here: ML-GCN logits + λ times the maximum of the ML-GCN classifiers"
 SIZE_NOTES = (
-    "each row leaves out the positives of the other rows of its group and keeps all negatives: compare methods within "
-    "a row, not rows",
-    "scored in conventions mlrec, which ignore what is left out",
-    "size: fraction of the image that the largest object of the label covers (its mask if there is one)",
+    "each row excludes the positives of the other rows in the same group and keeps all negatives; compare methods "
+    "within a row, not across rows",
+    "scored with the mlrec conventions, which ignore the excluded positives",
+    "size: fraction of the image covered by the largest object of the label (by the mask if there is one)",
     "* the 95 % interval, paired over images, excludes 0",
 )
 
@@ -81,7 +83,7 @@ def _lambda_row(
 
 
 def bounds_text(low: float, high: float) -> str:
-    """Return the bounds of an interval of a difference, in points.
+    """Return the bounds of the interval for a difference, in points.
 
     Example:
         >>> bounds_text(-0.01, 0.02)
@@ -93,14 +95,14 @@ def bounds_text(low: float, high: float) -> str:
 def size_table(
     size_bins: Sequence[SizeBin],
     names: Sequence[str],
-    title: str = "AP by size and number",
+    title: str = "AP by size and number of objects",
     *,
     seeds: Sequence[int] = (),
 ) -> Table:
-    """Return mAP of each method and differences to the first, one row per size or number of objects.
+    """Return the mAP of each method and differences to the first method, one row per size or number of objects.
 
     Args:
-        size_bins: Rows.
+        size_bins: Bins of size or number, one per row.
         names: Names of the methods.
         title: Title of the table.
         seeds: Number of runs of each method; by default one.
@@ -127,12 +129,12 @@ def size_table(
 def _seeds_note(seeds: Sequence[int]) -> str:
     if min(seeds, default=1) > 1:
         runs = ", ".join(map(str, seeds))
-        return f"n = {runs} runs: mAP is their mean; intervals resample seeds as well as images"
-    return "intervals are about these trained models, not about the methods; other seeds may differ more"
+        return f"n = {runs} runs: mAP is the mean over runs; intervals resample both seeds and images"
+    return "intervals describe these trained models, not the methods; other seeds may differ more"
 
 
 def _differences(size_bin: SizeBin) -> list[Cell]:
-    """Return mAP, difference and interval of each method but the first."""
+    """Return mAP, difference and interval for each method except the first."""
     cells: list[Cell] = []
     for mAP, gain in zip(size_bin.mAP[1:], size_bin.gains, strict=True):
         if gain is None:

@@ -1,4 +1,4 @@
-"""`Series`: mAP of trained runs against λ or the number of heads (Figure 5, Table 7)."""
+"""`Series`: mAP of training runs against λ or the number of heads (Figure 5, Table 7)."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from mlrec.reports.settings import NOT_THE_METHOD
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One point of a curve.
+    """Point on a curve.
 
     Attributes:
         x: λ or H.
         mAP: Mean over the seeds, as a fraction.
         sd: Standard deviation over the seeds; None for one seed.
         n: Number of runs.
-        bounds: Ends of the 95 % interval of mAP.
+        bounds: Ends of the 95 % interval for mAP.
     """
 
     x: float
@@ -34,13 +34,13 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Series:
-    """Results that differ only in one key, in the order of its values.
+    """Results that differ only in one key, sorted by the value of this key.
 
     Attributes:
         name: Name of the method.
-        group: Evaluation data of the results, in words.
-        points: Points of the curve.
-        dataset: Key of `DATASETS` if the results are on its whole test set; otherwise "".
+        group: Evaluation data of the results, as text.
+        points: Points on the curve.
+        dataset: Key in `DATASETS` if the results are on the whole test set of this dataset; otherwise "".
     """
 
     name: str
@@ -50,18 +50,18 @@ class Series:
 
     @property
     def peak(self) -> CurvePoint:
-        """Point with the highest mAP; the first of several."""
+        """Point with the highest mAP; the first one if tied."""
         return max(self.points, key=lambda point: point.mAP)
 
 
 def series_of(results: Iterable[Result], key: str, intervals: Intervals | None = None) -> list[Series]:
-    """Return the series of CSRA results that differ only in one key; a series has at least two points.
+    """Return all series of CSRA results that differ only in one key; a series has at least two points.
 
     Args:
-        results: Results over seeds, see `over_seeds`. If several results have the same value of the key, the one with
-            most seeds is used.
+        results: Results over seeds, see `over_seeds`. If multiple results have the same value of the key, the result
+            with the most seeds is used.
         key: "lam" or "heads".
-        intervals: Bounds of the 95 % intervals, as in `runs_table`.
+        intervals: Bounds of the 95 % intervals, see `runs_table`.
     """
     csra = [result for result in results if result.head == "csra" and result.values["mAP"] is not None]
     along: dict[object, list[Result]] = {}
@@ -82,10 +82,10 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
     """Return the points of all series as a table; the peak of each series is marked as the best.
 
     Args:
-        series: Series of `series_of`.
+        series: Series, as returned by `series_of`.
         key: "lam" or "heads".
         title: Title of the table.
-        notes: Further footnotes.
+        notes: Additional footnotes.
     """
     sign = {"lam": "λ", "heads": "H"}[key]
     columns = (
@@ -102,7 +102,7 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
         for line in series
         for p in line.points
     ]
-    footnotes = [*notes, f"one training per {sign}; the best {sign} was chosen on the scored split itself"]
+    footnotes = [*notes, f"one training run per {sign}; the best {sign} was chosen on the scored split itself"]
     if any(point.bounds for line in series for point in line.points):
         footnotes.append(BOOTSTRAP_NOTE)
     table = Table(title, columns, tuple(rows), tuple(footnotes))
@@ -111,13 +111,13 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """One panel of Figure 5.
+    """Panel of Figure 5.
 
     Attributes:
-        title: Dataset.
+        title: Name of the dataset.
         series: Own curves on this dataset.
-        peak: λ at the peak that the paper names; None if the paper has no such panel.
-        peak_name: Method of that peak.
+        peak: λ at the peak stated in the paper; None if the paper has no such panel.
+        peak_name: Method with this peak.
     """
 
     title: str
@@ -127,7 +127,7 @@ class CurvePanel:
 
 
 def figure5_panels(series: Sequence[Series]) -> list[CurvePanel]:
-    """Return the panels of Figure 5 with own curves; own curves on other data are in further panels.
+    """Return the panels of Figure 5 with own curves; own curves on other data are in additional panels.
 
     Args:
         series: Own curves against λ.
@@ -146,12 +146,12 @@ def figure5_panels(series: Sequence[Series]) -> list[CurvePanel]:
 
 
 def _paper_dataset(result: Result) -> str:
-    """Return the dataset of the paper whose whole test set was scored; "" for other data."""
+    """Return the paper's dataset whose whole test set was scored; "" for other data."""
     return next((key for key in DATASETS if not reasons_apart(result, key)), "")
 
 
 def _other_settings(result: Result, key: str) -> str:
-    """Return all settings that must be equal within a series; the temperatures may follow H."""
+    """Return all settings that must be equal within a series; the temperatures may depend on H."""
     free = NOT_THE_METHOD | {key}
     if key == "heads":
         free |= {"temperatures"}
@@ -172,9 +172,12 @@ def _name(result: Result, key: str) -> str:
 
 
 def figure5_note() -> str:
-    """Return a footnote on the peaks of the paper's Figure 5, which prints no values."""
+    """Return a footnote on the peaks in the paper's Figure 5, which prints no values."""
     peaks = [
         f"{curve['method']} with H = {curve['heads']} on {DATASETS[curve['dataset']].name} at λ = {curve['peak']:g}"
         for curve in paper_settings()["figure5"]
     ]
-    return f"Figure 5 of the paper prints no values; according to its text and curves the peaks are: {', '.join(peaks)}"
+    return (
+        "Figure 5 of the paper prints no values; according to the paper's text and curves, the peaks are "
+        f"{', '.join(peaks)}"
+    )

@@ -1,4 +1,4 @@
-"""Curves in LaTeX with pgfplots, in the fonts of the surrounding document."""
+"""LaTeX curves with pgfplots, in the font of the surrounding document."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mlrec.reports.paper.figure5 import CurvePanel, Series
 from mlrec.reports.render.latex import escape, packages
 
-CAPTION = "mAP (%) against λ, one training per value."
-PEAKS = "Dashed: peak of the paper, which prints no values."
+CAPTION = "mAP (%) against λ, one training run per value."
+PEAKS = "Dashed: peak in the paper, which prints no values."
 _STYLES = (
     "blue, mark=*",
     "orange, mark=square*",
@@ -63,7 +63,7 @@ def _plot(panel: CurvePanel, width: float) -> str:
 
 
 def _curve(series: Series, style: str) -> list[str]:
-    """Return a curve with bars of one standard deviation, if there are several seeds."""
+    """Return a curve, with error bars of one standard deviation if there are multiple seeds."""
     bars = any(point.sd for point in series.points)
     if bars:
         style += r", error bars/.cd, y dir=both, y explicit"

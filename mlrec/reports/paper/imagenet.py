@@ -1,4 +1,4 @@
-"""ImageNet rows of Table 1: accuracy of a classifier with λ times the maximum added to its logits."""
+"""ImageNet rows of Table 1: accuracy of a classifier with λ times the maximum added to the logits."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ COLUMNS = (
     Column("difference", "Δ top-1", "points", absent=""),
     Column("interval", "95 %", absent=""),
 )
-TOKEN_NOTE = "published logits are those of the class token; λ = 0 is the mean over patches, another classifier"  # noqa: S105
+TOKEN_NOTE = (
+    "published logits are from the class token; λ = 0 is the mean over patches, which is a different classifier"  # noqa: S105
+)
 
 
 class AccuracySweep(msgspec.Struct, frozen=True):
-    """Accuracy of one published classifier at many λ: the content of `accuracy.json`.
+    """Accuracy of a published classifier at many λ, the content of `accuracy.json`.
 
     Attributes:
-        backbone: Name in timm with the tag of the weights; without the tag if `weights` is a file or a package.
-        weights: File or package of the weights; empty for those of the hub.
+        backbone: timm name with the weights tag; without the tag if `weights` is a file or a package.
+        weights: File or package with the weights; empty for weights from the hub.
         resolution: Side of the input in pixels.
         data: Folder of the images.
         samples: Number of images.
         classes: Number of classes with images.
-        class_token: Whether the published logits are those of the class token.
+        class_token: Whether the published logits come from the class token.
         published: Top-1 and top-5 accuracy of the published logits, as fractions.
         lams: Values of λ; λ = 0 is the mean over locations.
         top1, top5: Accuracy at each λ, as fractions.
@@ -65,7 +67,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
 
     @property
     def called(self) -> str:
-        """Name of the backbone, with the file of its weights if there is one."""
+        """Name of the backbone, with the weights file if there is one."""
         if not self.weights:
             return self.backbone
         return f"{self.backbone} of {PurePath(self.weights).name}"
@@ -75,7 +77,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
         """Read `accuracy.json`.
 
         Raises:
-            RunError: The file has another format.
+            RunError: The file has a different format.
         """
         try:
             return msgspec.json.decode(read_bytes(path, RunError), type=cls)
@@ -83,13 +85,13 @@ class AccuracySweep(msgspec.Struct, frozen=True):
             raise RunError(f"{path}: {error}; not written by mlrec imagenet") from error
 
     def at(self, lam: float) -> tuple[float, float]:
-        """Return top-1 and top-5 accuracy at a λ of the grid."""
+        """Return top-1 and top-5 accuracy at a λ from the grid."""
         index = self.lams.index(lam)
         return self.top1[index], self.top5[index]
 
 
 def accuracy_table(sweep: AccuracySweep) -> Table:
-    """Return the accuracy of the published logits, at λ = 0, and at the fixed and best λ.
+    """Return a table of the accuracy of the published logits, at λ = 0, and at the fixed and best λ.
 
     Args:
         sweep: Accuracy at many λ.
@@ -132,9 +134,9 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
     architecture, _, tag = sweep.backbone.partition(".")
     reasons = []
     if (sweep.samples, sweep.classes) != IMAGENET:
-        reasons.append("other images")
+        reasons.append("different images")
     if sweep.resolution not in printed:
-        reasons.append("other size")
+        reasons.append("different size")
     if tag not in PAPER_WEIGHTS.get(architecture, (tag,)):
         reasons.append(f"weights {tag or 'of a file'}")
     if not reasons:
@@ -143,4 +145,4 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
         f"{sweep.data}, {counted(sweep.samples, 'image')} of {counted(sweep.classes, 'class', 'classes')}, "
         f"{sweep.resolution} px, top-1 accuracy"
     )
-    return Row(cells, f"{here}: not comparable with the paper's, {', '.join(reasons)}", marks={4: ON_SCORED})
+    return Row(cells, f"{here}: not comparable with the paper ({', '.join(reasons)})", marks={4: ON_SCORED})

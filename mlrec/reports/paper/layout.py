@@ -1,4 +1,4 @@
-"""Tables in the form of the paper: the same columns, and own rows in blocks below the published rows."""
+"""Tables in the paper's layout: the same columns, with own rows in blocks below the published rows."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ LAM = Column("lam", "λ", "number", absent="")
 
 @dataclass(frozen=True)
 class PaperLine:
-    """A row in the paper's form.
+    """Row in the paper's layout.
 
     Attributes:
-        block: Heading of its block.
-        cells: Cells by column key; those in `NAMES` distinguish it from other lines.
-        cite: Key of the published system.
-        notes: Notes on it.
+        block: Heading of the block that contains the row.
+        cells: Cells by column key; the cells in `NAMES` distinguish the row from other rows.
+        cite: Citation key of the published system.
+        notes: Notes on the row.
     """
 
     block: str
@@ -41,17 +41,17 @@ class PaperLine:
 
     @property
     def names(self) -> dict[str, Cell]:
-        """Cells that distinguish the line from others."""
+        """Cells that distinguish the row from other rows."""
         return {key: cell for key, cell in self.cells.items() if key in NAMES}
 
 
 def paper_layout(number: int, results: Sequence[Result], given: Sequence[PublishedRow] = ()) -> Table:
-    """Return one of the tables 2 to 8 in the form of the paper; own rows are in separate blocks.
+    """Return one of Tables 2 to 8 in the paper's layout, with own rows in separate blocks.
 
     Args:
         number: Number of the table.
-        results: Own runs, scored in the conventions of the table.
-        given: Rows of the user, such as results of a server.
+        results: Own runs, scored under the conventions of the table.
+        given: Rows supplied by the user, such as results from a server.
     """
     definition = TABLES[number]
     rows = table_rows(number, results, given)
@@ -73,10 +73,10 @@ def paper_layout(number: int, results: Sequence[Result], given: Sequence[Publish
 
 
 def table1_layout(table: Table) -> Table:
-    """Return Table 1 in the form of the paper: the dataset in the first column, the best numbers of each row bold.
+    """Return Table 1 in the paper's layout: dataset in the first column, best number of each row in bold.
 
     Args:
-        table: Table 1 as of `table_1`.
+        table: Table 1, as returned by `table_1`.
     """
     old = {column.key: k for k, column in enumerate(table.columns)}
     keys = [key for key in old if key not in ("source", "seeds", "fixed_low", "fixed_high", "run")]
@@ -115,7 +115,7 @@ def _best_scores(row: Row, position: Mapping[str, int]) -> list[str]:
 
 
 def _line(number: int, row: PaperRow) -> PaperLine:
-    """Return a published or an own row in the form of the paper."""
+    """Return a published or an own row in the paper's layout."""
     block = row.block[:1].upper() + row.block[1:]
     if row.source != "paper":
         block = BLOCKS[row.source] + row.apart
@@ -138,7 +138,7 @@ def _line(number: int, row: PaperRow) -> PaperLine:
 
 
 def _method(row: PaperRow) -> str:
-    """Return the method of a row; for an own row with H, λ and settings that have no column in the paper."""
+    """Return the method of a row; own rows include H, λ and settings that have no column in the paper."""
     facts = [row.method.replace(CUTMIX, "ResNet-cut")]
     if row.source == "own":
         facts += [f"{sign} = {value:g}" for sign, value in (("H", row.heads), ("λ", row.lam)) if value is not None]
@@ -147,13 +147,13 @@ def _method(row: PaperRow) -> str:
 
 
 def _model(row: PaperRow) -> str:
-    """Return the paper's name of the backbone of a row, with differences of its head from the paper's."""
+    """Return the paper's name for the backbone of a row, with differences from the paper's head."""
     backbone = (row.backbone or row.method).replace(CUTMIX, "ResNet-cut")
     return ", ".join(filter(None, [backbone, row.variation]))
 
 
 def _pooling(row: PaperRow) -> dict[str, Cell]:
-    """Return the poolings of a row of Table 6."""
+    """Return the poolings of a row in Table 6."""
     spatial = row.head == "spatial" or (row.head == "csra" and row.lam != 0)
     return {
         "average": _check(row.head in ("average", "csra")),
@@ -170,7 +170,7 @@ def _check(used: bool) -> str | None:
 
 
 def _notes(row: PaperRow) -> tuple[str, ...]:
-    """Return the notes of a row, including values that have no column in the form of the paper."""
+    """Return the notes of a row, including values that have no column in the paper's layout."""
     notes = list(row.notes)
     if row.settings:
         notes.append(f"settings: {row.settings}")
@@ -180,7 +180,7 @@ def _notes(row: PaperRow) -> tuple[str, ...]:
 
 
 def _joined(lines: Iterable[PaperLine]) -> list[PaperLine]:
-    """Merge lines with the same names and disjoint columns, such as those of one model with several H."""
+    """Merge rows with the same names and disjoint columns, such as rows of one model with multiple H."""
     joined: list[PaperLine] = []
     for line in lines:
         for k, other in enumerate(joined):

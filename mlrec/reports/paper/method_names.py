@@ -40,10 +40,10 @@ HEAD_ORDER = ("average", "max", "attention-pool", "gcn", "ml-decoder", "q2l", "s
 
 
 def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
-    """Return the paper's name of a backbone; timm's name if the paper has none.
+    """Return the paper's name for a backbone, or the timm name if the paper has none.
 
     Args:
-        config: Keys of a run.
+        config: Configuration keys of a run.
         cutmix: Whether the run started from CutMix weights; such a ResNet-101 is the paper's ResNet-cut.
 
     Example:
@@ -57,7 +57,7 @@ def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
-    """Return the name of a method as in the tables of the paper; arguments as in `backbone_name`.
+    """Return the name of a method as in the paper's tables; for the arguments, see `backbone_name`.
 
     Example:
         >>> method_name({"backbone": "resnet101", "head": "csra"})
@@ -71,10 +71,10 @@ def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def variation(config: dict[str, Any]) -> str:
-    """Return the differences of a CSRA head from the paper's in temperatures and logit scale; "" if there are none.
+    """Return how a CSRA head differs from the paper's head in temperatures and logit scale; "" if it does not differ.
 
     Args:
-        config: Keys of a run.
+        config: Configuration keys of a run.
 
     Example:
         >>> variation({"head": "csra", "temperatures": [1.0, 1.0]})
@@ -98,14 +98,14 @@ def variation(config: dict[str, Any]) -> str:
 
 
 def _added_head(config: dict[str, Any]) -> str:
-    """Return the non-default options of a head of another package."""
+    """Return the non-default options of a head from a third-party package."""
     keys = ("heads", "lam", "temperatures", "normalize", "logit_scale", "pooling")
     given = {key: config[key] for key in keys if key in config and config[key] != FIELDS[key].default}
     return ", ".join(f"{key} {value}" for key, value in given.items())
 
 
 def temperature_text(value: float | str) -> str:
-    """Return a temperature as printed.
+    """Format a temperature as printed in tables.
 
     Example:
         >>> temperature_text(2.0), temperature_text("inf")

@@ -1,4 +1,4 @@
-"""`PaperRow`: a row of one of the paper's tables, published or measured here."""
+"""`PaperRow`: a published or own row in one of the paper's tables."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ Source = Literal["paper", "given", "own"]
 
 @dataclass(frozen=True, eq=False)
 class PaperRow:
-    """A row; only rows of the same `group` are comparable.
+    """Table row; only rows in the same `group` are comparable.
 
     Attributes:
-        source: "paper" for published rows, "given" for rows of the user, "own" for own runs.
-        block: Block of a published row in its table.
+        source: "paper" for published rows, "given" for rows supplied by the user, "own" for own runs.
+        block: Block of a published row in the table.
         apart: Reasons other than extra data why a row is not comparable with published rows, to append to a heading; ""
-            if it is comparable.
+            if the row is comparable.
         scores: Metrics by column key, as fractions.
         normalize: Whether the classifier is normalised.
-        variation: Difference from a CSRA head of the paper, see `method_names.variation`.
+        variation: Difference from the paper's CSRA head, see `method_names.variation`.
         extra: Data that the weights were trained on, other than ImageNet and this dataset.
-        temperature: Temperature of the attention; "" if there is none, or if it is not printed.
+        temperature: Temperature of the attention; "" if there is no temperature or none is printed.
         cite: Key of a published row in `citations.bib`.
-        baseline_of: Method that a published row is compared with.
+        baseline_of: Method with which a published row is compared.
         inferred: Columns whose values are not printed in the source.
-        facts: Settings of an own run, with its head under "head"; see `settings.differing_settings`.
-        settings: Settings to show, in words.
+        facts: Settings of an own run, with the head under "head"; see `settings.differing_settings`.
+        settings: Settings to show, as text.
     """
 
     source: Source
@@ -70,12 +70,12 @@ class PaperRow:
 
     @property
     def mAP(self) -> float | None:  # noqa: N802
-        """The mAP of the row, as a fraction."""
+        """Mean AP of the row, as a fraction."""
         return self.scores.get("mAP")
 
 
 def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution: int) -> PaperRow:
-    """Return the `PaperRow` of a published row.
+    """Return the `PaperRow` for a published row.
 
     Args:
         row: Published row.
@@ -93,7 +93,7 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
         extra.append(f"extra data {row.extra_data}")
     reasons += extra
     if row.convention and dataset != "voc2012":  # all rows on VOC2012 have the AP of its server
-        reasons.append(f"other conventions: {row.convention}")
+        reasons.append(f"different conventions: {row.convention}")
     apart = ""
     if source == "given":
         apart = _apart(reasons, extra)
@@ -124,10 +124,11 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
 
 
 def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
-    """Return the `PaperRow` of an own run.
+    """Return the `PaperRow` for an own run.
 
-    It is in a group with published rows only if it was trained and scored in the same way: by the paper's recipe or an
-    equivalent one, from the paper's weights, on the paper's training split, and scored on the whole test set.
+    The row is in a group with published rows only if the run was trained and scored in the same way: with the paper's
+        recipe or an equivalent recipe, from the paper's weights, on the paper's training split, and scored on the whole
+        test set.
 
     Args:
         result: Result of the run.
@@ -152,7 +153,7 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
             extra.append(f"extra data {result.extra}")
         reasons += extra
         if differences:
-            reasons.append("other settings than the paper's")
+            reasons.append("settings different from the paper's")
         apart = _apart(reasons, extra)
         group = _group(dataset, resolution, _block(dataset, result), reasons)
         if result.backbone == "ViT-L/16" and result.lineage.tag == PAPER_TAGS[2]:
@@ -187,7 +188,7 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
 
 
 def _temperatures(result: Result) -> Sequence[float]:
-    """Return the temperatures of a result with attention; none for other heads and for λ = 0."""
+    """Return the temperatures of a result with attention; empty for other heads and for λ = 0."""
     if result.heads is None or (result.head == "csra" and result.lam == 0):
         return ()
     return resolve_temperatures(result.heads, result.config.get("temperatures"))
@@ -201,7 +202,7 @@ def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
         dataset: Dataset of the published rows.
 
     Returns:
-        Recipe that the run followed, and the differences in words.
+        Recipe that the run followed, and the differences as text.
     """
     recipe, differences = compare_with_paper(result.config, result.settings, result.lineage, result.kind, result.train)
     full, train = DATASETS[dataset], result.train
@@ -211,7 +212,7 @@ def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
 
 
 def reasons_apart(result: Result, dataset: str) -> list[str]:
-    """Return how the scored data of a run differs from that of published rows; empty if it does not.
+    """Return how the scored data of a run differ from those of published rows; empty if there are no differences.
 
     Args:
         result: Result of the run.
@@ -219,19 +220,19 @@ def reasons_apart(result: Result, dataset: str) -> list[str]:
     """
     full = DATASETS[dataset]
     if result.kind != full.kind:
-        return ["other data"]
+        return ["different data"]
     reasons = []
     if result.samples < full.samples:
-        reasons.append(f"{result.samples:,} of {full.samples:,} samples of {result.split}")
+        reasons.append(f"{result.samples:,} of {full.samples:,} samples in {result.split}")
     elif result.samples > full.samples:
-        reasons.append(f"{result.samples:,} samples of {result.split}")
+        reasons.append(f"{result.samples:,} samples in {result.split}")
     if len(result.labels) != full.labels:
         reasons.append(f"{len(result.labels)} of {full.labels} labels")
     return reasons
 
 
 def _apart(reasons: Sequence[str], extra: Sequence[str]) -> str:
-    """Return the end of a heading: the reasons without extra data, which is a column of the paper's tables."""
+    """Return the end of a heading: the reasons without extra data, which have a column in the paper's tables."""
     others = [reason for reason in reasons if reason not in extra]
     if not others:
         return ""
@@ -239,7 +240,7 @@ def _apart(reasons: Sequence[str], extra: Sequence[str]) -> str:
 
 
 def _block(dataset: str, result: Result) -> str:
-    """Return the block of a table of the paper; only tables on COCO have blocks."""
+    """Return the block in a table of the paper; only tables on COCO have blocks."""
     if dataset != "coco2014":
         return ""
     if result.backbone in ("ResNet-101", CUTMIX):
@@ -248,7 +249,7 @@ def _block(dataset: str, result: Result) -> str:
 
 
 def _own_group(result: Result, dataset: str, reasons: list[str]) -> str:
-    """Return the heading of own runs on data that the paper does not use."""
+    """Return the heading for own runs on data not used in the paper."""
     facts = [
         f"{result.dataset} {result.split}".strip(),
         counted(result.samples, "sample"),
@@ -258,13 +259,13 @@ def _own_group(result: Result, dataset: str, reasons: list[str]) -> str:
     group = ", ".join(facts)
     if result.extra:
         group += f" (extra data {result.extra})"
-    return f"{group}: not comparable with {DATASETS[dataset].name}, {', '.join(reasons)}"
+    return f"{group}: not comparable with {DATASETS[dataset].name} ({', '.join(reasons)})"
 
 
 def _group(dataset: str, resolution: int, block: str, reasons: list[str]) -> str:
-    """Return the heading of rows on the paper's data.
+    """Return the heading for rows on the paper's data.
 
-    `reasons` explain why they are not comparable with its main rows.
+    `reasons` explain why these rows are not comparable with the main rows of the paper.
     """
     full = DATASETS[dataset]
     parts = [f"{full.name} {full.split}, {full.samples:,} samples, {full.labels} labels, {resolution} px"]

@@ -1,4 +1,4 @@
-"""Published numbers as data: Tables 1-8 of the paper, further literature, and rows of the user."""
+"""Published numbers as data: Tables 1-8 of the paper, other literature, and rows supplied by the user."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ TEXTS = (
 
 
 def shipped(name: str) -> str:
-    """Return the text of a file of `mlrec/reports/data`."""
+    """Return the text of a file in `mlrec/reports/data`."""
     return importlib.resources.files("mlrec.reports").joinpath("data", name).read_text("utf-8")
 
 
 @dataclass(frozen=True)
 class PaperDataset:
-    """A dataset of the paper, which own runs must match to be comparable with published rows.
+    """Dataset used in the paper, which own runs must match to be comparable with published rows.
 
     Attributes:
         name: Name in the paper.
         kind: Kind of the dataset in mlrec.
-        split, samples: Test split and its number of samples.
+        split, samples: Name and number of samples of the test split.
         labels: Number of labels.
-        train_split, train_samples: Training split and its number of samples.
+        train_split, train_samples: Name and number of samples of the training split.
     """
 
     name: str
@@ -50,7 +50,7 @@ class PaperDataset:
 
 
 def paper_settings() -> dict[str, Any]:
-    """Return dataset sizes, training settings, peaks of Figure 5 and seconds of the paper."""
+    """Return the paper's dataset sizes, training settings, Figure 5 peaks and timings in seconds."""
     return tomllib.loads(shipped("paper_settings.toml"))
 
 
@@ -70,7 +70,7 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One row of a published table.
+    """Row of a published table.
 
     Attributes:
         scores: Metrics by column key, as fractions; None if not printed.
@@ -99,7 +99,7 @@ class PublishedRow:
 
 
 def paper_rows(table: int) -> list[PublishedRow]:
-    """Return the rows of a table of the paper, in its order.
+    """Return the rows of a table in the paper, in the published order.
 
     Args:
         table: Number of the table, 1 to 8.
@@ -109,7 +109,7 @@ def paper_rows(table: int) -> list[PublishedRow]:
 
 
 def literature(dataset: str) -> Table:
-    """Return a table of results from other papers, with their sources; these results were not reproduced.
+    """Return a table of results from other papers with sources; these results were not reproduced.
 
     Args:
         dataset: Kind of dataset, such as "coco2014".
@@ -120,7 +120,7 @@ def literature(dataset: str) -> Table:
     rows = list(_csv(shipped("literature.csv")))
     known = list(dict.fromkeys(row["dataset"] for row in rows))
     if dataset not in known:
-        raise UsageError(f"no literature on '{dataset}'; choose one of {', '.join(known)}")
+        raise UsageError(f"no literature results for '{dataset}'; choose one of {', '.join(known)}")
     columns = (
         Column("method", "Method", identity=True),
         Column("backbone", "Backbone", absent=""),
@@ -138,16 +138,16 @@ def literature(dataset: str) -> Table:
                 cells["resolution"] = int(row["resolution"])
             cells["mAP"] = float(row["mAP"]) / 100
             shown.append(Row(tuple(cells.values())))
-    note = "copied from the sources, not reproduced; rows with another protocol or input are not comparable"
+    note = "copied from the sources, not reproduced; rows with a different protocol or input are not comparable"
     return Table(f"Literature: {dataset}", columns, tuple(shown), (note,))
 
 
 def extra_rows(path: Path | None) -> list[PublishedRow]:
-    """Read rows of the user, such as results of an evaluation server.
+    """Read rows supplied by the user, such as results from an evaluation server.
 
     Args:
         path: CSV with the columns `method` and `mAP` (in percent), and optionally other columns of the paper's tables;
-            None: no rows.
+            None returns no rows.
 
     Raises:
         UsageError: A column is missing, or a number is not a percentage.
@@ -156,7 +156,7 @@ def extra_rows(path: Path | None) -> list[PublishedRow]:
         return []
     rows = list(_csv(read_text(path, UsageError)))
     if not rows:
-        raise UsageError(f"{path}: no rows; write a line of column names with method and mAP, then one line per row")
+        raise UsageError(f"{path}: no rows; write a header line with the columns method and mAP, then one line per row")
     missing = [name for name in ("method", "mAP") if name not in rows[0]]
     if missing:
         raise UsageError(f"{path}: no column '{missing[0]}'; the columns method and mAP are required")
@@ -186,7 +186,7 @@ def _fraction(row: dict[str, str], key: str, where: str) -> float | None:
     if value is None:
         return None
     if not 1 < value <= 100:
-        raise UsageError(f"{where}: {key} = {value:g}: write a percentage, such as 94.3")
+        raise UsageError(f"{where}: {key} = {value:g}; enter {key} as a percentage, such as 94.3")
     return round(value / 100, 6)  # as printed: 84.2 is 0.842, not 0.8420000000000001
 
 
@@ -204,4 +204,4 @@ def _number(row: dict[str, str], key: str, where: str) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"{where}: {key} = {text}: is not a number") from error
+        raise UsageError(f"{where}: {key} = {text} is not a number") from error

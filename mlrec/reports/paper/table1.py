@@ -1,7 +1,7 @@
-"""Table 1: trained average-pooling models with λ times the maximum added at test time.
+"""Table 1: trained average-pooling models, with λ times the maximum added at test time.
 
-`mlrec lambda-sweep RUN --lam 0:1:0.01` writes its result to `lambda.json`, in the folder lambda-DATA-SPLIT next to
-the model.
+`mlrec lambda-sweep RUN --lam 0:1:0.01` writes the result to `lambda.json` in the folder lambda-DATA-SPLIT next to the
+model.
 """
 
 from __future__ import annotations
@@ -27,16 +27,19 @@ from mlrec.utils.files import read_own_json
 FILE = "lambda.json"
 SAME_AP = ("mlrec", "csra", "csra-wider", "macro-f1", "topk-pure")  # conventions with the same AP
 ON_SCORED = "†"
-ON_SCORED_NOTE = f"{ON_SCORED} λ chosen on the scored split itself, so it is never below λ = 0; trust the fixed λ"
+ON_SCORED_NOTE = (
+    f"{ON_SCORED} λ was chosen on the scored split itself, so the result is never below that of λ = 0; rely on the "
+    "fixed λ instead"
+)
 TITLE = "Table 1: λ · max added to a trained average-pooling model, without training"
 CAPTION = (
-    "mAP (%; top-1 accuracy for ImageNet) of trained average-pooling models if λ times the maximum over locations is "
-    "added to the mean, without training. The best λ was chosen on the scored split."
+    "mAP (%; top-1 accuracy for ImageNet) of trained average-pooling models when λ times the maximum over locations "
+    "is added to the mean without further training. The best λ was chosen on the scored split."
 )
 LABEL = "lambda"
 NOTES = (ON_SCORED_NOTE, INFERRED_NOTE, "ResNet-cut on COCO is 82.1 in Tables 4 and 6 of the paper")
 BOUNDED_NOTE = (
-    "95 %: interval of Δ at the fixed λ, paired over images; if n is given, also over seeds, each with its own λ = 0"
+    "95 %: interval of Δ at the fixed λ, paired over images and, if n is given, over seeds, each with its own λ = 0"
 )
 COLUMNS = (
     Column("method", "Method", identity=True),
@@ -57,7 +60,7 @@ COLUMNS = (
 
 
 class Gain(msgspec.Struct, frozen=True):
-    """Difference of mAP to λ = 0, as a fraction, and its 95 % interval."""
+    """mAP difference from λ = 0, as a fraction, with a 95 % interval."""
 
     value: float
     low: float
@@ -65,27 +68,27 @@ class Gain(msgspec.Struct, frozen=True):
 
 
 class LambdaSweep(msgspec.Struct, frozen=True):
-    """mAP of one model at many λ, from one pass over a split: the content of `lambda.json`.
+    """mAP of one model at many λ, from a single pass over a split; the content of `lambda.json`.
 
     Attributes:
         conventions: Scoring conventions.
-        lams, mAP: Values of λ, 0 first, and mAP at each, as a fraction.
-        fixed_lam: Predefined λ: that of training for a CSRA head, otherwise 0.02 for ResNets and 0.2 for other
-            backbones.
+        lams, mAP: Values of λ, starting with 0, and the mAP at each value, as a fraction.
+        fixed_lam: Predefined λ: the training value for a CSRA head; for other heads, 0.02 with ResNets and 0.2 with
+            other backbones.
         fixed: mAP at the fixed λ.
-        select_split: Split on which `best_lam` was chosen; None if it is the scored split itself.
+        select_split: Split on which `best_lam` was chosen; None if this is the scored split itself.
         best_lam: Best λ.
-        best: mAP of the scored split at the best λ.
+        best: mAP on the scored split at the best λ.
         dataset, split, samples, kind, labels: Scored data.
-        gain, fixed_gain: Gain of the best and of the fixed λ over λ = 0. If λ was chosen on the scored split, the
+        gain, fixed_gain: Gain of the best λ and of the fixed λ over λ = 0. If λ was chosen on the scored split, the
             choice is repeated in each resample.
         head, backbone: Head and backbone of the model.
         form: Form of the stored logits: "raw" (Figure 1) or "divided" (by 1 + λ).
         metrics: mAP CP CR CF1 OP OR OF1 at "zero", "fixed" and "best" λ, for each form.
-        temperatures: Temperatures of the added attention; `mAP` is that of the first. Empty for those of the
-            head.
+        temperatures: Temperatures of the added attention; `mAP` belongs to the first one. Empty if the temperatures are
+            those of the head.
         by_temperature: mAP at each λ for each temperature.
-        best_temperature: Temperature that was chosen with `best_lam`.
+        best_temperature: Temperature chosen together with `best_lam`.
     """
 
     conventions: str
@@ -116,14 +119,14 @@ class LambdaSweep(msgspec.Struct, frozen=True):
         """Read `lambda.json`.
 
         Raises:
-            RunError: The file has another format.
+            RunError: The file has a different format.
         """
-        return read_own_json(path, cls, RunError, "not written by mlrec lambda-sweep")
+        return read_own_json(path, cls, RunError, "not a file written by mlrec lambda-sweep")
 
 
 @dataclass(frozen=True)
 class MethodSweeps:
-    """λ sweeps of one method.
+    """λ sweeps for one method.
 
     Attributes:
         result: Result of the method over its seeds.
@@ -137,16 +140,16 @@ class MethodSweeps:
 
 
 def sweeps_of(folder: Path) -> dict[Path, LambdaSweep]:
-    """Return the sweeps in the folder of a run and in the folders of its evaluations, by folder."""
+    """Return the sweeps in a run folder and in the folders of the run's evaluations, by folder."""
     return {file.parent: LambdaSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])}
 
 
 def table_1(own: Sequence[MethodSweeps], classifiers: Sequence[Row] = ()) -> Table:
-    """Return the rows of the paper, with own rows below those of the same dataset.
+    """Return the rows of the paper, with own rows below the published rows for the same dataset.
 
     Args:
         own: Sweeps of trained models.
-        classifiers: Rows of published classifiers, see `imagenet.accuracy_row`.
+        classifiers: Rows for published classifiers, see `imagenet.accuracy_row`.
     """
     rows = [_printed_row(list(printed)) for _, printed in groupby(paper_rows(1), key=_model)]
     rows += [*(_own_row(sweeps) for sweeps in own), *classifiers]
@@ -166,7 +169,7 @@ def _model(row: PublishedRow) -> tuple[str, str, int | None]:
 
 
 def _printed_row(rows: Sequence[PublishedRow]) -> Row:
-    """Combine the three published rows of a model: baseline, best λ and fixed λ."""
+    """Combine the three published rows of a model (baseline, best λ and fixed λ)."""
     first = rows[0]
     key = "mAP"
     if first.dataset == "imagenet":
@@ -196,7 +199,7 @@ def _own_row(own: MethodSweeps) -> Row:
     marks = {}
     if not first.select_split:
         marks[4] = ON_SCORED
-    reasons = ["other data"]
+    reasons = ["different data"]
     if dataset is not None:
         reasons = _reasons_apart(result, first, dataset)
     if not reasons and dataset is not None:
@@ -206,11 +209,11 @@ def _own_row(own: MethodSweeps) -> Row:
         f"{result.resolution} px"
     )
     here = f"{first.dataset} {first.split}, {facts}, conventions {first.conventions}"
-    return Row(cells, f"{here}: not comparable with the paper's, {', '.join(reasons)}", marks=marks)
+    return Row(cells, f"{here}: not comparable with the paper ({', '.join(reasons)})", marks=marks)
 
 
 def _reasons_apart(result: Result, sweep: LambdaSweep, dataset: str) -> list[str]:
-    """Return why a sweep is not comparable with the published rows of a dataset; empty if it is comparable."""
+    """Return why a sweep is not comparable with the published rows for a dataset; empty if it is comparable."""
     scored = replace(result, samples=sweep.samples, labels=tuple(sweep.labels or result.labels), kind=sweep.kind)
     reasons = reasons_apart(scored, dataset)
     printed = {row.resolution for row in paper_rows(1) if row.dataset == dataset}
@@ -239,7 +242,7 @@ def table1_cells(
     gain: Gain | None = None,
     seeds: int | None = None,
 ) -> tuple[Cell, ...]:
-    """Return the cells of a row of `COLUMNS`.
+    """Return the cells of a row with the columns `COLUMNS`.
 
     Args:
         method: Name of the method.
@@ -249,7 +252,7 @@ def table1_cells(
         lams: Best and fixed λ.
         run: Name of the run.
         gain: Gain of the fixed λ.
-        seeds: Number of runs, if several.
+        seeds: Number of runs, if there are multiple runs.
     """
     base, best, fixed = numbers
     bounds: tuple[Cell, Cell] = (None, None)
@@ -260,7 +263,7 @@ def table1_cells(
 
 
 def table1_group(dataset: str) -> str:
-    """Return the heading of the paper's rows on a dataset."""
+    """Return the heading for the paper's rows on a dataset."""
     if dataset == "imagenet":
         return "ImageNet val, top-1 accuracy"
     full = DATASETS[dataset]

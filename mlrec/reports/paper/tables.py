@@ -29,19 +29,19 @@ ALL_SCORES = (*METRICS, *(f"{key}_3" for key in TOP3))
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Definition of a table of the paper.
+    """Definition of a table in the paper.
 
     Attributes:
         title: Title.
         caption: Caption in LaTeX.
         label: Label in LaTeX.
         dataset: Key of `DATASETS`.
-        resolution: Resolution of its rows in pixels.
+        resolution: Resolution of the rows in pixels.
         conventions: Scoring conventions of own runs.
-        scores: Metrics of the table.
-        heads: Heads of own runs that belong to it; empty for any head.
+        scores: Metrics in the table.
+        heads: Heads of own runs that belong to the table; empty for any head.
         against: Baseline of the differences: average pooling, one head, or the normalised classifier.
-        ablation: Whether own runs on any dataset belong to it, in separate groups.
+        ablation: Whether own runs on any dataset belong to the table, in separate groups.
         note: Footnote.
     """
 
@@ -59,8 +59,8 @@ class PaperTable:
 
 
 SERVER = (
-    "VOC2012 test is scored by its server only: add the results of the server with --extra-rows rows.csv. The server "
-    "computes AP by the VOC2010 envelope; AP computed by mlrec does not belong in this table"
+    "VOC2012 test is scored only by its evaluation server: add the server's results with --extra-rows rows.csv. The "
+    "server computes AP with the VOC2010 envelope; AP computed by mlrec does not belong in this table"
 )
 TABLES = {
     2: PaperTable(
@@ -81,8 +81,8 @@ TABLES = {
     ),
     4: PaperTable(
         "Table 4: MS-COCO",
-        "Metrics (%) on MS-COCO 2014 val, of all labels with a probability of at least 0.5, and of the three most "
-        "probable of them. * trained with RandAugment.",
+        "Metrics (%) on MS-COCO 2014 val, for all labels with a probability of at least 0.5, and for the three most "
+        "probable of these labels. * trained with RandAugment.",
         "coco",
         "coco2014",
         448,
@@ -129,11 +129,13 @@ TABLES = {
 }
 HEAD_LR = "head_lr_mult"
 HEAD_LR_NOTE = (
-    "Δ of own runs: each head has the head learning rate of the paper, for CSRA ten times that of the backbone"
+    "Δ of own runs: each head is trained with the paper's head learning rate, which for CSRA is ten times the "
+    "backbone learning rate"
 )
 SETTINGS_NOTE = (
-    "Settings: all differences from recipe paper; in a group without published rows, the differences of its runs. Own "
-    "runs are in a group with published rows only if they follow recipe paper or an equivalent recipe"
+    "Settings: all differences from the paper recipe; in a group without published rows, the differences between the "
+    "runs in the group. Own runs are in a group with published rows only if they follow the paper recipe or an "
+    "equivalent recipe"
 )
 AGAINST = {
     "average": "Δ: mAP minus that of average pooling (or CSRA with λ = 0) with the same backbone and settings",
@@ -143,12 +145,12 @@ AGAINST = {
 
 
 def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
-    """Return whether a run belongs to a table, by its head and, unless the user named the run, its dataset.
+    """Return whether a run belongs to a table, based on the head and, unless the user listed the run, the dataset.
 
     Args:
         record: Record of the run.
         number: Number of the table.
-        named: Whether the user named the run.
+        named: Whether the user listed the run explicitly.
     """
     table, head = TABLES[number], record.config.get("head")
     if number == 3 or (table.heads and head not in table.heads):
@@ -166,9 +168,9 @@ def paper_table(
 
     Args:
         number: Number of the table, 2 to 8.
-        results: Own runs, scored in the conventions of the table (`TABLES[number].conventions`).
-        given: Rows of the user, such as results of a server.
-        intervals: Bounds of the 95 % intervals, as in `runs_table`.
+        results: Own runs, scored under the conventions of the table (`TABLES[number].conventions`).
+        given: Rows supplied by the user, such as results from a server.
+        intervals: Bounds of the 95 % intervals, see `runs_table`.
     """
     definition = TABLES[number]
     rows = _by_group(table_rows(number, results, given))
@@ -202,7 +204,7 @@ def table_rows(number: int, results: Sequence[Result], given: Sequence[Published
     Args:
         number: Number of the table, 2 to 8.
         results: Own runs.
-        given: Rows of the user.
+        given: Rows supplied by the user.
     """
     table = TABLES[number]
     rows = [row_of_published(row, "paper", table.dataset, table.resolution) for row in paper_rows(number)]
@@ -212,7 +214,7 @@ def table_rows(number: int, results: Sequence[Result], given: Sequence[Published
 
 
 def _by_group(rows: Sequence[PaperRow]) -> list[PaperRow]:
-    """Return rows by group, groups in the order of their first row."""
+    """Return rows by group, with groups in the order of their first rows."""
     order = list(dict.fromkeys(row.group for row in rows))
     return sorted(rows, key=lambda row: order.index(row.group))
 
@@ -241,12 +243,13 @@ def _columns(table: PaperTable) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Baseline row of another row.
+    """Baseline row for a row.
 
     Attributes:
         row: Best matching row; None if there is none.
-        refused: Why a matching row is not used; "" if there is no such row or another row is used.
-        other_head_lr: Whether its head has another learning rate, because recipe paper sets one for each head.
+        refused: Reason why a matching row is not used; "" if there is no such row or a different row is used.
+        other_head_lr: Whether the head of the baseline has a different learning rate, because the paper recipe sets one
+            for each head.
     """
 
     row: PaperRow | None = None
@@ -255,7 +258,7 @@ class Baseline:
 
 
 def _baseline(row: PaperRow, rows: Sequence[PaperRow], table: PaperTable) -> Baseline:
-    """Return the best row of the same group and source that differs from `row` only in the method."""
+    """Return the best row from the same group and source that differs from `row` only in the method."""
     differences = [(other, _differing(row, other)) for other in rows if _may_be_baseline(other, row, table)]
     if not differences:
         return Baseline()
@@ -266,12 +269,12 @@ def _baseline(row: PaperRow, rows: Sequence[PaperRow], table: PaperTable) -> Bas
     # A difference in several settings would not be the effect of the method: name them instead.
     closest, keys = min(differences, key=lambda pair: len(pair[1]))
     return Baseline(
-        refused=f"no Δ for {row.run}: {closest.run} differs from it in more than the method ({', '.join(keys)})"
+        refused=f"no Δ for {row.run}: the closest run {closest.run} differs in more than the method ({', '.join(keys)})"
     )
 
 
 def _may_be_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
-    """Return whether a row has the baseline method of `row`, with any settings."""
+    """Return whether a row has the baseline method for `row`, with any settings."""
     if other is row or other.mAP is None:
         return False
     if (other.group, other.source) != (row.group, row.source):
@@ -292,9 +295,9 @@ def _differing(row: PaperRow, other: PaperRow) -> list[str]:
 
 
 def _with_settings(row: PaperRow, rows: Sequence[PaperRow]) -> PaperRow:
-    """Return an own row with its settings.
+    """Return an own row with its settings filled in.
 
-    In a group without published rows, these are the differences between its rows.
+    In a group without published rows, the settings are the differences between the rows of the group.
     """
     group = [other for other in rows if other.group == row.group]
     if row.source != "own" or row.settings or any(other.source != "own" for other in group):
@@ -312,7 +315,7 @@ def _is_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
 
 
 def _is_unattended(row: PaperRow) -> bool:
-    """Return whether a row is CSRA with λ = 0: average pooling with CSRA's normalised classifier."""
+    """Return whether a row is CSRA with λ = 0, that is, average pooling with CSRA's normalised classifier."""
     return row.head == "csra" and row.lam == 0
 
 
@@ -364,11 +367,11 @@ def _difference_notes(table: PaperTable, baselines: Sequence[Baseline]) -> list[
 
 
 def layout_notes(table: PaperTable, rows: Sequence[PaperRow]) -> list[str]:
-    """Return the notes of a table in the form of the paper, which has no marks and no run columns.
+    """Return the notes of a table in the paper's layout, which has no marks and no run columns.
 
     Args:
         table: Definition of the table.
-        rows: Its rows.
+        rows: Rows of the table.
     """
     notes = []
     if table.note:

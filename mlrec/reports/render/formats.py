@@ -1,7 +1,8 @@
 """Tables as text: for a terminal, Markdown, LaTeX, CSV and JSON.
 
-Formats for people (terminal, Markdown, LaTeX) contain percent with one decimal, and dashes for undefined values.
-Formats for programs (CSV, JSON) contain fractions in full precision, and an empty cell or null for undefined values.
+Human-readable formats (terminal, Markdown, LaTeX) contain percentages with one decimal, and dashes for undefined
+values. Machine-readable formats (CSV, JSON) contain fractions in full precision, and an empty cell or null for
+undefined values.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from mlrec.utils.files import check_ending
 
 
 def csv_text(tables: Sequence[Table]) -> str:
-    """Return tables as CSV: a line of column keys, one line per row, an empty line between tables."""
+    """Return tables as CSV: a header line with column keys, one line per row, and an empty line between tables."""
     return "\n".join(frame_files.csv_text(table.to_frame()) for table in tables)
 
 
@@ -36,7 +37,7 @@ def write_tables(tables: Sequence[Table], path: Path) -> None:
 
 
 def json_text(tables: Sequence[Table]) -> str:
-    """Return tables as JSON: one object per table, in a list if there are several."""
+    """Return tables as JSON: one object per table, in a list if there are multiple tables."""
     content: Any = [_as_dict(table) for table in tables]
     if len(content) == 1:
         content = content[0]
@@ -67,15 +68,15 @@ SUFFIXES |= frame_files.ENDINGS
 
 
 def format_of(asked: str | None, out: Path | None) -> str:
-    """Return the format of a report: the given one, otherwise that of the file extension, otherwise "table".
+    """Return the format of a report: the requested format, otherwise that of the file extension, otherwise "table".
 
     Args:
-        asked: Name of a format, or None.
-        out: File that is written, or None for stdout.
+        asked: Name of the requested format, or None.
+        out: File to write, or None for stdout.
 
     Raises:
-        UsageError: The format or extension is unknown, the extension belongs to another format, Excel or Parquet has no
-            file, or a package of the extra `tables` is not installed.
+        UsageError: The format or extension is unknown, the extension belongs to a different format, Excel or Parquet is
+            requested without a file, or a package of the extra `tables` is not installed.
 
     Example:
         >>> format_of(None, Path("report.tex"))
@@ -85,11 +86,13 @@ def format_of(asked: str | None, out: Path | None) -> str:
     if asked is not None and asked not in names:
         raise UsageError(f"--format {asked}: choose one of {', '.join(names)}")
     if out is None and asked in ("xlsx", "parquet"):
-        raise UsageError(f"--format {asked}: is not text; write it to a file with --out NAME.{asked}")
+        raise UsageError(f"--format {asked} is not a text format; write it to a file with --out NAME.{asked}")
     if out is None or (asked is not None and not out.suffix):  # /dev/stdout, or a name without an ending
         return asked or "table"
     frame_files.check_package(out)
     ending_format = SUFFIXES[check_ending(out, SUFFIXES, "--out")]
     if asked is not None and asked != ending_format:
-        raise UsageError(f"--format {asked} --out {out}: this ending means {ending_format}; change one of the two")
+        raise UsageError(
+            f"--format {asked} --out {out}: the file extension means {ending_format}; change one of the two options"
+        )
     return ending_format

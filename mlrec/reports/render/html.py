@@ -1,4 +1,4 @@
-"""Report as one self-contained HTML page, which needs no network and no other files.
+"""Reports as self-contained HTML pages that need no network and no other files.
 
 Tables can be sorted, images can be enlarged, and there is a light and a dark theme.
 """
@@ -24,13 +24,13 @@ FRONT = ("mAP", "sd", "seeds", "heads", "lam")  # columns that follow the first 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the page.
+    """Image on the page.
 
     Attributes:
         content: Content of the image file.
         media_type: Media type, such as "image/svg+xml".
-        caption: Text below it.
-        folded: Whether it is shown only after a click on its caption.
+        caption: Text below the image.
+        folded: Whether the image is shown only after a click on the caption.
     """
 
     content: bytes
@@ -40,17 +40,17 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """The image as a data URL."""
+        """Image as a data URL."""
         return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode('ascii')}"
 
 
 @dataclass(frozen=True)
 class SampleCard:
-    """A sample in a gallery.
+    """Sample in a gallery.
 
     Attributes:
         name: Id of the sample.
-        lines: Lines of text about it.
+        lines: Lines of text about the sample.
         picture: Thumbnail; None if the image file is not available.
         maps: Heat maps with captions.
     """
@@ -63,7 +63,7 @@ class SampleCard:
 
 @dataclass(frozen=True)
 class SummaryCard:
-    """A number at the top of the page, with its title and a line of details."""
+    """Number at the top of the page, with a title and a line of details."""
 
     title: str
     value: str
@@ -72,7 +72,7 @@ class SummaryCard:
 
 @dataclass(frozen=True)
 class Section:
-    """Cards below a heading; without a title there is no heading."""
+    """Cards below a heading; the heading is omitted if the title is empty."""
 
     title: str
     cards: tuple[SampleCard, ...]
@@ -84,8 +84,8 @@ class PageGallery:
 
     Attributes:
         title: Heading.
-        why: Reason for showing these samples, in words.
-        sections: Cards.
+        why: Reason for showing these samples, as text.
+        sections: Sections with cards.
         scale: Colour bar of the heat maps.
     """
 
@@ -113,11 +113,11 @@ def page(
 ) -> str:
     """Return the HTML of a page.
 
-    Every name is escaped, and the page's security policy blocks external content.
+    All names are escaped, and the page's security policy blocks external content.
 
     Args:
         title: Title of the page.
-        tables: Tables.
+        tables: Tables to show.
         figures: Figures below the tables.
         galleries: Galleries below the figures.
         facts: Settings of the runs at the end.
@@ -135,7 +135,7 @@ def page(
 
 
 def _map_second(table: Table) -> Table:
-    """Return the table with mAP next to the first column, which stays visible while the others scroll."""
+    """Return the table with mAP next to the first column, which stays visible while other columns scroll."""
     keys = [column.key for column in table.columns]
     front = [keys.index(key) for key in FRONT if key in keys[1:]]
     if "mAP" not in keys[1:]:
@@ -150,7 +150,7 @@ def _template() -> Template:
     from markupsafe import Markup, escape
 
     def breakable(text: str) -> Markup:
-        """Escape a text and allow line breaks after underscores, because names are long."""
+        """Escape text and allow line breaks after underscores, because names can be long."""
         return escape(text).replace("_", Markup("_<wbr>"))
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)

@@ -1,4 +1,4 @@
-"""Tables in LaTeX with booktabs rules, to paste into a paper or to compile directly."""
+"""LaTeX tables with booktabs rules, to paste into a paper or to compile directly."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ _LONGEST = 40  # characters of a cell; longer text is wrapped
 def latex(tables: Sequence[Table], *, columns: int | None = None, notes: bool = False) -> str:
     r"""Return one table environment per table, after a comment with the required packages.
 
-    Rows of published systems have a `\cite`. Footnotes are typeset only if `notes` is set; otherwise they are comments
-    in the source, without marks.
+    Rows of published systems include a `\cite`. Footnotes are typeset only if `notes` is set; otherwise, they are
+    comments in the source, without marks.
 
     Args:
         tables: Tables.
-        columns: Number of columns of the document, 1 or 2. In a document with two columns (default), a table that is
-            wider than a column spans both (`table*`). If a table is wider than the page, long texts such as settings
-            are moved to footnotes, and it is rotated if it is still too wide.
+        columns: Number of document columns, 1 or 2. In a two-column document (default), a table that is wider than a
+            column spans both columns (`table*`). If a table is wider than the page, long texts such as settings are
+            moved to footnotes, and the table is rotated if it is still too wide.
         notes: Print the footnotes below the tables.
     """
     body = "\n\n".join(_environment(table, columns or 2, notes) for table in tables)
@@ -59,11 +59,11 @@ def latex(tables: Sequence[Table], *, columns: int | None = None, notes: bool = 
 
 
 def document(tables: str, figure: str = "", *, bibliography: str = "") -> str:
-    """Return a LaTeX document with two columns that can be compiled.
+    """Return a two-column LaTeX document that can be compiled.
 
     Args:
-        tables: Tables, as from `latex`.
-        figure: Figure 5 of the paper, which follows with that number.
+        tables: Tables, as returned by `latex`.
+        figure: Figure 5 of the paper, added after the tables with this number.
         bibliography: Name of the `.bib` file without extension; "" for none.
     """
     lines = [
@@ -90,7 +90,7 @@ def document(tables: str, figure: str = "", *, bibliography: str = "") -> str:
 
 
 def packages(body: str) -> list[str]:
-    """Return the `usepackage` lines that tables and figures need."""
+    """Return the `usepackage` lines required by tables and figures."""
     return [r"\usepackage[T1]{fontenc}", *(line for needed_by, line in _PACKAGES if needed_by in body)]
 
 
@@ -136,7 +136,7 @@ def _environment(table: Table, document_columns: int, notes: bool) -> str:
 
 
 def slug(title: str) -> str:
-    """Return a title as the name of a label: lower case letters and digits, joined by hyphens.
+    """Convert a title to a label name: lowercase letters and digits, joined by hyphens.
 
     Example:
         >>> slug("AP by label: toy test")
@@ -146,7 +146,7 @@ def slug(title: str) -> str:
 
 
 def _fitted(table: Table, document_columns: int) -> tuple[str, str]:
-    """Return the environment and the largest font size with which a table fits into the page."""
+    """Return the environment and the largest font size with which a table fits on the page."""
     characters = sum(_widths(table))
     gaps = 2 * _GAP * len(table.columns)
     for name, width, is_last in _ROOM[document_columns]:
@@ -160,7 +160,7 @@ def _fitted(table: Table, document_columns: int) -> tuple[str, str]:
 
 
 def _without_texts(table: Table) -> Table:
-    """Move the texts of each row, such as its settings and its run, from columns to footnotes."""
+    """Move the text cells of each row, such as settings and run, from columns to footnotes."""
     stay = {column.key for column in table.columns if column.identity or column.kind != "text"} | {"source"}
     moved = [k for k, column in enumerate(table.columns) if k and column.key not in stay]
     notes = []
@@ -182,7 +182,7 @@ def _widths(table: Table) -> list[int]:
 
 
 def _specification(table: Table, k: int) -> str:
-    """Return the kind of a column of the `tabular`; a column with long text has a fixed width and wraps it."""
+    """Return the `tabular` column type; a column with long text has a fixed width and wraps the text."""
     column = table.columns[k]
     if column.kind != "text":
         return "r"
@@ -194,7 +194,7 @@ def _specification(table: Table, k: int) -> str:
 
 
 def _group_heading(table: Table, title: str) -> list[str]:
-    """Return the heading of a group over all columns, on several lines if it is wider than the table."""
+    """Return a group heading that spans all columns, on multiple lines if it is wider than the table."""
     if not title:
         return []
     room = max(20, sum(_widths(table)) + len(table.columns) - 4)

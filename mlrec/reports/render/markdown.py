@@ -18,7 +18,7 @@ _NUMBERED = re.compile(r"(\d+)(?=[.)](?:\s|$))")
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """Return tables one after another; the best value of a group is bold."""
+    """Return tables one after another; the best value in each group is bold."""
     return "\n\n".join(_table(table) for table in tables) + "\n"
 
 
@@ -34,7 +34,7 @@ def escape(text: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Escape a text at the beginning of a line, where it could be parsed as a heading, a list or a quotation."""
+    """Escape text at the beginning of a line, where it could be parsed as a heading, a list or a quotation."""
     line = escape(text)
     numbered = _NUMBERED.match(line)
     if numbered:

@@ -1,4 +1,4 @@
-"""`Table`: content of a report as numbers, which `formats` converts to text."""
+"""`Table`: numeric content of a report, which `formats` converts to text."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MINUS = "−"
 
 
 def shown(value: float | int | str, kind: Kind) -> str:
-    """Format a value as printed.
+    """Format a value for printing.
 
-    Fractions become percent with one decimal, as in the paper. Differences ("points") have a sign. Values of kind
-    "mean" have two decimals. Control characters in text are escaped.
+    Fractions are printed as percentages with one decimal, as in the paper. Differences ("points") have a sign. Values
+    of kind "mean" have two decimals. Control characters in text are escaped.
 
     Args:
-        value: Value of a cell.
+        value: Cell value.
         kind: Kind of the column.
 
     Example:
@@ -53,7 +53,7 @@ def shown(value: float | int | str, kind: Kind) -> str:
 
 
 def percent(fraction: float | None) -> str:
-    """Return a fraction as percent with one decimal, or a dash if it is None.
+    """Format a fraction as a percentage with one decimal, or as a dash if it is None.
 
     Example:
         >>> percent(0.9428)
@@ -74,22 +74,25 @@ def _signed(points: float) -> str:
 BEST_EPOCH = "†"
 INFERRED = "‡"
 INFERRED_NOTE = f"{INFERRED} not printed in the paper, inferred"
-BEST_EPOCH_NOTE = f"{BEST_EPOCH} the epoch was chosen on the scored split itself: optimistic, not a test result"
+BEST_EPOCH_NOTE = (
+    f"{BEST_EPOCH} the epoch was chosen on the scored split itself, so the result is optimistic and not a test result"
+)
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
+    """Table column.
 
     Attributes:
         key: Name in CSV and JSON ("CP_3").
         title: Heading ("CP").
-        kind: Kind of its values; the values of "percent" and "points" are fractions of 1.
-        block: Heading over neighbouring columns ("Top-3").
-        ranked: Whether the largest number in each group is marked as the best.
-        identity: Whether the column identifies the row; such columns are repeated if a terminal is too narrow for all.
-        essential: Whether the column is kept if a table is wider than the terminal; other columns need --full.
-        absent: Text for None; empty if the column does not apply to every row.
+        kind: Kind of the values; values of kind "percent" and "points" are fractions.
+        block: Heading above neighbouring columns ("Top-3").
+        ranked: Whether the largest number in each group is marked as best.
+        identity: Whether the column identifies the row; such columns are repeated if the terminal is too narrow for the
+            whole table.
+        essential: Whether the column is kept if a table is wider than the terminal; other columns require --full.
+        absent: Text shown for None; empty if the column does not apply to every row.
         centred: Whether text is centred, as for check marks.
     """
 
@@ -104,7 +107,7 @@ class Column:
     centred: bool = False
 
     def show(self, cell: Cell) -> str:
-        """Return a cell of this column as printed."""
+        """Format a cell of this column for printing."""
         if cell is None:
             return self.absent
         return shown(cell, self.kind)
@@ -112,14 +115,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One row.
+    """Table row.
 
     Attributes:
         cells: One cell per column.
-        group: Heading of its group.
-        best: Positions of the cells that are the best of the group.
+        group: Heading of the group.
+        best: Positions of cells that are the best in the group.
         marks: Footnote marks by position.
-        cite: Key of the system of this row in `citations.bib`; "" for own rows.
+        cite: Key in `citations.bib` of the system in this row; "" for own rows.
     """
 
     cells: tuple[Cell, ...]
@@ -131,17 +134,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Title, columns, rows and footnotes; rows that are not comparable are in different groups.
+    """Table with title, columns, rows and footnotes; rows that are not comparable are in different groups.
 
     Attributes:
         title: Title.
-        columns: Columns.
-        rows: Rows; those of a group are neighbours.
+        columns: Columns of the table.
+        rows: Rows of the table; rows in the same group are adjacent.
         footnotes: Footnotes.
-        caption: Caption in LaTeX, which numbers tables itself; by default the title.
+        caption: LaTeX caption, without a number; by default the title.
         best_of: Scope of the best cells.
-        label: Name of the table for references in LaTeX; by default derived from the title.
-        name: Short name of the table, such as the name of its sheet in an Excel file.
+        label: Name of the table for LaTeX references; by default derived from the title.
+        name: Short name of the table, also used as the sheet name in an Excel file.
 
     Raises:
         ValueError: A row does not have one cell per column.
@@ -162,7 +165,7 @@ class Table:
                 raise ValueError(f"{self.title}: a row has {len(row.cells)} cells for {len(self.columns)} columns")
 
     def to_frame(self) -> DataFrame:
-        """Return the numbers as a data frame: group of the row, columns by their keys, footnote marks of the row.
+        """Return the numbers as a data frame with the group of each row, columns by key, and footnote marks.
 
         Fractions are in full precision; undefined cells are missing values.
         """
@@ -174,13 +177,13 @@ class Table:
         return pd.DataFrame({key: pd.array(cells, dtype=_dtype(cells)) for key, cells in columns.items()})
 
     def groups(self) -> list[tuple[str, list[Row]]]:
-        """Return the groups of neighbouring rows, each with its heading."""
+        """Return the groups of adjacent rows, each with its heading."""
         return [(title, list(rows)) for title, rows in groupby(self.rows, key=lambda row: row.group)]
 
     def blocks(self) -> list[tuple[str, int, int]]:
-        """Return the headings over columns as (block, first column, end).
+        """Return the headings above columns as (block, first column, end).
 
-        A column without a block is its own block.
+        A column without a block forms a block of its own.
         """
         spans: list[tuple[str, int, int]] = []
         for k, column in enumerate(self.columns):
@@ -193,8 +196,8 @@ class Table:
     def with_best(self) -> Table:
         """Return the table with the best cells marked.
 
-        The best is the largest number of a ranked column in a group. Equal numbers are all marked; a group with only
-        one number has no mark.
+        The best cell is the largest number in a ranked column within a group. Equal numbers are all marked; a group
+        with only one number has no mark.
         """
         ranked = [k for k, column in enumerate(self.columns) if column.ranked]
         rows = [replace(row, best=_best(row, rows, ranked)) for _, rows in self.groups() for row in rows]
@@ -215,7 +218,7 @@ class Table:
         """Return the table without empty columns.
 
         Args:
-            keep: Keys of columns that are always kept.
+            keep: Keys of the columns to keep in any case.
         """
         used = [
             k
@@ -226,7 +229,7 @@ class Table:
 
 
 def _dtype(cells: Sequence[Cell]) -> str:
-    """Return a nullable dtype for a column of a data frame."""
+    """Return a nullable dtype for a data frame column."""
     known = [cell for cell in cells if cell is not None]
     if any(isinstance(cell, str) for cell in known):
         return "object"
@@ -236,7 +239,7 @@ def _dtype(cells: Sequence[Cell]) -> str:
 
 
 def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int]:
-    """Return the positions at which `row` is the best of `rows`; numbers that are printed equally count as equal."""
+    """Return the positions at which `row` is the best of `rows`; numbers that print the same are equal."""
     best = set()
     for k in ranked:
         numbers = [_comparable(other.cells[k]) for other in rows]
@@ -247,7 +250,7 @@ def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int
 
 
 def _comparable(cell: Cell) -> float | None:
-    """Return the number of a cell, rounded as printed."""
+    """Return the number in a cell, rounded as printed."""
     if cell is None or isinstance(cell, str):
         return None
     return round(float(cell), 3)

@@ -1,4 +1,4 @@
-"""Tables for a terminal, with aligned columns and digits."""
+"""Terminal tables with aligned columns and digits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GAP = "  "
 BEST = "*"
 NARROWEST = 12  # columns of a wrapped text
 READABLE = 40  # columns of a text that is wrapped instead of folding the table
-MORE = "more columns: --full, or a wider terminal"
+MORE = "use --full or a wider terminal to show more columns"
 CONVENTIONS = re.compile(r"conventions (\S+): .*")
 POINTER = r"conventions \1: see docs/explanation/conventions.md"
 Parts = Sequence[tuple[str, str]]  # of a row: per column the aligned text, and the marks to the right of it
@@ -23,16 +23,16 @@ BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
 
 def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int | None = None, full: bool = True) -> str:
-    """Format tables one below the other.
+    """Format tables one below another.
 
     Args:
         tables: Tables to print.
-        styled: Whether the best of a group is bold (ANSI) instead of marked with an asterisk.
-        columns: Width of the terminal. A table that is too wide is folded between its blocks, with repeated identity
-            columns, unless it fits after wrapping long texts between words. If None, tables are neither folded nor
+        styled: Whether the best value in a group is bold (ANSI) instead of marked with an asterisk.
+        columns: Width of the terminal. A table that is too wide is folded between blocks, with repeated identity
+            columns, unless it fits after long texts are wrapped between words. If None, tables are neither folded nor
             wrapped.
-        full: Print all columns and footnotes. Otherwise a table that is wider than the terminal keeps only its
-            essential columns, and the conventions are only named.
+        full: Print all columns and footnotes. If not set, a table that is wider than the terminal keeps only the
+            essential columns, and the conventions are named but not explained.
     """
     parts = [part for table in tables for part in _fitted(table, columns, full)]
     if columns is not None and not full:
@@ -55,14 +55,14 @@ def _fitted(table: Table, columns: int | None, full: bool) -> list[Table]:
 
 
 def _fits_wrapped(table: Table, columns: int) -> bool:
-    """Whether the table fits after wrapping its widest text, if that remains readable, as for a column of sentences."""
+    """Return whether the table fits after its widest text is wrapped and stays readable, as in a sentence column."""
     bodies, _ = _sizes(table, _cells(table, False))
     widest = max((size for size, column in zip(bodies, table.columns, strict=True) if column.kind == "text"), default=0)
     return widest - (_total(table) - columns) >= READABLE
 
 
 def _folded(table: Table, columns: int) -> list[Table]:
-    """Fold a table between its blocks."""
+    """Fold a table between blocks."""
     names = [k for k, column in enumerate(table.columns) if column.identity]
     sizes = [b + t + len(GAP) for b, t in zip(*_sizes(table, _cells(table, False)), strict=True)]
     parts: list[list[int]] = [[]]
@@ -81,7 +81,7 @@ def _total(table: Table) -> int:
 
 
 def _with_short_notes(tables: Sequence[Table]) -> list[Table]:
-    """Return the tables with the conventions named once, instead of explained below each table."""
+    """Return the tables with conventions that are named once instead of explained below each table."""
     seen: set[str] = set()
     short = []
     for table in tables:
@@ -115,7 +115,7 @@ def _one(table: Table, styled: bool, columns: int | None) -> str:
             lines += _lines_of(table.columns, row, parts, bodies, tails, styled)
     notes = list(table.footnotes)
     if not styled and any(row.best for row in table.rows):
-        notes.insert(0, f"{BEST} best of its {table.best_of}")
+        notes.insert(0, f"{BEST} best in its {table.best_of}")
     lines.append(rule)
     for note in notes:
         lines += _wrapped(escaped(note), columns)
@@ -123,7 +123,7 @@ def _one(table: Table, styled: bool, columns: int | None) -> str:
 
 
 def _narrowed(table: Table, cells: list[Parts], columns: int) -> list[Parts]:
-    """Wrap the widest texts until the table fits; a cell with several lines contains line feeds."""
+    """Wrap the widest texts until the table fits; a cell with multiple lines contains line feeds."""
     texts = [k for k, column in enumerate(table.columns) if column.kind == "text"]
     while texts:
         bodies, tails = _sizes(table, cells)
@@ -142,7 +142,7 @@ def _wrap_cell(parts: Parts, k: int, size: int) -> Parts:
 
 
 def _wrapped(text: str, columns: int | None, *, at_hyphens: bool = False) -> list[str]:
-    """Break text into lines of at most `columns`, between words, or in a long word after a hyphen."""
+    """Break text into lines of at most `columns` characters, between words or after a hyphen in a long word."""
     if columns is None:
         return [text]
     lines = [""]
@@ -166,7 +166,7 @@ def _cells(table: Table, styled: bool) -> list[Parts]:
 
 
 def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
-    """Return the widest body (or title) and tail of each column; the first column of a block fits its heading."""
+    """Return the width of body (or title) and tail for each column; the first column of a block fits the heading."""
     columns = table.columns
     bodies = []
     for k, column in enumerate(columns):
@@ -181,7 +181,7 @@ def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
 
 
 def _body_and_tail(row: Row, k: int, column: Column, styled: bool) -> tuple[str, str]:
-    """Return the aligned text of a cell, and its marks: asterisk and footnote marks."""
+    """Return the aligned text of a cell and the marks (asterisk and footnote marks)."""
     tail = row.marks.get(k, "")
     if k in row.best and not styled:
         tail = BEST + tail
@@ -208,7 +208,7 @@ def _headings(table: Table, bodies: Sequence[int], tails: Sequence[int]) -> list
 def _lines_of(
     columns: Sequence[Column], row: Row, parts: Parts, bodies: Sequence[int], tails: Sequence[int], styled: bool
 ) -> list[str]:
-    """Return the lines of a row: several if a cell is wrapped."""
+    """Return the lines of a row; there are multiple lines if a cell is wrapped."""
     split = [body.split("\n") for body, _ in parts]
     marks = [tail for _, tail in parts]  # next to the first line of a cell
     lines = []

@@ -1,1 +1,1 @@
-"""Workflows on datasets: prepare, split, stats, duplicates, export."""
+"""Dataset workflows: prepare, split, stats, duplicates, export."""

@@ -1,4 +1,4 @@
-"""`mlrec download`: the official files of a dataset, resumed after a failure, checked and unpacked."""
+"""`mlrec download`: download, check and unpack the official files of a dataset; failed downloads can be resumed."""
 
 from __future__ import annotations
 
@@ -36,23 +36,24 @@ def download(
     progress: Progress = SILENT,
     wait: Callable[[float], None] = time.sleep,
 ) -> Path:
-    """Download, check and unpack the official files of a dataset. A repeated call resumes.
+    """Download, check and unpack the official files of a dataset; a repeated call resumes the download.
 
     Args:
-        name: Name of a dataset of `OFFICIAL`.
-        out: Folder; archives are in its folder `archives`, the unpacked dataset in its folder `name`.
-        url_base: URL of a mirror, or a local folder, that has the files under their official names.
-        keep_archives: Whether archives are kept after they are unpacked.
+        name: Name of a dataset in `OFFICIAL`.
+        out: Folder to write to; archives are stored in the subfolder `archives`, and the unpacked dataset in the
+            subfolder `name`.
+        url_base: URL of a mirror, or a local folder, that contains the files under their official names.
+        keep_archives: Whether to keep archives after unpacking.
         progress: Receiver of bars.
-        wait: Function that waits a number of seconds between two attempts.
+        wait: Function that waits for a number of seconds between two attempts.
 
     Returns:
         Folder of the unpacked dataset.
 
     Raises:
         UsageError: The name is unknown, or the files cannot be downloaded automatically; the message explains how to
-            get them.
-        MlrecError: There is not enough disk space, the server does not respond, or a file has another SHA-256.
+            obtain the files.
+        MlrecError: There is not enough disk space, the server does not respond, or the SHA-256 of a file differs.
     """
     dataset = OFFICIAL.get(name)
     if dataset is None:
@@ -63,7 +64,7 @@ def download(
         raise UsageError(f"{dataset.note} Then: {_prepare_command(dataset, 'FOLDER')}")
     target = out / name
     if target.exists():
-        logger.info(f"{target} exists already; remove it to download again")
+        logger.info(f"{target} already exists; remove this folder to download again")
         return target
     archives = out / ARCHIVES
     _check_space(dataset, archives, url_base)
@@ -107,22 +108,24 @@ def _check_space(dataset: OfficialDataset, archives: Path, url_base: str | None)
     needed = packed - there + 2 * packed  # images hardly shrink, annotations do
     free = free_bytes(archives)
     if free < needed:
-        raise MlrecError(f"{archives}: about {needed:,} bytes are needed, and {free:,} are free; free some")
+        raise MlrecError(
+            f"{archives}: about {needed:,} bytes are needed, but only {free:,} are free; free some disk space"
+        )
 
 
 def _own_files(file: OfficialFile, archives: Path) -> tuple[Path, Path]:
-    """Paths of the finished file and of the partial download."""
+    """Return the paths of the finished file and of the partial download."""
     return archives / file.name, archives / f"{file.name}.part"
 
 
 def _checked(
     file: OfficialFile, archives: Path, url_base: str | None, progress: Progress, wait: Callable[[float], None]
 ) -> Path:
-    """Return the path of a complete file with the right SHA-256."""
+    """Return the path of a complete file with the correct SHA-256."""
     if url_base is not None and _is_local(url_base):
         path = Path(url_base) / file.name
         if not path.is_file():
-            raise UsageError(f"{path}: no such file; --url-base is a URL, or a folder with the archives")
+            raise UsageError(f"{path}: no such file; --url-base must be a URL or a folder with the archives")
         _check_digest(path, file, progress)
         return path
     path, part = _own_files(file, archives)
@@ -132,12 +135,12 @@ def _checked(
     remove_stale(archives)
     base = url_base or file.folder
     if not base.startswith(("http://", "https://")):
-        raise UsageError(f"--url-base {base}: only http and https URLs, and folders")
+        raise UsageError(f"--url-base {base}: expected an http or https URL, or a folder")
     with part.open("ab") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise MlrecError(f"{part}: another process downloads this file; wait for it") from error
+            raise MlrecError(f"{part}: another process is downloading this file; wait until it has finished") from error
         with progress.task(file.name, file.size) as step:
             step(min(stream.tell(), file.size))
             _fetch_all(f"{base.rstrip('/')}/{file.name}", file, stream, step, wait)
@@ -152,11 +155,11 @@ def _checked(
 
 
 def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait: Callable[[float], None]) -> None:
-    """Download the rest of a file, and retry after connection errors."""
+    """Download the remainder of a file, with retries after connection errors."""
     failures = 0
     while stream.tell() < file.size:
         before = stream.tell()
-        reason = "the connection ended"
+        reason = "the connection was closed"
         try:
             _fetch_rest(url, file, stream, step)
         except urllib.error.HTTPError as error:
@@ -172,8 +175,8 @@ def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait
             failures = 0
         if failures == ATTEMPTS:
             raise MlrecError(
-                f"{url}: {reason}, {ATTEMPTS} times; run the command again to resume at "
-                f"{stream.tell():,} of {file.size:,} bytes, or use a mirror with --url-base"
+                f"{url}: {reason} ({ATTEMPTS} attempts); run the command again to resume at {stream.tell():,} of "
+                f"{file.size:,} bytes, or use a mirror with --url-base"
             )
         if stream.tell() < file.size:
             wait(2.0**failures)
@@ -189,11 +192,13 @@ def _fetch_rest(url: str, file: OfficialFile, stream: IO[bytes], step: Step) -> 
         if start and response.status != 206:  # a server without ranges sends the whole file
             _restart(stream, step)
         elif start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise MlrecError(f"{url}: the server sent another range than asked for; use a mirror")
+            raise MlrecError(f"{url}: the server sent a different range than requested; use a mirror")
         while block := response.read(BLOCK):
             if stream.tell() + len(block) > file.size:
                 _restart(stream, step)
-                raise MlrecError(f"{url}: is larger than {file.size:,} bytes, so it is not the official file")
+                raise MlrecError(
+                    f"{url}: not the official file, because the response is larger than {file.size:,} bytes"
+                )
             stream.write(block)
             step(len(block))
 
@@ -212,6 +217,6 @@ def _check_digest(path: Path, file: OfficialFile, progress: Progress) -> None:
             step(len(block))
     if digest.hexdigest() != file.sha256:
         raise DataError(
-            f"{path}: its SHA-256 is {digest.hexdigest()}, but that of the official file is {file.sha256}; "
-            "download it again, or use another --url-base"
+            f"{path}: the SHA-256 is {digest.hexdigest()}, but the official file has {file.sha256}; download the file "
+            "again, or use a different --url-base"
         )

@@ -25,14 +25,14 @@ from mlrec.utils.threads import thread_map
 
 @dataclass(frozen=True)
 class Duplicate:
-    """Two duplicate image files of a dataset.
+    """Pair of duplicate image files in a dataset.
 
     Attributes:
-        first, second: Paths below the root.
-        first_splits, second_splits: Splits that have the image.
-        exact: Whether the files are equal; otherwise one is a near-duplicate, re-encoded or resized.
-        correlation: Correlation of the thumbnails.
-        leak: Whether one is in `test` and the other in another split only, so that test scores are too high.
+        first, second: Paths relative to the root.
+        first_splits, second_splits: Splits that contain the image.
+        exact: Whether the files are identical; if not, one is a near-duplicate (re-encoded or resized).
+        correlation: Correlation between the thumbnails.
+        leak: Whether one image is in `test` and the other only in a different split, so that test scores are too high.
         labels_differ: Whether the targets differ.
     """
 
@@ -52,10 +52,10 @@ class Duplicates:
 
     Attributes:
         name: Name of the dataset.
-        images: Number of images that were compared.
+        images: Number of compared images.
         unreadable: Number of images that could not be read.
         pairs: Pairs of duplicates.
-        groups: Groups of image names that are connected by pairs.
+        groups: Groups of image names connected by pairs.
         root: Folder of the images.
     """
 
@@ -67,21 +67,21 @@ class Duplicates:
     root: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """Content of `--json`."""
+        """Return the content of `--json`."""
         content: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         return content
 
 
 def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress: Progress = SILENT) -> Duplicates:
-    """Find duplicate and near-duplicate images of a dataset.
+    """Find duplicate and near-duplicate images in a dataset.
 
     Args:
-        data: Folder of a prepared dataset; by default the one prepared last.
-        alike: Lowest correlation of the thumbnails of near-duplicates, 0 to 1.
+        data: Folder of a prepared dataset; by default the most recently prepared one.
+        alike: Minimum thumbnail correlation of near-duplicates, from 0 to 1.
         progress: Receiver of bars.
 
     Raises:
-        DataError: There is no such dataset, or none of its images can be read.
+        DataError: The dataset does not exist, or none of its images can be read.
     """
     dataset = load_or_latest(data)
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
@@ -107,7 +107,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
 
 
 def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progress) -> dict[str, Fingerprint]:
-    """Compute the fingerprint of each readable image, by name; those of unchanged files are cached in `folder`."""
+    """Compute the fingerprint of each readable image by name; `folder` caches those of unchanged files."""
     cache = FingerprintCache.load(folder / FINGERPRINTS_FILE, root, names)
     read = partial(_fingerprint, root)
     with progress.task("reading images", len(cache.missing)) as step, thread_map(read, cache.missing) as results:
@@ -121,7 +121,7 @@ def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progr
 
 
 def summary(duplicates: Duplicates) -> Table:
-    """Table of the pairs, leaks first."""
+    """Return the table of pairs, with leaks first."""
     columns = (
         Column("first", "image"),
         Column("first_splits", "in"),
@@ -148,9 +148,9 @@ def summary(duplicates: Duplicates) -> Table:
     exact = sum(pair.exact for pair in duplicates.pairs)
     leaks = sum(pair.leak for pair in duplicates.pairs)
     notes = [
-        f"{counted(duplicates.images, 'image')}: {counted(exact, 'pair')} of equal files, "
-        f"{counted(len(duplicates.pairs) - exact, 'pair')} of near-duplicates; "
-        f"{counted(leaks, 'pair')} across test and another split"
+        f"{counted(duplicates.images, 'image')}: {counted(exact, 'pair')} of identical files, "
+        f"{counted(len(duplicates.pairs) - exact, 'pair')} of near-duplicates; {counted(leaks, 'pair')} across test "
+        "and another split"
     ]
     if duplicates.unreadable:
         notes.append(f"{counted(duplicates.unreadable, 'unreadable image')} skipped")
@@ -158,7 +158,7 @@ def summary(duplicates: Duplicates) -> Table:
 
 
 def pages(duplicates: Duplicates) -> list[SheetRow]:
-    """Rows of the contact sheet, one per group of duplicates."""
+    """Return the rows of the contact sheet, one per group of duplicates."""
     splits = {pair.first: pair.first_splits for pair in duplicates.pairs}
     splits |= {pair.second: pair.second_splits for pair in duplicates.pairs}
     return [

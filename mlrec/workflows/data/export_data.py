@@ -1,6 +1,6 @@
 """`mlrec export-data`: export a prepared dataset for other tools.
 
-Preparing the exported dataset gives the same digests.
+Preparing the exported dataset again produces the same digests.
 """
 
 from __future__ import annotations
@@ -56,34 +56,37 @@ def export_data(
     unknown_as_negative: bool = False,
     predictions: Path | None = None,
 ) -> tuple[Path, str]:
-    """Write a prepared dataset for another tool into a new folder, and read it back as a check.
+    """Write a prepared dataset for another tool to a new folder, and read it back as a check.
 
     Args:
-        data: Folder of a prepared dataset; by default the one prepared last.
-        format_: Format: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes
+        data: Folder of a prepared dataset; by default the most recently prepared one.
+        format_: Output format: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes
             `<split>/metadata.csv` with the images next to it (Hugging Face), `labelstudio` writes `<split>.json` and a
             labeling configuration, and `fiftyone` writes `<split>/labels.json`.
         out: New folder; default: `<name>-<format>`.
         splits: Splits to export; by default all.
-        unknown_as_negative: Whether to write unknown labels as negative.
-        predictions: Run, folder of an evaluation, or `predictions.npz`: its predictions are written as well, as
-            predictions of the tasks (`labelstudio`), as `<split>/predictions.json` (`fiftyone`), or as COCO results
+        unknown_as_negative: Whether to write unknown labels as negatives.
+        predictions: Run, evaluation folder, or `predictions.npz` whose predictions are also written, as task
+            predictions (`labelstudio`), as `<split>/predictions.json` (`fiftyone`), or as COCO results
             `<split>-results.json` (`coco`). Only splits with predictions are exported.
 
     Returns:
-        Folder, and the command that prepares the dataset from it.
+        Folder, and the command that prepares the dataset from this folder.
 
     Raises:
-        DataError: The format cannot express the dataset, the folder exists already, or images are missing.
-        UsageError: The format has no place for predictions.
-        PredictionsError: The predictions are of other images or labels.
+        DataError: The format cannot express the dataset, the folder already exists, or images are missing.
+        UsageError: The format cannot store predictions.
+        PredictionsError: The predictions are for different images or labels.
     """
     if predictions is not None and format_ not in WITH_PREDICTIONS:
-        raise UsageError(f"--predictions: {format_} has no predictions; use --format {', '.join(WITH_PREDICTIONS)}")
+        raise UsageError(
+            f"--predictions: the {format_} format does not store predictions; use --format "
+            f"{', '.join(WITH_PREDICTIONS)}"
+        )
     dataset = load_or_latest(data)
     target = out or Path(f"{dataset.info.name}-{format_}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target}: exists already; remove it or choose another --out")
+        raise DataError(f"{target}: already exists; remove it or choose a different --out")
     manifests = [dataset.manifest(split) for split in splits or dataset.info.splits]
     scores: dict[str, SplitScores] = {}
     if predictions is not None:
@@ -95,17 +98,17 @@ def export_data(
         for manifest in manifests:
             if WRITERS[format_](folder, manifest, scores.get(manifest.split)).digest != manifest.digest:
                 raise MlrecError(
-                    f"{dataset.path}: split '{manifest.split}' changes when it is read from "
-                    f"{format_}; remove blanks at the ends of names"
+                    f"{dataset.path}: split '{manifest.split}' changes when it is read back from {format_}; remove "
+                    "blanks at the start and end of names"
                 )
     return target, shlex.join(["mlrec", "prepare", *_read_again(target, format_, manifests)])
 
 
 def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> dict[str, SplitScores]:
-    """Return the probabilities of the splits whose images have all been predicted.
+    """Return the probabilities for the splits whose images have all been predicted.
 
     Raises:
-        PredictionsError: There are none, labels are missing, or (`every_split`) a split is missing.
+        PredictionsError: There is no such split, labels are missing, or (with `every_split`) a split is missing.
     """
     predictions = Predictions.load(file_in(path, PREDICTIONS))
     name = folder_of(path.absolute()).name
@@ -116,7 +119,7 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
         missing = [sample for sample in manifest.sample_ids if sample not in rows]
         if missing and every_split:
             what = f"no prediction for {counted(len(missing), 'image')} of split '{manifest.split}'"
-            raise PredictionsError(f"{path}: {what}, such as '{missing[0]}'; leave the split out")
+            raise PredictionsError(f"{path}: {what}, such as '{missing[0]}'; omit the split")
         if not missing:
             try:
                 columns = label_order(predictions.labels, manifest.labels)
@@ -126,7 +129,7 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
             scores[manifest.split] = SplitScores(name, probabilities[chosen][:, columns])
     if not scores:
         names = ", ".join(manifest.split for manifest in manifests)
-        raise PredictionsError(f"{path}: has no predictions for all images of a split ({names})")
+        raise PredictionsError(f"{path}: no split has predictions for all of its images ({names})")
     return scores
 
 
@@ -146,7 +149,7 @@ def _write_coco(folder: Path, manifest: Manifest, scores: SplitScores | None) ->
 
 
 def _write_imagefolder(folder: Path, manifest: Manifest, _: SplitScores | None) -> Manifest:
-    """Link images next to `metadata.csv`, where Hugging Face expects them, or copy them if links are not possible."""
+    """Link images next to `metadata.csv`, as expected by Hugging Face, or copy them if links are not possible."""
     place = folder / manifest.split
     text = as_metadata(manifest)
     for image, path in zip(manifest.images, map(manifest.path_of, range(len(manifest))), strict=True):
@@ -155,7 +158,9 @@ def _write_imagefolder(folder: Path, manifest: Manifest, _: SplitScores | None) 
         try:
             link_or_copy(path.resolve(), target)
         except OSError as error:
-            raise DataError(f"{path}: cannot be copied ({error.strerror}); imagefolder needs it") from error
+            raise DataError(
+                f"{path}: cannot copy this file ({error.strerror}), which the imagefolder format needs"
+            ) from error
     write_text(place / METADATA, text)
     rows = list(csv.reader(io.StringIO(read_text(place / METADATA))))
     labels, cells = tuple(rows[0][1:]), rows[1:]
@@ -171,7 +176,7 @@ def _write_labelstudio(folder: Path, manifest: Manifest, scores: SplitScores | N
 
 
 def _write_fiftyone(folder: Path, manifest: Manifest, scores: SplitScores | None) -> Manifest:
-    """Names that are read back are those of existing files; for missing files they lack the extension."""
+    """Return the names as they are read back: names of existing files, without the extension for missing files."""
     file = folder / manifest.split / "labels.json"
     write_json(file, as_fiftyone(manifest))
     if scores is not None:
@@ -194,7 +199,7 @@ WRITERS: dict[Format, Writer] = {
 
 
 def _read_again(target: Path, format_: Format, manifests: Sequence[Manifest]) -> list[str]:
-    """Return the arguments of the command that prepares the dataset from the exported folder."""
+    """Return the arguments of the command for preparing the dataset from the exported folder."""
     root = str(manifests[0].root)
     if format_ == "imagefolder":
         return ["csv", str(target)]

@@ -1,4 +1,4 @@
-"""Groups of samples that a split must keep together."""
+"""Groups of samples that must stay together in a split."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ def sample_groups(
     near_duplicates: bool,
     progress: Progress,
 ) -> NDArray[np.intp]:
-    """Number the groups of samples: samples of one image, of one value of a column, or of near-duplicates.
+    """Number the sample groups: samples from one image, with one column value, or from near-duplicate images.
 
     Args:
-        dataset: Dataset, for the cached fingerprints and the CSV that it was prepared from.
+        dataset: Dataset, used for the cached fingerprints and the CSV from which the dataset was prepared.
         manifest: Split of the dataset.
-        column: Column of the table; images with equal values are one group.
-        file: Table with a column of images; by default the one that the dataset was prepared from.
-        near_duplicates: Whether near-duplicate images are one group.
+        column: Column of the table; images with equal values form one group.
+        file: Table with an image column; by default the table from which the dataset was prepared.
+        near_duplicates: Whether near-duplicate images form one group.
         progress: Receiver of bars.
 
     Returns:
         (N,) group of each sample, counted from 0.
 
     Raises:
-        UsageError: A file is given without a column, or a column without a file.
-        DataError: There is no such column, or an image has no value.
+        UsageError: A file is set without a column, or a column without a file.
+        DataError: The column does not exist, or an image has no value.
     """
     groupings = [numbered(manifest.images)]
     values = _values(dataset, manifest.root, column, file)
     if values is not None:
         missing = next((image for image in manifest.images if image not in values), None)
         if missing is not None:
-            raise DataError(f"{missing}: has no value in the column of --group; add a line for it")
+            raise DataError(f"{missing}: no value in the --group column; add a line for this image")
         groupings.append(numbered([values[image] for image in manifest.images]))
     if near_duplicates:
         groupings.append(_same_photographs(dataset, manifest, progress))
@@ -79,13 +79,15 @@ def _same_photographs(dataset: Dataset, manifest: Manifest, progress: Progress) 
 
 
 def _values(dataset: Dataset, root: Path, column: str | None, file: Path | None) -> dict[str, str] | None:
-    """Value of the group column for each image below `root`."""
+    """Return the value of the group column for each image below `root`."""
     if column is None:
         if file is not None:
-            raise UsageError(f"--groups {file}: set its column with --group")
+            raise UsageError(f"--groups {file}: set the group column with --group")
         return None
     if file is None and dataset.info.source.get("kind") != "csv":
-        raise UsageError("--group: the dataset is not from a table; name a table of images and groups with --groups")
+        raise UsageError(
+            "--group: the dataset was not read from a table; pass a table of images and groups with --groups"
+        )
     place = file or Path(dataset.info.source["path"])
     findings = ValidationReport()
     images = TableImages(root, findings)

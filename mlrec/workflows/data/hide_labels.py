@@ -1,6 +1,6 @@
-"""`mlrec split --keep-labels`: copies of a training split in which a part of the annotations is unknown.
+"""`mlrec split --keep-labels`: copies of a training split in which some annotations are unknown.
 
-They are used to compare losses for missing labels on the user's data, with the complete annotations as reference.
+The copies are used to compare losses for missing labels on the user's data, with the complete annotations as reference.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class HiddenLabels:
 
     Attributes:
         dataset: Dataset with the new splits.
-        whole: Split that was copied.
-        counts: Number of known positives, known negatives and unknown targets of each new split.
+        whole: Copied split.
+        counts: Number of known positives, known negatives and unknown targets in each new split.
     """
 
     dataset: Dataset
@@ -53,23 +53,23 @@ def hide_labels(
 ) -> HiddenLabels:
     """Add copies of a split in which annotations are unknown: `train-keep30`, ..., `train-single`.
 
-    No other split changes. Each known target is kept with the given probability, independently of all others.
-    `single_positive` keeps one random positive of each sample and no negative (Cole et al., CVPR 2021).
+    All other splits remain unchanged. Each known target is kept with the specified probability, independently of all
+    others. `single_positive` keeps one random positive of each sample and no negative (Cole et al., CVPR 2021).
 
     Args:
-        data: Folder of a prepared dataset; by default the one prepared last.
-        keep: Shares of known targets to keep, between 0 and 1.
+        data: Folder of a prepared dataset; by default the most recently prepared one.
+        keep: Fractions of known targets to keep, between 0 and 1.
         single_positive: Whether to add the split with one positive per sample.
         whole: Split to copy; by default trainval, otherwise all, otherwise train.
         seed: Random seed.
 
     Raises:
-        UsageError: A share is not between 0 and 1, or the split is `test`.
-        DataError: There is no such dataset or split.
+        UsageError: A fraction is not between 0 and 1, or the split is `test`.
+        DataError: The dataset or the split does not exist.
     """
     for share in keep:
         if not 0 < share < 1:
-            raise UsageError(f"--keep-labels {share:g}: must be a share between 0 and 1")
+            raise UsageError(f"--keep-labels must be a fraction between 0 and 1, got {share:g}")
     dataset = load_or_latest(data)
     manifest = pool_of(dataset, whole)
     made = {f"{manifest.split}-keep{100 * share:.6g}": kept(manifest.targets, share, seed) for share in keep}
@@ -79,7 +79,7 @@ def hide_labels(
     for name, targets in made.items():
         taken = name in dataset.info.splits and name not in dataset.info.source.get(MADE, {})
         if taken:
-            raise UsageError(f"{dataset.path}: already has a split '{name}'; rename it")
+            raise UsageError(f"{dataset.path}: split '{name}' already exists; rename it")
         parts.append(replace(manifest, split=name, targets=targets))
     return HiddenLabels(
         dataset=add_splits(dataset, manifest, parts, outdated=None),
@@ -91,7 +91,7 @@ def hide_labels(
 def kept(targets: Targets, share: float, seed: int) -> Targets:
     """Keep each known target with probability `share`; the others become unknown.
 
-    The same seed keeps more of the same targets for a larger share, so that shares can be compared.
+    With the same seed, a larger fraction keeps all targets kept by a smaller one, so that fractions can be compared.
 
     Example:
         >>> kept(np.ones((2, 3), np.int8), 0.5, 0).tolist()
@@ -116,7 +116,7 @@ def one_positive(targets: Targets, seed: int) -> Targets:
 
 
 def summary(hidden: HiddenLabels) -> Table:
-    """Table of the new splits."""
+    """Return the table of the new splits."""
     columns = (
         Column("split", "split"),
         Column("positives", "known positives", "count"),

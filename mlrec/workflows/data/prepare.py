@@ -37,7 +37,7 @@ BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"
 
 @dataclass(frozen=True)
 class _Checks:
-    """Options of the checks."""
+    """Options for the checks."""
 
     verify: bool
     skip_bad_images: bool
@@ -61,19 +61,19 @@ def prepare(
 ) -> Dataset:
     """Read third-party annotations and write `out/name`: one manifest per split, and `dataset.json`.
 
-    All checks run before an error is raised. Several errors are listed in `out/name.bad.log`. After an error there is
-    no partial output.
+    All checks run before an error is raised. If there is more than one error, all are listed in `out/name.bad.log`. No
+    partial output remains after an error.
 
     Args:
-        kind: Name of a reader, see `known_readers`; by default it is detected from `path`.
-        path: File or folder of the annotations, as the reader expects it.
+        kind: Name of a reader, see `known_readers`; by default detected from `path`.
+        path: File or folder with the annotations, in the form expected by the reader.
         out: Folder of prepared datasets.
-        name: Name of the dataset; by default the default of the source.
+        name: Name of the dataset; by default the usual name for the source.
         options: Options of the reader.
-        split_files: Files that list the images of each split, for a source without splits of its own.
-        verify: Whether to decode every image once; otherwise no image file is read.
+        split_files: Files that list the images of each split, for a source without predefined splits.
+        verify: Whether to decode every image once; if not, no image file is read.
         skip_bad_images: Whether to skip unreadable images with a warning instead of an error.
-        allow_overlap: Whether images that two splits share are a warning instead of an error.
+        allow_overlap: Whether images shared by two splits cause a warning instead of an error.
         dry_run: Whether to read and check the annotations only, without decoding images or writing anything.
         progress: Receiver of bars.
 
@@ -81,7 +81,7 @@ def prepare(
         The prepared dataset.
 
     Raises:
-        UsageError: There is no such kind, or the name is not a valid folder name.
+        UsageError: The kind is unknown, or the name is not a valid folder name.
         DataError: Annotations or images are invalid, or `out/name` is not a prepared dataset.
     """
     known = known_readers()
@@ -93,11 +93,11 @@ def prepare(
         if "keep_empty" in USED.get(kind, ()) and not options.keep_empty:
             options = replace(options, keep_empty=True)
             logger.info(
-                f"images without an annotation are kept; mlrec prepare {kind} leaves out those of COCO 2014 and 2017, "
-                "as the paper does"
+                f"images without an annotation are kept; mlrec prepare {kind} skips such images in COCO 2014 and 2017, "
+                "as in the paper"
             )
     elif kind not in known:
-        raise UsageError(f"'{kind}' is not a kind of source: {', '.join(known)}{nearest(kind, known)}")
+        raise UsageError(f"'{kind}' is not a kind of source; choose one of {', '.join(known)}{nearest(kind, known)}")
     findings = ValidationReport()
     options = _checked_options(kind, options, findings)
     place = without_dots(Path(path))
@@ -148,7 +148,7 @@ def prepare(
 def _read(
     kind: str, place: Path, options: ReadOptions, split_files: Sequence[SplitFile], findings: ValidationReport
 ) -> Reading:
-    """Read a source, and divide it by the files of splits if there are any."""
+    """Read a source, and divide it according to the split files, if there are any."""
     if not split_files:
         return reader_of(kind)(place, options, findings)
     reading = reader_of(kind)(place, replace(options, split_names={}), findings)
@@ -161,9 +161,9 @@ def _read(
 
 @contextmanager
 def _unpacked(reading: Reading, target: Path, findings: ValidationReport, dry_run: bool) -> Iterator[Path | None]:
-    """Yield a temporary folder of images that the source stores inside other files, or None if there are none.
+    """Yield a temporary folder with images that the source stores inside other files; None if there are none.
 
-    They are needed for the checks, before the dataset is moved to its final folder.
+    The images are needed for the checks, before the dataset is moved to the final folder.
     """
     if reading.unpack is None or findings.errors or dry_run:
         yield None
@@ -174,20 +174,20 @@ def _unpacked(reading: Reading, target: Path, findings: ValidationReport, dry_ru
 
 
 def _with_root(reading: Reading, root: Path) -> Reading:
-    """Return the reading with its images below `root`, and a note that they belong to the prepared dataset."""
+    """Return the reading with images below `root`, and a note that the images belong to the prepared dataset."""
     manifests = [manifest.changed(root=root.absolute()) for manifest in reading.manifests]
     return replace(reading, manifests=manifests, source={**reading.source, "unpacked": True})
 
 
 def _skipped(count: int, reason: str) -> str:
-    """Format a count such as `2 boxes without area`; the reason begins with a plural noun."""
+    """Format a count such as `2 boxes without area`; the reason must begin with a plural noun."""
     plural, space, rest = reason.partition(" ")
     singular = "box" if plural == "boxes" else plural.removesuffix("s")
     return counted(count, f"{singular}{space}{rest}", reason)
 
 
 def summary(dataset: Dataset) -> Table:
-    """Table with one row per split, and the skipped records in the footnotes."""
+    """Return a table with one row per split, and the skipped records in footnotes."""
     rows = []
     for split in dataset.info.splits:
         manifest = dataset.manifest(split)
@@ -208,7 +208,7 @@ def summary(dataset: Dataset) -> Table:
 
 
 def preview(dataset: Dataset) -> list[Table]:
-    """Return the additional output of a dry run: counts per label, and three samples."""
+    """Return the additional dry-run output: counts per label and three samples."""
     labels = dataset.info.labels
     splits = [dataset.manifest(split) for split in dataset.info.splits]
     counts = [
@@ -225,7 +225,7 @@ def preview(dataset: Dataset) -> list[Table]:
 
 
 def _sample_rows(splits: Sequence[Manifest]) -> Table:
-    """Return the first samples, from as many splits as possible."""
+    """Return the first samples from as many splits as possible."""
     picked = [(manifest, row) for row in range(SAMPLES_SHOWN) for manifest in splits if row < len(manifest)]
     rows = []
     for manifest, row in picked[:SAMPLES_SHOWN]:
@@ -241,7 +241,7 @@ def _sample_rows(splits: Sequence[Manifest]) -> Table:
 
 
 def _label_lines(dataset: Dataset) -> list[str]:
-    """Lines with the labels, the rarest labels, and those that are never positive."""
+    """Return lines that list the labels, the rarest labels, and the labels that are never positive."""
     labels = dataset.info.labels
     counts = positive_counts([dataset.manifest(split) for split in dataset.info.splits]).tolist()
     positives = {label: count for label, count in zip(labels, counts, strict=True) if count}
@@ -256,14 +256,14 @@ def _label_lines(dataset: Dataset) -> list[str]:
 
 
 def _listed(labels: Sequence[str]) -> str:
-    """Up to 20 names, otherwise their number and the first ten."""
+    """Return all names if there are at most 20, otherwise the number of names and the first ten."""
     if len(labels) <= ALL_LISTED:
         return ", ".join(labels)
     return f"{len(labels):,}, the first {FIRST_LISTED}: {', '.join(labels[:FIRST_LISTED])}"
 
 
 def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport) -> ReadOptions:
-    """Clean the label names and paths of the options; an option that the reader does not use is a warning."""
+    """Clean the label names and paths in the options; warn about options that the reader does not use."""
     for key in _plain(options):
         if key != "labels" and kind in READERS and key not in USED.get(kind, ()):
             findings.warn("an option that this kind of source does not use was ignored", f"{key} for {kind}")
@@ -276,24 +276,24 @@ def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport
         return options
     labels = tuple(clean_label(label, "--labels", findings) for label in options.labels)
     if twice := duplicates_in(labels):
-        raise UsageError(f"--labels: '{twice[0]}' is repeated; name it once")
+        raise UsageError(f"--labels: '{twice[0]}' is repeated; list it once")
     return replace(options, labels=labels)
 
 
 def _usual_name(kind: str, path: Path) -> str:
-    """Return the name of the error log until the reader has named the dataset."""
+    """Return the name for the error log until the reader has named the dataset."""
     return usual_name(path) if kind in ("csv", "yolo", "voc", "folders") else kind
 
 
 def _log(out: Path | str, name: str, dry_run: bool) -> Path | None:
-    """Return the file of the list of errors; None for a dry run."""
+    """Return the file for the list of errors; None for a dry run."""
     check_name(name)
     return None if dry_run else Path(out) / f"{name}.bad.log"
 
 
 @contextmanager
 def _error_log(log: Path | None, findings: ValidationReport, path: Path | str) -> Iterator[None]:
-    """Raise the errors that the block collected. Several errors are written to `log`; one error is the message."""
+    """Raise errors collected in the block: a single error as the message, multiple errors with a list in `log`."""
     try:
         yield
     except DataError as error:
@@ -318,7 +318,7 @@ def _to_json(value: object) -> object:
 
 
 def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, progress: Progress) -> Reading:
-    """Run all checks: labels in one order, images decoded, boxes inside of them, no leak into `test`."""
+    """Run all checks: label order, decoding of images, boxes inside the images, no leak into `test`."""
     manifests = _alike_labels([manifest.changed(name=reading.name) for manifest in reading.manifests], findings)
     verified: dict[str, Verified] = {}
     skipped = dict(reading.skipped)
@@ -345,7 +345,7 @@ def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, prog
 
 
 def _warn_missing(manifests: Sequence[Manifest], findings: ValidationReport) -> None:
-    """Warn about missing images, which are errors without --dry-run."""
+    """Warn about missing images, which are an error without --dry-run."""
     for manifest in manifests:
         for image in dict.fromkeys(manifest.images):
             if not os.path.lexists(manifest.root / image):
@@ -353,7 +353,7 @@ def _warn_missing(manifests: Sequence[Manifest], findings: ValidationReport) -> 
 
 
 def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
-    """Bring the columns of all splits into the order of the first; different sets of labels are an error."""
+    """Bring the columns of all splits into the order of the first split; differing label sets raise an error."""
     reordered = []
     for manifest in manifests:
         try:
@@ -367,9 +367,9 @@ def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> 
 def _located(
     reading: Reading, manifests: Sequence[Manifest], findings: ValidationReport
 ) -> tuple[Reading, list[Manifest]]:
-    """Replace annotated names by file names, in the manifests and in the reading.
+    """Replace annotated names with file names in the manifests and in the reading.
 
-    Two names for one file are an error.
+    Two names for the same file raise an error.
     """
     names = list(dict.fromkeys(image for manifest in manifests for image in manifest.images))
     renamed = located(manifests[0].root, names, findings)
@@ -378,10 +378,10 @@ def _located(
     there = set(names)
     for name, file in renamed.items():
         if file in there:
-            findings.error(name, f"is the file {file}, which is also annotated; keep one of them")
+            findings.error(name, f"same file as {file}, which is also annotated; keep one of the two names")
     for file in duplicates_in(renamed.values()):
         both = ", ".join(name for name in renamed if renamed[name] == file)
-        findings.error(file, f"has several names ({both}); keep one of them")
+        findings.error(file, f"multiple names for this file ({both}); keep one of them")
     changed = [
         manifest.changed(
             images=tuple(renamed.get(image, image) for image in manifest.images),
@@ -410,7 +410,7 @@ def _without(manifest: Manifest, bad: set[str]) -> Manifest:
 def _with_clipped_boxes(
     manifests: Sequence[Manifest], verified: dict[str, Verified], skipped: dict[str, int], findings: ValidationReport
 ) -> list[Manifest]:
-    """Clip boxes to their images, and drop empty boxes; a box in two splits is reported once."""
+    """Clip boxes to their images, and drop empty boxes; a box that is in two splits is reported once."""
     turned: dict[str, None] = {}
     empty: dict[str, None] = {}
     clipped = []
@@ -429,7 +429,7 @@ def _with_clipped_boxes(
     for sample in turned:
         findings.warn("boxes with swapped corners were corrected", sample)
     for sample in empty:
-        findings.warn("boxes without area inside their image were skipped", sample)
+        findings.warn("boxes without area inside the image were skipped", sample)
     if empty:
         skipped[NO_AREA] = len(empty)
     return clipped
@@ -437,7 +437,7 @@ def _with_clipped_boxes(
 
 def _check_split(manifest: Manifest, findings: ValidationReport) -> None:
     if not len(manifest):
-        findings.error(f"split '{manifest.split}'", "has no samples; fill it or leave it out")
+        findings.error(f"split '{manifest.split}'", "no samples; add samples or omit the split")
         return
     for sentence, labels in label_gaps(manifest).messages().items():
         findings.warn(sentence, labels)

@@ -38,10 +38,11 @@ class NewSplits:
 
     Attributes:
         dataset: Dataset with the new splits.
-        pool: Split that was divided.
+        pool: Divided split.
         sizes: Number of samples of each new split.
-        groups: Number of groups of two or more samples that were kept together.
-        error: Mean absolute difference of prevalence between held-out part and pool, over labels and folds, a fraction.
+        groups: Number of groups with two or more samples that were kept together.
+        error: Mean absolute difference in prevalence between held-out part and pool, over labels and folds, as a
+            fraction.
         random_error: Median of this difference over 20 random splits.
     """
 
@@ -80,15 +81,15 @@ def split(
     """Divide one split of a dataset, and add the parts to the dataset.
 
     The parts are `train` and `val`, or `fold0-train`, `fold0-val`, `fold1-train`, ... If the pool is `train` and is
-    divided in two, the whole pool is kept as `trainval`. `test` is never divided. Persons of one image, samples with
-    the same value of `group`, and duplicate images are in one part.
+    divided into two parts, the whole pool is kept as `trainval`. `test` is never divided. Persons in one image, samples
+    with the same value of `group`, and duplicate images stay in the same part.
 
     Args:
-        data: Folder of a prepared dataset; by default the one prepared last.
-        val: Share of the samples that is held out.
+        data: Folder of a prepared dataset; by default the most recently prepared one.
+        val: Fraction of the samples to hold out.
         folds: Number of folds for cross-validation, instead of one validation split.
         group: Column of `groups_file`; samples with equal values stay together.
-        groups_file: CSV `filename,...`; by default the one that the dataset was prepared from.
+        groups_file: CSV `filename,...`; by default the file from which the dataset was prepared.
         pool: Split to divide; by default trainval, otherwise all, otherwise train.
         prefix: Prefix for the names of the new splits.
         near_duplicates: Whether to keep duplicate images together, if the image files exist.
@@ -96,13 +97,13 @@ def split(
         progress: Receiver of bars.
 
     Raises:
-        UsageError: The share, the number of folds or the pool is invalid, or a name is already used.
-        DataError: There is no such dataset, split or column.
+        UsageError: The fraction, the number of folds or the pool is invalid, or a name is already in use.
+        DataError: The dataset, split or column does not exist.
     """
     if folds is None and not 0 < val < 1:
-        raise UsageError(f"--val {val}: must be a share between 0 and 1")
+        raise UsageError(f"--val must be a fraction between 0 and 1, got {val}")
     if folds is not None and folds < 2:
-        raise UsageError(f"--folds {folds}: must be at least 2")
+        raise UsageError(f"--folds must be at least 2, got {folds}")
     dataset = load_or_latest(data)
     divided = pool_of(dataset, pool)
     names = _names(dataset, divided.split, folds, prefix)
@@ -122,7 +123,7 @@ def split(
     held_out_names = {second for _, second in names}
     for manifest in parts:
         if not len(manifest):
-            raise UsageError(f"split '{manifest.split}' would be empty: too few groups of samples; change the share")
+            raise UsageError(f"split '{manifest.split}' would be empty: too few groups of samples; change the fraction")
         consequence = NOT_SCORED if manifest.split in held_out_names else NOT_LEARNED
         for line in label_gaps(manifest).lines(consequence):
             logger.warning(line)
@@ -139,30 +140,35 @@ def split(
 
 
 def summary(splits: NewSplits) -> Table:
-    """Return the table of the new splits, with their differences in prevalence."""
+    """Return the table of the new splits with differences in prevalence."""
     columns = (Column("split", "split"), Column("samples", "samples", "count"))
     rows = tuple(Row((name, size)) for name, size in splits.sizes.items())
     notes = (
-        f"difference of prevalence: {100 * splits.error:.3f} points; random splits {100 * splits.random_error:.3f}",
+        f"difference in prevalence: {100 * splits.error:.3f} points; for random splits {100 * splits.random_error:.3f}",
         f"groups kept together: {splits.groups:,}",
     )
     return Table(f"{splits.dataset.info.name}: {splits.pool} divided", columns, rows, notes)
 
 
 def pool_of(dataset: Dataset, name: str | None) -> Manifest:
-    """Split to divide or to copy, without images that are also in `test`; by default trainval, otherwise all, or train.
+    """Return the split to divide or copy, without images in `test`; by default trainval, otherwise all, or train.
 
     Raises:
         UsageError: The split is `test`, or there is no split to divide.
-        DataError: There is no such split.
+        DataError: The split does not exist.
     """
     written = dataset.info.source.get(MADE, {})
     own = [split for split in dataset.info.splits if split not in written]
     if name == "test":
-        raise UsageError("the test split cannot be divided, because tuning on a part of it would invalidate the test")
+        raise UsageError(
+            "the test split cannot be divided, because tuning on part of the test split would invalidate the test "
+            "results"
+        )
     name = name or next((pool for pool in POOLS if pool in own), None)
     if name is None:
-        raise UsageError(f"{dataset.path}: no split {', '.join(POOLS)} to divide; set one with --from")
+        raise UsageError(
+            f"{dataset.path}: none of the splits {', '.join(POOLS)} exists; choose the split to divide with --from"
+        )
     manifest = dataset.manifest(name)
     if "test" not in dataset.info.splits:
         return manifest
@@ -171,7 +177,7 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
 
 
 def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[tuple[str, str]]:
-    """Names of the training part and the held-out part of each fold; names of the source's own splits are an error."""
+    """Return the training and held-out names of each fold; names of original splits raise an error."""
     prefixes = [prefix]
     if folds is not None:
         prefixes = [f"{prefix}fold{k}-" for k in range(folds)]
@@ -182,7 +188,7 @@ def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[
             raise UsageError(f"--prefix '{prefix}': use letters, digits, - and _")
         if name in dataset.info.splits and name not in written and not name == pool == "train":
             raise UsageError(
-                f"{dataset.path}: already has a split '{name}', which is kept; set --prefix, or use --folds"
+                f"{dataset.path}: split '{name}' already exists and is not overwritten; set --prefix, or use --folds"
             )
     return pairs
 
@@ -192,7 +198,7 @@ def _error(targets: SparseTargets, part: NDArray[np.intp], held_out: Sequence[in
 
 
 def add_splits(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: str | None) -> Dataset:
-    """Atomically add the new splits of `pool`, and remove earlier ones whose names begin with `outdated`.
+    """Atomically add the new splits of `pool`, and remove earlier splits whose names begin with `outdated`.
 
     If files were replaced one by one, a killed process could leave a mixture of old and new splits.
     """

@@ -39,20 +39,20 @@ def stats(
     """Compute statistics of a prepared dataset.
 
     Args:
-        data: Folder of a prepared dataset; by default the one prepared last.
-        assumed_ap: AP of every label, 0 to 1, assumed by the power analysis.
-        predictions: Scores of the tested split; their bootstrap interval replaces the assumed AP.
-        kind: Kind of these scores; None decides by the values, see `read_scores`.
+        data: Folder of a prepared dataset; by default the most recently prepared one.
+        assumed_ap: AP from 0 to 1 that the power analysis assumes for every label.
+        predictions: Scores for the test split; the bootstrap interval of these scores replaces the assumed AP.
+        kind: Kind of the scores; None infers the kind from the values, see `read_scores`.
         objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always
             available.
 
     Raises:
-        MlrecError: There is no such dataset, or the predictions do not match it.
+        MlrecError: The dataset does not exist, or the predictions do not match it.
     """
     if not 0 < assumed_ap < 1:
-        raise UsageError(f"--ap {assumed_ap}: must be a fraction between 0 and 1, such as 0.8")
+        raise UsageError(f"--ap must be a fraction between 0 and 1, such as 0.8, got {assumed_ap}")
     if kind is not None and predictions is None:
-        raise UsageError(f"--{kind} states what the scores of --predictions are; give --predictions as well")
+        raise UsageError(f"--{kind} states the kind of the scores in --predictions; pass --predictions as well")
     dataset = load_or_latest(data)
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
     described = {manifest.split: statistics.describe(manifest) for manifest in manifests}
@@ -95,7 +95,7 @@ def _any_known(split: SplitStatistics) -> bool:
 
 
 def _tested(splits: Sequence[SplitStatistics]) -> str | None:
-    """Split that will be scored: test, otherwise val, otherwise the last one; None without positives."""
+    """Return the split to score: test, otherwise val, otherwise the last split; None if it has no positives."""
     labelled = [one.split for one in splits if any(one.positives)]
     for split in ("test", "val", *reversed(labelled)):
         if split in labelled:
@@ -125,14 +125,14 @@ def _power(
         if interval is None:
             return None
         half = interval.half_width
-        basis = f"bootstrap of {predictions.name}, mAP {100 * interval.value:.1f}"
+        basis = f"bootstrap on {predictions.name}, mAP {100 * interval.value:.1f}"
     if half is None:
         return None
     return Power(manifest.split, images, half, basis, images_needed(images, half, WANTED))
 
 
 def _image_sizes(manifests: Sequence[Manifest]) -> tuple[list[int], list[int]]:
-    """Return widths and heights of evenly spaced images; empty without image files."""
+    """Return widths and heights of evenly spaced images; empty if there are no image files."""
     names = joined([manifest.images for manifest in manifests])
     images = np.flatnonzero(first_places(names) == np.arange(len(names)))
     ends = np.cumsum([len(manifest) for manifest in manifests])

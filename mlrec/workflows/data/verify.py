@@ -1,4 +1,4 @@
-"""Checks of the images of a dataset: decode every image once on all cores, and compare the splits."""
+"""Image checks for a dataset: decode every image once on all cores, and compare the splits."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Verified:
     """Result of decoding an image file.
 
     Attributes:
-        size: Width and height of the stored image; None if it cannot be used.
-        digest: Digest of the pixels, equal for files that differ in format or metadata only.
+        size: Width and height of the stored image; None if the image cannot be used.
+        digest: Digest of the pixels, equal for files that differ only in format or metadata.
         fault: Reason why the image cannot be used, or an empty string.
         animated: Whether the file has further frames or pages, which are ignored.
     """
@@ -40,7 +40,7 @@ class Verified:
 
 
 def verify(root: Path, names: Sequence[str], progress: Progress) -> dict[str, Verified]:
-    """Decode the image files `names` below `root`; returns the result of each, by name."""
+    """Decode the image files `names` below `root`, and return the result for each name."""
     check = partial(verify_image, root)
     results_by_name: dict[str, Verified] = {}
     with progress.task("decoding images", len(names)) as step, thread_map(check, names) as results:
@@ -54,7 +54,7 @@ def verify_image(root: Path, name: str) -> Verified:
     """Read and decode one image file below `root`."""
     path = root / name
     if _leaves(path, root):
-        fault = DataError(f"{path}: links to a file outside of the dataset; copy the file")
+        fault = DataError(f"{path}: link to a file outside the dataset; copy the file into the dataset")
         return Verified(None, fault=str(fault))
     try:
         data = decode.read_image_file(path)
@@ -66,7 +66,7 @@ def verify_image(root: Path, name: str) -> Verified:
 
 
 def _digest(pixels: NDArray[np.uint8]) -> str:
-    """Digest of the shape and the pixels of an image."""
+    """Return a digest of the shape and pixels of an image."""
     content = hashlib.blake2b(repr(pixels.shape).encode(), digest_size=32)
     content.update(np.ascontiguousarray(pixels).data)
     return content.hexdigest()
@@ -75,7 +75,7 @@ def _digest(pixels: NDArray[np.uint8]) -> str:
 def note_images(
     images: Mapping[str, Verified], stated: Mapping[str, tuple[int, int]], skip_bad: bool, findings: ValidationReport
 ) -> None:
-    """Report unusable images (errors, or warnings with `skip_bad`), animations, and wrong sizes in the annotation."""
+    """Report unusable images (errors, or warnings with `skip_bad`), animations, and incorrect annotated sizes."""
     for name, verified in images.items():
         if verified.size is None:
             if skip_bad:
@@ -87,11 +87,11 @@ def note_images(
             findings.warn("only the first frame of an animated image is used", name)
         if name in stated and stated[name] != verified.size:
             annotated, actual = ("{}x{}".format(*size) for size in (stated[name], verified.size))
-            findings.warn("the size in the annotation differs from the image", f"{name} ({annotated}, is {actual})")
+            findings.warn("the annotated size differs from the image size", f"{name} ({annotated}, is {actual})")
 
 
 def _leaves(path: Path, root: Path) -> bool:
-    """Whether a file is a link to a file outside of the dataset. Folders may be links, as is common on clusters."""
+    """Return whether a file is a link to a file outside the dataset; folders may be links, as on many clusters."""
     try:
         real = os.path.realpath(path)
     except (OSError, ValueError):
@@ -103,14 +103,14 @@ def _leaves(path: Path, root: Path) -> bool:
 def check_overlap(
     manifests: Sequence[Manifest], digests: Mapping[str, str], allowed: bool, findings: ValidationReport
 ) -> None:
-    """Report images that two splits share but must not: an error, or a warning if `allowed`.
+    """Report images shared by splits that must be disjoint: an error, or a warning if `allowed`.
 
     All pairs of splits are compared, unless one contains the other, see `split_names.disjoint`. If there
     is a `trainval`, which is used for training, images shared by `train` and `val` only cause a warning.
 
     Args:
         manifests: All splits.
-        digests: Digests of the pixels of the images that were decoded, by name.
+        digests: Pixel digests of the decoded images, by name.
         allowed: Whether shared images are allowed.
         findings: Collector of errors and warnings.
     """

@@ -1,1 +1,1 @@
-"""Import of checkpoints, export of models, prediction."""
+"""Checkpoint import, model export, and prediction."""

@@ -1,4 +1,4 @@
-"""`mlrec export`: write a model as a bundle for deployment, and compare the bundle with it."""
+"""`mlrec export`: write a model as a bundle for deployment, and compare the bundle with the model."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Logits = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of the exported model with the original one.
+    """Agreement between the exported model and the original model.
 
     Attributes:
-        images: Number of images that were compared.
+        images: Number of images used for the comparison.
         on: Dataset and split of the images, or "random".
         max_difference: Largest absolute difference of logits.
         mAP: mAP of the original model on these images, as a fraction; None for random images.
-        exported_mAP: mAP of the exported model, in the same form.
+        exported_mAP: mAP of the exported model on these images, as a fraction; None for random images.
     """
 
     images: int
@@ -57,10 +57,10 @@ class Agreement:
 
     def in_words(self) -> str:
         """Return the agreement in one sentence."""
-        text = f"largest difference of logits {self.max_difference:.1e} on {counted(self.images, 'image')} ({self.on})"
+        text = f"largest logit difference {self.max_difference:.1e} on {counted(self.images, 'image')} ({self.on})"
         if self.mAP is None or self.exported_mAP is None:
             return text
-        return f"{text}; mAP {100 * self.mAP:.2f} and {100 * self.exported_mAP:.2f}"
+        return f"{text}; mAP {100 * self.mAP:.2f} before export and {100 * self.exported_mAP:.2f} after"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ExportResult:
         files: Size of each file in bytes, by name.
         agreement: Agreement with the original model.
         tuned: Whether the bundle has tuned thresholds.
-        pushed: Address on the hub; None if the bundle was not uploaded.
+        pushed: URL on the hub; None if the bundle was not uploaded.
     """
 
     path: Path
@@ -103,21 +103,22 @@ def export(
     """Write a bundle: model, labels, preprocessing, tuned thresholds (if any), and a model card.
 
     Args:
-        model: Model, as for `evaluate_run`.
-        form: Format of the model.
-        out: Folder of the bundle; by default `export-FORM` in the folder of the model.
-        data: Dataset for the comparison; by default that of the run, otherwise random images.
-        split: Split for the comparison; by default the one that the run was scored on.
+        model: Model, see `evaluate_run`.
+        form: Export format.
+        out: Folder of the bundle; by default `export-FORM` in the model folder.
+        data: Dataset for the comparison; by default the dataset of the run, or random images if the run has no dataset.
+        split: Split for the comparison; by default the scored split of the run.
         images: Number of images for the comparison.
-        push_to: Repository of the Hugging Face hub, `user/name`, to which the bundle is uploaded.
+        push_to: Repository on the Hugging Face hub, `user/name`, to which the bundle is uploaded.
         public: Whether a new repository is public.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
         progress: Receiver of bars.
 
     Raises:
-        ModelError: There is no model, a package is missing, or the exported model has different logits; nothing is
-            written. Also raised if the hub rejects the bundle, which is then written but not uploaded.
+        ModelError: There is no model, a package is missing, or the logits of the exported model differ; in these cases,
+            nothing is written. Also raised if the hub rejects the bundle; in this case, the bundle is written but not
+            uploaded.
         UsageError: `push_to` is used with a format other than hf.
         RunError: The folder exists and is not a bundle.
     """
@@ -132,7 +133,7 @@ def export(
     metadata, loaded = read_metadata(path), load_model(path)
     target = out or _default_folder(path, form)
     if target.exists() and not (target / BUNDLE).is_file():
-        raise RunError(f"{target}: exists and is not a bundle; choose another --out")
+        raise RunError(f"{target}: already exists and is not a bundle; choose a different --out")
     tuned = None
     if tuned_file(path).is_file():
         tuned = Tuned.load(path).ordered(loaded.labels)
@@ -196,7 +197,7 @@ def _model_and_data(
     except DataError:
         if data is not None or split is not None:
             raise
-        logger.info("no data for the comparison, random images are used; name a dataset with --data")
+        logger.info("no data for the comparison; random images are used (choose a dataset with --data)")
         return Path(model), None
     return target.model, target.manifest
 
@@ -215,7 +216,7 @@ def _write_model(model: Classifier, source: Path, folder: Path, form: Form, conf
 def _agreement(
     model: Classifier, file: Path, manifest: Manifest | None, images: int, decode: Decoder, progress: Progress
 ) -> Agreement:
-    """Compare both models on the same images.
+    """Compare the exported and the original model on the same images.
 
     Raises:
         ModelError: The logits differ by more than 1e-4 times the largest logit, or 1e-4 if all logits are below 1.
@@ -234,7 +235,7 @@ def _agreement(
     before, after = (np.concatenate(part) for part in zip(*pairs, strict=True))
     difference = float(np.abs(before - after).max())
     if not difference <= TOLERANCE * max(1.0, float(np.abs(before).max())):
-        raise ModelError(f"the exported model's logits differ by {difference:.2g}; nothing was written")
+        raise ModelError(f"the logits of the exported model differ by {difference:.2g}; nothing was written")
     if targets is None or manifest is None:
         return Agreement(len(before), "random", difference)
     mAP, exported = (evaluate(logits, targets, scores="logits").mAP for logits in (before, after))
@@ -244,7 +245,7 @@ def _agreement(
 def _images(
     model: Classifier, manifest: Manifest | None, number: int, decode: Decoder
 ) -> tuple[list[Any], NDArray[np.int8] | None]:
-    """Return batches of uint8 images, evenly spread over the split, and their targets."""
+    """Return batches of uint8 images, evenly spread over the split, with targets."""
     torch = importlib.import_module("torch")
     if manifest is None:
         size = model.preprocessing.size

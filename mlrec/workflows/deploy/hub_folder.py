@@ -1,4 +1,4 @@
-"""Folder of a model for the Hugging Face hub: timm's `config.json`, front matter of the card, upload."""
+"""Model folder for the Hugging Face hub: timm's `config.json`, front matter of the model card, and upload."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ METRICS = ("mAP", "CF1", "OF1")
 
 
 def timm_config(model: Classifier) -> dict[str, Any]:
-    """Return the content of `config.json`: the keys of timm, and the head under `mlrec`.
+    """Return the content of `config.json`: the keys used by timm, and the head under `mlrec`.
 
-    timm builds the architecture and the preprocessing from it. The weights have the names of mlrec: those of the timm
-    model begin with `backbone.timm_model.`, those of the head with `head.`.
+    timm builds the architecture and the preprocessing from this file. Weight names are those of mlrec: names in the
+    timm model begin with `backbone.timm_model.`, and names in the head with `head.`.
     """
     built, images = model.architecture.to_dict(), model.preprocessing
     architecture, _, tag = built.pop("backbone").partition(".")
@@ -58,12 +58,12 @@ def timm_config(model: Classifier) -> dict[str, Any]:
 
 
 def with_front_matter(body: str, name: str, record: RunRecord | None, metrics: Metrics | None) -> str:
-    """Return a model card with front matter that the hub reads: tags, and the metrics with their dataset and split.
+    """Return a model card with front matter for the hub: tags, and metrics with dataset and split.
 
-    The license is not set: it depends on the training data and on the starting weights.
+    The license is not set, because it depends on the training data and on the starting weights.
 
     Args:
-        body: Markdown of the card.
+        body: Markdown text of the card.
         name: Name of the model.
         record: Record of the run; None if the model was imported.
         metrics: Metrics of the run; None if there are none.
@@ -100,14 +100,14 @@ def with_front_matter(body: str, name: str, record: RunRecord | None, metrics: M
 
 
 def push(folder: Path, repository: str, *, public: bool = False) -> str:
-    """Upload the folder to a repository of the hub, which is created if it does not exist; returns its address.
+    """Upload the folder to a hub repository, which is created if necessary, and return the URL of the repository.
 
-    The token is that of huggingface_hub: `hf auth login`, or the variable HF_TOKEN.
+    The token is read by huggingface_hub, from `hf auth login` or the environment variable HF_TOKEN.
 
     Args:
-        folder: The folder.
+        folder: Folder to upload.
         repository: `user/name`.
-        public: Whether a new repository is public; the visibility of an existing one is not changed.
+        public: Whether a new repository is public; the visibility of an existing repository is not changed.
 
     Raises:
         ModelError: The name is invalid, or the hub rejects the upload or is unreachable.
@@ -123,6 +123,6 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
 
 
 def check_repository(repository: str) -> None:
-    """Raise ModelError if this is not a name `user/name` of a repository."""
+    """Raise ModelError if this is not a repository name of the form `user/name`."""
     if not re.fullmatch(REPOSITORY, repository):
-        raise ModelError(f"--push {repository}: not a repository of the hub; give USER/NAME")
+        raise ModelError(f"--push {repository}: not a valid hub repository; use USER/NAME")

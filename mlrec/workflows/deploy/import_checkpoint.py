@@ -28,7 +28,7 @@ KNOWN_LABELS: dict[str, tuple[str, ...]] = {
     "wider": wider.LABELS,
 }
 LICENCES = {
-    "the paper's code": "its repository is under AGPL-3.0; ask its authors for the licence of the weights",
+    "the paper's code": "the repository is under AGPL-3.0; ask the authors for the licence of the weights",
     "mmpretrain": "mmpretrain is under Apache-2.0",
 }
 TRAINED_AT = 448  # pixels: input size of most published CSRA models
@@ -39,14 +39,14 @@ class ImportResult:
     """Result of an import.
 
     Attributes:
-        path: Folder that was written.
-        naming: Code base whose names the tensors had.
-        backbone: Name of the backbone in timm.
+        path: Written folder.
+        naming: Code base that uses the tensor names of the checkpoint.
+        backbone: timm name of the backbone.
         head, heads, lam: Head, number of heads, and λ.
         labels: Names of the labels.
         img_size: Side of the input in pixels.
-        matched: Number of imported tensors; none is missing.
-        unused: Names of tensors that were not used.
+        matched: Number of imported tensors; no tensor is missing.
+        unused: Names of unused tensors.
     """
 
     path: Path
@@ -74,18 +74,19 @@ def import_checkpoint(
     """Recognise a checkpoint and write the model to a folder.
 
     Args:
-        checkpoint: File of the paper's code, mmpretrain, CutMix, torchvision or timm.
-        out: Folder to create; by default `imported/` and the stem of the file.
-        lam: λ, which no file contains; by default the published one for dataset, backbone and number of heads.
-        dataset: voc2007, coco2014, wider or the folder of a prepared dataset; by default inferred from the number of
-            labels.
-        backbone: Name in timm, required if the names of the tensors do not identify it.
-        img_size: Side of the input in pixels; by default that of the position embeddings, otherwise 448 for CSRA and
-            the default of the backbone for others.
-        normalization: Key of `NORMALIZATIONS` or "weights"; by default that of the source.
+        checkpoint: File from the paper's code, mmpretrain, CutMix, torchvision or timm.
+        out: Folder to create; by default `imported/` followed by the stem of the file name.
+        lam: λ, which is not stored in checkpoints; by default the published value for dataset, backbone and number of
+            heads.
+        dataset: `voc2007`, `coco2014`, `wider` or the folder of a prepared dataset; by default inferred from the number
+            of labels.
+        backbone: timm name of the backbone, required if the tensor names do not identify the backbone.
+        img_size: Side of the input in pixels; by default that of the position embeddings. Without position embeddings,
+            448 for CSRA, and the backbone default for other heads.
+        normalization: Key in `NORMALIZATIONS` or "weights"; by default the normalization of the source.
 
     Raises:
-        ModelError: The file has no plain weights, unknown names, an unknown λ, or tensors that do not match.
+        ModelError: The file contains no plain weights, tensor names or λ are unknown, or tensors do not match.
     """
     from mlrec.models.external_checkpoint import assemble, recognize
     from mlrec.models.safe_loading import read_tensors, unwrapped
@@ -96,7 +97,7 @@ def import_checkpoint(
         raise UsageError(f"--normalization {normalization}: choose one of {choices}")
     out = out or Path("imported") / checkpoint.stem
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError(f"{out}: exists already; choose another --out")
+        raise ModelError(f"{out}: already exists; choose a different --out")
     try:
         tensors = unwrapped(read_tensors(checkpoint), str(checkpoint))
         check_finite(tensors, str(checkpoint))
@@ -136,15 +137,17 @@ def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
     from mlrec.models.weights import BACKBONE_PREFIX
 
     if any(key.startswith(BACKBONE_PREFIX) for key in external.backbone_tensors):
-        raise ModelError("is a model of mlrec already; use it directly with eval, predict, attend or export")
+        raise ModelError("already an mlrec model; use the file directly with eval, predict, attend or export")
     if external.weight is None and external.family != "other":
-        raise ModelError("has a backbone without a classifier; start training from it with mlrec train --weights FILE")
+        raise ModelError(
+            "a backbone without a classifier; start training from this file with mlrec train --weights FILE"
+        )
     name = asked or external.backbone
     if name is None or external.weight is None:
         first = next(iter(external.backbone_tensors), "")
         raise ModelError(
-            f"{counted(len(external.backbone_tensors), 'tensor')} with names of no known model, first '{first}'; "
-            "if it is a timm model, name it with --backbone NAME"
+            f"{counted(len(external.backbone_tensors), 'tensor')} with names from no known model (first: '{first}'); "
+            "for a timm model, set --backbone NAME"
         )
     return name
 
@@ -154,22 +157,22 @@ def _labels(external: ExternalCheckpoint, dataset: str | None) -> tuple[tuple[st
     assert external.weight is not None
     count = external.weight.shape[-2]
     if not count:
-        raise ModelError("its head has no labels; download the file again")
+        raise ModelError("the head has no labels; download the file again")
     if dataset is None:
         return _inferred_labels(count)
     labels, known = _labels_of_dataset(dataset, bool(external.heads))
     if len(labels) != count:
         raise ModelError(
-            f"its head has {counted(count, 'label')}, but {dataset} has {len(labels)}; choose another --dataset"
+            f"the head has {counted(count, 'label')}, but {dataset} has {len(labels)}; choose a different --dataset"
         )
     return labels, known
 
 
 def _inferred_labels(count: int) -> tuple[tuple[str, ...], str | None]:
-    """Return the labels of the published dataset with this number of labels, or numbered labels."""
+    """Return the labels of the published dataset with this number of labels, otherwise numbered labels."""
     for known, labels in KNOWN_LABELS.items():
         if len(labels) == count:
-            logger.info(f"{counted(count, 'label')}: named as those of {known}")
+            logger.info(f"{counted(count, 'label')}: named after the labels of {known}")
             return labels, known
     numbered = tuple(f"label_{k}" for k in range(count))
     logger.info(f"{counted(count, 'label')}: named {numbered[0]}, ...")
@@ -181,7 +184,7 @@ def _labels_of_dataset(dataset: str, is_csra: bool) -> tuple[tuple[str, ...], st
     if dataset in KNOWN_LABELS:
         return KNOWN_LABELS[dataset], dataset
     if not (Path(dataset) / DATASET_FILE).is_file():
-        raise UsageError(f"--dataset {dataset}: give {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset")
+        raise UsageError(f"--dataset {dataset}: use {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset")
     labels = tuple(Dataset.load(dataset).info.labels)
     known = next((name for name, names in KNOWN_LABELS.items() if set(names) == set(labels)), None)
     if known is None or not is_csra or labels == KNOWN_LABELS[known]:
@@ -196,7 +199,7 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None) -
 
     if not external.heads:
         if asked:
-            raise UsageError("--lam applies to CSRA, but this is a linear classifier on average pooling; leave it out")
+            raise UsageError("--lam applies to CSRA, but this is a linear classifier on average pooling; omit --lam")
         return 0.0
     if asked is not None:
         return asked
@@ -206,19 +209,19 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None) -
 
 
 def _normalization(external: ExternalCheckpoint, known: str | None) -> str:
-    """Return the normalization: [0, 1] for CSRA except on WIDER, otherwise that of the weights."""
+    """Return the normalization: [0, 1] for CSRA except on WIDER, otherwise the normalization of the weights."""
     if not external.heads:
         if external.family == "vit":
             logger.warning(
-                "its classifier was trained on the class token, but is applied to the mean of the patch tokens here"
+                "the classifier was trained on the class token, but is applied here to the mean of the patch tokens"
             )
         return "weights"
     if known == "wider":
         return "half"
     if external.family == "vit":
         logger.warning(
-            "the paper does not state the pixel normalization of its ViTs on this dataset: [0, 1] is used, as in its "
-            "training code; compare with --normalization half"
+            "the paper does not state the pixel normalization of its ViTs on this dataset; [0, 1] is used, as in the "
+            "paper's training code; compare with --normalization half"
         )
     return "unit"
 
@@ -254,7 +257,7 @@ def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normaliz
 
 
 def summary(imported: ImportResult) -> Sequence[tuple[str, str]]:
-    """Return the facts to print about an import, as pairs of name and value."""
+    """Return the facts to print about an import, as name-value pairs."""
     unused = f"{len(imported.unused)} unused"
     if imported.unused:
         unused += f" (first {imported.unused[0]})"
@@ -268,6 +271,6 @@ def summary(imported: ImportResult) -> Sequence[tuple[str, str]]:
         ("labels", f"{len(imported.labels)}: {', '.join(imported.labels[:3])}, ..."),
         ("image size", str(imported.img_size)),
         ("tensors", f"{imported.matched} matched, 0 missing, {unused}"),
-        ("licence", LICENCES.get(imported.naming, "see its source; the file does not contain one")),
+        ("licence", LICENCES.get(imported.naming, "see the source of the file; the file does not contain a licence")),
         ("written", f"{imported.path / MODEL_FILE} and config.toml"),
     ]

@@ -1,4 +1,4 @@
-"""`mlrec predict`: labels and probabilities of images, by a trained model or an exported one."""
+"""`mlrec predict`: predict labels and probabilities of images with a trained or exported model."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ SIDE = 640  # pixels: longer side of a saved image
 
 @dataclass(frozen=True)
 class Scorer:
-    """Computes logits with a trained or an exported model.
+    """Scorer that computes logits with a trained or exported model.
 
     Attributes:
         labels: Names of the C labels.
-        preprocessing: Preprocessing of the images.
-        logits: Function from uint8 images (B, 3, S, S), not normalised, to logits (B, C).
-        decode: Image backend that the model was trained with.
+        preprocessing: Image preprocessing.
+        logits: Function that maps uint8 images (B, 3, S, S), not normalised, to logits (B, C).
+        decode: Image backend used in training.
         batch_size: Number of images per batch, unless the user sets one.
-        identity: Other values that affect the scores: digests of weights and calibration, kind of device, precision.
+        identity: Other values that affect the scores: digests of weights and calibration, device type, precision.
     """
 
     labels: tuple[str, ...]
@@ -55,13 +55,13 @@ class Scorer:
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Labels of one image, or of one box of an image.
+    """Predicted labels of an image, or of a box in an image.
 
     Attributes:
-        id: Path of the image, id of the sample in a manifest, or id of the box.
+        id: Path of the image, sample id in a manifest, or id of the box.
         labels: All labels of the model, in its order.
         probabilities: Probabilities (C,) of `labels`.
-        predicted: Predicted labels, the most probable first.
+        predicted: Predicted labels, most probable first.
         item: Image file and box.
     """
 
@@ -90,25 +90,27 @@ def predict(
 ) -> Iterator[Prediction]:
     """Predict the labels of images.
 
-    Images are read in batches, in the given order, so any number of images can be processed.
+    Images are read in batches, in input order, so any number of images can be processed.
 
     Args:
-        model: Model, or its folder or file.
-        images: One image or an iterable of images. Strings and paths are files, folders, globs, lists (`.txt`),
-            manifests (`.jsonl`), tar shards and Parquet files with images. Other images are bytes of an image file,
-            open binary files, Pillow images, numpy arrays (H, W, 3) or (B, H, W, 3) uint8, tensors (3, H, W) or (B, 3,
-            H, W), uint8 or floats from 0 to 1, all RGB, and items with boxes. Images without a name have the ids
-            `image-0`, ...
-        threshold: Probability at or above which a label is predicted: one number, or one per label (C,).
+        model: Model, or folder or file of a model.
+        images: One image or an iterable of images. Strings and paths may refer to files, folders, globs, lists
+            (`.txt`), manifests (`.jsonl`), tar shards and Parquet files with images. Other supported inputs are the
+            bytes of an image file, open binary files, Pillow images, numpy arrays (H, W, 3) or (B, H, W, 3) uint8,
+            tensors (3, H, W) or (B, 3, H, W), uint8 or floats from 0 to 1, all RGB, and items with boxes. Images
+            without a name receive the ids `image-0`, ...
+        threshold: Minimum probability of a predicted label: one number, or one per label (C,).
         top: Number of most probable labels to predict, instead of using `threshold`.
-        allow_urls: Whether http and https URLs are fetched: at most 64 MiB and 30 s each, from public addresses only.
+        allow_urls: Whether to fetch http and https URLs, with at most 64 MiB and 30 s each, from public addresses only.
         machine: Runtime options.
-        on_error: Called with an image that cannot be read, which is then skipped; by default the error is raised.
+        on_error: Function called with an image that cannot be read; the image is then skipped. By default the error is
+            raised.
         progress: Receiver of bars.
 
     Raises:
-        DataError: An image cannot be read, and `on_error` is None, or an array has another shape, dtype or range.
-        UsageError: A path does not exist, or a URL is given without `allow_urls`.
+        DataError: An image cannot be read, and `on_error` is None, or an array has an unsupported shape, dtype or
+            range.
+        UsageError: A path does not exist, or a URL is passed without `allow_urls`.
         ModelError: The model does not exist or cannot be used.
 
     Example:
@@ -127,7 +129,7 @@ def predict(
 
 
 def open_scorer(model: Classifier | str | os.PathLike[str], machine: RuntimeOptions | None = None) -> Scorer:
-    """Open a model on a device of this machine.
+    """Open a model on a device on this machine.
 
     Args:
         model: Model, or the folder or file of a trained or exported model.
@@ -171,7 +173,7 @@ def _torch_scorer(
 
 
 def _onnx_scorer(file: Path) -> Scorer:
-    """Open an exported model, for which timm is not needed."""
+    """Open an exported model, which does not require timm."""
     import torch
 
     from mlrec.models.onnx import OnnxModel
@@ -194,15 +196,15 @@ def _onnx_scorer(file: Path) -> Scorer:
 def with_tuned(
     scorer: Scorer, model: Path | str | None, threshold: float | None = None
 ) -> tuple[Scorer, float | NDArray[np.float64]]:
-    """Apply the calibration of `mlrec tune` to a scorer.
+    """Apply the calibration from `mlrec tune` to a scorer.
 
     Args:
-        scorer: Scorer of the model.
+        scorer: Scorer for the model.
         model: Model whose tuned thresholds are used; None for no calibration.
         threshold: Threshold without calibration; by default 0.5.
 
     Returns:
-        Scorer with calibrated logits, and the tuned thresholds (C,) on its probabilities.
+        Scorer with calibrated logits, and the tuned thresholds (C,) for the calibrated probabilities.
 
     Raises:
         RunError: The model has no tuned thresholds.
@@ -240,7 +242,7 @@ def predictions_of(
     on_error: Callable[[Item, DataError], None],
     step: Step,
 ) -> Iterator[Prediction]:
-    """Predict the labels of items; arguments as in `predict`."""
+    """Predict the labels of items; for the arguments, see `predict`."""
     from mlrec.training.inference_loader import load_stream
 
     batches = load_stream(
@@ -267,14 +269,14 @@ def _probabilities(scorer: Scorer, images: Tensor) -> NDArray[np.float64]:
         return np.empty((0, len(scorer.labels)))
     logits = np.asarray(scorer.logits(images), dtype=np.float64)
     if not np.isfinite(logits).all():
-        raise MlrecError("the logits of the model are NaN or infinite; its weights are damaged or training diverged")
+        raise MlrecError("the logits of the model are NaN or infinite; the weights are damaged or training diverged")
     return probabilities_of(logits)
 
 
 def _predicted_columns(
     row: NDArray[np.float64], threshold: float | NDArray[np.float64], top: int | None
 ) -> Sequence[int]:
-    """Return the columns of the predicted labels, the most probable first."""
+    """Return the columns of the predicted labels, most probable first."""
     order = np.argsort(-row, kind="stable")
     if top is not None:
         return order[:top].tolist()  # type: ignore[no-any-return]
@@ -282,7 +284,7 @@ def _predicted_columns(
 
 
 class Gallery:
-    """Writes each image with its predicted labels into a folder.
+    """Writer that saves each image with the predicted labels to a folder.
 
     Args:
         folder: Folder to write to.
@@ -293,7 +295,7 @@ class Gallery:
         self._folder, self._names, self._decode = folder, FileNames(), decode
 
     def add(self, found: Prediction) -> Path:
-        """Write the image of one prediction, with the outline of its box, and return the path."""
+        """Write the image of one prediction with the box outline, and return the path."""
         pixels, box = picture_of(found.item, SIDE, self._decode)
         scores = found.scores
         lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.predicted) or ("no label",)

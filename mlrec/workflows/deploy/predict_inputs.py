@@ -1,4 +1,4 @@
-"""Inputs of `mlrec.predict`: arrays, tensors, bytes, files, Pillow images and URLs."""
+"""Inputs for `mlrec.predict`: arrays, tensors, bytes, files, Pillow images and URLs."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ def items_from(
     allow_urls: bool = False,
     policy: web.WebPolicy | None = None,
 ) -> Iterator[Item]:
-    """Iterate over the images of any supported kind, as items.
+    """Iterate over images of any supported kind as items.
 
-    Arrays and Pillow images are copied, so that a caller can reuse its buffer.
+    Arrays and Pillow images are copied, so that the caller can reuse the buffer.
 
     Args:
         images: See `predict`.
         how: Image backend.
-        allow_urls: Whether strings that are URLs are fetched.
+        allow_urls: Whether to fetch strings that are URLs.
         policy: Limits for URLs.
 
     Raises:
-        UsageError: A path does not exist, or a URL is given without `allow_urls`.
-        DataError: An array or tensor has another shape, dtype or range, or an object is not an image.
+        UsageError: A path does not exist, or a URL is passed without `allow_urls`.
+        DataError: An array or tensor has an unsupported shape, dtype or range, or an object is not an image.
     """
     converter = _Converter(how, allow_urls, policy or web.WebPolicy())
     if isinstance(images, (str, os.PathLike)):
@@ -62,23 +62,23 @@ def items_from(
 
 
 def url_item(url: str, policy: web.WebPolicy) -> Item:
-    """Return the item of a URL, which is fetched when it is decoded.
+    """Return an item for a URL, which is fetched when the item is decoded.
 
-    Its id omits the query, which may contain secrets.
+    The id omits the query of the URL, which may contain secrets.
     """
     name = web.shown(url)
     return Item(name, Path(name), None, functools.partial(web.fetch, url, policy))
 
 
 class _Converter:
-    """Converts images to items; those without a name are numbered."""
+    """Converter from images to items; images without a name are numbered."""
 
     def __init__(self, how: Decoder, allow_urls: bool, policy: web.WebPolicy) -> None:
         self._how, self._allow_urls, self._policy = how, allow_urls, policy
         self._numbers = itertools.count()
 
     def items(self, images: Any) -> Iterator[Item]:
-        """The images in one object."""
+        """Iterate over the images in one object."""
         if isinstance(images, Item):
             yield images
         elif isinstance(images, (str, os.PathLike)):
@@ -98,16 +98,18 @@ class _Converter:
                 yield from self.items(image)
         else:
             raise DataError(
-                f"an object of type {type(images).__name__} is not an image; give paths, bytes, open files, "
-                "Pillow images, numpy arrays (H, W, 3) or tensors (3, H, W)"
+                f"an object of type {type(images).__name__} is not an image; pass paths, bytes, open files, Pillow "
+                "images, numpy arrays (H, W, 3) or tensors (3, H, W)"
             )
 
     def named(self, text: str) -> Iterator[Item]:
-        """The images of a path or URL."""
+        """Iterate over the images of a path or URL."""
         if not web.is_url(text):
             return items_of([text], logger.warning)
         if not self._allow_urls:
-            raise UsageError(f"{web.shown(text)}: is a URL; allow URLs with allow_urls=True or --allow-urls")
+            raise UsageError(
+                f"{web.shown(text)}: URLs are not allowed by default; allow them with allow_urls=True or --allow-urls"
+            )
         return iter([url_item(text, self._policy)])
 
     def _item(self, content: bytes | Pixels, name: str | None = None) -> Item:
@@ -128,16 +130,16 @@ class _Converter:
         try:
             content = stream.read(MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as error:
-            return _broken(name, DataError(f"{name}: cannot be read ({type(error).__name__})"))
+            return _broken(name, DataError(f"{name}: reading failed ({type(error).__name__})"))
         if not isinstance(content, bytes):
-            raise DataError(f"{name}: is a text file; open it in binary mode, open(path, 'rb')")
+            raise DataError(f"{name}: opened as text; open the file in binary mode, open(path, 'rb')")
         if len(content) > MAX_FILE_BYTES:
-            return _broken(name, DataError(f"{name}: has more than {MAX_FILE_BYTES:,} bytes"))
+            return _broken(name, DataError(f"{name}: larger than {MAX_FILE_BYTES:,} bytes"))
         return self._item(content, name)
 
 
 def _is_a(value: object, module: str, name: str) -> bool:
-    """Whether `value` is an instance of a class of another module, without importing that module."""
+    """Return whether `value` is an instance of a class from another module, without importing that module."""
     loaded = sys.modules.get(module)
     return loaded is not None and isinstance(value, getattr(loaded, name))
 
@@ -152,7 +154,7 @@ def _broken(name: str, error: DataError) -> Item:
 
 
 def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
-    """Pixels of an array (H, W, 3), or of each in (B, H, W, 3)."""
+    """Return the pixels of an array (H, W, 3), or of each image in a batch (B, H, W, 3)."""
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3 or not array.size:
         raise DataError(
             f"an array of shape {array.shape} and dtype {array.dtype} is not an image; arrays are (H, W, 3) or "
@@ -164,7 +166,7 @@ def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
 
 
 def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
-    """Pixels of a tensor (3, H, W), or of each in (B, 3, H, W): uint8, or floats from 0 to 1."""
+    """Return the pixels of a tensor (3, H, W), or of each image in (B, 3, H, W); uint8, or floats from 0 to 1."""
     import torch
 
     if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3 or not tensor.numel():
@@ -175,10 +177,12 @@ def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
     if values.is_floating_point():
         values = values.to(torch.float32)
         if not bool(((values >= 0) & (values <= 1)).all()):
-            raise DataError("a float tensor has values outside of [0, 1]; give it without normalization, or as uint8")
+            raise DataError(
+                "a float tensor has values outside [0, 1]; pass the tensor without normalization, or as uint8"
+            )
         values = (values * 255).round().to(torch.uint8)
     elif values.dtype != torch.uint8:
-        raise DataError(f"a tensor of dtype {values.dtype} is not an image; give uint8, or floats from 0 to 1")
+        raise DataError(f"a tensor of dtype {values.dtype} is not an image; use uint8, or floats from 0 to 1")
     if values.ndim == 3:
         values = values[None]
     return (pixels.permute(1, 2, 0).contiguous().numpy().copy() for pixels in values)

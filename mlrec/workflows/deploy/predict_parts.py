@@ -1,12 +1,12 @@
-"""`mlrec predict --out`: predictions in parts, which can be written by several processes and resumed.
+"""`mlrec predict --out`: predictions in parts, which can be written by multiple processes and resumed.
 
-An output folder contains `part-000000.csv` (or `.jsonl`, `.parquet`), `_predict.json` with the settings, `_parts/` with
-one record per finished part, and at the end `_SUCCESS` and `_unreadable.jsonl`. A part is finished when its record
-exists, which is written after the part. Readers of Parquet folders skip names that begin with an underscore. A single
-output file is concatenated from parts in a folder next to it, which is then removed.
+The output folder contains `part-000000.csv` (or `.jsonl`, `.parquet`), `_predict.json` with the settings, `_parts/`
+with one record per finished part, and, after completion, `_SUCCESS` and `_unreadable.jsonl`. A part is finished when
+its record exists, which is written after the part. Readers of Parquet folders skip names that begin with an underscore.
+A single output file is concatenated from parts in a folder next to the file; the folder is then removed.
 
-A part depends only on its images and the settings, because no batch has images of two parts. Its bytes are therefore
-the same for any process, machine or engine.
+A part depends only on its images and the settings, because no batch contains images from two parts. The bytes of a part
+are therefore the same for any process, machine or engine.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ Engine = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class PredictJob:
-    """Description of the work and its output, the same in all processes.
+    """Description of the work and the output, identical in all processes.
 
     Attributes:
         model: Folder or file of the model.
         out: Output folder, or a file with one of the extensions .csv, .jsonl and .parquet.
         form: Format of the output.
-        threshold: Probability at or above which a label is predicted; None = 0.5, or the tuned thresholds.
-        tuned: Whether thresholds and calibration of `mlrec tune` are used.
-        top: Number of most probable labels to predict instead.
-        part_size: Images per part; the images of a packed file are one part.
+        threshold: Minimum probability of a predicted label; None means 0.5, or the tuned thresholds.
+        tuned: Whether to use thresholds and calibration from `mlrec tune`.
+        top: Number of most probable labels to predict, instead of using a threshold.
+        part_size: Images per part; the images in a packed file form one part.
         machine: Runtime options.
     """
 
@@ -67,7 +67,7 @@ class PredictJob:
 
     @property
     def is_file(self) -> bool:
-        """Whether the output is one file."""
+        """Whether the output is a single file."""
         return self.out.suffix.casefold() in ENDINGS
 
     @property
@@ -78,11 +78,11 @@ class PredictJob:
         return self.out
 
     def part(self, number: int) -> Path:
-        """File of a part."""
+        """Return the file of a part."""
         return self.folder / f"part-{number:06}.{self.form}"
 
     def record(self, number: int) -> Path:
-        """File that exists when the part is finished."""
+        """Return the file that exists when the part is finished."""
         return self.folder / RECORDS / f"part-{number:06}.json"
 
 
@@ -92,9 +92,9 @@ class Unit:
 
     Attributes:
         number: Number of the part.
-        digest: Digest of the names of the images, or of name and size of the packed file.
+        digest: Digest of the image names, or of name and size of the packed file.
         items: Images that are files or URLs.
-        packed: Tar or Parquet file with the images, instead.
+        packed: Tar or Parquet file that contains the images, if they are not in `items`.
     """
 
     number: int
@@ -104,7 +104,7 @@ class Unit:
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """An image that could not be read."""
+    """Image that could not be read."""
 
     id: str
     error: str
@@ -124,11 +124,11 @@ class Summary:
 
     Attributes:
         parts: Number of parts.
-        resumed: Number of parts that an earlier run had finished.
+        resumed: Number of parts finished by an earlier run.
         rows: Number of predictions.
         unreadable: Number of images that could not be read.
-        unreadable_file: File that lists them.
-        complete: Whether all parts are finished; if not, another process writes the rest.
+        unreadable_file: File that lists the unreadable images.
+        complete: Whether all parts are finished; if not, another process writes the remaining parts.
     """
 
     parts: int
@@ -140,10 +140,10 @@ class Summary:
 
 
 def output_form(out: Path, form: Form | None) -> Form:
-    """Return the format of an output: that of its extension, the given one, or CSV.
+    """Return the output format: from the file extension, as requested, or CSV by default.
 
     Raises:
-        UsageError: They differ.
+        UsageError: Extension and requested format differ.
 
     Example:
         >>> output_form(Path("scores.parquet"), None), output_form(Path("scores"), "jsonl")
@@ -151,7 +151,7 @@ def output_form(out: Path, form: Form | None) -> Form:
     """
     own = ENDINGS.get(out.suffix.casefold())
     if own is not None and form not in (None, own):
-        raise UsageError(f"--out {out} and --format {form} differ; leave --format out")
+        raise UsageError(f"--out {out} and --format {form} differ; omit --format")
     return own or form or "csv"
 
 
@@ -159,14 +159,14 @@ def output_form(out: Path, form: Form | None) -> Form:
 def write_predictions(
     job: PredictJob, sources: Iterable[Source], *, engine: Engine = "local", progress: Progress = SILENT
 ) -> Summary:
-    """Predict the labels of images and write them in parts; finished parts of an earlier run are kept.
+    """Predict the labels of images and write them in parts; finished parts from an earlier run are kept.
 
-    Under torchrun each process writes its share of the parts, without communication; the process that finds all parts
+    Under torchrun, each process writes a share of the parts without communication; the process that finds all parts
     finished completes the output.
 
     Args:
-        job: Work and output.
-        sources: Images.
+        job: Description of work and output.
+        sources: Sources of images.
         engine: "local", or "ray" for a Ray Data pipeline.
         progress: Receiver of bars.
 
@@ -192,7 +192,7 @@ def write_predictions(
 
 
 def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step) -> tuple[int, int]:
-    """Write the parts of this process; returns the number of all parts, and of this process's finished ones."""
+    """Write the parts of this process, and return the total number of parts and the number finished by this process."""
     writer = None
     if processes.rank() == 0:
         writer = PartWriter(job)  # compares settings, even if all parts are finished
@@ -217,10 +217,10 @@ def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step) -> 
 
 
 class PartWriter:
-    """A model that writes parts, in one process of any engine.
+    """Model that writes parts, in one process of any engine.
 
     Args:
-        job: Work and output.
+        job: Description of work and output.
 
     Raises:
         RunError: The output was started with a different model or settings.
@@ -284,18 +284,18 @@ def units_of(sources: Iterable[Source], size: int) -> Iterator[Unit]:
 
 
 def is_finished(job: PredictJob, unit: Unit) -> bool:
-    """Whether a part was written completely.
+    """Return whether a part was written completely.
 
     Raises:
-        RunError: It was written for other images.
+        RunError: The part was written for different images.
     """
     file = job.record(unit.number)
     if not file.is_file():
         return False
     if _read_record(file).digest != unit.digest:
         raise RunError(
-            f"{job.part(unit.number)}: was written for other images, because files were added, removed or "
-            "changed since; use another --out"
+            f"{job.part(unit.number)}: written for different images, because files were added, removed or changed "
+            "since then; use a different --out"
         )
     return True
 
@@ -318,7 +318,7 @@ def _opened(job: PredictJob) -> tuple[Scorer, Any]:
 
 
 def _settings(job: PredictJob, scorer: Scorer, threshold: Any) -> dict[str, Any]:
-    """Return all values that the bytes of the output depend on, except the images."""
+    """Return all values that determine the bytes of the output, except the images."""
     return {
         "format": FORMAT,
         **scorer.identity,
@@ -334,10 +334,10 @@ def _settings(job: PredictJob, scorer: Scorer, threshold: Any) -> dict[str, Any]
 
 
 def check_settings(job: PredictJob, settings: dict[str, Any]) -> None:
-    """Write the settings of a new output; those of an earlier one must be the same.
+    """Write the settings of a new output; the settings of an existing output must be the same.
 
     Raises:
-        RunError: They differ.
+        RunError: The settings differ.
     """
     file = job.folder / SETTINGS
     text = json.dumps(settings, indent=2, ensure_ascii=False)
@@ -345,31 +345,31 @@ def check_settings(job: PredictJob, settings: dict[str, Any]) -> None:
         with atomic_write(file, shared=True) as stream:
             stream.write(text.encode() + b"\n")
         return
-    earlier = read_own_json(file, dict, RunError, "use another --out")
+    earlier = read_own_json(file, dict, RunError, "use a different --out")
     current = json.loads(text)
     changed = [key for key in {**earlier, **current} if earlier.get(key) != current.get(key)]
     if changed:
         raise RunError(
-            f"{job.folder}: was begun with other settings ({', '.join(changed)}); repeat "
-            "them to resume, or use another --out"
+            f"{job.folder}: started with different settings ({', '.join(changed)}); repeat those settings to resume, "
+            "or use a different --out"
         )
 
 
 def _check_output(job: PredictJob) -> None:
-    """Raise an error instead of overwriting files that are not an output of this command."""
+    """Raise an error instead of overwriting files that were not written by this command."""
     if job.is_file and job.out.exists():
-        raise UsageError(f"{job.out}: exists already; remove it, or use another --out")
+        raise UsageError(f"{job.out}: already exists; remove it, or use a different --out")
     folder = job.folder
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is not a folder; use another --out")
+        raise UsageError(f"{folder}: not a folder; use a different --out")
     if folder.is_dir() and not (folder / SETTINGS).is_file():
         others = [entry for entry in folder.iterdir() if not entry.name.startswith(f".{SETTINGS}.")]
         if others:
-            raise UsageError(f"{folder}: has files that are not of mlrec predict; use another --out")
+            raise UsageError(f"{folder}: contains files not written by mlrec predict; use a different --out")
 
 
 def _completed(job: PredictJob, total: int, resumed: int) -> Summary:
-    """Finalize the output if all parts are finished. Two processes may do this at once, with the same result."""
+    """Finalize the output if all parts are finished; two processes may do this concurrently, with the same result."""
     unreadable_file = job.folder / UNREADABLE
     if job.is_file:
         unreadable_file = job.out.with_name(f"{job.out.stem}.unreadable.jsonl")

@@ -1,7 +1,7 @@
-"""`mlrec predict --engine ray`: a Ray Data pipeline whose actors write the parts, one actor per GPU or CPU core.
+"""`mlrec predict --engine ray`: Ray Data pipeline whose actors write the parts, one actor per GPU or CPU core.
 
-All machines need the same paths of model, images and output, as on a shared file system. An actor that dies is
-replaced, and its part is written again.
+Model, images and output must have the same paths on all machines, as on a shared file system. An actor that dies is
+replaced, and the actor's part is written again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MOST_BLOCKS = 10_000  # tasks of the pipeline; a block may have several parts
 
 
 class PartActor:
-    """Actor that holds a model, and writes the parts that it receives."""
+    """Actor that holds a model and writes the parts it receives."""
 
     def __init__(self, job: PredictJob) -> None:
         self._job, self._error = job, ""
@@ -29,7 +29,7 @@ class PartActor:
             self._error = str(error)
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Write parts that are not finished yet; returns their numbers of images, or the message of an error."""
+        """Write unfinished parts, and return the number of images in each part, or an error message."""
         images, errors = [], []
         for unit in batch["unit"]:
             try:
@@ -51,15 +51,15 @@ class PartActor:
 
 
 def write_with_ray(job: PredictJob, sources: Iterable[Source], step: Step) -> tuple[int, int]:
-    """Write the parts of a job on the cluster of RAY_ADDRESS, or on a new one of this machine.
+    """Write the parts of a job on the cluster at RAY_ADDRESS, or on a new local cluster.
 
     Args:
         job: Work and output.
         sources: Images.
-        step: Receives the number of images of each written part.
+        step: Function called with the number of images in each written part.
 
     Returns:
-        Number of all parts, and of those finished earlier.
+        Total number of parts, and number of parts finished earlier.
 
     Raises:
         RunError: Ray is not installed or fails, or an actor reports an error.

@@ -1,4 +1,4 @@
-"""Output of `mlrec predict`: rows of CSV and JSON lines, and writers of files, including Parquet."""
+"""Output of `mlrec predict`: CSV rows, JSON lines, and file writers, including Parquet."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def csv_header(labels: Sequence[str]) -> str:
 
 
 def csv_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float]) -> str:
-    """Return one prediction as a line of CSV.
+    """Return one prediction as a CSV line.
 
-    Probabilities have all digits, because rounding would create ties.
+    Probabilities are written with all digits, because rounding would create ties.
 
     Args:
         sample_id: Id of the image.
@@ -44,7 +44,7 @@ def csv_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float
 
 
 def jsonl_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float]) -> str:
-    """Return one prediction as a line of JSON; arguments as in `csv_row`.
+    """Return one prediction as a JSON line; for the arguments, see `csv_row`.
 
     Example:
         >>> jsonl_row("a.jpg", ["cat"], {"cat": 0.9})
@@ -64,7 +64,7 @@ def _csv_line(cells: Sequence[str]) -> str:
 
 
 class Writer(Protocol):
-    """Writer of predictions to an open file."""
+    """Writer that writes predictions to an open file."""
 
     def add(self, prediction: Prediction) -> None:
         """Write one prediction."""
@@ -76,7 +76,7 @@ class Writer(Protocol):
 
 
 class TextWriter:
-    """Writer of CSV and JSON lines."""
+    """Writer for CSV and JSON lines."""
 
     def __init__(self, stream: IO[bytes], labels: Sequence[str], form: Form) -> None:
         self._stream, self._row = stream, ROW_FORMATS[form]
@@ -88,28 +88,28 @@ class TextWriter:
         self._write(self._row(prediction.id, prediction.predicted, prediction.scores))
 
     def close(self) -> None:
-        """Nothing to complete."""
+        """Do nothing, because text files need no completion."""
 
     def _write(self, line: str) -> None:
         self._stream.write(readable(line).encode() + b"\n")
 
 
 class ParquetWriter:
-    """Writer of Parquet: `id`, `labels` (list of texts), and one column of doubles per label, as in CSV."""
+    """Parquet writer with columns `id`, `labels` (list of strings), and one double column per label, as in CSV."""
 
     def __init__(self, stream: IO[bytes], labels: Sequence[str]) -> None:
         pyarrow = parquet_library()
         self._names = ["id", "labels", *labels]
         taken = duplicates_in(self._names)
         if taken:
-            raise DataError(f"the label '{taken[0]}' has the name of another column; write --format jsonl")
+            raise DataError(f"label '{taken[0]}' has the same name as another column; use --format jsonl")
         kinds = [pyarrow.string(), pyarrow.list_(pyarrow.string()), *[pyarrow.float64()] * len(labels)]
         self._schema = pyarrow.schema(list(zip(self._names, kinds, strict=True)))
         self._writer = pyarrow.parquet.ParquetWriter(stream, self._schema)
         self._rows: list[Prediction] = []
 
     def add(self, prediction: Prediction) -> None:
-        """Write one row; rows are collected up to a row group."""
+        """Write one row; rows are buffered until a row group is full."""
         self._rows.append(prediction)
         if len(self._rows) == ROW_GROUP:
             self._flush()
@@ -133,18 +133,18 @@ class ParquetWriter:
 
 
 def open_writer(stream: IO[bytes], labels: Sequence[str], form: Form) -> Writer:
-    """Return the writer of a format."""
+    """Return the writer for a format."""
     if form == "parquet":
         return ParquetWriter(stream, labels)
     return TextWriter(stream, labels, form)
 
 
 def joined(parts: Sequence[Path], form: Form, stream: IO[bytes]) -> None:
-    """Concatenate several files.
+    """Concatenate multiple files.
 
     Args:
-        parts: At least one file of the format.
-        form: Format.
+        parts: At least one file in this format.
+        form: Format of the files.
         stream: File to write to.
     """
     if form == "parquet":
@@ -163,7 +163,7 @@ def joined(parts: Sequence[Path], form: Form, stream: IO[bytes]) -> None:
 
 
 def parquet_library() -> Any:
-    """Import pyarrow with its Parquet module.
+    """Import pyarrow with the Parquet module.
 
     Raises:
         DataError: pyarrow is not installed.
@@ -177,5 +177,5 @@ def parquet_library() -> Any:
 
 
 def readable(text: str) -> str:
-    """Escape bytes of a path that are not UTF-8."""
+    """Escape the bytes in a path that are not valid UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()

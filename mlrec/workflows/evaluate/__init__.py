@@ -1,1 +1,1 @@
-"""Evaluation: scores, λ sweeps, localization, thresholds, attention maps."""
+"""Evaluation: scores, λ sweeps, localization, thresholds and attention maps."""

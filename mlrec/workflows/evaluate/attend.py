@@ -1,4 +1,4 @@
-"""`mlrec attend`: heat maps of the contribution of each image location to the logit of a label."""
+"""`mlrec attend`: heat maps that show the contribution of each image location to the logit of a label."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ Scale = Literal["image", "sheet"]
 
 @dataclass(frozen=True, eq=False)
 class AttentionMaps:
-    """Heat maps of one image.
+    """Heat maps for one image.
 
     Attributes:
-        item: Image, or a box of an image.
-        labels: Names of K labels.
-        probabilities: Their probabilities (K,).
-        maps: Maps (K, h, w): contributions, whose sum is the logit, or the attention of one head, whose sum is 1.
+        item: Image, or a box in an image.
+        labels: Names of the K labels.
+        probabilities: Probabilities (K,) of the labels.
+        maps: Maps (K, h, w): contributions, which sum to the logit, or the attention of one head, which sums to 1.
         decode: Image backend of the model, which is also used to show the image.
-        meaning: Meaning of the map values, in words.
+        meaning: Meaning of the map values, as text.
 
     Example:
         >>> maps = AttentionMaps(Item("a.jpg", Path("a.jpg")), ("cat",), np.array([0.9]), np.zeros((1, 7, 7)))
@@ -87,16 +87,16 @@ def attend(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> list[Path]:
-    """Draw each image next to the heat maps of some labels, and all images on contact sheets.
+    """Draw each image next to the heat maps of selected labels, and all images on contact sheets.
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file.
-        items: Images or boxes of images.
+        items: Images or boxes in images.
         labels: Labels whose maps are drawn; by default the `top` most probable labels of each image.
         top: Number of labels per image.
-        temperature: Draw the attention of the head with this temperature, instead of the contributions of all heads.
+        temperature: Temperature of the head whose attention is drawn, instead of the contributions of all heads.
         scale: "image" for a separate colour scale per image, or "sheet" for one scale for all images.
-        out: Folder of the files.
+        out: Output folder.
         machine: Runtime options.
         progress: Receiver of bars.
 
@@ -106,7 +106,7 @@ def attend(
     Raises:
         UsageError: No head has this temperature.
         PredictionsError: A label is unknown.
-        DataError: Some images cannot be read; all others have been drawn.
+        DataError: Some images cannot be read; all other images have been drawn.
     """
     findings = ValidationReport()
     maps = compute_maps(
@@ -136,12 +136,12 @@ def attend(
 def draw_maps(
     maps: Sequence[AttentionMaps], out: Path, shared: ColourScale | None, note: str, progress: Progress = SILENT
 ) -> list[Path]:
-    """Write a JPEG file for each image, and contact sheets of 40 images each.
+    """Write one JPEG file per image, and contact sheets with 40 images each.
 
     Args:
-        maps: Maps of the images.
-        out: Folder of the files.
-        shared: Colour scale of all images; None for one scale per image.
+        maps: Heat maps of the images.
+        out: Output folder.
+        shared: Colour scale shared by all images; None for one scale per image.
         note: Line at the top of the contact sheets.
         progress: Receiver of bars.
 
@@ -170,9 +170,9 @@ def draw_maps(
 
 
 def sheet_names(images: int) -> list[str]:
-    """Return the file names of the contact sheets of some images.
+    """Return the file names of the contact sheets for a number of images.
 
-    The names contain the number of sheets, so that they differ from those of an earlier call.
+    The names contain the number of sheets, so that they differ from the names written by an earlier call.
 
     Example:
         >>> sheet_names(3), sheet_names(41)
@@ -195,7 +195,7 @@ def compute_maps(
     findings: ValidationReport | None = None,
     progress: Progress = SILENT,
 ) -> list[AttentionMaps]:
-    """Compute the heat maps of images; arguments as in `attend`, the model may be loaded already.
+    """Compute the heat maps of images; for the arguments, see `attend`; the model may already be loaded.
 
     `findings` receives the errors of unreadable images, which are skipped; without it, the first error is raised.
     """
@@ -233,7 +233,7 @@ def compute_maps(
 
 
 def _loaded(model: Classifier | Path | str, device: str) -> tuple[Classifier, str, Mapping[str, Any], Decoder]:
-    """Return a model, its device, the keys that it was trained with, and its image backend."""
+    """Return a model with its device, training keys and image backend."""
     from mlrec.models.checkpoint import load_model, read_metadata
 
     if isinstance(model, str | Path):
@@ -245,10 +245,10 @@ def _loaded(model: Classifier | Path | str, device: str) -> tuple[Classifier, st
 
 
 def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
-    """Return an image, with the outline of its box, next to each of its maps with label and probability.
+    """Return a strip with an image, its box outline, and each of its maps with label and probability.
 
     Args:
-        maps: Maps of the image.
+        maps: Heat maps of the image.
         scale: Colour scale.
     """
     image, box = picture_of(maps.item, SIDE, maps.decode)
@@ -260,19 +260,19 @@ def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
 
 
 def meaning(head: str, temperature: float | None) -> str:
-    """Return the meaning of the values of a map, in words: contributions, or the attention of a head or a query."""
+    """Return the meaning of the map values as text: contributions, or the attention of a head or a query."""
     if head in ("attention-pool", "ml-decoder", "q2l"):
         return "attention of the label's query"
     if temperature is None:
         return "contribution to the logit"
-    return f"attention of the head T = {temperature:g}"
+    return f"attention of the head with T = {temperature:g}"
 
 
 def _head_of(temperature: float, architecture: Architecture) -> int:
-    """Return the index of the head with a temperature."""
+    """Return the index of the head with this temperature."""
     if architecture.head not in ("csra", "spatial"):
         raise UsageError(
-            f"--temperature {temperature:g}: the model has no attention; leave --temperature out to draw contributions"
+            f"--temperature {temperature:g}: the model has no attention; omit --temperature to draw contributions"
         )
     for k, known in enumerate(architecture.temperatures):
         if math.isclose(known, temperature):

@@ -1,4 +1,4 @@
-"""`mlrec eval`: evaluate a trained model on a dataset; writes predictions and metrics."""
+"""`mlrec eval`: evaluate a trained model on a dataset, and write predictions and metrics."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Evaluation:
     """Result of an evaluation.
 
     Attributes:
-        path: Folder that was written.
-        predictions: Predictions of all labels.
-        metrics: Metrics of the scored labels.
+        path: Written folder.
+        predictions: Predictions for all labels.
+        metrics: Metrics over the scored labels.
         model: Folder or file of the model.
         dataset, split: Scored data.
-        training: Number of positives of each scored label in the training split; None if the split is not known.
+        training: Number of training positives for each scored label; None if the training split is unknown.
     """
 
     path: Path
@@ -77,23 +77,24 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluate a trained model.
 
-    Predictions of all labels and the metrics are written to a new folder next to the model.
+    Predictions for all labels and the metrics are written to a new folder next to the model.
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file.
-        data: Folder of a prepared dataset; by default that of the run, otherwise the one prepared last.
-        split: Split to score; by default the one that the run was scored on, otherwise `test` or `val`.
+        data: Folder of a prepared dataset; by default the dataset of the run, otherwise the most recently prepared one.
+        split: Split to score; by default the scored split of the run, otherwise `test` or `val`.
         labels: Labels to score; by default all.
         conventions: Name of the scoring conventions.
-        tuned: Predict labels by the tuned thresholds of the model.
-        top: Number K of highest-scoring labels whose metrics are computed as well.
+        tuned: Predict labels with the tuned thresholds of the model.
+        top: Number K of highest-scoring labels for which metrics are also computed.
         machine: Runtime options.
-        voc_server: Archive for the PASCAL VOC evaluation server to write as well.
+        voc_server: Archive to write for the PASCAL VOC evaluation server.
         data_root: Folder of datasets, used if the run has no dataset.
         progress: Receiver of bars.
 
     Raises:
-        MlrecError: No model, no data, labels that differ from the model's, or images that cannot be read.
+        MlrecError: The model or the data do not exist, the labels differ from those of the model, or images cannot be
+            read.
     """
     if processes.rank() != 0:
         progress = SILENT
@@ -139,13 +140,13 @@ def evaluate_run(
 
 @dataclass(frozen=True)
 class EvalTarget:
-    """Model and split of an evaluation.
+    """Model and split for an evaluation.
 
     Attributes:
         model: Folder or file of the model.
         dataset: Dataset.
         manifest: Split to score.
-        changes: Warnings: changes of the data since the training, labels without AP.
+        changes: Warnings about data changes since training and about labels without AP.
     """
 
     model: Path
@@ -154,14 +155,14 @@ class EvalTarget:
     changes: list[str]
 
     def folder(self, what: str) -> Path:
-        """Return the folder for results of a kind, such as "eval": in the model's folder, or next to its file."""
+        """Return the folder for a kind of results, such as "eval": in the model folder, or next to the model file."""
         name = f"{what}-{self.manifest.name}-{self.manifest.split}"
         if self.model.is_dir():
             return self.model / name
         return self.model.with_name(f"{self.model.stem}-{name}")
 
     def on_split(self, split: str) -> EvalTarget:
-        """Return the same model on another split of the same dataset."""
+        """Return the same model with a different split of the same dataset."""
         return replace(self, manifest=self.dataset.manifest(split), changes=[])
 
     def facts(self, labels: list[str], environment: dict[str, Any]) -> dict[str, Any]:
@@ -184,9 +185,9 @@ def resolve_eval_target(
     runs_root: Path | str = "runs",
     data_root: Path | str,
 ) -> EvalTarget:
-    """Return model and split of an evaluation; logs defaults, and warns about changes since the training.
+    """Return model and split for an evaluation; logs defaults, and warns about changes since training.
 
-    Arguments are those of `evaluate_run`; without a model, the run under `runs_root` that finished last is used.
+    For the arguments, see `evaluate_run`; without a model, the most recently finished run under `runs_root` is used.
     """
     if model is None:
         model = latest_run(runs_root).path
@@ -203,18 +204,18 @@ def resolve_eval_target(
 
 
 def record_at(model: Path) -> RunRecord | None:
-    """Return the record of a run folder; None for an imported model or a file."""
+    """Return the record in a run folder; None for an imported model or a file."""
     if not (model / directory.RECORD).is_file():
         return None
     return RunRecord.load(model)
 
 
 def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
-    """Return how many samples of a split the run was trained on; 0 if its training data are missing.
+    """Return how many samples in a split were used to train the run; 0 if the training data are missing.
 
     Args:
         record: Record of the run.
-        manifest: Split.
+        manifest: Manifest of the split.
     """
     if record is None or record.train is None:
         return 0
@@ -234,7 +235,7 @@ def _trained_on(model: Path) -> Manifest | None:
 
 
 def _positives(trained_on: Manifest | None, metrics: Metrics) -> dict[str, int] | None:
-    """Count the positives in training; None unless the training split has all scored labels."""
+    """Count the training positives; None unless the training split contains all scored labels."""
     if trained_on is None or not metrics.by_frequency:
         return None
     return trained_on.positives()
@@ -243,7 +244,7 @@ def _positives(trained_on: Manifest | None, metrics: Metrics) -> dict[str, int] 
 def _manifest(
     record: RunRecord | None, data: Path | str | None, split: str | None, data_root: Path
 ) -> tuple[Dataset, Manifest]:
-    """Return the dataset and the split to score, and log them."""
+    """Return the dataset and the split to score, and log both."""
     scored = record.scored if record else None
     if data is not None:
         dataset = Dataset.load(data)
@@ -258,7 +259,7 @@ def _manifest(
 
 
 def _default_split(dataset: Dataset, scored: SplitRecord | None) -> str:
-    """Return the split that the run was scored on, otherwise `test`, `val` or the only split."""
+    """Return the scored split of the run, otherwise `test`, `val` or the only split."""
     names = ["test", "val"]
     if scored is not None:
         names.insert(0, scored.split)
@@ -271,37 +272,37 @@ def _default_split(dataset: Dataset, scored: SplitRecord | None) -> str:
 
 
 def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
-    """Return a warning if the split has changed since the run."""
+    """Return a warning if the split changed after the run."""
     if record is None:
         return []
     for used in (record.scored, record.train):
         if used and (used.dataset, used.split) == (manifest.name, manifest.split) and used.digest != manifest.digest:
             return [
-                f"{manifest.name}/{manifest.split} has changed since the run: its digest was {used.digest[:12]} and is "
-                f"now {manifest.digest[:12]}; metrics before and after the change are not comparable"
+                f"{manifest.name}/{manifest.split} has changed since the run (digest {used.digest[:12]} then, "
+                f"{manifest.digest[:12]} now); metrics before and after the change are not comparable"
             ]
     return []
 
 
 def config_of(model: Path) -> dict[str, Any]:
-    """Return the keys that a model was trained with."""
+    """Return the training keys of a model."""
     from mlrec.models.checkpoint import read_metadata
 
     return read_metadata(model).config
 
 
 def _origin(model: Path) -> dict[str, Any]:
-    """Return training keys and lineage of a model, for reports that only have its evaluation."""
+    """Return training keys and lineage of a model, for reports based only on an evaluation of the model."""
     return {"config": config_of(model), "lineage": msgspec.to_builtins(lineage_at(model))}
 
 
 def _thresholds(target: EvalTarget) -> Tuned:
-    """Return the tuned thresholds of a model; warns if they were chosen on the scored split."""
+    """Return the tuned thresholds of a model; warns if the thresholds were chosen on the scored split."""
     from mlrec.run_folders.tuned import Tuned
 
     tuned = Tuned.load(target.model)
     if tuned.digest == target.manifest.digest:
-        warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself: not a test result"
+        warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself; this is not a test result"
         target.changes.append(warning)
         logger.warning(warning)
     return tuned
@@ -310,7 +311,7 @@ def _thresholds(target: EvalTarget) -> Tuned:
 def _predict(
     path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Return the predictions of a split, columns in the model's order, and the environment."""
+    """Return the predictions for a split, with columns in the order of the model, and the environment."""
     if machine.tta is None:
         from mlrec.training.prediction import predict
 
@@ -325,20 +326,20 @@ def _predict(
 def run_model(
     path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress, one_pass: Callable[..., T]
 ) -> tuple[T, dict[str, Any]]:
-    """Load a model and run it once over a split.
+    """Load a model, and run the model once over a split.
 
     Args:
         path: Folder or file of the model.
-        manifest: Split; its labels are put in the model's order.
+        manifest: Manifest of the split; labels are reordered to match the model.
         machine: Runtime options.
         progress: Receiver of bars.
-        one_pass: Function with the arguments of `training.prediction.predict`.
+        one_pass: Function with the same arguments as `training.prediction.predict`.
 
     Returns:
         Result of `one_pass`, and the environment.
 
     Raises:
-        ModelError: The model was trained on other labels.
+        ModelError: The model was trained on different labels.
     """
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training import distributed
@@ -351,7 +352,7 @@ def run_model(
     try:
         manifest = manifest.reordered(model.labels)
     except DataError as error:
-        raise ModelError(f"{path}: was trained on other labels: {error}") from error
+        raise ModelError(f"{path}: trained on different labels ({error})") from error
     size = machine.batch_size_for(metadata.config, device)
     with distributed.joined(device):
         result = one_pass(

@@ -1,4 +1,4 @@
-"""`mlrec imagenet DATA --backbone NAME`: a timm classifier as published, and with λ times the maximum."""
+"""`mlrec imagenet DATA --backbone NAME`: evaluate a timm classifier as published, and with λ times the maximum."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageNetEvaluation:
-    """Result of the evaluation of a published classifier.
+    """Evaluation result for a published classifier.
 
     Attributes:
-        path: Folder that was written.
+        path: Written folder.
         sweep: Accuracy at many λ.
         table: Table to print.
     """
@@ -43,7 +43,7 @@ class ImageNetEvaluation:
 
     @property
     def content(self) -> dict[str, Any]:
-        """Content of `accuracy.json`."""
+        """Return the content of `accuracy.json`."""
         content: dict[str, Any] = msgspec.to_builtins(self.sweep)
         return content
 
@@ -62,29 +62,32 @@ def evaluate_published(
     """Compute the accuracy of a timm classifier on an image folder, as published and at every λ.
 
     Images are preprocessed as for the published weights, and the model runs in float32. `accuracy.json` is written to
-    the folder `published-BACKBONE-FOLDER` in `out`; the name of a weights file is added to the name of the folder.
+    the folder `published-BACKBONE-FOLDER` in `out`; the name of a weights file is appended to the folder name.
 
     Args:
-        backbone: Name in timm; without a tag, the weights of the paper.
-        data: Folder with one folder per class, named by WordNet id or class number.
+        backbone: timm name; a name without a tag selects the weights used in the paper.
+        data: Folder with one subfolder per class, named by WordNet id or class number.
         lams: Values of λ; 0 and the paper's fixed λ for this backbone are added.
-        weights: File or package of weights, instead of those of the hub.
+        weights: File or package with weights, instead of weights from the hub.
         pretrained: Download the weights from the hub.
         machine: Runtime options; the precision is always float32.
-        out: Folder in which the folder of the result is created.
+        out: Folder in which the result folder is created.
         progress: Receiver of bars.
 
     Raises:
-        UsageError: Neither `pretrained` nor `weights` is given.
-        MlrecError: The weights cannot be loaded, the folders are not classes, or the model does not pool by averaging.
+        UsageError: Neither `pretrained` nor `weights` is set.
+        MlrecError: The weights cannot be loaded, the folders are not classes, or the model does not use average
+            pooling.
     """
     if not pretrained and weights is None:
-        raise UsageError(f"--backbone {backbone}: give --pretrained, or --weights FILE")
+        raise UsageError(f"--backbone {backbone}: use --pretrained, or --weights FILE")
     check_backbone_name(backbone)
     if weights is not None:
         check_weights_name(str(weights))
     if data is None:
-        raise UsageError("name the images, as in mlrec imagenet DATA: a folder with one folder per class")
+        raise UsageError(
+            "pass the images as in mlrec imagenet DATA, where DATA is a folder with one subfolder per class"
+        )
     from mlrec.models.imagenet import imagenet_classifier
     from mlrec.models.paper_checkpoints import fixed_lam
     from mlrec.training.devices import resolve_device

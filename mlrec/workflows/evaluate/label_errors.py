@@ -1,4 +1,4 @@
-"""`mlrec label-errors`: train on folds, predict held-out samples, list annotations to review."""
+"""`mlrec label-errors`: train on folds, predict held-out samples, and list annotations to review."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class LabelErrors:
     """Result of a search for label errors.
 
     Attributes:
-        manifest: Samples and their annotations.
-        found: All annotations, the most likely errors first.
+        manifest: Samples and annotations.
+        found: All annotations, most likely errors first.
         review: Annotations to review.
-        folder: Folder that was written.
+        folder: Written folder.
     """
 
     manifest: Manifest
@@ -55,7 +55,7 @@ class LabelErrors:
 
     @property
     def to_review(self) -> list[LikelyError]:
-        """Annotations to review, the most likely errors first."""
+        """Annotations to review, most likely errors first."""
         return [error for error in self.found if self.review.flags[error.sample, error.label]]
 
 
@@ -73,30 +73,31 @@ def label_errors(
 ) -> LabelErrors:
     """Find likely label errors, and write the annotations to review as a CSV and a contact sheet.
 
-    Without `predictions`, a head is trained on each fold, with a frozen backbone whose features are computed once, and
-    each sample is predicted by the model that was not trained on it. The folds are those of `mlrec split --folds`, or
-    new ones. The number of annotations follows from a threshold per label, see `metrics.label_errors.to_review`.
+    Without `predictions`, a head is trained on each fold with a frozen backbone, whose features are computed once, and
+    each sample is predicted by the model that was not trained on this sample. The folds are created by `mlrec split
+    --folds`, or newly created if there are none. The number of annotations is determined by one threshold per label,
+    see `metrics.label_errors.to_review`.
 
     Args:
-        data: Folder of a prepared dataset; by default the one prepared last.
-        predictions: Scores of a split by a model that was not trained on it; in this case nothing is trained.
-        kind: Kind of these scores; None decides by the values, see `read_scores`.
-        split_name: Split of `predictions`; by default `test`, otherwise `val`.
-        folds: Number of folds; by default those of the dataset, otherwise 5.
-        flags: Keys of `Config` for the training.
-        recipe: Recipe of the training.
-        out: Folder of the files.
+        data: Folder of a prepared dataset; by default the most recently prepared one.
+        predictions: Scores for a split from a model that was not trained on this split; if set, nothing is trained.
+        kind: Kind of the scores; None infers the kind from the values, see `read_scores`.
+        split_name: Split of `predictions`; by default `test`, or `val` if there is no `test`.
+        folds: Number of folds; by default the existing folds of the dataset, or 5 if there are none.
+        flags: Keys of `Config` for training.
+        recipe: Recipe for training.
+        out: Output folder.
         progress: Receiver of bars.
 
     Raises:
-        MlrecError: The dataset does not exist, the predictions do not fit, or training fails.
+        MlrecError: The dataset does not exist, the predictions do not match, or training fails.
     """
     dataset = load_or_latest(data)
     if predictions is None:
         if split_name is not None:
             raise UsageError("--split is the split of --predictions; without --predictions all folds are used")
         if kind is not None:
-            raise UsageError(f"--{kind} states the kind of the scores in --predictions; give --predictions as well")
+            raise UsageError(f"--{kind} states the kind of the scores in --predictions; pass --predictions as well")
         manifest, logits = _out_of_fold(dataset, folds, dict(flags or {}), recipe, out, progress)
     else:
         default = "val"
@@ -123,7 +124,7 @@ def _warn_missing_classes(errors: LabelErrors) -> None:
     if names:
         named = ", ".join(names)
         logger.warning(
-            f"nothing to review in {counted(len(names), 'label')} without a known positive or negative: {named}"
+            f"nothing to review for {counted(len(names), 'label')} without a known positive or negative: {named}"
         )
 
 
@@ -132,7 +133,7 @@ def _out_of_fold(
 ) -> tuple[Manifest, NDArray[np.float64]]:
     """Train on all folds.
 
-    Returns the split of the folds, and out-of-fold logits of all samples.
+    Returns the split that contains the folds, and out-of-fold logits for all samples.
     """
     dataset, held_out = _folds(dataset, folds, progress)
     pool = dataset.manifest(dataset.info.source[MADE][held_out[0]])
@@ -144,7 +145,7 @@ def _out_of_fold(
     logits = np.full(pool.targets.shape, np.nan)
     for val in held_out:
         train_split = val.removesuffix("val") + "train"
-        with stopped_says(f"stopped before {val} was scored; the same command starts from the beginning"):
+        with stopped_says(f"stopped before {val} was scored; running the same command again starts from the beginning"):
             run = train(
                 {**settings, "train_split": train_split, "split": val},
                 recipe=recipe,
@@ -164,14 +165,14 @@ def _out_of_fold(
 def _folds(dataset: Dataset, folds: int | None, progress: Progress) -> tuple[Dataset, list[str]]:
     """Return the dataset and the held-out splits of its folds.
 
-    Creates folds if there are none, or if the number differs.
+    Folds are created if there are none, or if the number of folds differs.
     """
     known = [name for name in dataset.info.source.get(MADE, {}) if name.startswith("fold") and name.endswith("-val")]
     if not known or (folds is not None and folds != len(known)):
         created = split(dataset.path, folds=folds or FOLDS, progress=progress)
         logger.info(f"created {folds or FOLDS} folds of {created.pool}, as mlrec split --folds does")
         return created.dataset, [name for name in created.sizes if name.endswith("-val")]
-    logger.info(f"using the {len(known)} folds of {dataset.path}; --folds creates others")
+    logger.info(f"using the {len(known)} folds of {dataset.path}; use --folds to create new folds")
     return dataset, known
 
 
@@ -186,7 +187,7 @@ def _table(errors: LabelErrors) -> str:
 
 
 def _sheet_rows(errors: LabelErrors) -> list[SheetRow]:
-    """Return positives, then negatives to review of each label, the most likely errors first."""
+    """Return the positives and then the negatives to review for each label, most likely errors first."""
     rows = []
     to_review = errors.to_review
     for label, name in enumerate(errors.manifest.labels):
@@ -203,7 +204,7 @@ def _tile(manifest: Manifest, error: LikelyError) -> Tile:
 
 
 def summary(errors: LabelErrors) -> Table:
-    """Return a table of the number of annotations to review and of expected errors for each label."""
+    """Return a table with the number of annotations to review and of expected errors for each label."""
     review, targets = errors.review, errors.manifest.targets
     rows = []
     for label, name in enumerate(errors.manifest.labels):

@@ -52,12 +52,12 @@ class LambdaSweepConfig:
 
     Attributes:
         lams: Values of λ; 0 is added.
-        temperatures: Temperatures of the attention that is added; by default those of a CSRA head, and the maximum for
-            other heads.
-        select_on: Split on which λ is chosen; by default the scored split itself, which is marked in the result.
-        divide: Store logits divided by 1 + λ; both forms are scored.
+        temperatures: Temperatures of the added attention; by default those of a CSRA head, or the maximum for other
+            heads.
+        select_on: Split on which λ is chosen; by default the scored split itself, which is then marked in the result.
+        divide: Store logits divided by 1 + λ; both forms are scored in any case.
         resamples: Number of bootstrap resamples; 0 disables intervals.
-        by_size: Also compute AP by size and number of objects.
+        by_size: Compute AP by size and number of objects as well.
 
     Raises:
         UsageError: A λ or a temperature is invalid.
@@ -72,15 +72,17 @@ class LambdaSweepConfig:
 
     def __post_init__(self) -> None:
         if not self.lams or not all(lam >= 0 and math.isfinite(lam) for lam in self.lams):
-            raise UsageError(f"--lam {list(self.lams)}: each must be a finite number of at least 0")
+            raise UsageError(f"--lam {list(self.lams)}: each value must be a finite number of at least 0")
         if not all(t > 0 for t in self.temperatures):
-            raise UsageError(f"--temperatures {list(self.temperatures)}: each must be above 0; inf is the maximum")
+            raise UsageError(
+                f"--temperatures {list(self.temperatures)}: each value must be above 0; inf selects the maximum"
+            )
 
     @property
     def settings(self) -> list[LambdaSetting]:
-        """Every λ at every temperature.
+        """Return every combination of λ and temperature.
 
-        Λ = 0 comes first and only once, because the temperature has no effect then.
+        The combination with λ = 0 comes first and occurs only once, because the temperature has no effect at λ = 0.
         """
         positive = sorted({lam for lam in self.lams if lam})
         temperatures = range(max(1, len(self.temperatures)))
@@ -92,7 +94,7 @@ class LambdaSweepResult:
     """Result of a λ sweep.
 
     Attributes:
-        path: Folder that was written.
+        path: Written folder.
         sweep: Metrics at every λ.
         size_bins: AP by size and number of objects, if requested.
         tables: Tables to print.
@@ -105,7 +107,7 @@ class LambdaSweepResult:
 
     @property
     def content(self) -> dict[str, Any]:
-        """Content of `lambda.json`."""
+        """Return the content of `lambda.json`."""
         content: dict[str, Any] = msgspec.to_builtins(self.sweep)
         if self.size_bins:
             content["by_extent"] = msgspec.to_builtins(self.size_bins)
@@ -128,23 +130,23 @@ def lambda_sweep(
 ) -> LambdaSweepResult:
     """Score a trained model at every λ.
 
-    Writes `lambda.json` and the predictions at the fixed λ to a new folder.
+    `lambda.json` and the predictions at the fixed λ are written to a new folder.
 
     Args:
-        model: Model, as for `evaluate_run`.
+        model: Model, see `evaluate_run`.
         config: Settings of the sweep.
-        data: As for `evaluate_run`.
-        split: As for `evaluate_run`.
-        labels: As for `evaluate_run`.
-        conventions: As for `evaluate_run`.
-        machine: As for `evaluate_run`.
-        runs_root: As for `evaluate_run`.
-        data_root: As for `evaluate_run`.
-        progress: As for `evaluate_run`.
+        data: See `evaluate_run`.
+        split: See `evaluate_run`.
+        labels: See `evaluate_run`.
+        conventions: See `evaluate_run`.
+        machine: See `evaluate_run`.
+        runs_root: See `evaluate_run`.
+        data_root: See `evaluate_run`.
+        progress: See `evaluate_run`.
 
     Raises:
-        MlrecError: As for `evaluate_run`; or the head does not pool by averaging, or λ is chosen on scored images or on
-            a split without a positive.
+        MlrecError: See `evaluate_run`; also if the head does not use average pooling, or if λ is chosen on scored
+            images or on a split without positives.
     """
     if processes.rank() != 0:
         progress = SILENT
@@ -199,21 +201,22 @@ def lambda_sweep(
 def _selection_target(target: EvalTarget, split: str) -> EvalTarget:
     """Return the split on which λ is chosen.
 
-    It must not contain scored images, because the result would be optimistic.
+    The split must not contain scored images, because the result would be optimistic.
     """
     selection = target.on_split(split)
     scored = set(target.manifest.images)
     shared = sum(image in scored for image in set(selection.manifest.images))
     if shared:
         raise UsageError(
-            f"--select-on {split}: {shared:,} of its images are also scored as part of {target.manifest.split}; "
-            "name a split of other images, or leave --select-on out, which marks the choice with †"
+            f"--select-on {split}: {shared:,} of the images in this split are also scored as part of "
+            f"{target.manifest.split}; choose a split with different images, or omit --select-on, which marks the "
+            "choice with †"
         )
     seen = seen_in_training(record_at(target.model), selection.manifest)
     if seen:
         logger.warning(
-            f"the model was trained on {seen:,} of the {counted(len(selection.manifest), 'sample')} of {split}: "
-            "the best λ on them is not that of new images; hold a split out (mlrec split)"
+            f"the model was trained on {seen:,} of the {counted(len(selection.manifest), 'sample')} in {split}, so the "
+            "best λ on these samples is not the best λ on new images; hold out a split (mlrec split)"
         )
     return selection
 
@@ -223,7 +226,7 @@ def _run(
 ) -> tuple[Predictions, Parts, dict[str, Any]]:
     """Run the model over a split.
 
-    Returns predictions, the parts of the logits, and environment and architecture.
+    Returns the predictions, the parts of the logits, the environment and the architecture.
     """
     from mlrec.models.checkpoint import read_metadata
     from mlrec.training.prediction import predict_parts
@@ -231,7 +234,7 @@ def _run(
     one_pass = partial(predict_parts, temperatures=tuple(config.temperatures))
     (average, added), environment = run_model(target.model, target.manifest, machine, progress, one_pass)
     if average.targets is None:
-        raise UsageError(f"{target.manifest.name}/{target.manifest.split}: has no targets; there is nothing to score")
+        raise UsageError(f"{target.manifest.name}/{target.manifest.split}: no targets; there is nothing to score")
     model = read_metadata(target.model).architecture.to_dict()
     return average, Parts(average.logits, added, average.targets), {"environment": environment, "model": model}
 
@@ -244,7 +247,7 @@ def _added_name(head: str, config: LambdaSweepConfig) -> str:
 
 
 def _fixed_lam(facts: dict[str, Any]) -> float:
-    """Return the fixed λ: that of training for CSRA, otherwise the paper's for the backbone."""
+    """Return the fixed λ: the training value for CSRA, otherwise the paper's value for the backbone."""
     from mlrec.models.paper_checkpoints import fixed_lam
 
     model = facts["model"]
@@ -322,7 +325,7 @@ def _by_size(
     fixed: LambdaSetting,
     resamples: int,
 ) -> list[SizeBin]:
-    """Return AP by size and number of objects: average pooling, fixed λ, maximum (or attention) only."""
+    """Return AP by size and number of objects for average pooling, fixed λ, and maximum (or attention) only."""
     object_extents = extents(load_objects(target.dataset, target.manifest.split), target.manifest.labels)
     methods = [parts.average, parts.logits(fixed), parts.added[0]]
     groups = [image_of(sample) for sample in sample_ids]

@@ -1,4 +1,4 @@
-"""`mlrec eval --localize`: compare heat maps of a model with the boxes and masks of the objects."""
+"""`mlrec eval --localize`: compare heat maps of a model with object boxes and masks."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class PairGroup:
-    """Means over a group of pairs of image and label.
+    """Means over a group of image-label pairs.
 
     Attributes:
         name: Name of the group.
         pairs: Number of pairs.
-        means: Mean of each of `MEASURES` with its interval.
+        means: Mean of each measure in `MEASURES`, with an interval.
     """
 
     name: str
@@ -62,15 +62,15 @@ class PairGroup:
 
 @dataclass(frozen=True)
 class Localization:
-    """Result of the localization.
+    """Localization result.
 
     Attributes:
         name: Name of the model.
-        tolerance: Tolerance of pointing, in cells of the map.
-        grid: Number of rows and columns of the maps.
-        pairs: Pairs of image and label, in the order of the manifest.
+        tolerance: Pointing tolerance in map cells.
+        grid: Number of rows and columns in the maps.
+        pairs: Image-label pairs, in the order of the manifest.
         groups: Means over all pairs, by the size of the largest object, and by label.
-        sharpness: Effective number of attended locations, by temperature of the head.
+        sharpness: Effective number of attended locations, by head temperature.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Localization:
 
     @property
     def tables(self) -> list[Table]:
-        """Tables of pointing and mass by group, and of the sharpness of each head."""
+        """Tables of pointing and mass by group, and of sharpness by head."""
         tables = [_table(self)]
         if self.sharpness:
             tables.append(_sharpness_table(self))
@@ -114,21 +114,21 @@ def localize(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> Localization:
-    """Compare the heat maps of an evaluated model with the objects of the split.
+    """Compare the heat maps of an evaluated model with the objects in the split.
 
-    Writes JSON and CSV to its folder.
+    JSON and CSV files are written to the folder of the evaluation.
 
     Args:
         evaluation: Evaluation of the model.
-        tolerance: Tolerance of pointing, in cells of the map.
+        tolerance: Pointing tolerance in map cells.
         machine: Runtime options.
         progress: Receiver of bars.
 
     Raises:
-        DataError: The dataset has no objects, or none of a label of the model.
+        DataError: The dataset has no objects, or no object with a label of the model.
     """
     if processes.world_size() > 1:
-        raise UsageError("--localize works in one process; run it without torchrun")
+        raise UsageError("--localize runs in a single process; run the command without torchrun")
     machine = machine or RuntimeOptions()
     manifest = evaluation.dataset.manifest(evaluation.split)
     columns = label_columns(manifest.labels, evaluation.predictions.labels, evaluation.split)
@@ -154,7 +154,7 @@ def localize(
                 spread.append(effective_locations(attention[:, k]))
     if not pairs:
         raise DataError(
-            f"{evaluation.dataset.path}: {evaluation.split} has no object of a scored label; choose another split"
+            f"{evaluation.dataset.path}: no object of a scored label in {evaluation.split}; choose a different split"
         )
     result = Localization(
         name=evaluation.model.name,
@@ -171,7 +171,7 @@ def localize(
 
 
 def _maps(path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress) -> Iterator[tuple[Any, ...]]:
-    """Yield row, scores, contributions and attention of each sample."""
+    """Yield row, scores, contributions and attention for each sample."""
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.attention_maps import read_maps
     from mlrec.training.dataloader import eval_batches
@@ -198,16 +198,16 @@ def _maps(path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Pro
 
 
 def _sees_stored_pixels(path: Path) -> bool:
-    """Return whether the model was trained on pixels as stored, without applying the EXIF orientation."""
+    """Return whether the model was trained on stored pixels, without applying the EXIF orientation."""
     from mlrec.models.checkpoint import read_metadata
 
     return read_metadata(path).decode == "pil"
 
 
 def _masks(image: Path, objects: Objects, *, turned: bool = True) -> Callable[[int], tuple[list[Mask], Mask]]:
-    """Return a function from a label to the masks of its objects, and the mask of ignored regions.
+    """Return a function that maps a label to the masks of its objects, and the mask of ignored regions.
 
-    Masks have the orientation in which the model saw the image. Crowds and difficult objects are ignored.
+    Masks have the same orientation as the image passed to the model. Crowds and difficult objects are ignored.
     """
     orientation = read_orientation(image) if turned and len(objects) else 1
 
@@ -269,14 +269,14 @@ def _table(result: Localization) -> Table:
     notes = (
         f"pair: an image and one of its labels; maps of {result.grid[0]} x {result.grid[1]} cells; peak: maximum "
         f"within {result.tolerance:g} cells of an object",
-        "T = 1: softmax of the scores, summed over heads; contributions: positive part of the terms of the logit",
-        "±: half width of the 95 % bootstrap interval over images; crowds and difficult objects are ignored",
+        "T = 1: softmax of the scores, summed over heads; contributions: positive part of the logit terms",
+        "±: half-width of the 95 % bootstrap interval over images; crowds and difficult objects are ignored",
     )
     return Table(f"{result.name}: localization", columns, tuple(rows), notes)
 
 
 def _cells(group: PairGroup) -> dict[str, Any]:
-    """Return name, number of pairs, and each mean with its margin by `key` and `key_margin`."""
+    """Return name, number of pairs, and each mean with its margin, under `key` and `key_margin`."""
     cells: dict[str, Any] = {"group": group.name, "pairs": group.pairs}
     for key, interval in group.means.items():
         cells[key] = cells[f"{key}_margin"] = None
@@ -289,7 +289,7 @@ def _sharpness_table(result: Localization) -> Table:
     columns = (Column("T", "T of the head", identity=True), Column("locations", "effective locations", "seconds"))
     rows = tuple(Row((t, number)) for t, number in result.sharpness.items())
     locations = result.grid[0] * result.grid[1]
-    note = f"of {locations} locations; exponential of the entropy of the attention, mean over pairs"
+    note = f"out of {locations} locations; exponential of the attention entropy, averaged over pairs"
     return Table("Sharpness of the attention", columns, rows, (note,))
 
 

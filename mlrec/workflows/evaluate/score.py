@@ -1,4 +1,4 @@
-"""`mlrec score`: score predictions of any origin against true labels, without torch."""
+"""`mlrec score`: score predictions of any origin against the ground truth, without torch."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ def score(
     """Score a file of predictions.
 
     Args:
-        predictions: An `.npz` with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`, or
-            the output of `mlrec predict` (`.csv` or `.jsonl`).
+        predictions: An `.npz` file with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`,
+            or the output of `mlrec predict` (`.csv` or `.jsonl`).
         truth: A CSV `filename,<label>...` with 1, 0, -1, a manifest file, or the folder of a prepared dataset; by
-            default the targets of the `.npz`.
-        split: Split of the truth, if it has several.
-        kind: "logits" or "probabilities". None decides by the values of a CSV: logits if one is negative,
-            probabilities if all are in [0, 1]; both decisions are reported.
+            default the targets in the `.npz` file.
+        split: Split of the ground truth, if there are multiple splits.
+        kind: "logits" or "probabilities". None infers the kind from the values in a CSV: logits if any value is
+            negative, probabilities if all values are in [0, 1]; both decisions are reported.
         labels: Labels to score; all others are removed before anything is counted or ranked.
         conventions: Name in `CONVENTIONS`.
-        top: Number K of highest-scoring labels whose metrics are computed as well.
+        top: Number K of highest-scoring labels for which metrics are also computed.
 
     Raises:
         MlrecError: The files cannot be read, or do not match each other.
@@ -50,7 +50,7 @@ def score(
     rules = conventions_named(conventions)
     findings = ValidationReport()
     if truth is None and split is not None:
-        raise UsageError("--split chooses a split of TRUTH; give the truth as a second argument")
+        raise UsageError("--split chooses a split of TRUTH; pass the ground truth as the second argument")
     manifest = None
     if truth is not None:  # read first, so that its errors come first
         manifest = read_truth(truth, split, labels, findings)
@@ -65,7 +65,7 @@ def score(
 
 
 def report_findings(read: Sequence[Scores], findings: ValidationReport) -> None:
-    """Log how the kind of scores was decided, and the warnings about their files."""
+    """Log how the kind of the scores was inferred, and warnings about the score files."""
     for note in dict.fromkeys(scores.note for scores in read if scores.note):
         logger.info(note)
     for line in findings.warnings:
@@ -73,17 +73,17 @@ def report_findings(read: Sequence[Scores], findings: ValidationReport) -> None:
 
 
 def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, findings: ValidationReport) -> Manifest:
-    """Read true labels.
+    """Read the ground truth.
 
     Args:
         path: CSV, manifest file, or folder of a prepared dataset.
-        split: Split; may be None if there is only one.
+        split: Name of the split; may be None if there is only one split.
         labels: Labels to keep; by default all.
-        findings: Receives the warnings about a CSV.
+        findings: Collector of warnings about a CSV.
 
     Raises:
         DataError: The file, the split or a label does not exist.
-        UsageError: There are several splits, and `split` is None.
+        UsageError: There are multiple splits, and `split` is None.
     """
     path = Path(path)
     if path.suffix.lower() == ".csv" and not path.is_dir():
@@ -106,7 +106,7 @@ def _choose(path: Path, split: str | None, splits: Sequence[str] | dict[str, Man
     shown = ", ".join(names)
     if split is None:
         if len(names) > 1:
-            raise UsageError(f"{path}: has the splits {shown}; choose one with --split")
+            raise UsageError(f"{path}: multiple splits ({shown}); choose one with --split")
         return names[0]
     if split not in names:
         raise DataError(f"{path}: no split '{split}'; choose one of {shown}")

@@ -1,4 +1,4 @@
-"""`mlrec tune`: choose thresholds and calibrate a model on a split that is not the reported one."""
+"""`mlrec tune`: choose thresholds and calibrate a model on a split other than the reported one."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ Tuner = Callable[[Predictions], Tuned]
 
 @dataclass(frozen=True)
 class ThresholdReport:
-    """Metrics of the decisions and probabilities on a split.
+    """Metrics for decisions and probabilities on a split.
 
     Attributes:
-        on: Split, and how it was evaluated, in words.
+        on: Split and evaluation procedure, as text.
         how: "p ≥ 0.5" or "tuned".
-        rates: CP CR CF1 OP OR OF1, and F1, the mean over labels; as fractions, None if undefined.
-        reliability: Reliability of the probabilities; None if no target is known.
+        rates: CP CR CF1 OP OR OF1, and F1 as the mean over labels; fractions, or None if undefined.
+        reliability: Calibration metrics of the probabilities; None if no target is known.
     """
 
     on: str
@@ -55,7 +55,7 @@ class TuneResult:
     """Result of tuning.
 
     Attributes:
-        file: File that was written.
+        file: Written file.
         tuned: Thresholds and calibration.
         judged: Metrics before and after tuning.
     """
@@ -85,17 +85,17 @@ def tune(
 ) -> TuneResult:
     """Choose thresholds and calibrate a model.
 
-    Writes `thresholds.json` next to the model, used by `--tuned`.
+    `thresholds.json`, which is used by `--tuned`, is written next to the model.
 
-    If the predictions of the split are stored already, the model is not run.
+    If predictions for the split are already stored, the model is not run.
 
     Args:
-        model: Model, as for `evaluate_run`.
-        split: Split to tune on; not the one whose metrics are reported.
-        data: Dataset, as for `evaluate_run`.
+        model: Model, see `evaluate_run`.
+        split: Split for tuning, other than the split whose metrics are reported.
+        data: Dataset, see `evaluate_run`.
         target: Metric to maximise, a name in `TARGETS`.
-        precision: Minimum precision of each label; it replaces `target`.
-        least: Number of positives below which a label gets the common threshold and slope.
+        precision: Minimum precision for each label; replaces `target`.
+        least: Number of positives below which a label uses the common threshold and slope.
         machine: Runtime options.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
@@ -103,14 +103,14 @@ def tune(
 
     Raises:
         UsageError: The target is unknown.
-        MlrecError: No model, no data, or a split that does not exist or has no positives.
+        MlrecError: The model, the data or the split does not exist, or the split has no positives.
     """
     if precision is not None:
         if not 0 < precision <= 1:
-            raise UsageError(f"precision {precision:g}: must be above 0 and at most 1")
+            raise UsageError(f"precision must be above 0 and at most 1, got {precision:g}")
         target = "precision"
     elif target_named(target) == "precision":
-        raise UsageError("--target precision: give the smallest precision with --min-precision 0.9")
+        raise UsageError("--target precision: set the minimum precision, such as --min-precision 0.9")
     metric = target_named(target)
     eval_target = resolve_eval_target(model, data, split, labels=None, runs_root=runs_root, data_root=data_root)
     record = record_at(eval_target.model)
@@ -118,7 +118,7 @@ def tune(
     predictions = _predictions(eval_target, record, machine, progress)
     if predictions.targets is None or not (predictions.targets == 1).any():
         raise PredictionsError(
-            f"{eval_target.manifest.name}/{split}: has no positive label, which tuning needs; choose another split"
+            f"{eval_target.manifest.name}/{split}: no positive labels, which tuning needs; choose a different split"
         )
 
     def tuner(part: Predictions) -> Tuned:
@@ -134,7 +134,7 @@ def tune(
 def _tuned(
     predictions: Predictions, target: EvalTarget, metric: Any, precision: float | None, least: int, trained_on: int
 ) -> Tuned:
-    """Choose thresholds and calibration on predictions."""
+    """Choose thresholds and calibration from predictions."""
     assert predictions.targets is not None
     chosen = find_thresholds(predictions.logits, predictions.targets, metric, precision=precision or 0.0, least=least)
     calibration = fit_calibration(predictions.logits, predictions.targets, least=least)
@@ -163,23 +163,23 @@ def _tuned(
 
 
 def _warn_overlaps(target: EvalTarget, record: RunRecord | None) -> int:
-    """Warn if the split is the reported one or was trained on.
+    """Warn if the split is the reported split or was used for training.
 
-    Returns how many of its samples were trained on.
+    Returns the number of samples in the split that were used for training.
     """
     name, split = target.manifest.name, target.manifest.split
     scored = record.scored if record else None
     if scored and (scored.dataset, scored.split) == (name, split):
         logger.warning(
-            f"{name}/{split} is the split whose metrics this run reports: do not report it with "
-            "thresholds chosen on it. The metrics below are cross-fitted; better, hold a split out (mlrec split)"
+            f"this run reports its metrics on {name}/{split}; do not report metrics on this split with thresholds "
+            "chosen on the same split. The metrics below are cross-fitted; a held-out split is better (mlrec split)"
         )
     seen = seen_in_training(record, target.manifest)
     if seen:
         logger.warning(
-            f"the model was trained on {seen:,} of the {counted(len(target.manifest), 'sample')} of "
-            f"{split}: its probabilities are more confident there than on new samples, and so are "
-            "thresholds and calibration; hold a split out (mlrec split)"
+            f"the model was trained on {seen:,} of the {counted(len(target.manifest), 'sample')} in {split}; the "
+            "probabilities, and therefore the thresholds and the calibration, are more confident on these samples "
+            "than on new samples; hold out a split (mlrec split)"
         )
     return seen
 
@@ -187,7 +187,7 @@ def _warn_overlaps(target: EvalTarget, record: RunRecord | None) -> int:
 def _predictions(
     target: EvalTarget, record: RunRecord | None, machine: RuntimeOptions | None, progress: Progress
 ) -> Predictions:
-    """Return the stored predictions of the split if they match; otherwise compute them."""
+    """Return the stored predictions for the split if they match; otherwise compute predictions."""
     folder, manifest = target.folder("eval"), target.manifest
     if record is not None and record.scored is not None and record.scored.digest == manifest.digest:
         file = target.model / directory.PREDICTIONS
@@ -214,15 +214,15 @@ def _warn_no_gain(reports: list[ThresholdReport], target: str) -> None:
     before, after = (report.rates.get(target) for report in reports)
     if before is not None and after is not None and after <= before:
         logger.warning(
-            f"cross-fitted, {target} is {100 * after:.1f} % tuned and {100 * before:.1f} % at p >= 0.5: "
-            "too few samples to choose thresholds; use more samples, another --target, or p >= 0.5"
+            f"cross-fitted {target} is {100 * after:.1f} % with tuning and {100 * before:.1f} % at p >= 0.5; there are "
+            "too few samples to choose thresholds; use more samples, a different --target, or p >= 0.5"
         )
 
 
 def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[ThresholdReport]:
     """Return metrics before and after tuning on the split itself.
 
-    Each fifth is scored with thresholds from the other four.
+    Each of five folds is scored with thresholds from the other four.
     """
     assert predictions.targets is not None
     predicted = np.zeros(predictions.logits.shape, dtype=np.bool_)
@@ -231,7 +231,7 @@ def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[Thr
         tuned = tuner(_rows(predictions, ~held_out))
         predicted[held_out] = predictions.logits[held_out] >= tuned.thresholds
         calibrated[held_out] = tuned.calibrated(predictions.logits[held_out])
-    on = f"{name}, {counted(len(predicted), 'sample')}; 5-fold: tuned on four fifths, scored on the fifth"
+    on = f"{name}, {counted(len(predicted), 'sample')}; 5-fold: tuned on four folds, scored on the fifth"
     return [
         _threshold_report(on, "p ≥ 0.5", predictions.logits >= 0, predictions.logits, predictions.targets),
         _threshold_report(on, "tuned", predicted, calibrated, predictions.targets),
@@ -239,7 +239,7 @@ def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[Thr
 
 
 def _reported_split(target: EvalTarget, record: RunRecord | None, tuned: Tuned) -> list[ThresholdReport]:
-    """Return metrics before and after tuning on the split that the run reports, if it differs."""
+    """Return metrics before and after tuning on the reported split of the run, if this split differs."""
     scored, file = record.scored if record else None, target.model / directory.PREDICTIONS
     if scored is None or scored.digest == target.manifest.digest or not file.is_file():
         return []
@@ -252,7 +252,7 @@ def _reported_split(target: EvalTarget, record: RunRecord | None, tuned: Tuned) 
     ordered, logits = tuned.ordered(predictions.labels), predictions.logits
     on = f"{scored.dataset} {scored.split}, {counted(int(others.sum()), 'sample')}"
     if not others.all():
-        on += f" of {len(others):,}: those not tuned on"
+        on += f" out of {len(others):,} (not used for tuning)"
     return [
         _threshold_report(on, "p ≥ 0.5", logits >= 0, logits, predictions.targets),
         _threshold_report(on, "tuned", logits >= ordered.thresholds, ordered.calibrated(logits), predictions.targets),
@@ -270,14 +270,14 @@ def _threshold_report(
 
 
 def _folds(sample_ids: Sequence[str]) -> Iterator[NDArray[np.bool_]]:
-    """Yield the masks of five folds, or one per image if there are fewer.
+    """Yield the masks of five folds, or one fold per image if there are fewer than five images.
 
-    Persons of one image are in the same fold.
+    Persons in one image are in the same fold.
     """
     image = numbered([image_of(sample) for sample in sample_ids])  # persons of one image are alike
     images = int(image.max()) + 1
     if images < 2:
-        raise DataError("the split has one image only, and tuning needs at least two; choose another split")
+        raise DataError("the split has only one image, but tuning needs at least two; choose a different split")
     part = np.random.default_rng(0).permutation(images) % min(FOLDS, images)
     for fold in range(min(FOLDS, images)):
         yield part[image] == fold

@@ -19,41 +19,41 @@ KINDS = ("voc2007", "voc2012")
 
 
 def member(year: str, split: str, label: str) -> str:
-    """Return the file name of a class.
+    """Return the file name for a class.
 
-    The competition `comp2` allows other training data (ImageNet).
+    The competition `comp2` allows additional training data (ImageNet).
     """
     return f"results/{year}/Main/comp2_cls_{split}_{label}.txt"
 
 
 def check_name(out: Path) -> None:
-    """Raise UsageError if the server does not accept the archive's ending."""
+    """Raise UsageError if the server does not accept the file extension of the archive."""
     if not out.name.endswith(SUFFIXES):
         raise UsageError(f"--voc-server {out}: the server accepts a {' or '.join(SUFFIXES)}")
 
 
 def check_data(kind: str, labels: Sequence[str]) -> None:
-    """Raise UsageError if the dataset is not one that the server scores; called before the model runs."""
+    """Raise UsageError if the server does not score this dataset; called before the model runs."""
     from mlrec.datasets.readers.voc import LABELS  # an evaluation without an archive needs no reader
 
     if kind not in KINDS or set(labels) != set(LABELS):
-        raise UsageError(f"--voc-server: the server accepts the 20 classes of VOC, not {kind}; leave it out")
+        raise UsageError(f"--voc-server: the server accepts the 20 classes of VOC, not {kind}; omit --voc-server")
 
 
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
-    """Write one file per class with one line `<image> <confidence>` per image, and check the archive.
+    """Write one file per class, with one line `<image> <confidence>` per image, and check the archive.
 
-    Confidences are logits in full float32 precision, because a sigmoid would create ties among the largest. Equal
-    predictions give equal bytes.
+    Confidences are logits in full float32 precision, because a sigmoid would create ties among the largest values.
+    Equal predictions produce equal bytes.
 
     Args:
-        predictions: Predictions of all 20 classes.
+        predictions: Predictions for all 20 classes.
         out: Archive, `.tgz` or `.tar.gz`.
         kind: Kind of the dataset, "voc2007" or "voc2012".
         split: Scored split.
 
     Raises:
-        UsageError: The dataset is not VOC, or the archive has another ending.
+        UsageError: The dataset is not VOC, or the archive has a different file extension.
         PredictionsError: The content of the archive differs from the predictions.
     """
     check_data(kind, predictions.labels)
@@ -85,4 +85,4 @@ def _check(out: Path, labels: tuple[str, ...], names: list[str], logits: Floats,
             if not same or not np.array_equal(np.array([v for _, v in pairs], dtype=np.float32), logits[:, k]):
                 raise PredictionsError(f"{out}: class {label} differs from the predictions; check the disk")
         if len(archive.getnames()) != len(labels):
-            raise PredictionsError(f"{out}: does not have one file per class; check the disk")
+            raise PredictionsError(f"{out}: expected one file per class; check the disk")

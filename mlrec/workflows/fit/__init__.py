@@ -1,1 +1,1 @@
-"""`mlrec fit`: the best model in a given time."""
+"""`mlrec fit`: find the best model within a time limit."""

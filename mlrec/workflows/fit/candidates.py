@@ -35,11 +35,11 @@ FINE_TUNED_LRS = (1e-3, 3e-4)  # of the last layer of the backbone; that of reci
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A backbone whose weights are available.
+    """Backbone whose weights are available.
 
     Attributes:
-        name: Short name, for names of candidates.
-        flags: Keys of `Config` that select it.
+        name: Short name, used in candidate names.
+        flags: Keys of `Config` that select the backbone.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Pretrained:
 
 
 def fine_tuned() -> Flags:
-    """Return the settings of recipe mlrec for all heads, without its epochs: their number depends on the time limit."""
+    """Return the settings of the mlrec recipe for all heads, without epochs, which depend on the time limit."""
     _, keys = recipes.chain("mlrec")[0]
     own = ("epochs", "head_epochs", "head_phase_lr")  # the head was trained on the frozen backbone before
     plain = {key: value for key, value in keys.items() if key not in own and not isinstance(value, Mapping)}
@@ -55,14 +55,14 @@ def fine_tuned() -> Flags:
 
 
 def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:
-    """Return the backbones to try, the fastest first.
+    """Return the backbones to try, fastest first.
 
     Args:
         backbone: timm name of the only backbone to try; by default all available ones.
-        weights: Its weights, as the key `weights`.
+        weights: Weights of this backbone, in the form of the key `weights`.
 
     Raises:
-        ModelError: None can be reached.
+        ModelError: No weights are available.
     """
     if backbone is not None:
         return [Pretrained(backbone.split(".")[0], {"backbone": backbone, "weights": weights})]
@@ -82,11 +82,11 @@ def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:
 
 
 def image_side(manifest: Manifest, device: str) -> int:
-    """Return the side of the input: 224 pixels on a CPU and 448 on a GPU, less if the images are smaller.
+    """Return the input size: 224 pixels on a CPU and 448 on a GPU, or less if the images are smaller.
 
     Args:
         manifest: Split whose first images are checked.
-        device: Type of the device, "cpu" or other.
+        device: Device type, "cpu" or other.
     """
     largest = LARGEST_SIDE["cpu" if device == "cpu" else "gpu"]
     rows = range(min(SIZES_READ, len(manifest)))

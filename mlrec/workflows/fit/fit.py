@@ -1,6 +1,6 @@
-"""`mlrec fit`: prepare, compare heads and backbones, fine-tune, tune thresholds, and report, in a given time.
+"""`mlrec fit`: prepare, compare heads and backbones, fine-tune, tune thresholds, and report within a time limit.
 
-Every choice is made on the split `val`; the split that is reported is scored once, at the end.
+All choices are made on the split `val`; the reported split is scored only once, at the end.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FitResult:
     """Result of a fit.
 
     Attributes:
-        folder: Folder of the fit: `best`, a run folder; `report.html`; `label-errors`; `fit.json`.
+        folder: Folder of the fit, with `best` (a run folder), `report.html`, `label-errors` and `fit.json`.
         state: Candidates and choices.
         metrics: Metrics of the best model on the reported split.
         seconds: Total time in seconds.
@@ -84,7 +84,7 @@ class FitResult:
 
 
 class _OtherPace(Exception):  # noqa: N818 - not an error: training starts again with another number of epochs
-    """Training is slower or faster than forecast; `seconds` is the measured time of a step."""
+    """Raised if training is slower or faster than forecast; `seconds` is the measured time per step."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -93,13 +93,13 @@ class _OtherPace(Exception):  # noqa: N818 - not an error: training starts again
 
 @dataclass
 class _Pace:
-    """Callback that measures the time of a step, and raises `_OtherPace` if the run would not end in time.
+    """Callback that measures the time per step, and raises `_OtherPace` if the run would not finish in time.
 
     Attributes:
-        total: Steps of the run.
-        allowed: Maximum seconds of the run.
-        can_grow: Whether to add epochs if there is time.
-        times: Time of each step.
+        total: Number of steps in the run.
+        allowed: Maximum duration of the run in seconds.
+        can_grow: Whether epochs may be added if time permits.
+        times: Time of each step in seconds.
     """
 
     total: int
@@ -108,7 +108,7 @@ class _Pace:
     times: list[float] = field(default_factory=list)
 
     def on_step(self, event: object) -> None:  # noqa: ARG002 - only the time matters
-        """Note the time of a step."""
+        """Record the time of a step."""
         self.times.append(time.monotonic())
         if len(self.times) != PACE_WARM + PACE_STEPS:
             return
@@ -135,24 +135,24 @@ def fit(
     """Train the best model within a time limit, and write it with a report and the label errors to review.
 
     Args:
-        path: Prepared dataset, or annotations that `prepare` recognizes.
-        images: Folder of the images, if they are not where the annotations are; further options need `prepare`.
-        minutes: Total time.
-        out: Folder of runs; the fit gets a folder in it.
-        name: Name of that folder [default: the dataset's, with -fit].
+        path: Prepared dataset, or annotations recognized by `prepare`.
+        images: Folder of the images, if they are not stored with the annotations; all other options require `prepare`.
+        minutes: Time limit in minutes.
+        out: Folder of runs, in which the fit folder is created.
+        name: Name of the fit folder [default: name of the dataset with the suffix -fit].
         data_root: Folder of prepared datasets.
         backbone: Only backbone to try [default: all available ones].
-        weights: Its weights, as the key `weights`.
-        flags: Further keys of `Config` of all runs, such as `device`, `threads` or `img_size`.
+        weights: Weights of this backbone, in the form of the key `weights`.
+        flags: Additional keys of `Config` for all runs, such as `device`, `threads` or `img_size`.
         progress: Receiver of bars.
 
     Raises:
-        UsageError: The time is not positive, or the folder contains another finished fit.
-        MlrecError: The data cannot be prepared or divided, or no backbone can be reached.
+        UsageError: The time limit is not positive, or the folder contains a different or finished fit.
+        MlrecError: The data cannot be prepared or divided, or no backbone is available.
         Interrupted: SIGINT or SIGTERM; the same command resumes.
     """
     if not 0 < minutes < float("inf"):
-        raise UsageError(f"--minutes {minutes:g}: must be above 0")
+        raise UsageError(f"--minutes must be above 0, got {minutes:g}")
     if name is not None:
         check_name(name)
     begun = time.monotonic()
@@ -165,7 +165,7 @@ def fit(
 
 
 class _Fit:
-    """The stages of a fit, in the order of `run`."""
+    """Stages of a fit, in the order of `run`."""
 
     def __init__(
         self, dataset: Dataset, folder: Path, minutes: float, begun: float, flags: dict[str, Any], progress: Progress
@@ -182,7 +182,7 @@ class _Fit:
         self.splits = self._splits(dataset)
 
     def run(self, backbone: str | None, weights: str | None) -> FitResult:
-        """Run all stages; finished candidates of an interrupted fit are not trained again."""
+        """Run all stages; finished candidates from an interrupted fit are not trained again."""
         pretrained = candidates.reachable(backbone, weights)
         try:
             self.compare_frozen(pretrained)
@@ -192,7 +192,7 @@ class _Fit:
             self._save()  # the time that an interrupted fit has spent
 
     def elapsed(self) -> float:
-        """Return the seconds since the fit began, including those of an interrupted fit."""
+        """Return the seconds since the start of the fit, including those spent before an interruption."""
         return time.monotonic() - self.begun
 
     def left(self) -> float:
@@ -202,7 +202,7 @@ class _Fit:
     # Stage 1: heads on the cached features of each backbone.
 
     def compare_frozen(self, pretrained: list[Pretrained]) -> None:
-        """Compare heads on the first backbone, learning rates for the best head, and the best heads elsewhere."""
+        """Compare heads on the first backbone, learning rates for the best head, and top heads on other backbones."""
         until = FROZEN_SHARE * 60 * self.state.minutes
         first, *others = pretrained
         size = self.flags.get("img_size") or candidates.image_side(self._manifest("train"), self.device)
@@ -217,24 +217,24 @@ class _Fit:
         for other in others:
             cost = self._seconds_per_image({**base, **other.flags}) * self._feature_images()
             if self.elapsed() + cost > until:
-                self._note(f"backbone {other.name} was not tried: its features take {cost:.0f} s")
+                self._note(f"backbone {other.name} was not tried: computing its features would take {cost:.0f} s")
                 continue
             for tried in self._ranked("frozen")[:2]:
                 pair = f"{other.name}-{tried.pair.partition('-')[2]}"
                 self._frozen(pair, pair, {**tried.flags, **other.flags}, until)
 
     def _frozen(self, name: str, pair: str, flags: Flags, until: float) -> None:
-        """Train a head, unless the time of this stage is over; the first one is always trained."""
+        """Train a head, unless the time for this stage has run out; the first head is always trained."""
         known = self._ranked("frozen")
         if known and not self._is_known(name) and self.elapsed() + known[0].seconds > until:
-            self._note(f"{name} was not tried: the time for frozen features was over")
+            self._note(f"{name} was not tried: the time for frozen features had run out")
             return
         self._train(name, pair, "frozen", flags)
 
     # Stage 2: fine-tuning of the most promising.
 
     def fine_tune(self) -> None:
-        """Fine-tune the best pairs of backbone and head, with as many epochs as the time allows."""
+        """Fine-tune the best backbone-head pairs with as many epochs as time permits."""
         best, *rest = self._ranked("frozen")
         other = next((one for one in rest if one.pair != best.pair), None)
         tries = [(best, lr) for lr in candidates.FINE_TUNED_LRS]
@@ -255,7 +255,7 @@ class _Fit:
                 return
 
     def _fine_tuned(self, name: str, pair: str, flags: dict[str, Any], allowed: float) -> bool:
-        """Fine-tune with the number of epochs that fit into `allowed` seconds; returns False if there are too few."""
+        """Fine-tune with the number of epochs that fit into `allowed` seconds; return False if too few epochs fit."""
         per_image = self._seconds_per_image(flags)
         samples = len(self._manifest("train"))
         steps = max(1, samples // int(flags["batch_size"]))
@@ -265,7 +265,7 @@ class _Fit:
             time_left = allowed - (time.monotonic() - begun) - per_image * len(self._manifest("val"))
             epochs = min(MOST_EPOCHS, int(time_left / (step_seconds * steps)))
             if epochs < LEAST_EPOCHS:
-                self._note(f"{name} was not trained: less than {LEAST_EPOCHS} epochs fit into the time left")
+                self._note(f"{name} was not trained: fewer than {LEAST_EPOCHS} epochs fit into the remaining time")
                 return False
             pace = _Pace(epochs * steps, time_left, can_grow=epochs < MOST_EPOCHS)
             watched = [pace]
@@ -281,7 +281,7 @@ class _Fit:
     # Stage 3: thresholds, the reported split, the page and the label errors.
 
     def finish(self) -> FitResult:
-        """Choose the best candidate, tune its thresholds on `val`, and score the reported split once."""
+        """Choose the best candidate, tune thresholds on `val`, and score the reported split once."""
         best = max(self.state.candidates, key=lambda one: one.score)
         target, quiet = self.folder / BEST, RunProgress(self.progress)
         source = self.folder / CANDIDATES / best.name
@@ -306,14 +306,14 @@ class _Fit:
     # Parts of the stages.
 
     def _splits(self, dataset: Dataset) -> FitSplits:
-        """The splits of an interrupted fit, otherwise those of the dataset."""
+        """Return the splits of an interrupted fit, or those of the dataset for a new fit."""
         known = self.state.splits
         if known:
             return FitSplits(dataset, known["train"], known["val"], known["test"])
         return fit_splits(dataset, progress=self.progress)
 
     def _limit_splits(self, flags: Flags) -> None:
-        """Replace splits whose features would take too much of the time by random parts of them."""
+        """Replace splits with random subsets if computing the features would take too much time."""
         if self.state.splits:
             return
         per_image, total = self._seconds_per_image(flags), 60 * self.state.minutes
@@ -323,12 +323,14 @@ class _Fit:
             whole = getattr(self.splits, part)
             dataset, names[part] = limited(dataset, whole, most)
             if names[part] != whole:
-                self._note(f"{most:,} random samples of {whole} are used: all would take too long")
+                self._note(
+                    f"{most:,} random samples from {whole} are used, because using all samples would take too long"
+                )
         self.splits = FitSplits(dataset, names["train"], names["val"], names["test"])
         self._save(splits=names)
 
     def _train(self, name: str, pair: str, stage: str, flags: Flags, callbacks: Sequence[object] = ()) -> None:
-        """Train a candidate and record its mAP on `val`; one that is recorded or finished is not trained again."""
+        """Train a candidate and record its mAP on `val`; recorded or finished candidates are not trained again."""
         if self._is_known(name):
             return
         begun, place, quiet = time.monotonic(), self.folder / CANDIDATES / name, RunProgress(self.progress)
@@ -355,19 +357,19 @@ class _Fit:
         )  # fmt: skip
 
     def _keys(self, flags: Flags) -> dict[str, Any]:
-        """Return the keys of a training; those of the user have priority."""
+        """Return the keys for a training run; keys set by the user have priority."""
         data = {"data": str(self.splits.dataset.path), "train_split": self.splits.train, "split": self.splits.val}
         return {"unknown": "ignore", **flags, **self.flags, **data}
 
     def _seconds_per_image(self, flags: Flags) -> float:
-        """Measure the time of decoding an image and computing its features, once per backbone."""
+        """Measure the time for decoding an image and computing its features, once per backbone."""
         backbone = str(flags["backbone"])
         if backbone not in self.per_image:
             self.per_image[backbone] = _probe(self._keys(flags))
         return self.per_image[backbone]
 
     def _reserve(self) -> float:
-        """Return the seconds that the last stage needs."""
+        """Return the seconds required for the last stage."""
         return ENDING + max(self.per_image.values()) * len(self._manifest("test"))
 
     def _feature_images(self) -> int:
@@ -377,7 +379,7 @@ class _Fit:
         return self.splits.dataset.manifest(getattr(self.splits, part))
 
     def _ranked(self, stage: str) -> list[Candidate]:
-        """Candidates of a stage, the best first."""
+        """Return the candidates in a stage, best first."""
         return sorted((one for one in self.state.candidates if one.stage == stage), key=lambda one: -one.score)
 
     def _is_known(self, name: str) -> bool:
@@ -388,7 +390,7 @@ class _Fit:
         self._save(notes=[*self.state.notes, text])
 
     def _save(self, **changes: Any) -> None:
-        """Change the state and write it with the seconds spent."""
+        """Update the state and write it with the seconds spent."""
         self.state = msgspec.structs.replace(self.state, **changes, spent=self.elapsed())
         write_json(self.folder / FILE, msgspec.to_builtins(self.state))
 
@@ -402,7 +404,7 @@ def _finished(place: Path) -> Run | None:
 
 @logged_from(NOTHING)
 def _probe(keys: Mapping[str, Any]) -> float:
-    """Return the seconds per image of decoding and features, measured on the first images of the training split."""
+    """Return seconds per image for decoding and features, measured on the first images in the training split."""
     from mlrec.training import setup
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.features import compute_features
@@ -420,7 +422,7 @@ def _probe(keys: Mapping[str, Any]) -> float:
 
 
 def summary(result: FitResult) -> Table:
-    """Table of the candidates, the best first, with the chosen one marked."""
+    """Return the table of candidates, best first, with the chosen candidate marked."""
     columns = (
         Column("candidate", "candidate", identity=True),
         Column("stage", "stage"),
@@ -430,5 +432,5 @@ def summary(result: FitResult) -> Table:
     ranked = sorted(result.state.candidates, key=lambda one: -one.score)
     rows = tuple(Row((one.name, one.stage, one.mAP, round(one.seconds))) for one in ranked)
     splits = result.state.splits
-    notes = (f"mAP on {splits['val']}; the first was chosen", *result.state.notes)
+    notes = (f"mAP on {splits['val']}; the first candidate was chosen", *result.state.notes)
     return Table(f"{counted(len(rows), 'candidate')}, trained on {splits['train']}", columns, rows, notes)

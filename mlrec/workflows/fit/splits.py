@@ -1,4 +1,4 @@
-"""The three splits of `mlrec fit`: for training, for model selection, and for the report."""
+"""The three splits used by `mlrec fit`: for training, for model selection, and for the report."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class FitSplits:
     """Names of the splits of a dataset.
 
     Attributes:
-        dataset: Dataset, with splits that were added.
-        train: Split to train on.
+        dataset: Dataset, including added splits.
+        train: Training split.
         val: Split for model selection.
         test: Split whose metrics are reported; it is not used for model selection.
     """
@@ -40,11 +40,11 @@ class FitSplits:
 
 
 def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> FitSplits:
-    """Use the splits of a dataset, and add missing ones; existing splits do not change.
+    """Use the splits of a dataset, and add missing splits; existing splits do not change.
 
-    If train, val and test exist, they are used. If only test exists, or only val, which is then reported, a fifth of
-    the rest is held out for model selection. A dataset with one split is divided 60 : 20 : 20. Labels keep their
-    prevalence, and near-duplicate images stay in one part.
+    If train, val and test exist, they are used. If only one of test and val exists, this split is reported, and a fifth
+    of the remaining samples is held out for model selection. A dataset with a single split is divided 60 : 20 : 20.
+    Label prevalence is preserved, and near-duplicate images stay in the same part.
 
     Raises:
         UsageError: No split can be divided.
@@ -57,7 +57,7 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
     pools = [name for name in POOLS if name in own and not (test == "val" and name == "trainval")]
     if not pools:
         raise UsageError(
-            f"{dataset.path}: no split to train on: one of {', '.join(POOLS)} is needed; the splits are "
+            f"{dataset.path}: no split to train on; one of {', '.join(POOLS)} is needed, but the splits are "
             f"{', '.join(dataset.info.splits)}"
         )
     needed = list(SHARES)
@@ -72,7 +72,7 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
 
 
 def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dataset, str]:
-    """Return a split of at most `most` random samples of a split; the split itself if it is small enough."""
+    """Return at most `most` random samples from a split, or the split itself if it is small enough."""
     manifest = dataset.manifest(split)
     if len(manifest) <= most:
         return dataset, split
@@ -82,7 +82,7 @@ def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dat
 
 
 def _pool(dataset: Dataset, name: str, test: str | None) -> Manifest:
-    """Split to divide, without images of the reported split."""
+    """Return the split to divide, without images in the reported split."""
     manifest = dataset.manifest(name)
     if test is None:
         return manifest

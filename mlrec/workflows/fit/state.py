@@ -1,4 +1,4 @@
-"""State of a fit, stored in the file from which an interrupted fit is resumed."""
+"""State of a fit, stored in a file from which an interrupted fit is resumed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FILE = "fit.json"
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """A trained model.
+    """Trained model.
 
     Attributes:
-        name: Name of its run folder.
-        pair: Backbone and head, as a part of names.
+        name: Name of the run folder.
+        pair: Backbone and head, as used in names.
         stage: "frozen" or "fine-tuned".
-        mAP: mAP on the split for model selection, as a fraction; None if undefined.
+        mAP: mAP on the model-selection split, as a fraction; None if undefined.
         seconds: Training time in seconds.
         flags: Keys of `Config`.
     """
@@ -34,21 +34,21 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def score(self) -> float:
-        """MAP for sorting; an undefined one is the lowest."""
+        """Value for sorting by mAP; an undefined mAP is lowest."""
         return -1.0 if self.mAP is None else self.mAP
 
 
 class FitState(msgspec.Struct, kw_only=True):
-    """Content of `fit.json`, from which an interrupted fit is resumed.
+    """Content of `fit.json`, used to resume an interrupted fit.
 
     Attributes:
-        minutes: Time limit.
+        minutes: Time limit in minutes.
         spent: Seconds spent so far.
         data: Folder of the dataset.
-        splits: Splits for training, model selection and the report.
+        splits: Splits for training, model selection and reporting.
         candidates: Trained models.
         best: Name of the chosen candidate; None until the end.
-        notes: Steps that were skipped for lack of time.
+        notes: Steps skipped for lack of time.
     """
 
     minutes: float
@@ -61,21 +61,21 @@ class FitState(msgspec.Struct, kw_only=True):
 
 
 def state_at(folder: Path, minutes: float, dataset: Dataset) -> FitState:
-    """Return the state of an interrupted fit of the same data, otherwise a new one.
+    """Return the state of an interrupted fit on the same data, or a new state if there is none.
 
     Raises:
-        UsageError: The folder contains a finished fit, a fit of other data, or other files.
+        UsageError: The folder contains a finished fit, a fit on different data, or other files.
     """
     if not (folder / FILE).is_file():
         if folder.is_dir() and any(folder.iterdir()):
-            raise UsageError(f"{folder}: exists and is not a fit; choose another --name")
+            raise UsageError(f"{folder}: already exists and is not a fit; choose a different --name")
         return FitState(minutes=minutes, data=str(dataset.path))
     try:
         state = msgspec.json.decode((folder / FILE).read_bytes(), type=FitState)
     except (OSError, msgspec.MsgspecError) as error:
         raise RunError(f"{folder / FILE}: damaged; remove the folder and start again") from error
     if state.best is not None:
-        raise UsageError(f"{folder}: this fit is finished; choose another --name, or remove the folder")
+        raise UsageError(f"{folder}: this fit is finished; choose a different --name, or remove the folder")
     if Path(state.data).resolve() != dataset.path.resolve():
-        raise UsageError(f"{folder}: is a fit of {state.data}; choose another --name")
+        raise UsageError(f"{folder}: a fit of {state.data}; choose a different --name")
     return msgspec.structs.replace(state, minutes=minutes)

@@ -1,1 +1,1 @@
-"""Reports of finished runs: tables, comparisons, figures, HTML page."""
+"""Reports on finished runs: tables, comparisons, figures and HTML pages."""

@@ -1,4 +1,4 @@
-"""`mlrec compare --by-size`: compare runs by the size and the number of the objects of a label."""
+"""`mlrec compare --by-size`: compare runs by object size and by the number of objects of a label."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def size_report(
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
 ) -> Table:
-    """Return AP by size and number of objects, with differences to the first run.
+    """Return AP by size and number of objects, with differences from the first run.
 
-    Runs that differ only in the seed are one method: its AP is their mean, and intervals also resample seeds.
+    Runs that differ only in the seed form one method; the AP of a method is the mean over its runs, and intervals also
+    resample seeds.
 
     Args:
         paths: Run folders, or folders of runs, scored on one split of a dataset with annotated objects.
@@ -41,16 +42,16 @@ def size_report(
     runs = runs_at(paths, root)
     first, scored = runs[0], runs[0].record.scored
     if scored is None:
-        raise RunError(f"{first.path}: its record has no scored split; train or evaluate it again")
+        raise RunError(f"{first.path}: no scored split in the run record; train or evaluate the run again")
     for run in runs:
         if run.record.scored is None or run.record.scored.digest != scored.digest:
             raise RunError(
-                f"{run.path}: was scored on other data than {first.path.name}; name runs that "
-                "were scored on the same split"
+                f"{run.path}: scored on different data than {first.path.name}; choose runs that were scored on the "
+                "same split"
             )
     dataset = Dataset.load(scored.path)
     if dataset.manifest(scored.split).digest != scored.digest:
-        raise RunError(f"{dataset.path}: has changed since {first.path.name} was scored; evaluate it again")
+        raise RunError(f"{dataset.path}: changed since {first.path.name} was scored; evaluate the run again")
     _, targets, names = scores_and_truth(first, labels)
     object_extents = extents(load_objects(dataset, scored.split), dataset.info.labels).columns(names)
     by_path = {run.path: run for run in runs}

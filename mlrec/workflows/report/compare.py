@@ -1,4 +1,4 @@
-"""`mlrec compare A B`: two models, or two methods of several seeds each, on the same samples."""
+"""`mlrec compare A B`: compare two models, or two methods with multiple seeds each, on the same samples."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from mlrec.workflows.evaluate.score import read_truth, report_findings
 
 @dataclass(frozen=True)
 class _ScoredRun:
-    """Scores of a run or a file.
+    """Scores from a run or a file.
 
     Attributes:
-        name: Path as given.
+        name: Path as passed by the user.
         scores: Scores.
-        conventions: Conventions that the run was scored in; None for a file.
-        scored: Dataset and split in words, "" if unknown.
-        train: Training split; None for a file, or a model that was trained elsewhere.
+        conventions: Conventions under which the run was scored; None for a file.
+        scored: Dataset and split as text; "" if unknown.
+        train: Training split; None for a file, or a model trained elsewhere.
     """
 
     name: str
@@ -56,30 +56,30 @@ def compare_runs(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Table]:
-    """Compare two methods, A − B, with paired bootstrap intervals.
+    """Compare two methods (A − B) with paired bootstrap intervals.
 
-    Returns a table of metrics and a table of labels.
+    Returns a metrics table and a label table.
 
     Args:
-        ours: Method A: folders of runs or evaluations, or files of scores as for `mlrec score`, one per seed.
-        theirs: Method B, likewise.
-        truth: True labels, as for `mlrec score`; by default those stored in the first run.
-        split: Split of the truth, if it has several.
-        kind: Kind of the scores in CSV files; None decides by the values, see `read_scores`.
-        conventions: Scoring conventions; by default those that all runs were scored in, otherwise `mlrec`.
+        ours: Method A: folders of runs or evaluations, or score files as for `mlrec score`, one per seed.
+        theirs: Method B, in the same form as A.
+        truth: Ground truth, as for `mlrec score`; by default the targets stored in the first run.
+        split: Split of the ground truth, if there are multiple splits.
+        kind: Kind of the scores in CSV files; None infers the kind from the values, see `read_scores`.
+        conventions: Scoring conventions; by default those under which all runs were scored, or `mlrec` if they differ.
         labels: Labels to compare; by default all.
         resamples: Number of bootstrap resamples of images (and seeds).
         seed: Random seed of the resamples.
 
     Raises:
-        PredictionsError: The methods do not have the same samples, labels and true labels.
+        PredictionsError: The methods differ in samples, labels or targets.
     """
     findings = ValidationReport()
     for side in (ours, theirs):
         duplicates = duplicates_in([str(path.resolve()) for path in side])
         if duplicates:
             raise PredictionsError(
-                f"{duplicates[0]}: is named twice for one method and would count as two seeds; name it once"
+                f"{duplicates[0]}: listed twice for one method, which would count as two seeds; list it once"
             )
     a = [_read(path, findings, labels, kind) for path in ours]
     b = [_read(path, findings, labels, kind) for path in theirs]
@@ -106,7 +106,7 @@ def compare_runs(
 
 
 def _shared_conventions(runs: Sequence[_ScoredRun]) -> str:
-    """Return the conventions that all runs were scored in; `mlrec` if they differ or are unknown."""
+    """Return the conventions under which all runs were scored; `mlrec` if they differ or are unknown."""
     names = {run.conventions for run in runs}
     if len(names) > 1:
         return "mlrec"
@@ -133,27 +133,29 @@ def _read(path: Path, findings: ValidationReport, labels: Sequence[str] | None, 
 
 
 def _truth_of(run: _ScoredRun) -> Manifest:
-    """Return the samples and targets of a run as the truth for all runs."""
+    """Return the samples and targets of a run as ground truth for all runs."""
     scores = run.scores
     if scores.targets is None:
-        raise PredictionsError(f"{run.name}: has no targets; name the true labels with --truth")
+        raise PredictionsError(f"{run.name}: no targets; pass the ground truth with --truth")
     return Manifest("", "", Path(), scores.labels, scores.sample_ids, scores.targets)
 
 
 def _side(runs: Sequence[_ScoredRun], truth: Manifest, source: str | None) -> Side:
-    """Return the runs of one method in the order of the truth.
+    """Return the runs of one method in the order of the ground truth.
 
     Args:
         runs: Runs of the method.
-        truth: True labels.
-        source: Source run of the truth; the targets of all other runs must be equal.
+        truth: Ground truth.
+        source: Run that supplied the ground truth; all other runs must have equal targets.
     """
     joined = [run.scores.against(truth) for run in runs]
     for run in runs:
         if source is not None and run.scores.targets is not None and not _same_truth(run.scores, truth):
-            raise PredictionsError(f"{run.name}: its targets differ from {source}; score both on the same split")
+            raise PredictionsError(f"{run.name}: the targets differ from {source}; score both on the same split")
     if len({scores.kind for scores in joined}) > 1:
-        raise PredictionsError("some runs of a method have logits and others probabilities; name runs of one kind")
+        raise PredictionsError(
+            "some runs of a method contain logits and others contain probabilities; choose runs of one kind"
+        )
     return Side(", ".join(run.name for run in runs), [scores.values for scores in joined], joined[0].threshold)
 
 

@@ -1,4 +1,4 @@
-"""Figures of a report, each with a caption and the stem of its file name."""
+"""Report figures, each with a caption and the stem of the file name."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ EXTREMES = 12  # labels with the lowest, and with the highest AP, in a figure of
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """A figure of a report.
+    """Figure in a report.
 
     Attributes:
         stem: File name without extension.
         caption: Description in one sentence.
-        figure: The figure.
-        folded: Whether a page shows it only after a click on its caption.
+        figure: Figure to show.
+        folded: Whether a page shows the figure only after a click on the caption.
     """
 
     stem: str
@@ -44,7 +44,7 @@ class ReportFigure:
 
 
 def figures(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] | None = None) -> list[ReportFigure]:
-    """Return all figures of some runs.
+    """Return all figures for a set of runs.
 
     Args:
         runs: Finished runs.
@@ -72,14 +72,14 @@ def _sweeps(rows: Sequence[Result]) -> list[ReportFigure]:
 
 
 def _numbered(stem: str, k: int, groups: Sized) -> str:
-    """Append the number of a group to a stem if there are several groups."""
+    """Append the group number to a stem if there are multiple groups."""
     if len(groups) == 1:
         return stem
     return f"{stem}-{k + 1}"
 
 
 def _learning(runs: Sequence[Run], rows: Sequence[Result]) -> list[ReportFigure]:
-    """Return the learning curves of the last results, one curve per result with the mean over its seeds."""
+    """Return the learning curves of the last results, one curve per result with the mean over seeds."""
     paths = {run.path for run in runs}
     shown = rows[-MOST_CURVES:]
     logs = {}
@@ -98,10 +98,10 @@ def _learning(runs: Sequence[Run], rows: Sequence[Result]) -> list[ReportFigure]
 
 
 def _blocks(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] | None) -> list[ReportFigure]:
-    """Return the figures of each block of comparable results.
+    """Return the figures for each block of comparable results.
 
-    These are the precision-recall curves of the best run, AP by label compared with the best average-pooling run, and
-    the co-occurrence of labels, once per dataset.
+    The figures are the precision-recall curves of the best run, the AP by label compared with the best average-pooling
+    run, and the label co-occurrence, once per dataset.
     """
     by_path = {run.path: run for run in runs}
     blocks: dict[object, list[Result]] = {}
@@ -134,9 +134,9 @@ def _blocks(runs: Sequence[Run], rows: Sequence[Result], labels: Sequence[str] |
 def _precision_recall(
     logits: Floats, targets: NDArray[np.int8], precision: Mapping[str, float | None], stem: str, what: str
 ) -> list[ReportFigure]:
-    """Return the curves of the labels with a positive, from the lowest AP to the highest.
+    """Return the curves of all labels with positives, in ascending order of AP.
 
-    With more than 24 labels, the twelve worst, the twelve best, and the others are in separate figures.
+    With more than 24 labels, the twelve worst, the twelve best, and the remaining labels are in separate figures.
     """
     names = list(precision)
     order = [k for k in range(len(names)) if (targets[:, k] == 1).any()]

@@ -1,4 +1,4 @@
-"""Runs, reports, comparisons and statistics as data frames: the tables of the commands, in Python."""
+"""Runs, reports, comparisons and statistics as data frames, with the same content as the command-line tables."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ Paths = Sequence[Path | str] | Path | str
 
 
 def runs(root: Path | str = "runs") -> DataFrame:
-    """Return one row per run in a folder, finished or not, in the order of their start.
+    """Return one row per finished or unfinished run in a folder, in order of start time.
 
     The index is the path of the run below `root`. Columns: `status`, `recipe`, `started`, `finished`, the settings as
     `config.<key>` (a list as text, "1.0,inf"), the scored data as `scored.<field>`, the metrics as in `Metrics.flat`
     and their `conventions`, the origin of the weights as `lineage.<field>`, and `seconds.<part>`. Values that a run
-    does not have are missing (NaN or None).
+    lacks are missing (NaN or None).
 
     Args:
         root: Folder of runs, or of folders of runs.
@@ -39,7 +39,7 @@ def runs(root: Path | str = "runs") -> DataFrame:
         `pandas.DataFrame`.
 
     Raises:
-        RunError: There is no run, or a record cannot be read.
+        RunError: The folder contains no run, or a record cannot be read.
 
     Example:
         >>> from mlrec.run_folders.record import RunRecord
@@ -52,7 +52,7 @@ def runs(root: Path | str = "runs") -> DataFrame:
 
     known = all_runs(root)
     if not known:
-        raise RunError(f"no run under {root}; run mlrec train, or name another folder")
+        raise RunError(f"no run under {root}; run mlrec train, or choose a different folder")
     index = pd.Index([run.path.relative_to(root).as_posix() for run in known], name="run")
     return pd.DataFrame([_run_row(run) for run in known], index=index)
 
@@ -89,23 +89,23 @@ def report(
     intervals: bool = False,
     by_label: bool = False,
 ) -> DataFrame:
-    """Return finished runs as `mlrec report` prints them: one row per method, in groups of comparable rows.
+    """Return finished runs as printed by `mlrec report`: one row per method, in groups of comparable rows.
 
     Args:
         runs: Run folders, or folders of runs; by default all finished runs under `root`.
         root: Folder of runs.
-        conventions: Conventions to score the stored predictions in; by default the stored metrics.
+        conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
-        per_run: One row per run instead of means over seeds.
+        per_run: Return one row per run instead of means over seeds.
         intervals: Add 95 % intervals by bootstrap.
-        by_label: Return one row per label instead, as `mlrec compare --by-label` does: AP, precision, recall and F1 of
-            each method, in columns that end in the method's number.
+        by_label: Return one row per label instead, as in `mlrec compare --by-label`: AP, precision, recall and F1 of
+            each method, in columns that end in the method number.
 
     Returns:
         `pandas.DataFrame` with the columns of `--format csv`; metrics are fractions.
 
     Raises:
-        MlrecError: There is no such run, or files of a run cannot be read.
+        MlrecError: A run does not exist, or files of a run cannot be read.
 
     Example:
         >>> from mlrec.metrics.evaluate import evaluate
@@ -142,24 +142,24 @@ def compare(
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, DataFrame]:
-    r"""Compare two models on the same images, with 95 % intervals of a paired bootstrap, as `mlrec compare` does.
+    r"""Compare two models on the same images with paired 95 % bootstrap intervals, as in `mlrec compare`.
 
     Args:
-        ours: Method A: a run or a file of scores; several of them are seeds of one method.
-        theirs: Method B, likewise.
-        truth: Truth of files of scores: a CSV, a manifest or the folder of a dataset.
-        split: Split of the truth, if it has several.
-        scores: Kind of the scores of CSV files; by default decided by the values.
+        ours: Method A: a run or a score file; multiple entries are seeds of one method.
+        theirs: Method B, in the same form as A.
+        truth: Ground truth for score files: a CSV, a manifest or the folder of a dataset.
+        split: Split of the ground truth, if there are multiple splits.
+        scores: Kind of the scores in CSV files; by default inferred from the values.
         conventions: Scoring conventions; by default those of the runs.
         labels: Labels to compare; by default all.
         resamples: Number of bootstrap resamples.
 
     Returns:
-        Frames by name: `metrics`, one row per metric, and `labels`, one row per label with its p value; and
-        `frequency`, mAP of head, medium and tail labels, if the training split is known and has rare labels.
+        Frames by name: `metrics`, one row per metric, and `labels`, one row per label with its p-value; and
+            `frequency`, the mAP of head, medium and tail labels, if the training split is known and has rare labels.
 
     Raises:
-        MlrecError: Files cannot be read, or their samples, labels and truth differ.
+        MlrecError: Files cannot be read, or their samples, labels or targets differ.
 
     Example:
         >>> _ = Path("truth.csv").write_text("filename,cat\na.jpg,1\nb.jpg,0\nc.jpg,1\n")
@@ -182,17 +182,17 @@ def compare(
 
 
 def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str, DataFrame]:
-    """Return statistics of a prepared dataset, as `mlrec stats` prints them.
+    """Return statistics of a prepared dataset, as printed by `mlrec stats`.
 
     Args:
-        data: Folder of a prepared dataset; by default the one prepared last under `data`.
-        objects: Read the sizes of objects from the annotations (COCO, VOC).
+        data: Folder of a prepared dataset; by default the most recently prepared one under `data`.
+        objects: Read object sizes from the annotations (COCO, VOC).
 
     Returns:
         Two frames: `splits`, one row per split, and `labels`, one row per label with its counts in each split.
 
     Raises:
-        MlrecError: There is no such dataset.
+        MlrecError: The dataset does not exist.
 
     Example:
         >>> import numpy as np
@@ -209,7 +209,7 @@ def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str,
 
 
 def _frame(table: Table) -> DataFrame:
-    """Return a table with the names of its rows as index, without the columns for groups and marks."""
+    """Return a table with row names as index, without the columns for groups and marks."""
     return table.to_frame().drop(columns=["group", "marks"]).set_index(table.columns[0].key)
 
 

@@ -1,4 +1,4 @@
-"""Galleries of a report: the hardest images and the annotations to review, with heat maps."""
+"""Report galleries: the hardest images and the annotations to review, with heat maps."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Map = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True, eq=False)
 class _Pictures:
-    """Images and heat maps of the samples to show.
+    """Images and heat maps for the samples to show.
 
     Attributes:
         names: Names of the labels.
         ids: Ids of all samples.
         pictures: Thumbnails of readable images, by sample.
-        maps: Contribution of each location to the logit, by sample and label; empty without the model.
+        maps: Contribution of each location to the logit, by sample and label; empty if the model is not available.
     """
 
     names: tuple[str, ...]
@@ -57,7 +57,7 @@ class _Pictures:
         return Picture(jpeg(np.ascontiguousarray(colours)), "image/jpeg", "colors of the heat maps")
 
     def card(self, sample: int, errors: Sequence[LikelyError]) -> SampleCard:
-        """Return the card of a sample with some of its labels, and the map of each, with one scale for the card."""
+        """Return the card of a sample with selected labels and their maps, using one colour scale per card."""
         name, lines, pixels = self.ids[sample], tuple(map(self._line, errors)), self.pictures.get(sample)
         if pixels is None:
             return SampleCard(name, lines)
@@ -74,7 +74,7 @@ class _Pictures:
 
 
 def probability_text(probability: float) -> str:
-    """Return a probability in whole percent; only exact values become 0 % or 100 %.
+    """Format a probability as a whole percentage; only exact values become 0 % or 100 %.
 
     Example:
         >>> probability_text(0.04), probability_text(0.9991), probability_text(0.0)
@@ -88,10 +88,10 @@ def probability_text(probability: float) -> str:
 
 
 def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[PageGallery]:
-    """Return the hardest images and the annotations to review, by the best run of each dataset.
+    """Return the hardest images and the annotations to review, based on the best run for each dataset.
 
     Args:
-        report: Report with the runs.
+        report: Report that contains the runs.
         labels: Labels of the report; by default all.
         progress: Receiver of bars.
     """
@@ -107,7 +107,7 @@ def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: 
 
 
 def _galleries_of(run: Run, dataset: str, labels: Sequence[str] | None, progress: Progress) -> list[PageGallery]:
-    """Return the galleries of one run; `dataset` is appended to the titles."""
+    """Return the galleries for one run; `dataset` is appended to the titles."""
     logits, targets, names = scores_and_truth(run, labels)
     hard = {sample: _errors_of_sample(logits, targets, sample) for sample in hardest(logits, targets, HARDEST)}
     review = to_review(logits, targets)
@@ -115,18 +115,22 @@ def _galleries_of(run: Run, dataset: str, labels: Sequence[str] | None, progress
     errors = [error for some in (*hard.values(), *by_label.values()) for error in some]
     pictures = _read_pictures(run, names, errors, progress)
     cards = tuple(pictures.card(sample, some) for sample, some in hard.items())
-    why = "Images with the highest mean loss over all labels, and the labels on which model and annotation disagree."
+    why = (
+        "Images with the highest mean loss over all labels, and the labels on which the model and the annotation "
+        "disagree."
+    )
     if pictures.maps:
         why += (
             " Heat maps show what each location adds to the logit of the label: red adds, blue subtracts. Each image "
-            "has its own scale, whose strongest colors are stated; the white line encloses at least half of it."
+            "has a separate scale, and the value of the strongest colors is stated; the white line encloses values of "
+            "at least half the maximum of the scale."
         )
     shown = [PageGallery(f"Hardest images of {run.name}{dataset}", why, (Section("", cards),), pictures.scale)]
     if by_label:
         why = (
-            f"The model confidently contradicts {int(review.flags.sum()):,} annotations, by a threshold per label; "
-            f"about {float(review.expected.sum()):,.0f} wrong or missing labels are expected. "
-            f"Shown: at most {PER_LABEL} per label."
+            f"The model confidently contradicts {int(review.flags.sum()):,} annotations, based on one threshold per "
+            f"label; about {float(review.expected.sum()):,.0f} wrong or missing labels are expected. At most "
+            f"{PER_LABEL} annotations per label are shown."
         )
         sections = tuple(
             Section(names[label], tuple(pictures.card(error.sample, [error]) for error in some))
@@ -137,14 +141,14 @@ def _galleries_of(run: Run, dataset: str, labels: Sequence[str] | None, progress
 
 
 def _errors_of_sample(logits: Floats, targets: NDArray[np.int8], sample: int) -> list[LikelyError]:
-    """Return the most likely wrong labels of a sample, at least one and at most three."""
+    """Return the labels of a sample that are most likely wrong, at least one and at most three."""
     row = slice(sample, sample + 1)
     first, *others = likely_errors(logits[row], targets[row], WORST)
     return [replace(one, sample=sample) for one in (first, *(one for one in others if one.error_score >= DOUBTFUL))]
 
 
 def _errors_by_label(logits: Floats, targets: NDArray[np.int8], review: Review) -> dict[int, list[LikelyError]]:
-    """Return the annotations to review by label, the most likely errors first.
+    """Return the annotations to review by label, most likely errors first.
 
     With many labels, only the labels with the most likely errors are included.
     """
@@ -161,7 +165,7 @@ def _errors_by_label(logits: Floats, targets: NDArray[np.int8], review: Review) 
 
 
 def _read_pictures(run: Run, names: tuple[str, ...], errors: Sequence[LikelyError], progress: Progress) -> _Pictures:
-    """Read the images of the samples to show, and compute the heat maps of their labels."""
+    """Read the images of the samples to show, and compute heat maps for their labels."""
     ids, manifest = run.predictions().sample_ids, _manifest(run)
     if manifest is None:
         return _Pictures(names, ids, {}, {})
@@ -189,7 +193,7 @@ def _items(manifest: Manifest, ids: Sequence[str], samples: set[int]) -> dict[in
 
 
 def _maps(run: Run, names: Sequence[str], items: Mapping[int, Item], progress: Progress) -> dict[tuple[int, int], Map]:
-    """Return the heat maps by sample and label; empty, with a warning, if the model is not available."""
+    """Return the heat maps by sample and label; if the model is not available, warn and return none."""
     if not items:
         return {}
     try:
@@ -204,7 +208,7 @@ def _maps(run: Run, names: Sequence[str], items: Mapping[int, Item], progress: P
 
 
 def _manifest(run: Run) -> Manifest | None:
-    """Return the manifest that a run was scored on; None if it is missing or has changed."""
+    """Return the manifest on which a run was scored; None if the manifest is missing or has changed."""
     scored = run.record.scored
     if scored is None or not scored.path:
         return None

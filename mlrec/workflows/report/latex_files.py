@@ -1,4 +1,4 @@
-"""LaTeX files: a `.tex` file with its `.bib`, or a PDF compiled by pdflatex."""
+"""LaTeX files: a `.tex` file with a `.bib` file, or a PDF compiled with pdflatex."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ INSTALL = "apt-get install texlive-latex-extra texlive-pictures lmodern"
 
 
 def write_latex(tables: str, figure: str, out: Path) -> list[Path]:
-    """Write tables and a figure as a `.tex` file, and their citations as a `.bib` file next to it.
+    """Write tables and a figure as a `.tex` file, and the citations as a `.bib` file next to it.
 
-    Tables with a figure are a complete document; only tables or only a figure are a fragment to paste.
+    Tables with a figure form a complete document; tables alone or a figure alone form a fragment to paste.
 
     Args:
-        tables: Tables, as from `latex`; "" for none.
-        figure: Figure; "" for none.
+        tables: Tables, as returned by `latex`; "" for none.
+        figure: LaTeX code of the figure; "" for none.
         out: File to write.
 
     Returns:
@@ -36,7 +36,7 @@ def write_latex(tables: str, figure: str, out: Path) -> list[Path]:
     entries = bibliography(tables)
     bib = out.with_suffix(".bib")
     if entries and bib.exists() and not bib.read_text("utf-8", "replace").startswith(BIB_HEADER):
-        raise UsageError(f"{bib} exists and is not of mlrec: choose another name for {out}")
+        raise UsageError(f"{bib} already exists and was not written by mlrec; choose a different name for {out}")
     text = tables + figure
     if tables and figure:
         text = document(tables, figure, bibliography=out.stem)
@@ -51,12 +51,12 @@ def write_pdf(tables: str, figure: str, out: Path) -> None:
     """Compile tables and a figure with pdflatex, in a temporary folder.
 
     Args:
-        tables: Tables, as from `latex`; "" for none.
-        figure: Figure; "" for none.
+        tables: Tables, as returned by `latex`; "" for none.
+        figure: LaTeX code of the figure; "" for none.
         out: PDF to write.
 
     Raises:
-        UsageError: There is no pdflatex.
+        UsageError: pdflatex is not installed.
         RunError: pdflatex failed.
     """
     compiler, bibtex = shutil.which("pdflatex"), shutil.which("bibtex")
@@ -85,7 +85,7 @@ def _run(command: list[str], folder: Path, out: Path) -> None:
             command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise RunError(f"{out}: {Path(command[0]).name} did not end within {SECONDS} s") from error
+        raise RunError(f"{out}: {Path(command[0]).name} did not finish within {SECONDS} s") from error
     if done.returncode == 0:
         return
     log = done.stdout.decode("utf-8", "replace")
@@ -94,6 +94,6 @@ def _run(command: list[str], folder: Path, out: Path) -> None:
     if reason:
         text = reason.group(1)
     raise RunError(
-        f"{out}: {Path(command[0]).name} failed: {text}; write a .tex file instead and compile "
-        "it with lualatex if names have letters that pdflatex lacks"
+        f"{out}: {Path(command[0]).name} failed: {text}; write a .tex file instead and compile it with lualatex if "
+        "names contain letters that pdflatex does not support"
     )

@@ -25,12 +25,12 @@ MOST_RUNS = 50  # the settings of further runs are in their folders only
 
 
 def report_page(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> str:
-    """Return the HTML page of a report.
+    """Return a report as an HTML page.
 
-    Heat maps are computed by running the best model of each dataset on the images that are shown.
+    Heat maps are computed by running the best model for each dataset on the images shown.
 
     Args:
-        report: Report.
+        report: Report to render.
         labels: Labels of the report; by default all.
         progress: Receiver of bars.
     """
@@ -43,14 +43,14 @@ def report_page(report: Report, labels: Sequence[str] | None = None, *, progress
 
 
 def title(report: Report) -> str:
-    """Return the title of a page: the scored data, and the day on which the last of the runs finished."""
+    """Return the page title: the scored data, and the date on which the last run finished."""
     data = ", ".join(dict.fromkeys(f"{row.dataset} {row.split}" for row in report.rows))
     day = max((run.record.finished or "" for run in report.runs), default="")[:10]
     return ", ".join(part for part in (data or "mlrec report", day) if part)
 
 
 def summary(rows: Sequence[Result]) -> Iterator[SummaryCard]:
-    """Yield the cards at the top of a page: the best result of each block of comparable ones, and its gain."""
+    """Yield the cards at the top of a page: the best result in each comparable block, and its gain."""
     blocks: dict[object, list[Result]] = {}
     for row in rows:
         blocks.setdefault(row.block, []).append(row)
@@ -78,7 +78,7 @@ def _method(result: Result) -> str:
 
 
 def _facts(run: Run) -> Facts:
-    """Return command line, settings, lineage and environment of a run."""
+    """Return the command line, settings, lineage and environment of a run."""
     record = run.record
     values = {"folder": str(run.path), "command": _command(record), "finished": record.finished or ""}
     values["recipe"] = record.recipe or ""
@@ -100,7 +100,7 @@ def _facts(run: Run) -> Facts:
 
 
 def _command(record: RunRecord) -> str:
-    """Return the command as typed, with files of weights and label vectors without their folders."""
+    """Return the command as typed, without the folders of weights and label-vector files."""
     words = []
     for word in record.command:
         before, equals, value = word.rpartition("=")

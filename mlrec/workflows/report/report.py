@@ -1,4 +1,4 @@
-"""`mlrec report`: tables of finished runs."""
+"""`mlrec report`: tables for finished runs."""
 
 from __future__ import annotations
 
@@ -33,32 +33,32 @@ from mlrec.utils.errors import PredictionsError, RunError, UsageError
 
 
 def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bool = False) -> list[Run]:
-    """Return the runs that the user named, or all finished runs under `root`.
+    """Return the runs listed by the user, or all finished runs under `root`.
 
-    Evaluations of imported models count as runs, and so do named evaluations. Runs of a sweep that were only used to
-    choose a value are skipped unless they are named.
+    Evaluations of imported models and explicitly listed evaluations are treated as runs. Sweep runs that were used only
+    to choose a value are skipped unless they are listed.
 
     Args:
         paths: Run folders or folders of runs.
         root: Folder of runs, used if `paths` is empty.
-        lam_at_test: Include evaluations with λ at test time, for Table 1.
+        lam_at_test: Include evaluations with λ added at test time, for Table 1.
 
     Raises:
-        RunError: A folder has no run, or a run that is named is not finished.
+        RunError: A folder contains no run, or a listed run is not finished.
     """
     runs: dict[Path, Run] = {}
     for path in paths or [root]:
         if (path / directory.RECORD).is_file():
             run = Run.load(path)
             if run.record.status != "finished":
-                raise RunError(f"{path}: {run.record.status}, not finished; resume it with mlrec train --resume")
+                raise RunError(f"{path}: {run.record.status}, not finished; resume the run with mlrec train --resume")
             below = [run]
         else:
             below = [*without_tuning(finished_runs(path)), *evaluations(path, lam_at_test=lam_at_test)]
         if not below:
             raise RunError(
-                f"no finished run under {path}; run mlrec train, or name the folder of a run, or of an "
-                "imported model that mlrec eval has scored"
+                f"no finished run under {path}; run mlrec train, or choose the folder of a run or of an imported model "
+                "scored with mlrec eval"
             )
         runs |= {run.path.resolve(): run for run in below}
     return list(runs.values())
@@ -66,13 +66,13 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bo
 
 @dataclass(frozen=True)
 class Report:
-    """A report.
+    """Report on finished runs.
 
     Attributes:
-        table: Its table.
-        runs: Runs of the table.
-        rows: Results of the runs, one per row.
-        series: Curves of Figure 5.
+        table: Table of the report.
+        runs: Runs in the table.
+        rows: Results, one per row of the table.
+        series: Curves for Figure 5.
     """
 
     table: Table
@@ -94,23 +94,24 @@ def report(
     intervals: bool = False,
     layout: str | None = None,
 ) -> Report:
-    """Return finished runs as one table, or next to the published rows of a table of the paper.
+    """Return finished runs as a table, or next to the published rows of a table in the paper.
 
     Args:
         runs: Run folders or folders of runs; by default all finished runs under `root`.
-        root: Folder of runs. It may be missing if `table` is set.
-        table: Number of a table of the paper, 1 to 8; runs are scored in its conventions.
-        figure: 5 for mAP against λ.
-        extra: CSV of further rows for `table`, such as results of a test server.
-        conventions: Conventions to score the stored predictions in; by default the stored metrics are used.
+        root: Folder of runs, which may be missing if `table` is set.
+        table: Number of a table in the paper, 1 to 8; runs are scored under the conventions of this table.
+        figure: Number of a figure in the paper; 5 shows mAP against λ.
+        extra: CSV with additional rows for `table`, such as results from a test server.
+        conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
-        each: Show one row per run, instead of one row for runs that differ only in the seed.
-        intervals: Add 95 % intervals of mAP, CF1 and OF1, by bootstrap over images (and seeds, if several).
-        layout: "paper" for the form of the paper, or "full" (default) for one row with all facts per method.
+        each: Show one row per run, instead of one row per set of runs that differ only in the seed.
+        intervals: Add 95 % intervals for mAP, CF1 and OF1, by bootstrap over images (and over seeds, if there are
+            multiple).
+        layout: "paper" for the paper's layout, or "full" (default) for one row per method with all facts.
 
     Raises:
-        MlrecError: No run, or files of a run cannot be read.
-        UsageError: The options exclude each other, or the table or figure does not exist.
+        MlrecError: There is no run, or files of a run cannot be read.
+        UsageError: The options cannot be used together, or the table or figure does not exist.
     """
     _check_options(table, figure, extra, conventions)
     _check_layout(table, layout, intervals)
@@ -141,11 +142,11 @@ def report(
 
 
 def paper_report(runs: Sequence[Path] = (), *, root: Path = Path("runs")) -> tuple[list[Table], list[CurvePanel]]:
-    """Return all tables in the form of the paper, with own rows, and the panels of Figure 5.
+    """Return all tables in the paper's layout with own rows, and the panels of Figure 5.
 
     Args:
         runs: Run folders or folders of runs; by default all finished runs under `root`.
-        root: Folder of runs; without runs, the tables only have the rows of the paper.
+        root: Folder of runs; without runs, the tables contain only the rows of the paper.
     """
     tables = [report(runs, root=root, table=number, layout="paper").table for number in (1, *TABLES)]
     own: list[Run] = []
@@ -157,7 +158,7 @@ def paper_report(runs: Sequence[Path] = (), *, root: Path = Path("runs")) -> tup
 
 def _figure5_table(series: Sequence[Series]) -> Table:
     if not series:
-        raise RunError("no CSRA runs that differ in λ only; train them with mlrec sweep --lam 0,0.1,0.2")
+        raise RunError("no CSRA runs that differ only in λ; train them with mlrec sweep --lam 0,0.1,0.2")
     return series_table(series, "lam", "Figure 5: mAP against λ", (figure5_note(),))
 
 
@@ -165,24 +166,26 @@ def _check_layout(table: int | None, layout: str | None, intervals: bool) -> Non
     if layout not in (None, "full", "paper"):
         raise UsageError(f"--layout {layout}: use full or paper")
     if layout is not None and table is None:
-        raise UsageError("--layout needs --table: other tables have only one layout")
+        raise UsageError("--layout requires --table; other tables have only one layout")
     if layout == "paper" and intervals:
-        raise UsageError("--intervals excludes --layout paper, which has no columns for them; use --layout full")
+        raise UsageError(
+            "--intervals cannot be used with --layout paper, which has no interval columns; use --layout full"
+        )
 
 
 def _check_options(table: int | None, figure: int | None, extra: Path | None, conventions: str | None) -> None:
     if extra is not None and table is None:
-        raise UsageError("--extra-rows needs --table: its rows are shown next to published ones")
+        raise UsageError("--extra-rows requires --table; the extra rows are shown next to the published rows")
     if table is not None and table != 1 and table not in TABLES:
         raise UsageError(f"--table {table}: the tables of the paper are 1, {', '.join(map(str, TABLES))}")
     if table == 1 and extra is not None:
-        raise UsageError("--extra-rows excludes --table 1; use it with tables 2 to 8")
+        raise UsageError("--extra-rows cannot be used with --table 1; use it with tables 2 to 8")
     if table is not None and conventions is not None:
-        raise UsageError("--table scores in the paper's conventions for that table; leave --conventions out")
+        raise UsageError("--table scores with the paper's conventions for that table; omit --conventions")
     if figure is not None and figure != 5:
         raise UsageError(f"--figure {figure}: use 5, the only figure with numbers")
     if figure is not None and table is not None:
-        raise UsageError(f"--figure {figure} excludes --table; leave one of them out")
+        raise UsageError(f"--figure {figure} cannot be used with --table; omit one of the two options")
 
 
 def _select_runs(runs: Sequence[Path], root: Path, table: int | None) -> list[Run]:
@@ -196,7 +199,7 @@ def _select_runs(runs: Sequence[Path], root: Path, table: int | None) -> list[Ru
 
 
 def _runs_of_table1(runs: Sequence[Path], root: Path) -> list[Run]:
-    """Return runs and evaluations at every λ; folders that contain only published classifiers are skipped."""
+    """Return runs and evaluations at each λ; folders that contain only published classifiers are skipped."""
     folders = [
         folder
         for folder in runs or [root]
@@ -221,7 +224,7 @@ def label_report(
     each: bool = False,
     intervals: bool = False,
 ) -> list[Table]:
-    """Return AP by label, one table per block of comparable runs; arguments as in `report`."""
+    """Return AP by label, one table per block of comparable runs; for the arguments, see `report`."""
     report_of_runs = report(runs, root=root, conventions=conventions, labels=labels, each=each)
     if not intervals:
         return label_tables(report_of_runs.rows)
@@ -237,7 +240,7 @@ def _intervals(rows: Sequence[Result], runs: Sequence[Run], labels: Sequence[str
 
 
 def _interval(row: Result, runs: Sequence[Run], labels: Sequence[str] | None) -> dict[str, tuple[float, float] | None]:
-    """Return the bounds of the metrics of a row, by bootstrap over images (and seeds, if several)."""
+    """Return the interval bounds for the metrics of a row, by bootstrap over images (and seeds, if multiple)."""
     logits, targets, options = _stored(row, runs, labels)
     bounds: dict[str, tuple[float, float] | None] = {}
     for name, interval in metric_intervals(logits, targets, **options).items():
@@ -248,7 +251,7 @@ def _interval(row: Result, runs: Sequence[Run], labels: Sequence[str] | None) ->
 def _stored(
     row: Result, runs: Sequence[Run], labels: Sequence[str] | None
 ) -> tuple[list[Floats], NDArray[np.int8], dict[str, Any]]:
-    """Return the logits of each run of a row, their targets, and the options of the bootstrap."""
+    """Return the logits of each run in a row, the targets, and the bootstrap options."""
     own = [run for run in runs if run.path in row.paths]
     predicted = [scores_and_truth(run, labels) for run in own]
     groups = [image_of(sample) for sample in own[0].predictions().sample_ids]
@@ -259,7 +262,7 @@ StoredSweep = tuple[Path, Path, LambdaSweep]  # run folder, folder of the sweep,
 
 
 def lambda_rows(result: Result) -> Iterator[MethodSweeps]:
-    """Return the λ sweeps of a method; sweeps with the same settings over several seeds are combined.
+    """Return the λ sweeps for a method; sweeps with the same settings over multiple seeds are combined.
 
     Args:
         result: Result of the method over its seeds.
@@ -281,7 +284,7 @@ def lambda_rows(result: Result) -> Iterator[MethodSweeps]:
 def _fixed_gain(stored: Sequence[StoredSweep]) -> Gain | None:
     """Return the gain of the fixed λ over λ = 0.
 
-    Over several seeds it is computed from the stored predictions.
+    For multiple seeds, the gain is computed from the stored predictions.
     """
     _, first_folder, sweep = stored[0]
     if len(stored) == 1:

@@ -1,4 +1,4 @@
-"""`mlrec bench head`: what heads cost, on the same backbone, as in the paper's timing comparison (§4.4)."""
+"""`mlrec bench head`: measure the cost of heads on the same backbone, as in the paper's timing comparison (§4.4)."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ def bench_head(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> HeadCosts:
-    """Measure whole models that differ in the head only: average pooling, and CSRA with each H.
+    """Measure whole models that differ only in the head: average pooling, and CSRA with each H.
 
     Args:
-        backbone: timm name; its weights do not matter and are random.
+        backbone: timm name; the weights are random, because they do not affect the cost.
         heads: Numbers of heads H.
         num_labels: Number of labels C.
         img_size: Side of the input in pixels.
-        steps: Number of measurements of each.
-        machine: Batch size [default: 16], device and precision.
+        steps: Number of measurements per model.
+        machine: Runtime options: batch size [default: 16], device and precision.
         progress: Receiver of bars.
 
     Raises:
         MlrecError: The backbone is unknown, or the paper has no temperatures for an H.
     """
     if steps < 1 or not heads:
-        raise UsageError("bench head: needs at least one step and one H")
+        raise UsageError("bench head needs at least one step and one value of H")
     import torch
 
     from mlrec.models.backbones import Backbone
@@ -78,23 +78,23 @@ def bench_head(
 def bench_sweep(
     folder: Path, *, steps: int = 10, machine: RuntimeOptions | None = None, progress: Progress = SILENT
 ) -> HeadCosts:
-    """Measure the head of each row of a sweep, and write the result into its folder for `mlrec report --study`.
+    """Measure the head in each row of a sweep, and write the result to the sweep folder for `mlrec report --study`.
 
     Args:
-        folder: Folder of a sweep whose rows have one backbone, input size and set of labels.
-        steps: Number of measurements of each.
-        machine: Batch size [default: 16], device and precision.
+        folder: Folder of a sweep whose rows have the same backbone, input size and set of labels.
+        steps: Number of measurements per model.
+        machine: Runtime options: batch size [default: 16], device and precision.
         progress: Receiver of bars.
 
     Raises:
-        RunError: No sweep there, no row with a finished run, or rows that differ in more than the head.
+        RunError: The folder contains no sweep, no row has a finished run, or rows differ in more than the head.
     """
     runs = _first_runs(folder)
     models = [run.load_model() for _, run in runs]
     bodies = {(model.backbone.name, model.preprocessing.size, len(model.labels)) for model in models}
     if len(bodies) > 1:
         raise RunError(
-            f"{folder}: its rows differ in backbone, input size or labels, so their heads cannot be compared"
+            f"{folder}: the rows differ in backbone, input size or labels, so their heads cannot be compared"
         )
     first = models[0]
     named = [(name, run.path.name) for name, run in runs]
@@ -112,7 +112,7 @@ def bench_sweep(
 
 
 def _first_runs(folder: Path) -> list[tuple[str, Run]]:
-    """Return name and first finished run of each row of a sweep; rows without one are left out."""
+    """Return the name and the first finished run of each row in a sweep; rows without a finished run are omitted."""
     sweep, runs = SweepFile.load(folder), []
     for entries in sweep.settings():
         finished = [run for entry in entries if (run := finished_run(folder / entry.name)) is not None]
@@ -121,7 +121,7 @@ def _first_runs(folder: Path) -> list[tuple[str, Run]]:
             name = entries[0].label or ", ".join(f"{key} = {value}" for key, value in values.items())
             runs.append((name, finished[0]))
     if not runs:
-        raise RunError(f"{folder}: no run of this sweep is finished; start it again with the same command")
+        raise RunError(f"{folder}: no run of this sweep is finished; start the sweep again with the same command")
     return runs
 
 
@@ -135,7 +135,7 @@ def _measure(
     machine: RuntimeOptions | None,
     progress: Progress,
 ) -> HeadCosts:
-    """Return the costs of heads, whose `names` are those of the table and of their runs."""
+    """Return the costs of heads; `names` are used in the table and identify the runs."""
     from mlrec.run_folders.record import environment
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.timing import head_flops, time_heads
@@ -192,7 +192,7 @@ def _ratio(own: Sequence[float], base: Sequence[float]) -> Ratio:
 
 
 def cost_table(costs: HeadCosts) -> Table:
-    """Return the costs as a table, with what was measured in the footnotes.
+    """Return the costs as a table, with footnotes that describe the measurement.
 
     Args:
         costs: Measured costs.
@@ -201,10 +201,11 @@ def cost_table(costs: HeadCosts) -> Table:
     notes = [
         f"{costs.backbone} ({costs.backbone_parameters:,} parameters, {costs.backbone_flops / 1e6:,.0f} MFLOPs), "
         f"{costs.img_size} px, {counted(costs.num_labels, 'label')}, batches of {costs.batch_size}, "
-        f"{counted(costs.steps, 'step')} of each in alternation; {where.get('gpu', where['device'])}, "
-        f"{where['precision']}, {counted(where['threads'], 'thread')}, torch {where['torch']}; images are not loaded",
+        f"{counted(costs.steps, 'step')} per row in alternation; {where.get('gpu', where['device'])}, "
+        f"{where['precision']}, {counted(where['threads'], 'thread')}, torch {where['torch']}; without image loading",
         "ms: one step of the whole model; ratio: median of the paired ratios to the first row, and its 95 % interval",
-        "MFLOPs: one image, forward, convolutions and matrix products; a multiplication and an addition are two",
+        "MFLOPs: forward pass for one image, convolutions and matrix products; a multiplication and an addition count "
+        "as two operations",
     ]
     if not costs.heads[0].run:
         notes.append(_printed())
@@ -223,11 +224,14 @@ def _shown(ratio: Ratio | None) -> str | None:
 
 
 def _printed() -> str:
-    """Return the comparison of the paper."""
+    """Return the paper's timing comparison."""
     timing = paper_settings()["timing"]
     parts = [
         f"{name} {without} → {with_csra} s ({with_csra / without - 1:+.1%})"
         for name in ("training", "test")
         for without, with_csra in [timing[name]]
     ]
-    return f"paper, COCO, H = {timing['heads']}: {', '.join(parts)}; backbone and GPU not stated, with image loading"
+    return (
+        f"paper, COCO, H = {timing['heads']}: {', '.join(parts)}; backbone and GPU are not stated; times include image "
+        "loading"
+    )

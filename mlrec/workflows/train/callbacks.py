@@ -1,4 +1,4 @@
-"""Callbacks of a training run: the user's own code after a step, after an epoch, and at the end."""
+"""Training callbacks: user code that runs after a step, after an epoch, and at the end."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ METHODS = ("on_step", "on_epoch", "on_end")
 
 @dataclass(frozen=True)
 class TrainEvent:
-    """State of a training run, as a callback receives it.
+    """State of a training run, as passed to a callback.
 
     Attributes:
         run: Folder of the run.
-        epoch: Current epoch, from 1.
-        step: Optimizer steps done so far.
-        loss: Mean loss of the steps since the last call of `on_step` (on a GPU up to 20 steps, on a CPU one); in
-            `on_epoch` and `on_end` the mean loss of the epoch.
+        epoch: Current epoch, counted from 1.
+        step: Number of completed optimizer steps.
+        loss: Mean loss over the steps since the last call of `on_step` (up to 20 steps on a GPU, one step on a CPU); in
+            `on_epoch` and `on_end`, the mean loss over the epoch.
         lr: Learning rate of the backbone in the last step.
-        metrics: Metrics by name, as fractions. `on_epoch`: the mAP of each split that was evaluated after the epoch,
-            such as "val/mAP". `on_end`: mAP, CP, CR, CF1, OP, OR and OF1 of the scored split. Undefined metrics are
+        metrics: Metrics by name, as fractions. In `on_epoch`, the mAP on each split that was evaluated after the epoch,
+            such as "val/mAP". In `on_end`, mAP, CP, CR, CF1, OP, OR and OF1 on the scored split. Undefined metrics are
             absent.
 
     Example:
@@ -46,10 +46,10 @@ class TrainEvent:
 
 
 class CallbackFailed(Exception):  # noqa: N818 - the error is in it
-    """Wraps an exception of a callback, so that the handlers of training do not report it as an error of mlrec.
+    """Wrapper for an exception raised by a callback, so that training does not report it as an mlrec error.
 
     Attributes:
-        error: The exception, with the traceback of the user's code.
+        error: Exception with the traceback of the user code.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -58,13 +58,13 @@ class CallbackFailed(Exception):  # noqa: N818 - the error is in it
 
 
 class Callbacks:
-    """The callbacks of a run, and the latest event.
+    """Callbacks of a run, and the latest event.
 
     Args:
         objects: Objects with any of the methods `on_step`, `on_epoch` and `on_end`.
 
     Raises:
-        UsageError: An object has none of them.
+        UsageError: An object has none of these methods.
     """
 
     def __init__(self, objects: Sequence[object] = ()) -> None:
@@ -73,17 +73,17 @@ class Callbacks:
                 close = [name for name in dir(one) if difflib.get_close_matches(name, METHODS, n=1)]
                 found = ""
                 if close:
-                    found = f"; it has {close[0]}"
+                    found = f"; found a similar name: {close[0]}"
                 name = getattr(one, "__name__", type(one).__name__)
-                raise UsageError(f"callback {name}: has none of the methods {', '.join(METHODS)}{found}")
+                raise UsageError(f"callback {name}: none of the methods {', '.join(METHODS)} is defined{found}")
         self._objects = tuple(objects)
         self._event = TrainEvent(Path())
 
     def call(self, method: str, **facts: Any) -> None:
-        """Call a method of all callbacks that have it.
+        """Call a method on all callbacks that define it.
 
         Args:
-            method: One of `METHODS`.
+            method: Name in `METHODS`.
             **facts: Changed attributes of the event.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Signals during training: after the first, the current step is finished and saved; the second ends the process."""
+"""Signals during training: the first finishes and saves the current step, the second ends the process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlrec.utils.signals import SignalReceived
 
 
 class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
-    """The run was stopped by a signal and can be resumed; the exit code is 128 + the number of the signal."""
+    """Raised if a run was stopped by a signal and can be resumed; the exit code is 128 plus the signal number."""
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)
@@ -25,14 +25,14 @@ class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
 
 
 def interrupted(folder: Path | None, epoch: int, step: int, number: int) -> Interrupted:
-    """Return the error for a run that was stopped by a signal after a step of an epoch (counted from 0)."""
+    """Return the error for a run stopped by a signal after a step in an epoch (counted from 0)."""
     command = f"{processes.launcher()} train --resume {shlex.quote(str(folder))}"
     return Interrupted(f"stopped at epoch {epoch + 1}, step {step}; resume: {command}", number)
 
 
 @contextmanager
 def stopped_says(message: str) -> Iterator[None]:
-    """Replace the message of a run that is interrupted in the block, for commands that cannot resume it."""
+    """Replace the message of an interruption in the block, for commands that cannot resume the run."""
     try:
         yield
     except Interrupted as stopped:
@@ -57,10 +57,10 @@ class Stop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """End the block immediately on a signal, for work that is repeated from the last checkpoint.
+        """Leave the block immediately on a signal, for work that is repeated from the last checkpoint.
 
         Raises:
-            SignalReceived: A signal was received before or in the block.
+            SignalReceived: A signal was received before or during the block.
         """
         self._at_once = True
         try:

@@ -1,4 +1,4 @@
-"""`TrainPlan`: the config, dataset and splits of a training, with defaults filled in and reported."""
+"""`TrainPlan`: config, dataset and splits of a training run, with defaults filled in and reported."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class TrainPlan:
     """Complete plan of a training run.
 
     Attributes:
-        resolved: Config and the source of each value; its `data` and splits are set.
-        paper: Whether the recipe is based on the paper's; if so, a backbone name without a tag means the paper's
-            weights.
+        resolved: Config with the source of each value; `data` and the splits are set.
+        paper: Whether the recipe is based on the paper's recipe; if so, a backbone name without a tag selects the
+            paper's weights.
         dataset: Prepared dataset.
-        train: Split to train on.
-        scored: Split to evaluate.
-        select: Held-out split that selects the best epoch, if any.
+        train: Training split.
+        scored: Split for evaluation.
+        select: Held-out split for selecting the best epoch, if any.
     """
 
     resolved: Resolved
@@ -53,7 +53,7 @@ class TrainPlan:
 
     @property
     def config(self) -> Config:
-        """The config."""
+        """Resolved config."""
         return self.resolved.config
 
 
@@ -70,17 +70,17 @@ def resolve_plan(
 
     Args:
         flags: Keys of `Config` from the command line.
-        file: TOML file with further keys; its `base` names a recipe.
-        recipe: Name of a recipe [default: the file's base, otherwise the recipe of the dataset].
-        data_root: Folder in which the dataset prepared last is found.
-        dataset: Dataset of the keys, if it is already open.
-        resumed: Whether the run is resumed; if so, its starting weights need not exist.
+        file: TOML file with additional keys; the key `base` names a recipe.
+        recipe: Name of a recipe [default: `base` in the file, otherwise the recipe of the dataset].
+        data_root: Folder in which to look up the most recently prepared dataset.
+        dataset: Dataset selected by the keys, if it is already open.
+        resumed: Whether the run is resumed; if so, the starting weights need not exist.
 
     Raises:
         ConfigError: A key or value is invalid.
         ModelError: The backbone is unknown, or the weights do not exist.
         UsageError: The package of a tracker is not installed.
-        DataError: There is no dataset, or it does not have two splits for training and evaluation.
+        DataError: There is no dataset, or the dataset lacks splits for training and evaluation.
     """
     layers, recipe = _named_layers(flags, file, recipe)
     named = resolve(*layers, *_recipe_layers(recipe)).config
@@ -94,10 +94,10 @@ def resolve_plan(
     if dataset is None:
         dataset = Dataset.latest(data_root) if data is None else Dataset.load(data)
     if data is None:
-        logger.info(f"data: {dataset.path} (prepared last; --data names another)")
+        logger.info(f"data: {dataset.path} (most recently prepared; --data selects a different dataset)")
     if recipe is None:
         recipe = dataset.info.recipe
-        logger.info(f"recipe: {recipe} (the dataset's; --recipe names another)")
+        logger.info(f"recipe: {recipe} (from the dataset; --recipe selects a different recipe)")
     kind = str(dataset.info.source.get("kind", ""))
     resolved = resolve(*layers, *_recipe_layers(recipe), source_kind=kind, recipe=recipe)
     for warning in () if resumed else resolved.warnings:
@@ -134,14 +134,14 @@ def _warn_of_gaps(train: Manifest, scored: Sequence[Manifest]) -> None:
 
 
 def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest]) -> None:
-    """Warn if the scored or the selection split contains training images."""
+    """Warn if the scored split or the selection split contains training images."""
     for manifest in held_out:
         both = shared(manifest.images, train.images)
         if both:
             count = counted(len(both), "image")
             logger.warning(
-                f"split '{manifest.split}' shares {count} with '{train.split}', which is trained on, so its metrics "
-                f"are too high: {min(both)}"
+                f"split '{manifest.split}' shares {count} with the training split '{train.split}', so the metrics are "
+                f"too high: {min(both)}"
             )
 
 
@@ -158,19 +158,19 @@ def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str
 def _named_layers(
     flags: Mapping[str, Any], file: Path | None, recipe: str | None
 ) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None]:
-    """Return the layers of flags and file, and the recipe that they name."""
+    """Return the config layers from flags and file, and the recipe named by them."""
     layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags)]
     if file is None:
         return layers, recipe
     tables = read_toml(file)
     base = tables.pop(recipes.BASE, None)
     if base is not None and not isinstance(base, str):
-        raise ConfigError(f"{file}: {recipes.BASE} = {base}: name a recipe")
+        raise ConfigError(f"{file}: {recipes.BASE} = {base} must be the name of a recipe")
     return [*layers, (str(file), tables)], recipe or base
 
 
 def _absolute_paths(config: Config) -> dict[str, str]:
-    """Return the keys that name files, as absolute paths, so that `config.toml` is valid in any folder."""
+    """Return the keys that refer to files as absolute paths, so that `config.toml` is valid in any folder."""
     named = {key: getattr(config, key) for key in PATHS}
     return {
         key: str(Path(value).absolute())
@@ -186,9 +186,11 @@ def _recipe_layers(name: str | None) -> list[tuple[str, Mapping[str, Any]]]:
 
 
 def _splits(dataset: Dataset, config: Config) -> tuple[Manifest, Manifest]:
-    """Return the splits for training and evaluation; splits that were chosen by default are reported."""
+    """Return the splits for training and evaluation; splits chosen by default are reported."""
     if config.select_split is not None and config.select_split in (config.train_split, config.split):
-        raise UsageError(f"--select-split {config.select_split} is trained on or scored; hold out another split")
+        raise UsageError(
+            f"--select-split {config.select_split} is also used for training or scoring; hold out a different split"
+        )
     there = [name for name in dataset.info.splits if name != config.select_split]
     pairs = [(config.train_split or first, config.split or second) for first, second in PREFERRED]
     if config.train_split or config.split:
@@ -197,7 +199,7 @@ def _splits(dataset: Dataset, config: Config) -> tuple[Manifest, Manifest]:
         return _trained_on(dataset, config.train_split), dataset.manifest(config.split)
     for train, scored in pairs:
         if train != scored and train in there and scored in there and has_labels(dataset.manifest(scored)):
-            logger.info(f"splits: train on {train}, score {scored} (--train-split and --split name others)")
+            logger.info(f"splits: train on {train}, score {scored} (--train-split and --split select different splits)")
             return _trained_on(dataset, train), dataset.manifest(scored)
     for name in (config.train_split, config.split):
         if name is not None:
@@ -206,23 +208,26 @@ def _splits(dataset: Dataset, config: Config) -> tuple[Manifest, Manifest]:
 
 
 def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
-    """Explain the lack of splits: there is only one, none has a usual name, or the one to evaluate has no positive."""
+    """Explain missing splits: only one split, no usual names, or no positives in the evaluation split."""
     shown, names = dataset.path, dataset.info.splits
     empty = [name for name in dict.fromkeys(candidates) if not has_labels(dataset.manifest(name))]
     if len(names) == 1:
-        return f"{shown}: no split to evaluate, there is only {next(iter(names))}; divide it with mlrec split"
+        return f"{shown}: no split to evaluate; the only split is {next(iter(names))}; divide it with mlrec split"
     if empty:
         why = "; ".join(f"{name} {_unlabelled(dataset.manifest(name))}" for name in empty)
-        return f"{shown}: no labelled split to score: {why}; check its annotations, or make another with mlrec split"
+        return (
+            f"{shown}: no labelled split to score ({why}); check the annotations, or create a new split with mlrec "
+            "split"
+        )
     return (
-        f"{shown}: cannot choose splits to train on and to evaluate from {', '.join(names)}; name "
-        "both with --train-split and --split, or divide one with mlrec split"
+        f"{shown}: cannot choose the training and evaluation splits from {', '.join(names)}; set both with "
+        "--train-split and --split, or divide one of them with mlrec split"
     )
 
 
 def _unlabelled(manifest: Manifest) -> str:
     if not len(manifest):
-        return "has no sample"
+        return "has no samples"
     unknown = bool((manifest.sparse_targets.counts(UNKNOWN) == len(manifest)).all())
     samples = counted(len(manifest), "sample")
     if unknown:
@@ -231,10 +236,10 @@ def _unlabelled(manifest: Manifest) -> str:
 
 
 def default_splits(dataset: Dataset) -> tuple[str, str]:
-    """Return the default splits for training and evaluation.
+    """Return the default training and evaluation splits.
 
     Raises:
-        DataError: The dataset does not have two such splits.
+        DataError: The dataset does not have such splits.
     """
     with logged_from(NOTHING):
         train, scored = _splits(dataset, Config())
@@ -244,7 +249,7 @@ def default_splits(dataset: Dataset) -> tuple[str, str]:
 def _trained_on(dataset: Dataset, split: str) -> Manifest:
     manifest = dataset.manifest(split)
     if not len(manifest):
-        raise DataError(f"{dataset.path}: split '{split}' has no sample; nothing to train on")
+        raise DataError(f"{dataset.path}: split '{split}' has no samples; there is nothing to train on")
     return manifest
 
 
@@ -254,7 +259,7 @@ def has_labels(manifest: Manifest) -> bool:
 
 
 def check_model_names(config: Config) -> None:
-    """Check the backbone, and that weights and the model to start from exist.
+    """Check that the backbone, the weights and the starting model exist.
 
     Raises:
         ModelError: The backbone, weights package or file is unknown.
@@ -267,10 +272,10 @@ def check_model_names(config: Config) -> None:
 
 
 def check_backbone_name(name: str) -> None:
-    """Check the name of a backbone, without its tag.
+    """Check a backbone name without its tag.
 
     Raises:
-        ModelError: timm has no such model.
+        ModelError: timm has no model with this name.
     """
     if name.partition(".")[0] in _names_in_source():
         return
@@ -282,7 +287,7 @@ def check_backbone_name(name: str) -> None:
 
 @cache
 def _names_in_source() -> frozenset[str]:
-    """Return the model names that timm's source registers, read as text, without models of other packages."""
+    """Return the model names registered in timm's source, read as text, without models from other packages."""
     spec = importlib.util.find_spec("timm")
     if spec is None or spec.origin is None:
         return frozenset()

@@ -37,7 +37,7 @@ FREE = ("data", "workers", "save_every", "trackers", "tensorboard", "device", "t
 
 
 def plain(config: Config) -> dict[str, Any]:
-    """Return the config as JSON values; an infinite temperature is "inf"."""
+    """Return the config as JSON values; an infinite temperature becomes "inf"."""
     values: dict[str, Any] = msgspec.to_builtins(config)
     if config.temperatures is not None:
         values["temperatures"] = ["inf" if math.isinf(t) else t for t in config.temperatures]
@@ -45,7 +45,7 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def write_config(folder: Path, plan: TrainPlan) -> None:
-    """Write `config.toml` with every key that has a value: `mlrec train --config` with it repeats the run."""
+    """Write `config.toml` with all keys that have a value; `mlrec train --config` with this file repeats the run."""
     import tomli_w
 
     values = {key: value for key, value in msgspec.to_builtins(plan.config).items() if value is not None}
@@ -83,11 +83,11 @@ def started(
 
 
 def starting_lineage(config: Config, backbone: str) -> Lineage:
-    """Return the lineage of the weights that a run starts from.
+    """Return the lineage of the starting weights of a run.
 
     Args:
         config: Config of the run.
-        backbone: timm name of its backbone, with the tag of the pretrained weights.
+        backbone: timm name of the backbone, with the tag of the pretrained weights.
     """
     source = config.init_from or config.weights
     if source is None and not config.pretrained:
@@ -104,7 +104,7 @@ def starting_lineage(config: Config, backbone: str) -> Lineage:
 
 
 def trained_lineage(record: RunRecord) -> Lineage:
-    """Return the lineage of the model that a run trains: its starting weights and its own training data."""
+    """Return the lineage of the trained model: the starting weights and the training data of the run."""
     before = _lineage_of(record)
     if record.train is None:
         return before
@@ -112,18 +112,18 @@ def trained_lineage(record: RunRecord) -> Lineage:
 
 
 def unknown_origin(record: RunRecord) -> str | None:
-    """Return a warning if a run starts from weights of unknown origin: tables list it separately."""
+    """Return a warning if a run starts from weights of unknown origin, because tables list such runs separately."""
     lineage = _lineage_of(record)
     if lineage.origin != "unknown":
         return None
     return (
-        f"{lineage.weights}: weights of unknown origin; tables show them as extra data and set the run "
-        "apart. State what they were trained on with --weights-origin, if you know it"
+        f"{lineage.weights}: weights of unknown origin; tables mark these weights as extra data and list the run in a "
+        "separate group. If you know what the weights were trained on, state it with --weights-origin"
     )
 
 
 def _lineage_of(record: RunRecord) -> Lineage:
-    """Return the lineage of the starting weights; a record of an earlier version has none, so it is inferred."""
+    """Return the lineage of the starting weights; for records from earlier versions, the lineage is inferred."""
     if record.lineage is not None:
         return record.lineage
     from mlrec.run_folders.ancestry import lineage_of
@@ -132,7 +132,7 @@ def _lineage_of(record: RunRecord) -> Lineage:
 
 
 def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) -> RunRecord:
-    """Return the record with the current status, times and best epoch of its run."""
+    """Return the record with the current status, times and best epoch of the run."""
     best = best_epoch(state.history, plan)
     return msgspec.structs.replace(
         record,
@@ -144,9 +144,9 @@ def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) ->
 
 
 def best_epoch(history: Sequence[EpochScore], plan: TrainPlan) -> EpochScore | None:
-    """Return the first epoch with the highest mAP on the selection split, or if there is none, on the scored split.
+    """Return the first epoch with the highest mAP on the selection split, or on the scored split if there is none.
 
-    None if no epochs were evaluated; without a selection split, this needs `eval_every`.
+    Returns None if no epochs were evaluated; without a selection split, `eval_every` must be set.
     """
     if plan.select is None and not plan.config.eval_every:
         return None
@@ -160,7 +160,7 @@ def best_epoch(history: Sequence[EpochScore], plan: TrainPlan) -> EpochScore | N
 
 
 def patience_is_out(history: Sequence[EpochScore], plan: TrainPlan) -> bool:
-    """Return whether the mAP of the selection split has not risen for `patience` epochs."""
+    """Return whether the mAP on the selection split has not improved for `patience` epochs."""
     best = best_epoch(history, plan)
     if not plan.config.patience or plan.select is None or best is None:
         return False
@@ -169,22 +169,22 @@ def patience_is_out(history: Sequence[EpochScore], plan: TrainPlan) -> bool:
 
 
 def scores_after(epoch: int, state: State) -> dict[str, float]:
-    """Return the mAP of each split that was evaluated after an epoch, as "val/mAP"."""
+    """Return the mAP on each split evaluated after an epoch, under names such as "val/mAP"."""
     scores = [score for score in state.history if score.epoch == epoch]
     return {f"{score.split}/mAP": score.mAP for score in scores if score.mAP is not None}
 
 
 def means(metrics: Metrics) -> dict[str, float]:
-    """Return the metrics over all labels that are defined, by name."""
+    """Return the defined metrics over all labels, by name."""
     values = {name: getattr(metrics, name) for name in ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")}
     return {name: value for name, value in values.items() if value is not None}
 
 
 class RunIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Values that must be equal in a resumed run.
+    """Values that must be the same in a resumed run.
 
     Attributes:
-        config: Every key of the config.
+        config: All keys of the config.
         labels: Labels of the training split, in order.
         train, scored: Digests of the manifests.
         processes: Number of processes.
@@ -203,7 +203,7 @@ def identity(plan: TrainPlan) -> RunIdentity:
     """Return the identity of a run.
 
     Raises:
-        ConfigError: The file of `pos_weight` cannot be read. No other file is read by a resumed run.
+        ConfigError: The `pos_weight` file cannot be read. A resumed run reads no other file.
     """
     weights = None
     if plan.config.pos_weight not in PATHS["pos_weight"]:
@@ -220,11 +220,11 @@ def identity(plan: TrainPlan) -> RunIdentity:
 
 
 def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
-    """Check that a checkpoint was written by the run that will be resumed.
+    """Check that a checkpoint was written by the run to be resumed.
 
     Args:
-        was: Identity stored in the checkpoint; keys that an earlier version did not store are not compared.
-        identity: Identity of the run now.
+        was: Identity stored in the checkpoint; keys not stored by an earlier version are not compared.
+        identity: Current identity of the run.
 
     Raises:
         UsageError: The identities differ; one line per difference, with both values.
@@ -244,7 +244,8 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
     changed = [f"{key}: was {old}, now {new}" for key, (old, new) in pairs.items() if old != new]
     if changed:
         raise UsageError(
-            "these settings or data differ from those of the run; change them back, or start a new run", *changed
+            "these settings or data differ from those of the run; restore the original ones, or start a new run",
+            *changed,
         )
 
 
@@ -255,16 +256,16 @@ def _as_json(value: Any) -> Any:
 
 
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return a warning if versions, device or threads differ, so that the resumed run will not be bit-exact."""
+    """Return a warning if versions, device or threads differ, because the resumed run will not be bit-exact."""
     keys = ("torch", "device", "gpu", "precision", "threads")
-    changed = [f"{key} was {was.get(key)}, is {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
+    changed = [f"{key} was {was.get(key)}, is now {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
     if not changed:
         return None
     return f"resumed, but the result will not be bit-exact: {'; '.join(changed)}"
 
 
 def little_room(folder: Path, checkpoint: int) -> str | None:
-    """Return a warning if the disk has little room for two checkpoints of `checkpoint` bytes and the weights."""
+    """Return a warning if the disk has little space for two checkpoints of `checkpoint` bytes and the weights."""
     free = shutil.disk_usage(folder).free
     if free > 6 * checkpoint:
         return None
@@ -272,7 +273,7 @@ def little_room(folder: Path, checkpoint: int) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """Format seconds in readable form.
+    """Format seconds in human-readable form.
 
     Example:
         >>> duration(90), duration(600), duration(9000)

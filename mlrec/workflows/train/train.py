@@ -34,29 +34,29 @@ def train(
     callbacks: Sequence[object] = (),
     progress: Progress = SILENT,
 ) -> Run:
-    """Train a model, evaluate it, and write everything to the run folder `out/name`.
+    """Train and evaluate a model, and write all results to the run folder `out/name`.
 
     Args:
-        flags: Keys of `Config`; they override `file`, which overrides the recipe, which overrides the defaults.
-        file: TOML file with keys of `Config`; its `base` names a recipe.
-        recipe: Name of a recipe [default: the file's base, otherwise the recipe of the dataset].
+        flags: Keys of `Config`; flags override `file`, which overrides the recipe, which overrides the defaults.
+        file: TOML file with keys of `Config`; the key `base` names a recipe.
+        recipe: Name of a recipe [default: `base` in the file, otherwise the recipe of the dataset].
         out: Folder of runs.
         name: Name of the run folder [default: dataset, backbone and head with a number].
-        data_root: Folder in which the dataset prepared last is looked up if `flags` do not name one.
-        command: Command line, for the record [default: that of this process].
-        features: Cache of frozen backbones' features, shared with other runs.
+        data_root: Folder in which to look up the most recently prepared dataset if `flags` do not name one.
+        command: Command line, stored in the record [default: that of this process].
+        features: Cache of features from frozen backbones, shared with other runs.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, see `callbacks.TrainEvent`.
         progress: Receiver of bars.
 
     Returns:
-        The finished run.
+        Finished run.
 
     Raises:
-        ConfigError: A key or value of the config is invalid; nothing was written.
+        ConfigError: A key or value in the config is invalid; nothing was written.
         UsageError: `name` is not a valid folder name.
-        MlrecError: Data, weights or machine do not allow the run, or the loss is NaN or infinite.
+        MlrecError: The data, the weights or the machine do not support the run, or the loss is NaN or infinite.
         Interrupted: SIGINT or SIGTERM; the run can be resumed.
-        Exception: Exception of a callback, unchanged; the run can be resumed.
+        Exception: Exception raised by a callback, unchanged; the run can be resumed.
     """
     out = Path(out)
     if name is not None:
@@ -83,22 +83,22 @@ def resume(
     callbacks: Sequence[object] = (),
     progress: Progress = SILENT,
 ) -> Run:
-    """Resume a run that was stopped or killed; the result is bit-exact, as without the interruption.
+    """Resume a run that was stopped or killed; the result is bit-exact equal to that of an uninterrupted run.
 
     Args:
         run: Run folder.
-        flags: Keys of `Config`. Only the keys of `run_record.FREE`, such as `workers`, may differ from those of the
+        flags: Keys of `Config`. Only the keys in `run_record.FREE`, such as `workers`, may differ from those of the
             run.
-        features: Cache of frozen backbones' features, shared with other runs.
-        callbacks: As for `train`.
+        features: Cache of features from frozen backbones, shared with other runs.
+        callbacks: See `train`.
         progress: Receiver of bars.
 
     Returns:
-        The finished run.
+        Finished run.
 
     Raises:
         RunError: The run is already finished, or has no checkpoint.
-        UsageError: Config, data or processes differ from those of the run; the message names each difference.
+        UsageError: Config, data or number of processes differ from those of the run; the message lists each difference.
     """
     folder = Path(run)
     if processes.rank() != 0:
@@ -106,7 +106,7 @@ def resume(
     called = Callbacks(callbacks)
     unfinished = Run.load(folder)
     if unfinished.record.status == "finished":
-        raise RunError(f"{folder}: is finished; nothing to resume")
+        raise RunError(f"{folder}: this run is finished; there is nothing to resume")
     plan = resolve_plan(
         dict(flags or {}),
         file=folder / directory.CONFIG,

@@ -1,6 +1,6 @@
-"""`Trainer`: one training run, from its plan to the files of its run folder.
+"""`Trainer`: one training run, from the plan to the files in the run folder.
 
-The methods are in the order in which they are called.
+Methods are listed in call order.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ LONG_TRAINING = 600.0  # seconds of training on a CPU from which a warning gives
 
 
 class Trainer:
-    """A training run in this process.
+    """Training run in this process.
 
     `run` calls `setup`, `start`, `train` and `finish`; `train` calls `train_epoch`, `save_checkpoint` and `evaluate`.
-    With several processes, each has a trainer, but only the first one has a folder and writes files.
+    With multiple processes, each process has a trainer, but only the first trainer has a folder and writes files.
 
     Args:
         plan: Config, dataset and splits.
         progress: Receiver of bars.
-        out: Folder of runs, in which a new run creates its folder.
+        out: Folder of runs, in which the folder of a new run is created.
         name: Name of the new folder [default: dataset, backbone and head with a number].
-        command: Command line, for the record.
-        resumed: Run to resume; it keeps its folder.
-        features: Cache of frozen backbones' features, shared with other runs.
-        callbacks: Callbacks of the user.
+        command: Command line, stored in the record.
+        resumed: Run to resume, which keeps its folder.
+        features: Cache of features from frozen backbones, shared with other runs.
+        callbacks: User callbacks.
 
     Raises:
-        UsageError: This machine lacks the device or precision, or the batch size is not divisible by the processes.
-        ConfigError: A file of the config is invalid.
+        UsageError: The device or precision is not available, or the batch size is not divisible by the processes.
+        ConfigError: A file referenced in the config is invalid.
     """
 
     # Set by `setup`.
@@ -108,9 +108,9 @@ class Trainer:
         """Train to the end and write the run folder.
 
         Raises:
-            MlrecError: Weights, data or machine do not allow the run, or the loss is NaN or infinite.
+            MlrecError: The weights, the data or the machine do not support the run, or the loss is NaN or infinite.
             Interrupted: SIGINT or SIGTERM; the run can be resumed.
-            Exception: Exception of a callback; the run can be resumed.
+            Exception: Exception raised by a callback; the run can be resumed.
         """
         try:
             scores = self.run_explained()
@@ -120,7 +120,7 @@ class Trainer:
         return Run(self.folder or Path(), self.record)
 
     def run_explained(self) -> dict[str, float]:
-        """Run the training with readable errors; returns the metrics of the scored split by name."""
+        """Run training with readable errors, and return the metrics on the scored split by name."""
         setup.prepare_process(self.config, self.device, self.precision)
         with (
             distributed.joined(self.device),
@@ -201,7 +201,7 @@ class Trainer:
         return directory.new_run(self.out, self.name, stem)
 
     def restore(self, folder: Path, record: RunRecord) -> None:
-        """Restore the newest checkpoint of a run, and warn if the resumed run will not be bit-exact."""
+        """Restore the latest checkpoint of a run, and warn if the resumed run will not be bit-exact."""
         saved_identity, content = state.load(folder)
         run_record.check_same(saved_identity, self.identity)
         self.state.restore(content)
@@ -209,7 +209,7 @@ class Trainer:
         self.warn(setup.resume_note(self.config, self.device))
 
     def warn_long_training(self, model: Classifier) -> None:
-        """Warn if training the whole model on this CPU takes long."""
+        """Warn if training the whole model on this CPU would take long."""
         config, plan = self.config, self.plan
         if self.device.type != "cpu" or config.freeze_backbone:
             return
@@ -223,7 +223,7 @@ class Trainer:
             logger.warning(long_training(plan, seconds, per_image))
 
     def start(self) -> None:
-        """Write the files that exist before the first step, and rewind the log of a resumed run."""
+        """Write the files required before the first step, and rewind the log of a resumed run."""
         if self.folder is None:
             return
         run_record.write_config(self.folder, self.plan)
@@ -243,7 +243,7 @@ class Trainer:
     # Training: epochs of steps, each followed by a checkpoint and, when due, an evaluation.
 
     def train(self) -> Predictions:
-        """Run all remaining epochs; returns the predictions of the scored split after the last one."""
+        """Run all remaining epochs, and return the predictions on the scored split after the last epoch."""
         steps = steps_per_epoch(len(self.plan.train), self.config.batch_size, processes.world_size())
         if self.config.head_epochs and self.state.step == 0:  # a run that was interrupted in this phase repeats it
             from mlrec.training.head_phase import train_head
@@ -276,7 +276,7 @@ class Trainer:
                 epoch += 1
 
     def batches(self) -> Iterator[Batch]:
-        """Return batches of images, or of frozen features, from the position of the state to the last epoch."""
+        """Return batches of images or frozen features, from the current position to the last epoch."""
         config, start = self.config, self.state
         position = {"epoch": start.epoch, "start": start.batch, "epochs": config.epochs - start.epoch}
         position |= {"rank": processes.rank(), "world": processes.world_size()}
@@ -289,10 +289,10 @@ class Trainer:
         return train_batches(images, config, preprocessing, device=self.device, **position)
 
     def train_epoch(self, events: Iterator[Event], epoch: int, steps_per_epoch: int) -> float:
-        """Run the remaining steps of an epoch; show and log them, and save every `save_every` steps.
+        """Run the remaining steps of an epoch, log progress, and save every `save_every` steps.
 
         Returns:
-            Mean loss of the epoch.
+            Mean loss over the epoch.
 
         Raises:
             SignalReceived: A signal was received; the current step is finished and saved.
@@ -312,7 +312,7 @@ class Trainer:
                 self.notify("on_step", epoch=epoch, step=event.step, loss=event.loss, lr=event.lr, metrics={})
 
     def report_steps(self, steps: Steps, advance: Step, steps_per_epoch: int) -> None:
-        """Show loss, learning rate, speed and remaining time next to the bar, and log them.
+        """Show loss, learning rate, speed and remaining time next to the progress bar, and log these values.
 
         The bar shows the speed since the start; the log contains the speed of these steps.
         """
@@ -343,7 +343,7 @@ class Trainer:
     def evaluate(self, epoch: int) -> Predictions | None:
         """Run the evaluations that are due after an epoch.
 
-        Returns predictions of the scored split after the last epoch.
+        Returns predictions on the scored split after the last epoch.
 
         The selection split determines the best epoch, and with `patience` when training stops early.
         """
@@ -364,7 +364,7 @@ class Trainer:
         return None
 
     def predict(self, manifest: Manifest) -> Predictions:
-        """Compute the logits of a split with the scored model (trained or averaged weights)."""
+        """Compute the logits for a split with the scored model (trained or averaged weights)."""
         config, model = self.config, self.state.scored
         batch_size = setup.eval_batch_size(config, self.device)
         if config.freeze_backbone:
@@ -390,9 +390,9 @@ class Trainer:
         return predictions
 
     def backbone_features(self, manifest: Manifest, **changes: int) -> Features:
-        """Return the features of a split from the frozen backbone, from the cache if possible.
+        """Return the frozen-backbone features for a split, from the cache if possible.
 
-        `changes` are config keys.
+        `changes` contains config keys.
         """
         from mlrec.training.features import FeatureCache
 
@@ -410,7 +410,7 @@ class Trainer:
             )
 
     def add_score(self, epoch: int, split: str, predictions: Predictions) -> bool:
-        """Add the mAP of an epoch to the history and the log; returns whether it is the best so far on that split."""
+        """Add the mAP of an epoch to the history and the log; return whether it is the best so far on this split."""
         mAP = metrics_of(predictions).mAP
         entry = EpochScore(epoch, split, mAP)
         others = [score for score in self.state.history if (score.epoch, score.split) != (epoch, split)]
@@ -431,12 +431,12 @@ class Trainer:
             self.saved_at = time.monotonic()
 
     def save_epoch_checkpoint(self) -> None:
-        """Write a checkpoint after an epoch, unless only a head is trained and the last checkpoint is seconds old."""
+        """Write a checkpoint after an epoch, unless only a head is trained and the last checkpoint is recent."""
         if not self.config.freeze_backbone or time.monotonic() - self.saved_at >= HEAD_SAVE_INTERVAL:
             self.save_checkpoint()
 
     def save_model(self, name: str) -> None:
-        """Write the scored model as a weights file with its config and lineage."""
+        """Write the scored model as a weights file with config and lineage."""
         if self.folder is not None:
             values = run_record.plain(self.config)
             save_model(self.folder / name, self.state.scored, values, run_record.trained_lineage(self.record))
@@ -448,14 +448,14 @@ class Trainer:
             self.record.save(self.folder)
 
     def log(self, event: str, **values: Any) -> None:
-        """Add a line to `log.jsonl`, and its numbers to the trackers."""
+        """Add a line to `log.jsonl`, and send the numbers to the trackers."""
         if self.folder is not None:
             log.append(self.folder, event, **values)
         if self.trackers is not None:
             self.trackers.log(event, **values)
 
     def notify(self, method: str, **facts: Any) -> None:
-        """Call the callbacks, in the first process only."""
+        """Call the callbacks in the first process only."""
         if self.folder is not None:
             self.callbacks.call(method, run=self.folder, **facts)
 
@@ -492,7 +492,7 @@ class Trainer:
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Add the seconds of the block to this part of the run's time."""
+        """Add the duration of the block to this part of the run time."""
         started = time.monotonic()
         try:
             yield

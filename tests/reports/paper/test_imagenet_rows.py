@@ -31,4 +31,4 @@ def test_imagenet_rows_of_other_weights_stand_apart(backbone, weights, why):
     if why is None:
         assert row.group in printed
     else:
-        assert row.group.endswith(f"not comparable with the paper's, {why}")
+        assert row.group.endswith(f"not comparable with the paper ({why})")

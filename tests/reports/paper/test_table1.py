@@ -44,7 +44,7 @@ def test_own_sweeps_are_read_from_evaluations_and_have_own_groups_on_other_data(
     assert list(sweeps) == [path / "eval-toy-test"]
     (own,) = rows(table_1([MethodSweeps(result_of(Run.load(path)), tuple(sweeps.values()), None)]), "own")
     assert own.cells[3:10] == (0.5, 0.1, 0.52, pytest.approx(0.02), 0.2, 0.51, pytest.approx(0.01))
-    assert "not comparable with the paper's, other data" in own.group
+    assert "not comparable with the paper (different data" in own.group
     assert own.marks == {4: "†"}
 
 
@@ -57,7 +57,7 @@ FULL = SWEEP | {"kind": "wider", "samples": 29179, "labels": LABELS}
     [
         ({}, {}, None),
         ({"labels": LABELS[:5]}, {}, "5 of 14 labels"),
-        ({"samples": 500}, {}, "500 of 29,179 samples of test"),
+        ({"samples": 500}, {}, "500 of 29,179 samples in test"),
         ({"conventions": "voc2007-11pt"}, {}, "conventions voc2007-11pt"),
         ({}, {"img_size": 448}, "448 px"),
         ({}, {"init_from": "runs/coco"}, "extra data unknown (coco)"),
@@ -73,7 +73,7 @@ def test_only_the_full_test_set_at_its_resolution_is_comparable_with_the_paper(t
     if why is None:
         assert own.group == "WIDER-Attribute test, 29,179 samples, 14 labels"
     else:
-        assert own.group.endswith(f"not comparable with the paper's, {why}")
+        assert own.group.endswith(f"not comparable with the paper ({why})")
 
 
 def test_a_lambda_chosen_on_another_split_has_no_dagger_and_seeds_are_averaged(tmp_path):
@@ -95,7 +95,7 @@ def test_a_lambda_chosen_on_another_split_has_no_dagger_and_seeds_are_averaged(t
 
 def test_a_file_that_is_not_a_sweep_is_refused(tmp_path):
     (tmp_path / "lambda.json").write_text('{"lams": 1}')
-    with pytest.raises(RunError, match="not written by mlrec lambda-sweep"):
+    with pytest.raises(RunError, match="not a file written by mlrec lambda-sweep"):
         sweeps_of(tmp_path)
 
 

@@ -78,7 +78,7 @@ def test_other_resolutions_extra_data_and_conventions_have_own_groups():
     assert len(groups) == 4
     assert any("larger input" in title for title in groups)
     (srn,) = [r for r in paper_table(5, []).rows if r.cells[0] == "SRN"]
-    assert "not comparable: other conventions: envelope AP, mean of per-label F1" in srn.group
+    assert "not comparable: different conventions: envelope AP, mean of per-label F1" in srn.group
 
 
 def test_inferred_cells_are_marked():
@@ -114,9 +114,11 @@ def test_a_run_on_the_full_set_joins_the_published_rows_and_a_run_on_a_subset_do
     assert group["full"] == printed
     assert group["base"] == printed
     assert group["small"] == printed + " · not comparable: 224 px"
-    assert group["coco"] == printed + " · not comparable: extra data unknown (coco), other settings than the paper's"
-    assert "not comparable with VOC2007, 545 of 4,952 samples of test" in group["part"]
-    assert "not comparable with VOC2007, other data" in group["toy"]
+    assert (
+        group["coco"] == printed + " · not comparable: extra data unknown (coco), settings different from the paper's"
+    )
+    assert "not comparable with VOC2007 (545 of 4,952 samples in test" in group["part"]
+    assert "not comparable with VOC2007 (different data" in group["toy"]
     own = next(r for r in table.rows if r.cells[column(table, "run")] == "full")
     assert own.cells[column(table, "difference")] == pytest.approx(results[1].values["mAP"] - results[0].values["mAP"])
     assert any("conventions csra:" in note for note in table.footnotes)
@@ -202,10 +204,10 @@ def test_server_results_are_rows_in_percent(tmp_path):
     ("text", "why"),
     [
         ("method,map\nmine,94\n", "no column 'mAP'"),
-        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943: write a percentage"),
-        ("method,mAP\nmine,high\n", "line 2: mAP = high: is not a number"),
+        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943; enter mAP as a percentage"),
+        ("method,mAP\nmine,high\n", "line 2: mAP = high is not a number"),
         ("method,mAP\n", "no rows"),
-        ("method,mAP\nmine,nan\n", "write a percentage"),
+        ("method,mAP\nmine,nan\n", "as a percentage"),
     ],
 )
 def test_faulty_rows_are_refused(tmp_path, text, why):
@@ -223,7 +225,7 @@ def test_literature_has_a_source_in_every_row():
     protocols = [row.cells[5] for row in tables[0].rows if row.cells[0] == "CAP"]
     assert len(protocols) == 4
     assert all(protocol.startswith("labels missing: ") for protocol in protocols)
-    with pytest.raises(UsageError, match="no literature on 'mnist'; choose one of coco2014"):
+    with pytest.raises(UsageError, match="no literature results for 'mnist'; choose one of coco2014"):
         literature("mnist")
 
 
@@ -235,7 +237,7 @@ def test_the_shipped_numbers_are_those_of_the_reference(realdata):
 
 
 VOC = "VOC2007 test, 4,952 samples, 20 labels, 448 px"
-APART = VOC + " · not comparable: other settings than the paper's"
+APART = VOC + " · not comparable: settings different from the paper's"
 
 
 def own_by_run(table: Table) -> dict[str, dict]:
@@ -270,7 +272,7 @@ def test_a_run_with_another_recipe_or_other_weights_has_an_own_group_and_lists_a
     rows = own_by_run(table)
     assert (rows["paper"]["group"], rows["paper"]["settings"]) == (VOC, None)
     assert (rows["other"]["group"], rows["other"]["settings"]) == (APART, settings)
-    assert any(note.startswith("Settings: all differences from recipe paper") for note in table.footnotes)
+    assert any(note.startswith("Settings: all differences from the paper recipe") for note in table.footnotes)
 
 
 def test_equivalent_recipes_join_the_published_rows_and_are_named(tmp_path):
@@ -299,7 +301,7 @@ def test_declared_cutmix_weights_join_the_published_rows_with_a_note_and_others_
     rows = own_by_run(table)
     assert {row["method"] for row in rows.values()} == {"ResNet-101 (CutMix) + CSRA"}
     assert rows["declared"]["group"] == VOC
-    assert "extra data unknown (resnet101_cutmix.pth), other settings" in rows["unknown"]["group"]
+    assert "extra data unknown (resnet101_cutmix.pth), settings different" in rows["unknown"]["group"]
     assert rows["unknown"]["settings"] == "weights resnet101_cutmix.pth (unknown origin)"
     assert any("origin as declared (cutmix_in1k), not verified" in note for note in table.footnotes)
     for draw in FORMATS.values():
@@ -339,8 +341,11 @@ def test_the_difference_is_between_rows_that_differ_in_the_method_only(tmp_path)
     gain = rows["csra"]["mAP"] - rows["base"]["mAP"]
     assert rows["csra"]["difference"] == pytest.approx(gain)
     assert rows["long csra"]["difference"] is None
-    assert "no Δ for long csra: ema base differs from it in more than the method (ema, ema_decay)" in table.footnotes
-    assert any("each head has the head learning rate of the paper" in note for note in table.footnotes)
+    assert (
+        "no Δ for long csra: the closest run ema base differs in more than the method (ema, ema_decay)"
+        in table.footnotes
+    )
+    assert any("each head is trained with the paper's head learning rate" in note for note in table.footnotes)
 
 
 @pytest.mark.parametrize(
@@ -360,7 +365,7 @@ def test_no_difference_on_other_data_if_more_than_the_method_differs(tmp_path, b
     table = paper_table(6, [result_of(Run.load(path)) for path in paths])
     rows = own_by_run(table)
     assert rows["csra"]["difference"] is None
-    assert f"no Δ for csra: base differs from it in more than the method ({why})" in table.footnotes
+    assert f"no Δ for csra: the closest run base differs in more than the method ({why})" in table.footnotes
     assert why in rows["csra"]["settings"]
     assert why in rows["base"]["settings"]
 
@@ -370,4 +375,4 @@ def test_one_head_learning_rate_for_both_heads_is_a_fair_difference(tmp_path):
     paths = [write_run(tmp_path, name, config=config) for name, config in configs.items()]
     table = paper_table(6, [result_of(Run.load(path)) for path in paths])
     assert own_by_run(table)["csra"]["difference"] is not None
-    assert not any("each head has the head learning rate" in note for note in table.footnotes)
+    assert not any("each head is trained with the paper's head learning rate" in note for note in table.footnotes)

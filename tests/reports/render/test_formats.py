@@ -80,7 +80,7 @@ def test_terminal_text():
             "subset",
             "other              90.0       –      –   0.0",
             rule,
-            "* best of its block",
+            "* best in its block",
             "† a note",
             "",
         ]

@@ -115,7 +115,7 @@ def test_the_bib_file_of_another_program_is_not_replaced(tmp_path: Path) -> None
     assert write_latex(body, "", tex) == [tex, bib], "its own file is"
     bib.write_text("@misc{mine}", encoding="utf-8")
     tex.unlink()
-    with pytest.raises(UsageError, match=r"t\.bib exists and is not of mlrec"):
+    with pytest.raises(UsageError, match=r"t\.bib already exists and was not written by mlrec"):
         write_latex(body, "", tex)
     assert not tex.exists()
     assert write_latex(latex([hostile("x")]), "", tmp_path / "u.tex") == [tmp_path / "u.tex"]

@@ -56,7 +56,7 @@ def test_one_positive_of_each_sample_is_kept_each_equally_often() -> None:
 
 def test_shares_and_splits_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = dataset(tmp_path, "train", "test")
-    with pytest.raises(UsageError, match=r"--keep-labels 1\.5: must be a share between 0 and 1"):
+    with pytest.raises(UsageError, match=r"--keep-labels must be a fraction between 0 and 1, got 1\.5"):
         hide_labels(path, keep=[1.5])
     with pytest.raises(UsageError, match="the test split cannot be divided"):
         hide_labels(path, keep=[0.5], whole="test")

@@ -208,7 +208,7 @@ def test_two_names_of_one_file_and_a_name_of_two_files_are_errors(tmp_path: Path
     with pytest.raises(DataError) as caught:
         prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data")
     text = str(caught.value)
-    assert "is the file sub/b.jpg, which is also annotated" in text
+    assert "same file as sub/b.jpg, which is also annotated" in text
     assert "the name matches x/c.jpg, y/c.jpg; write the full path" in text
 
 
@@ -242,7 +242,7 @@ def test_bad_images_are_skipped_when_asked(tmp_path: Path, notes: Notes) -> None
     assert summary(dataset).footnotes[-1] == "skipped: 1 image that cannot be used"
     for name in ("a.jpg", "c.jpg"):
         (tmp_path / name).unlink()
-    with pytest.raises(DataError, match="split 'all': has no samples"):
+    with pytest.raises(DataError, match="split 'all': no samples"):
         prepare("csv", source, out=tmp_path / "data", skip_bad_images=True)
 
 
@@ -260,7 +260,7 @@ def test_a_link_to_a_file_elsewhere_is_refused_and_a_link_to_a_folder_is_not(tmp
     assert len(prepare("csv", source, out=tmp_path / "data").manifest("all")) == 2
     shutil.move(tmp_path / "set" / "a.jpg", tmp_path / "a.jpg")
     (tmp_path / "set" / "a.jpg").symlink_to(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match=r"a\.jpg: links to a file outside of the dataset"):
+    with pytest.raises(DataError, match=r"a\.jpg: link to a file outside the dataset"):
         prepare("csv", source, out=tmp_path / "data")
 
 
@@ -364,9 +364,9 @@ def test_boxes_are_repaired_and_those_without_area_left_out(
     assert manifest.boxes is not None
     assert manifest.boxes.tolist() == [[0, 3, 8, 9], [5, 3, 4, 5]]
     assert dataset.info.skipped == {"boxes without area": 2}
-    assert notes.warnings[0] == "the size in the annotation differs from the image: a.jpg (99x12, is 16x12)"
+    assert notes.warnings[0] == "the annotated size differs from the image size: a.jpg (99x12, is 16x12)"
     assert "boxes with swapped corners were corrected: a.jpg#1" in notes.warnings
-    assert "boxes without area inside their image were skipped: 2 times, first a.jpg#2" in notes.warnings
+    assert "boxes without area inside the image were skipped: 2 times, first a.jpg#2" in notes.warnings
 
 
 def test_a_box_that_two_splits_have_is_counted_once_and_one_that_no_pixel_fills_is_none(
@@ -409,7 +409,7 @@ def test_a_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
     if name:
         with pytest.raises(UsageError, match="is not a valid folder name"):
             prepare("csv", csv(tmp_path), out=tmp_path / "data", name=name)
-    with pytest.raises(UsageError, match=r"'csb' is not a kind of source: .*; did you mean 'csv'\?"):
+    with pytest.raises(UsageError, match=r"'csb' is not a kind of source; .*; did you mean 'csv'\?"):
         prepare("csb", tmp_path)
 
 

@@ -167,14 +167,16 @@ def test_predictions_of_other_images_or_labels_are_errors(tmp_path: Path, data: 
     run = tmp_path / "runs/mine"
     with pytest.raises(PredictionsError, match=r"no prediction for 5 images of split 'train', such as 'train/0\.jpg'"):
         export_data(data, format_="fiftyone", out=tmp_path / "out", predictions=run, splits=["train"])
-    with pytest.raises(UsageError, match="csv has no predictions; use --format labelstudio, fiftyone, coco"):
+    with pytest.raises(
+        UsageError, match="the csv format does not store predictions; use --format labelstudio, fiftyone, coco"
+    ):
         export_data(data, out=tmp_path / "out", predictions=run)
     other = Predictions(("cat", "cow"), tuple(f"val/{k}.jpg" for k in range(6)), np.zeros((6, 2)))
     other.save(tmp_path / "other.npz")
     with pytest.raises(PredictionsError, match=r"other\.npz: label sets differ.*unexpected"):
         export_data(data, format_="fiftyone", out=tmp_path / "out", predictions=tmp_path / "other.npz")
     Predictions(LABELS, ("x.jpg",), np.zeros((1, 3))).save(tmp_path / "none.npz")
-    with pytest.raises(PredictionsError, match=r"no predictions for all images of a split \(train, val\)"):
+    with pytest.raises(PredictionsError, match=r"no split has predictions for all of its images \(train, val\)"):
         export_data(data, format_="coco", out=tmp_path / "out", predictions=tmp_path / "none.npz")
     assert not (tmp_path / "out").exists()
 

@@ -115,7 +115,7 @@ def test_a_group_column_of_the_csv_stays_together(tmp_path: Path) -> None:
 
 def test_the_source_s_own_splits_stay(tmp_path: Path) -> None:
     path = dataset(tmp_path, "train", "val")
-    with pytest.raises(UsageError, match="already has a split 'val'"):
+    with pytest.raises(UsageError, match="split 'val' already exists"):
         split(path)
     assert split(path, prefix="mini-").sizes.keys() == {"mini-train", "mini-val"}
     assert split(path, folds=2).pool == "train"
@@ -144,7 +144,7 @@ def test_the_same_photograph_stays_together(tmp_path: Path) -> None:
         ({"val": 1.0}, "between 0 and 1"),
         ({"folds": 1}, "at least 2"),
         ({"group": "pateint"}, "did you mean 'patient'"),
-        ({"groups_file": Path("x.csv")}, "set its column with --group"),
+        ({"groups_file": Path("x.csv")}, "set the group column with --group"),
         ({"pool": "trian"}, "no split 'trian'"),
         ({"prefix": "../"}, "use letters"),
     ],

@@ -26,7 +26,7 @@ def dataset(root: Path, *, boxes: bool = False) -> Path:
     manifests = []
     for split, size in (("train", 60), ("test", 40)):
         targets = (rng.random((size, 3)) < [0.5, 0.3, 0.4]).astype(np.int8)
-        targets[:, 0] |= targets[:, 1]  # do$g never without cat
+        targets[:, 0] |= targets[:, 1]  # do$g never occurs without cat
         names = tuple(f"{split}{k}.png" for k in range(size))
         if boxes:
             names = tuple(f"{split}{k // 2}.png" for k in range(size))
@@ -46,8 +46,8 @@ def test_notable_statistics_are_reported(tmp_path: Path) -> None:
         Image.new("RGB", (40 + k, 30)).save(tmp_path / f"train{k}.png")
     found = stats(dataset(tmp_path))
     shown = render_text(tables(found))
-    assert "do$g never without cat" in shown
-    assert "no difference of prevalence, train → test" in shown
+    assert "do$g never occurs without cat" in shown
+    assert "no difference in prevalence (train → test)" in shown
     assert "mAP on test (40 images)" in shown
     assert "if every label has AP 80" in shown
     assert "images: median 41 x 30 pixels, 40 to 42 wide" in shown
@@ -70,7 +70,7 @@ def test_predictions_measure_the_power_line(tmp_path: Path) -> None:
     Predictions(test.labels, test.sample_ids, test.targets + noise, test.targets).save(tmp_path / "predictions.npz")
     power = stats(path, predictions=tmp_path / "predictions.npz").power
     assert power is not None
-    assert power.basis.startswith("bootstrap of predictions.npz, mAP ")
+    assert power.basis.startswith("bootstrap on predictions.npz, mAP ")
     assert 0 < power.half_width < 0.5
 
 

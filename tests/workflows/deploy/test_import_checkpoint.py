@@ -65,7 +65,7 @@ def test_an_ambiguous_lambda_names_both_values(tmp_path: Path) -> None:
 
 
 def test_another_number_of_labels_is_an_error_with_both_numbers(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="its head has 20 labels, but wider has 14"):
+    with pytest.raises(ModelError, match="the head has 20 labels, but wider has 14"):
         import_checkpoint(official(tmp_path / "voc.pth"), out=tmp_path / "out", dataset="wider")
 
 
@@ -112,7 +112,7 @@ def test_wider_is_normalised_as_in_its_source(tmp_path: Path) -> None:
 def test_an_existing_folder_is_not_changed(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine")
-    with pytest.raises(ModelError, match="exists already; choose another --out"):
+    with pytest.raises(ModelError, match="already exists; choose a different --out"):
         import_checkpoint(official(tmp_path / "voc.pth"), out=tmp_path / "out")
     assert [entry.name for entry in (tmp_path / "out").iterdir()] == ["mine.txt"]
 
@@ -125,13 +125,15 @@ def test_the_error_for_a_backbone_without_head_suggests_training(tmp_path: Path)
 
 def test_tensor_names_of_no_known_model_are_an_error(tmp_path: Path) -> None:
     torch.save({f"transformer.h.{k}.w": torch.zeros(2) for k in range(400)}, tmp_path / "gpt.pth")
-    with pytest.raises(ModelError, match=r"400 tensors with names of no known model.*--backbone NAME"):
+    with pytest.raises(ModelError, match=r"400 tensors with names from no known model.*--backbone NAME"):
         import_checkpoint(tmp_path / "gpt.pth", out=tmp_path / "out")
 
 
 def test_a_model_of_mlrec_is_not_imported(tmp_path: Path) -> None:
     import_checkpoint(official(tmp_path / "voc.pth"), out=tmp_path / "out")
-    with pytest.raises(ModelError, match="already; use it directly with eval, predict, attend or export"):
+    with pytest.raises(
+        ModelError, match="already an mlrec model; use the file directly with eval, predict, attend or export"
+    ):
         import_checkpoint(tmp_path / "out/model.safetensors", out=tmp_path / "again")
 
 

@@ -96,7 +96,7 @@ def test_a_single_file_is_its_parts_joined(form: str, model: Path, pictures: Pat
             pd.read_csv(one, dtype=str, keep_default_na=False), pd.concat(frames, ignore_index=True)
         )
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["many", f"one.{form}"]
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         write(model, one, pictures, form=form)
 
 
@@ -195,7 +195,7 @@ def test_another_model_or_other_settings_are_refused(model: Path, pictures: Path
         (model, {"machine": RuntimeOptions(batch_size=4, precision="bf16", device="cpu")}, "precision"),
     ]
     for used, change, key in changes:
-        with pytest.raises(RunError, match=rf"begun with other settings \({key}\)"):
+        with pytest.raises(RunError, match=rf"started with different settings \({key}\)"):
             write(used, tmp_path / "out", pictures, **change)
     assert content(tmp_path / "out") == before
 
@@ -205,14 +205,14 @@ def test_other_images_are_refused(model: Path, pictures: Path, tmp_path: Path) -
     shutil.copytree(pictures, images)
     write(model, tmp_path / "out", images)
     shutil.copy(images / "val08.png", images / "aaa.png")
-    with pytest.raises(RunError, match=r"part-000000\.csv: was written for other images"):
+    with pytest.raises(RunError, match=r"part-000000\.csv: written for different images"):
         write(model, tmp_path / "out", images)
 
 
 def test_a_folder_of_others_is_not_written_to(model: Path, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("x")
-    with pytest.raises(UsageError, match="has files that are not of mlrec predict"):
+    with pytest.raises(UsageError, match="contains files not written by mlrec predict"):
         write(model, tmp_path / "out", pictures)
     assert list(content(tmp_path / "out")) == ["thesis.tex"]
 

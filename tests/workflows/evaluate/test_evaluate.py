@@ -180,7 +180,7 @@ def test_an_evaluated_model_that_was_not_trained_here_is_a_row_of_reports(run: R
     model, data = tmp_path / "imported" / "official", run.path.parents[1] / "data" / "tiny"
     model.mkdir(parents=True)
     shutil.copy(run.path / "model.safetensors", model)
-    with pytest.raises(RunError, match="an imported model that mlrec eval has scored"):
+    with pytest.raises(RunError, match="an imported model scored with mlrec eval"):
         report([model])
     scored = evaluate_run(model, data=data, machine=HERE)
     lambda_sweep(model, LambdaSweepConfig([0.0, 0.5], resamples=0), data=data, machine=HERE)  # of another λ: no row

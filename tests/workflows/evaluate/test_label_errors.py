@@ -95,7 +95,7 @@ def test_a_model_that_is_never_sure_does_not_list_all_positives(tmp_path: Path, 
     )  # fmt: skip
     assert np.flatnonzero(theirs).tolist() == [first]
     assert sum(s.error_score >= 0.5 for s in doubts.found) > 20
-    assert any("taken as probabilities" in text for text in notes.lines)
+    assert any("treated as probabilities" in text for text in notes.lines)
 
 
 def test_labels_whose_errors_cannot_be_estimated_are_named(tmp_path: Path) -> None:

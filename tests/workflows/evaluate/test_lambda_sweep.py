@@ -65,14 +65,14 @@ def test_lambda_zero_equals_the_run_and_all_lambdas_come_from_one_pass(run: Run)
 def test_lambda_chosen_on_another_split_has_no_dagger(run: Run, notes: Notes) -> None:
     question = LambdaSweepConfig([0.5, 1.0], select_on="train", resamples=50)
     found = lambda_sweep(run.path, question, machine=HERE)
-    assert "the model was trained on 13 of the 13 samples of train" in notes.warnings[0]
+    assert "the model was trained on 13 of the 13 samples in train" in notes.warnings[0]
     assert found.sweep.select_split == "train"
     own = [row for row in report([run.path], table=1).table.rows if row.cells[1] == "own"]
     assert [row.marks for row in own] == [{}]
     assert "best on train" in [row.cells[0] for row in found.tables[0].rows]
     with pytest.raises(DataError, match="no split 'tset'"):
         lambda_sweep(run.path, LambdaSweepConfig([0.5], select_on="tset"), machine=HERE)
-    with pytest.raises(UsageError, match="--select-on val: 9 of its images are also scored"):
+    with pytest.raises(UsageError, match="--select-on val: 9 of the images in this split are also scored"):
         lambda_sweep(run.path, LambdaSweepConfig([0.5], select_on="val"), machine=HERE)
 
 
@@ -84,7 +84,7 @@ def test_lambda_and_temperature_of_csra_at_test_time_are_distinguished_from_trai
     assert found.sweep.fixed == pytest.approx(run.metrics().mAP)
     assert [len(row) for row in found.sweep.by_temperature] == [3, 3]
     assert found.sweep.best == max(max(row) for row in found.sweep.by_temperature)
-    assert any("at test time only" in note for note in found.tables[0].footnotes)
+    assert any("only at test time" in note for note in found.tables[0].footnotes)
     assert [row.cells[2] for row in found.tables[0].rows][:2] == ["1", "1"]
     with pytest.raises(ModelError, match="spatial head, which has no average"):
         lambda_sweep(run_with(data, head="spatial").path, LambdaSweepConfig([0.1]), machine=HERE)
@@ -129,7 +129,7 @@ def test_ap_by_size_needs_annotated_objects(tmp_path: Path, run: Run) -> None:
     assert [column.key for column in seeds.columns] == [column.key for column in table.columns]
     assert "n = 1" not in seeds.footnotes[-1]
     assert "these trained models" in table.footnotes[-1]
-    with pytest.raises(RunError, match="scored on other data"):
+    with pytest.raises(RunError, match="scored on different data"):
         size_report([trained.path, run.path])
     assert "by_extent" in json.loads((found.path / "lambda.json").read_text())
     with pytest.raises(DataError, match="has no annotated objects"):

@@ -52,7 +52,7 @@ def test_every_kind_of_truth_gives_the_same(files: Path) -> None:
 
 
 def test_a_split_of_the_truth_is_selected(files: Path) -> None:
-    with pytest.raises(UsageError, match="has the splits val, test; choose one with --split"):
+    with pytest.raises(UsageError, match=r"multiple splits \(val, test\); choose one with --split"):
         score(files / "pred.csv", files / "pets")
     with pytest.raises(DataError, match="no split 'train'"):
         score(files / "pred.csv", files / "pets", split="train")
@@ -101,15 +101,15 @@ def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
     shown = render_text(scored_tables(metrics, title="pred.csv", top3=True))
     assert "100.0" in shown
     assert "Top-3" in shown
-    assert "no AP for 1 of 2 labels, without a known positive or without a known negative: dog" in shown
-    assert "conventions mlrec: AP not interpolated; equal scores share one step; unknown ignored" in shown
+    assert "no AP for 1 of 2 labels, which lack a known positive or a known negative: dog" in shown
+    assert "conventions mlrec: AP without interpolation; tied scores share one step; unknown ignored" in shown
     assert "Top-3 ┄" not in render_text(scored_tables(metrics, title="pred.csv"))
 
 
 def test_without_a_known_label_all_metrics_are_undefined() -> None:
     tables = scored_tables(evaluate([[1.0, -1.0]], [[-1, -1]]), title="pred.csv", top3=True)
     assert set(tables[0].rows[0].cells) == {None}
-    assert "no label of any sample is known, so there is nothing to score" in render_text(tables)
+    assert "all labels of all samples are unknown; there is nothing to score" in render_text(tables)
 
 
 @pytest.mark.parametrize("name", ["pred.csv", "truth.csv", "pred.npz"])
@@ -166,10 +166,10 @@ def test_the_kind_of_scores_is_set_or_its_inference_is_reported(files: Path) -> 
     assert (silent.returncode, silent.stderr) == (0, "")
     decided = run_score(files)
     assert decided.stdout == silent.stdout
-    assert decided.stderr.startswith("pred.csv: all scores are in [0, 1]: taken as probabilities")
-    assert "scores are probabilities, threshold p >= 0.5" in decided.stdout
+    assert decided.stderr.startswith("pred.csv: all scores are in [0, 1] and are treated as probabilities")
+    assert "scores are probabilities, threshold: p >= 0.5" in decided.stdout
     logits = run_score(files, "--logits")
-    assert "scores are logits, threshold p >= 0.5" in logits.stdout
+    assert "scores are logits, threshold: p >= 0.5" in logits.stdout
     assert logits.stderr == ""
     both = run_score(files, "--logits", "--probabilities")
     assert (both.returncode, both.stdout) == (2, "")
@@ -177,7 +177,7 @@ def test_the_kind_of_scores_is_set_or_its_inference_is_reported(files: Path) -> 
     percent = run_score(files)
     assert (percent.returncode, percent.stdout) == (1, "")
     assert percent.stderr.startswith(
-        "error: pred.csv: scores are in 10 to 90, without negative values; divide percentages"
+        "error: pred.csv: scores range from 10 to 90 without negative values; divide percentages"
     )
 
 
@@ -186,8 +186,8 @@ def test_labels_without_ap_are_named_with_the_reason(files: Path) -> None:
     done = run_score(files, "--probabilities")
     assert done.returncode == 0
     assert done.stderr.splitlines() == [
-        "warning: no AP for 1 of 2 labels, unknown in every sample: dog",
-        "warning: no AP for 1 of 2 labels, no known negative, so their precision is 1 wherever they are predicted: cat",
+        "warning: no AP for 1 of 2 labels (unknown in every sample): dog",
+        "warning: no AP for 1 of 2 labels (no known negative; precision is 1 wherever these labels are predicted): cat",
     ]
     assert "¶ 1 label without a known negative" in done.stdout
 
@@ -215,7 +215,7 @@ def test_of_many_labels_those_with_the_lowest_and_highest_ap_are_shown() -> None
     assert table.title == (
         "By label: 5 lowest and 5 highest AP of 24 labels, many of them with fewer than 30 positives"
     )
-    assert table.footnotes[0] == "all 25 labels: --full"
+    assert table.footnotes[0] == "use --full to show all 25 labels"
     assert any("no AP for 1 of 25 labels" in note for note in table.footnotes)
     assert len(scored_tables(metrics, title="t")[1].rows) == 25
     few = evaluate(targets[:, :20] * 2.0 - 1.0, targets[:, :20])
@@ -234,7 +234,7 @@ def test_a_label_with_one_positive_is_neither_the_best_nor_the_worst() -> None:
     assert metrics.average_precision["1"] == min(metrics.average_precision.values())
     short = scored_tables(metrics, title="t", all_labels=False)[1]
     assert {"0", "1"}.isdisjoint(row.cells[0] for row in short.rows)
-    assert short.title == "By label: 5 lowest and 5 highest AP of the 23 labels with 30 positives or more"
+    assert short.title == "By label: 5 lowest and 5 highest AP of the 23 labels with at least 30 positives"
     whole = scored_tables(metrics, title="t")[1]
     assert [row.cells[0] for row in whole.rows[-2:]] == ["0", "1"]
     assert [title for title, _ in whole.groups()][1].startswith("fewer than 30 positives")

@@ -65,7 +65,7 @@ def test_the_flag_that_the_error_names_is_one_of_this_command(data: Path, scores
     assert "--logits" in refused
     code, out, refused = run(*command, "--logits")
     assert out, refused
-    assert "taken as" not in refused
+    assert "treated as" not in refused
     code, _, refused = run(*command, "--probabilities")
     assert code == 1
     assert "is not a probability" in refused

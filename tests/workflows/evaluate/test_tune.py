@@ -59,10 +59,10 @@ def test_the_file_contains_the_chosen_thresholds(run: Run) -> None:
 def test_tuning_on_training_samples_or_the_reported_split_warns(run: Run, notes: Notes) -> None:
     found = tune(run.path, split="train", least=2, machine=HERE)
     assert found.tuned.trained_on == 13
-    assert "trained on 13 of the 13 samples of train" in notes.warnings[0]
+    assert "trained on 13 of the 13 samples in train" in notes.warnings[0]
     notes.warnings.clear()
     found = tune(run.path, split="val", least=2, machine=HERE)
-    assert "tiny/val is the split whose metrics this run reports" in notes.warnings[0]
+    assert "this run reports its metrics on tiny/val" in notes.warnings[0]
     assert len(found.judged) == 2  # cross-fitted only
 
 

@@ -38,7 +38,7 @@ def test_a_clear_difference_is_reported_with_its_interval(tmp_path):
     assert [row.cells[0] for row in labels.rows] == list(LABELS)
     assert all(cells(labels, k, "p_holm") >= cells(labels, k, "p") for k in range(4))
     assert {cells(labels, k, "finding") for k in range(4)} == {"A higher"}
-    assert any("n = 1 and 1 run: the intervals are about these trained models" in note for note in metrics.footnotes)
+    assert any("n = 1 and 1 run: the intervals describe these trained models" in note for note in metrics.footnotes)
 
 
 def test_equal_models_are_not_distinguishable_and_the_sign_follows_the_order(tmp_path):
@@ -65,7 +65,7 @@ def test_with_several_seeds_the_intervals_are_about_the_method(tmp_path):
     a = [run(tmp_path, f"a{k}", GOOD + RNG.normal(size=GOOD.shape)) for k in range(3)]
     b = [run(tmp_path, f"b{k}", POOR + RNG.normal(size=POOR.shape)) for k in range(3)]
     metrics, _ = compare_runs(a, b)
-    assert any("n = 3 and 3 runs: seeds are resampled as well as images" in note for note in metrics.footnotes)
+    assert any("n = 3 and 3 runs: both seeds and images are resampled" in note for note in metrics.footnotes)
     single, _ = compare_runs(a[:1], b[:1])
     assert cells(metrics, 0, "low") > 0
     assert cells(single, 0, "low") != cells(metrics, 0, "low")
@@ -81,10 +81,10 @@ def test_persons_of_one_image_are_resampled_together(tmp_path):
 def test_what_cannot_be_paired_is_refused(tmp_path):
     a = run(tmp_path, "a", GOOD)
     part = write_run(tmp_path, "part", logits=POOR[:200], targets=TARGETS[:200])
-    with pytest.raises(PredictionsError, match=r"100 of 300 samples have no prediction, first: '000200.jpg'"):
+    with pytest.raises(PredictionsError, match=r"100 of 300 samples have no prediction \(first: '000200\.jpg'\)"):
         compare_runs([a], [part])
     other = run(tmp_path, "other", POOR, targets=1 - TARGETS)
-    with pytest.raises(PredictionsError, match="its targets differ"):
+    with pytest.raises(PredictionsError, match="the targets differ"):
         compare_runs([a], [other])
     with pytest.raises(PredictionsError, match="no label 'dgo'"):
         compare_runs([a], [a], labels=["dgo"])
@@ -92,7 +92,7 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
 
 def test_a_run_that_is_named_twice_is_refused(tmp_path):
     a, b = (write_run(tmp_path, name) for name in "ab")
-    with pytest.raises(PredictionsError, match="a: is named twice for one method"):
+    with pytest.raises(PredictionsError, match="a: listed twice for one method"):
         compare_runs([a, a], [b])
 
 
@@ -112,7 +112,7 @@ def test_third_party_scores_are_compared_with_true_labels(tmp_path):
     by_run = compare_runs([run(tmp_path, "a", GOOD)], [run(tmp_path, "b", POOR)])[0]
     for ours, theirs in zip(by_file.rows, by_run.rows, strict=True):
         assert ours.cells[1:-1] == pytest.approx(theirs.cells[1:-1])
-    with pytest.raises(PredictionsError, match="name the true labels with --truth"):
+    with pytest.raises(PredictionsError, match="pass the ground truth with --truth"):
         compare_runs(files[:1], files[1:2])
 
 

@@ -62,7 +62,7 @@ def test_a_pdf_leaves_no_other_file(tmp_path: Path) -> None:
     [
         (["--layout", "paper"], "--layout requires --table"),
         (["--table", "2", "--layout", "wide"], "--layout wide: use full or paper"),
-        (["--table", "2", "--layout", "paper", "--intervals"], "--intervals excludes --layout paper"),
+        (["--table", "2", "--layout", "paper", "--intervals"], "--intervals cannot be used with --layout paper"),
         (["--table", "2", "--notes"], "--notes requires --format latex or pdf"),
         (["--table", "2", "--columns", "1", "--format", "md"], "--columns requires --format latex or pdf"),
         (["--paper", "--table", "2"], "--table and --paper cannot be used together"),

@@ -54,7 +54,7 @@ def test_missing_and_unfinished_runs_are_errors(tmp_path):
     with pytest.raises(RunError, match=r"no finished run .*; run mlrec train"):
         report(root=tmp_path / "runs")
     stopped = write_run(tmp_path, "stopped", status="interrupted")
-    with pytest.raises(RunError, match=r"stopped: interrupted, not finished; resume it"):
+    with pytest.raises(RunError, match=r"stopped: interrupted, not finished; resume the run"):
         report([stopped])
 
 
@@ -70,9 +70,9 @@ def test_tables_score_again_and_conflicting_options_are_refused(tmp_path):
     write_run(tmp_path / "runs", "coco", kind="coco", dataset="coco2014", conventions="mlrec")
     four = report(root=tmp_path / "runs", table=4)
     assert four.rows[0].conventions == "csra"
-    assert any("not comparable with MS-COCO 2014, 4 of 40,137 samples" in row.group for row in four.table.rows)
+    assert any("not comparable with MS-COCO 2014 (4 of 40,137 samples" in row.group for row in four.table.rows)
     assert report(root=tmp_path / "nothing", table=2).rows == []
-    with pytest.raises(RunError, match="no CSRA runs that differ in λ only"):
+    with pytest.raises(RunError, match="no CSRA runs that differ only in λ"):
         report(root=tmp_path / "runs", figure=5)
     for options in ({"table": 9}, {"figure": 4}, {"extra": tmp_path}, {"table": 4, "conventions": "csra"}):
         with pytest.raises(UsageError):
@@ -157,7 +157,7 @@ def test_the_command_prints_only_json_on_stdout_and_does_not_import_torch(tmp_pa
         ),
         (["--out", "r"], "--out r: unknown extension"),
         (["--out", "r.doc", "--format", "table"], "--out r.doc: unknown extension"),
-        (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: this ending means json"),
+        (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: the file extension means json"),
     ],
 )
 def test_a_file_ending_that_contradicts_the_format_is_refused(tmp_path, options, why):

@@ -43,7 +43,6 @@ def test_images_that_are_trained_on_and_scored_are_a_warning(
     resolve_plan({"data": str(data), **flags})
     train = flags.get("train_split", "train")
     assert notes.warnings == [
-        f"split '{split}' shares {count} images with '{train}', which is trained on, so its metrics are too high: "
-        f"{first}"
+        f"split '{split}' shares {count} images with the training split '{train}', so the metrics are too high: {first}"
         for split, count, first in shared
     ]
