@@ -469,5 +469,5 @@ def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: 
 
 
 def _number(value: NDArray[np.float64]) -> float | None:
-    """One number of an array; None for NaN, which stands for an undefined one."""
+    """Convert a number to a float; NaN, an undefined value, becomes None."""
     return None if np.isnan(value) else float(value)
