@@ -55,7 +55,7 @@ def main() -> None:
             line: dict[str, Any] = {"data": asked.data.name, "split": split, "loss": name, "mAP": mean_map(of_loss)}
             if name != FIRST:
                 difference = compare(of_loss, runs[FIRST])["metrics"].loc["mAP"]
-                line |= {key: float(value) for key, value in difference.items()}
+                line |= {key: value if isinstance(value, str) else float(value) for key, value in difference.items()}
             print(json.dumps(line), flush=True)
 
 
