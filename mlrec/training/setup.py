@@ -36,6 +36,8 @@ from mlrec.utils.errors import ModelError, UsageError
 
 logger = logging.getLogger(__name__)
 
+SEARCH_STEPS = 10_000  # a training this long is worth the search of cuDNN's fastest kernels, about a minute
+
 
 def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
     """Return device, precision and loss of a run on the training split `manifest`.
@@ -121,16 +123,21 @@ def _load_head(model: Classifier, source: Path) -> None:
         raise ModelError(f"{source}: its head ({theirs}) does not fit this one ({own})") from error
 
 
-def prepare_process(config: Config, device: torch.device, precision: Precision) -> None:
+def prepare_process(config: Config, device: torch.device, precision: Precision, steps: int = 0) -> None:
     """Set threads, TF32 and the choice of CUDA kernels for the whole process.
 
     All settings are written, including defaults, so that a run does not inherit those of an earlier run in the process.
+
+    Args:
+        config: Config of the run.
+        device: Device of the model.
+        precision: Numeric precision.
+        steps: Number of training steps of the run; 0 = unknown or few.
     """
     prepare_device(device, precision, config.threads)
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = (
-            not config.deterministic
-        )  # images have one size, so the fastest kernel is searched once
+        # Searched for the first and the last batch of the first epoch, whose sizes differ.
+        torch.backends.cudnn.benchmark = steps >= SEARCH_STEPS and not config.deterministic
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         # Not warn_only: it would keep attention kernels whose backward pass is not deterministic.
