@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 from mlrec.cli.console import Terminal
 from mlrec.run_folders.record import Run
 from mlrec.training.features import FeatureCache
+from mlrec.utils.errors import ConfigError
 from mlrec.workflows.report.frames import compare
 from mlrec.workflows.train.train import train
 
@@ -50,12 +52,17 @@ def main() -> None:
     features = FeatureCache()
     for split in asked.splits.split(","):
         seeds = [int(seed) for seed in asked.seeds.split(",")]
-        runs = {name: [trained(asked, features, split, name, seed) for seed in seeds] for name in LOSSES}
+        runs = {}
+        for name in LOSSES:
+            try:
+                runs[name] = [trained(asked, features, split, name, seed) for seed in seeds]
+            except ConfigError as error:  # a loss for unknown labels, and the split has none
+                print(error, file=sys.stderr)
         for name, of_loss in runs.items():
             line: dict[str, Any] = {"data": asked.data.name, "split": split, "loss": name, "mAP": mean_map(of_loss)}
             if name != FIRST:
                 difference = compare(of_loss, runs[FIRST])["metrics"].loc["mAP"]
-                line |= {key: float(value) for key, value in difference.items()}
+                line |= {key: value if isinstance(value, str) else float(value) for key, value in difference.items()}
             print(json.dumps(line), flush=True)
 
 

@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The names that the block on data and model defines; the blocks are run in a folder with the data."""
     monkeypatch.chdir(folder)
-    return run_block(small(section("Data and model of the loops")[0]), mlrec=mlrec)
+    return run_block(small(section("Data and model for the training loops")[0]), mlrec=mlrec)
 
 
 def test_line_counts_of_the_page_are_those_of_its_blocks() -> None:
@@ -87,7 +87,7 @@ def test_unknown_labels_have_no_part_in_the_losses(names: dict[str, Any]) -> Non
 
 
 def test_csra_reads_the_tokens_of_a_vision_transformer(names: dict[str, Any]) -> None:
-    made = run_block(small(section("Data and model of the loops")[1]).replace("64, 64", "224, 224"), **names)
+    made = run_block(small(section("Data and model for the training loops")[1]).replace("64, 64", "224, 224"), **names)
     assert made["logits"].shape == (1, len(names["manifest"].labels))
 
 

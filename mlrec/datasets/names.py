@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.utils.errors import DataError, MlrecError, ValidationReport, nearest
+from mlrec.utils.errors import DataError, MlrecError, ValidationReport, first_of, nearest
 
 LONGEST_PATH, LONGEST_PART = 4096, 255
+SHOWN = 5  # names of a difference that an error lists
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # split names are used as file names
 _USUAL = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # most names: valid without further checks
 _ELSEWHERE = re.compile(r"^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|\\)")
@@ -172,20 +173,13 @@ def label_order(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.in
         [1, 0]
     """
     if set(labels) != set(expected) or len(labels) != len(expected):
-        missing = [name for name in expected if name not in set(labels)]
-        extra = [name for name in labels if name not in set(expected)]
+        missing = [f"'{name}'" for name in expected if name not in set(labels)]
+        extra = [f"'{name}'" for name in labels if name not in set(expected)]
         parts = []
         if missing:
-            parts.append(f"missing {_few(missing)}")
+            parts.append(f"missing {first_of(missing, SHOWN)}")
         if extra:
-            parts.append(f"unexpected {_few(extra)}")
+            parts.append(f"unexpected {first_of(extra, SHOWN)}")
         raise DataError(f"label sets differ (found {len(labels)}, expected {len(expected)}): {'; '.join(parts)}")
     position = {name: k for k, name in enumerate(labels)}
     return np.array([position[name] for name in expected], dtype=np.intp)
-
-
-def _few(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:5])
-    if len(names) > 5:
-        shown += f" and {len(names) - 5} more"
-    return shown

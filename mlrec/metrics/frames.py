@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlrec.datasets.names import duplicates_in
-from mlrec.utils.errors import PredictionsError
+from mlrec.utils.errors import PredictionsError, first_of
 
 SHOWN = 3  # names listed in a message
 _FLOATS_OF_NUMPY = ("torch.float64", "torch.float32", "torch.float16")
@@ -132,7 +132,4 @@ def _array(frame: Any, columns: list[Hashable], index: Any, what: str) -> NDArra
 def _named(names: Sequence[Hashable]) -> str:
     if not names:
         return "none"
-    shown = ", ".join(repr(name) for name in names[:SHOWN])
-    if len(names) > SHOWN:
-        shown += f" and {len(names) - SHOWN} more"
-    return shown
+    return first_of([repr(name) for name in names], SHOWN)

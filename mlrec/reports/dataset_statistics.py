@@ -10,7 +10,7 @@ import msgspec
 
 from mlrec.datasets.analysis.statistics import Counts, Implication, Shift, Sizes, SplitStatistics
 from mlrec.reports.render.table import Column, Row, Table, percent
-from mlrec.utils.errors import counted
+from mlrec.utils.errors import counted, first_of
 
 WANTED = 0.005  # desired half width of the mAP interval: 0.5 points
 LISTED = 8  # labels named in a note
@@ -148,7 +148,7 @@ def _shifts(by_pair: Mapping[str, Sequence[Shift]]) -> list[str]:
     for pair, shifts in by_pair.items():
         if shifts:
             changes = [f"{shift.label} {percent(shift.first)} → {percent(shift.second)} %" for shift in shifts]
-            lines.append(f"prevalence differs ({pair}): {_first_of(changes)}")
+            lines.append(f"prevalence differs ({pair}): {first_of(changes, LISTED)}")
         else:
             lines.append(f"no difference in prevalence ({pair})")
     return lines
@@ -158,7 +158,7 @@ def _implications(statistics: DataStatistics) -> list[str]:
     pairs = [f"{i.label} never occurs without {i.other} ({counted(i.count, 'time')})" for i in statistics.implications]
     if not pairs:
         return []
-    return [f"labels that occur together: {_first_of(pairs)}"]
+    return [f"labels that occur together: {first_of(pairs, LISTED)}"]
 
 
 def _rare(rare: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -166,7 +166,7 @@ def _rare(rare: Mapping[str, Mapping[str, int]]) -> list[str]:
     for split, labels in rare.items():
         if labels:
             counts = [f"{label} {count}" for label, count in labels.items()]
-            lines.append(f"few positives in {split}: {_first_of(counts)}")
+            lines.append(f"few positives in {split}: {first_of(counts, LISTED)}")
     return lines
 
 
@@ -178,10 +178,3 @@ def _power(power: Power | None) -> list[str]:
         f"{percent(power.half_width)} points (95 %, {power.basis}); ± {percent(WANTED)} points would require "
         f"{counted(power.needed, 'image')}"
     ]
-
-
-def _first_of(items: Sequence[str]) -> str:
-    text = ", ".join(items[:LISTED])
-    if len(items) > LISTED:
-        text += f", and {len(items) - LISTED} more"
-    return text

@@ -22,7 +22,7 @@ from mlrec.reports.paper.method_names import backbone_name, method_name
 from mlrec.reports.settings import METHOD, Settings, settings_of
 from mlrec.run_folders.ancestry import lineage_of
 from mlrec.run_folders.record import Run, RunRecord, SplitRecord
-from mlrec.utils.errors import PredictionsError, counted
+from mlrec.utils.errors import PredictionsError, counted, first_of
 
 _DEFAULTS = {name: field.default for name, field in FIELDS.items()}
 METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
@@ -336,9 +336,7 @@ def undefined_note(labels: Sequence[str], total: int) -> str:
         labels: Labels without AP.
         total: Number of labels that were scored.
     """
-    names = ", ".join(labels[:NAMES_SHOWN])
-    if len(labels) > NAMES_SHOWN:
-        names += f" and {len(labels) - NAMES_SHOWN} more"
+    names = first_of(labels, NAMES_SHOWN)
     return f"no AP for {len(labels)} of {total} labels, which lack a known positive or a known negative: {names}"
 
 

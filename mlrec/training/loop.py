@@ -23,7 +23,7 @@ from mlrec.training.losses import Loss
 from mlrec.training.optim import lr_at, set_lr, trainable
 from mlrec.training.state import State
 from mlrec.utils import processes
-from mlrec.utils.errors import RunError
+from mlrec.utils.errors import RunError, first_of
 
 SYNC_EVERY = 20  # steps between fetches of losses from a GPU; each fetch waits for the GPU
 MAX_SKIPPED = 50  # maximum number of consecutive steps that an fp16 scaler may skip
@@ -279,7 +279,4 @@ def _named(samples: Tensor, sample_ids: Sequence[str]) -> str:
     """Return a list of the first samples in a batch for an error message; empty without sample ids."""
     if not sample_ids:
         return ""
-    shown = ", ".join(sample_ids[k] for k in samples[:NAMED_SAMPLES].tolist())
-    if len(samples) > NAMED_SAMPLES:
-        shown += f" and {len(samples) - NAMED_SAMPLES} more"
-    return f"; samples {shown}"
+    return f"; samples {first_of([sample_ids[k] for k in samples.tolist()], NAMED_SAMPLES)}"

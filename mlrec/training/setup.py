@@ -36,6 +36,8 @@ from mlrec.utils.errors import ModelError, UsageError
 
 logger = logging.getLogger(__name__)
 
+SEARCH_STEPS = 10_000  # a training this long is worth the search of cuDNN's fastest kernels, about a minute
+
 
 def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
     """Return the device, precision and loss for a run on the training split `manifest`.
@@ -122,16 +124,21 @@ def _load_head(model: Classifier, source: Path) -> None:
         raise ModelError(f"{source}: the head ({theirs}) does not match the head of this run ({own})") from error
 
 
-def prepare_process(config: Config, device: torch.device, precision: Precision) -> None:
+def prepare_process(config: Config, device: torch.device, precision: Precision, steps: int = 0) -> None:
     """Set threads, TF32 and the selection of CUDA kernels for the whole process.
 
     All settings are set, including defaults, so that a run does not inherit settings from an earlier run.
+
+    Args:
+        config: Config of the run.
+        device: Device of the model.
+        precision: Numeric precision.
+        steps: Number of training steps of the run; 0 = unknown or few.
     """
     prepare_device(device, precision, config.threads)
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = (
-            not config.deterministic
-        )  # all images have the same size, so the fastest kernel is determined only once
+        # cuDNN searches in the first epoch, once for full batches and once for the smaller last batch.
+        torch.backends.cudnn.benchmark = steps >= SEARCH_STEPS and not config.deterministic
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         # warn_only is not used, because it would allow attention kernels with a non-deterministic backward pass.

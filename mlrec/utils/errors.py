@@ -16,7 +16,7 @@ Exit codes: 0 success (with or without warnings), 1 and 2 as above, 130 SIGINT, 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 LINES_SHOWN = 10
@@ -88,6 +88,17 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     library = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")
     return library and any(sign in str(error).casefold() for sign in _OUT_OF_MEMORY)
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """List the first names, and the number of the others.
+
+    Example:
+        >>> first_of(["cat", "dog", "hen"], 2)
+        'cat, dog and 1 more'
+    """
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def escaped(text: str) -> str:

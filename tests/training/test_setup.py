@@ -40,7 +40,17 @@ def test_deterministic_is_strict_and_ends_with_its_run() -> None:
     assert not torch.backends.cudnn.benchmark
     setup.prepare_process(Config(), CUDA, "bf16")
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.usefixtures("process_settings")
+def test_kernels_are_searched_in_long_trainings_only() -> None:
+    """On an H100 the search took about a minute of each training of 300 steps, whose steps took 15 seconds."""
+    setup.prepare_process(Config(), CUDA, "bf16", steps=300)
+    assert not torch.backends.cudnn.benchmark
+    setup.prepare_process(Config(), CUDA, "bf16", steps=150_000)
     assert torch.backends.cudnn.benchmark
+    setup.prepare_process(Config(deterministic=True), CUDA, "bf16", steps=150_000)
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_an_operation_without_a_deterministic_form_is_named() -> None:

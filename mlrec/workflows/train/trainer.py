@@ -121,7 +121,8 @@ class Trainer:
 
     def run_explained(self) -> dict[str, float]:
         """Run training with readable errors, and return the metrics on the scored split by name."""
-        setup.prepare_process(self.config, self.device, self.precision)
+        steps = self.config.epochs * (len(self.plan.train) // self.config.batch_size)
+        setup.prepare_process(self.config, self.device, self.precision, steps)
         with (
             distributed.joined(self.device),
             deferred_signals() as self.stop,
