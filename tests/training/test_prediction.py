@@ -107,7 +107,7 @@ def test_devices_and_precisions_that_are_not_there_are_refused() -> None:
     assert resolve_device("cpu") == CPU
     with pytest.raises(UsageError, match="is not a device"):
         resolve_device("gpu")
-    with pytest.raises(UsageError, match="needs CUDA"):
+    with pytest.raises(UsageError, match="requires CUDA"):
         resolve_precision("fp16", CPU)
     with pytest.raises(UsageError, match="is not a precision"):
         resolve_precision("int8", CPU)

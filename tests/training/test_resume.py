@@ -183,7 +183,9 @@ def test_another_machine_is_told(data: Path, tmp_path: Path, notes: Notes) -> No
     record.environment["torch"] = "1.0"
     record.save(folder)
     resume(folder)
-    assert notes.warnings == [f"resumed, but the result will not be bit-exact: torch was 1.0, is {version('torch')}"]
+    assert notes.warnings == [
+        f"resumed, but the result will not be bit-exact: torch was 1.0, is now {version('torch')}"
+    ]
 
 
 def test_other_data_is_refused(tmp_path: Path) -> None:

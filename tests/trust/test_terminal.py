@@ -84,7 +84,7 @@ def test_names_that_are_no_text_under_an_ascii_locale(tmp_path: Path) -> None:
     assert told.isascii()
     assert b"bug in mlrec" not in told
     assert code == 1
-    assert b"not UTF-8" in told
+    assert b"not valid UTF-8" in told
     assert not list((tmp_path / "data").iterdir())
 
 

@@ -48,7 +48,7 @@ def test_a_sound_machine_and_sound_data_train(data: Path, tmp_path: Path, monkey
     assert found.verdict != "error", found.to_dict()
     assert named(found)["training"].verdict == "ok"
     assert "samples of tiny trained, scored, saved and loaded" in named(found)["training"].found
-    assert named(found)["images of val"].found.startswith("9 tried")
+    assert named(found)["images of val"].found.startswith("9 tested")
     assert named(found)["settings"].found == "recipe paper: train on train, score val"
     assert named(found)["weights"].found.startswith("test_efficientnet.r160_in1k: random initialisation; 32 px")
     assert re.fullmatch(
@@ -165,7 +165,7 @@ def test_faults_of_the_data_are_named(data: Path, tmp_path: Path, monkeypatch: p
     (root / "pictures" / "val00.png").write_bytes(b"no image")
     found = named(doctor(copy, device="cpu", workers=0))
     assert found["images of val"].verdict == "error"
-    assert "1 of 9 tried cannot be read" in found["images of val"].found
+    assert "1 of 9 tested images cannot be read" in found["images of val"].found
     assert "train and val share 1 image, such as train00.png" in found["splits"].found
     assert named(doctor(tmp_path / "none", device="cpu", workers=0))["data"].verdict == "error"
 
@@ -211,7 +211,7 @@ def test_gpus_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "NVIDIA H100")
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (79e9, 80e9))
     check = next(workflow._device("cuda:3"))
-    assert check.found.startswith("cuda:3: 8 GPUs, this one NVIDIA H100, 79 of 80 GB free")
+    assert check.found.startswith("cuda:3: 8 GPUs, using NVIDIA H100, 79 of 80 GB free")
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(1e5, "error"), (1e9, "warning"), (1e12, "ok")])

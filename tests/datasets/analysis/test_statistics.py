@@ -129,4 +129,4 @@ def test_one_label_is_counted_in_the_singular() -> None:
     (line,) = label_gaps(one).lines()
     assert "for 1 of 1 label, so" in line
     (reason,) = undefined_labels(one.targets, one.labels)
-    assert reason.startswith("no AP for 1 of 1 label, ")
+    assert reason.startswith("no AP for 1 of 1 label (")

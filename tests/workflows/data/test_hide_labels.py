@@ -66,4 +66,4 @@ def test_flags_that_would_do_nothing_are_refused(tmp_path: Path) -> None:
     path = dataset(tmp_path, "train", "test")
     result = CliRunner().invoke(app, ["split", str(path), "--single-positive", "--folds", "3"])
     assert isinstance(result.exception, UsageError)
-    assert "exclude --folds" in str(result.exception)
+    assert "cannot be used with --folds" in str(result.exception)

@@ -140,7 +140,7 @@ def test_errors_of_the_hub_are_one_line_without_the_token(
     with pytest.raises(ModelError, match=r"ann/pets: the model hub denied access \(401\); log in") as caught:
         export(run.path, form="hf", out=tmp_path / "model", push_to="ann/pets")
     assert "secret" not in str(caught.value)
-    with pytest.raises(ModelError, match="--push pets: not a repository"):
+    with pytest.raises(ModelError, match="--push pets: not a valid hub repository"):
         export(run.path, form="hf", push_to="pets")
     with pytest.raises(UsageError, match="add --format hf"):
         export(run.path, push_to="ann/pets")

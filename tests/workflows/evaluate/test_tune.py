@@ -148,7 +148,7 @@ def test_invalid_tuning_is_an_error(run: Run, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="run mlrec tune"):
         Tuned.load(tmp_path)
     tuned = Tuned.load(run.path)
-    with pytest.raises(RunError, match="other labels"):
+    with pytest.raises(RunError, match="different labels"):
         tuned.ordered(("blue", "green"))
     assert list(tuned.ordered(LABELS[::-1]).labels) == list(LABELS[::-1])
     (tmp_path / "thresholds.json").write_text('{"format": "x"')

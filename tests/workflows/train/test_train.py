@@ -136,7 +136,7 @@ def test_a_selection_split_keeps_the_best_and_stops_early(data: Path, tmp_path: 
     assert run.record.best == {"epoch": 1, "split": "hold", "mAP": chosen[0]["mAP"]}
     assert (run.path / directory.BEST).is_file()
     assert [e["split"] for e in log.entries(run.path) if e["event"] == "scored"].count("val") == 1
-    with pytest.raises(UsageError, match="hold out another split"):
+    with pytest.raises(UsageError, match="hold out a different split"):
         train({**flags, "train_split": "hold"}, out=tmp_path)
     with pytest.raises(ConfigError, match="patience"):
         train({**FAST, "data": str(data), "patience": 2}, out=tmp_path)
