@@ -68,7 +68,7 @@ def test_tensors_that_share_their_numbers_without_end(tmp_path: Path) -> None:
 def test_a_shape_beyond_what_torch_counts(tmp_path: Path) -> None:
     header = json.dumps({"a": {"dtype": "F32", "shape": [0, 2**40, 2**40], "data_offsets": [0, 0]}}).encode()
     (tmp_path / "m.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
-    with pytest.raises(ModelError, match="cannot (be )?read"):
+    with pytest.raises(ModelError, match=r"cannot (be )?read"):
         import_checkpoint(tmp_path / "m.safetensors", out=tmp_path / "out", backbone="test_vit")
 
 
