@@ -167,6 +167,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     clip_grad: Annotated[float, _key("Optimizer", "Maximum gradient norm (0 disables clipping).", ge=0)] = 0.0
     ema: Annotated[bool, _key("Optimizer", "Evaluate with a moving average of the weights.")] = False
     ema_decay: Annotated[Share, _key("Optimizer", "Decay of the moving average per step.")] = 0.9997
+    swa_epochs: Annotated[
+        int,
+        _key("Optimizer", "Number of final epochs over whose steps --ema averages uniformly (0 disables it).", ge=0),
+    ] = 0
     patience: Annotated[
         int,
         _key(

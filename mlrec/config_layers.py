@@ -293,6 +293,10 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
             "patience",
             "patience requires select_split, a held-out split; otherwise the evaluated split would select the epoch",
         )
+    if config.swa_epochs and not config.ema:
+        yield "swa_epochs", "swa_epochs requires ema, which averages the weights"
+    if config.swa_epochs > config.epochs:
+        yield "swa_epochs", f"swa_epochs = {config.swa_epochs} is larger than epochs = {config.epochs}"
     if config.init_head and config.init_from is None:
         yield "init_head", "init_head requires init_from, the run or model file from which the head is initialized"
     if config.head_epochs and config.freeze_backbone:

@@ -74,6 +74,8 @@ def test_a_flat_key_of_a_stronger_layer_beats_the_overlay_of_a_weaker_one() -> N
         ),
         ({"batch_size": 5, "grad_accum_steps": 2}, "is not divisible by grad_accum_steps = 2"),
         ({"feature_copies": 2}, "feature_copies requires freeze_backbone"),
+        ({"swa_epochs": 2}, "swa_epochs requires ema"),
+        ({"swa_epochs": 4, "ema": True, "epochs": 3}, "swa_epochs = 4 is larger than epochs = 3"),
         ({"data": {"wyder": {"lr": 1.0}}}, "[data.wyder]: unknown table; did you mean 'wider'?"),
         ({"head": {"csra": {"lr": -1.0}}}, "[head.csra]: lr = -1.0"),
     ],

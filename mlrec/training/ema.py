@@ -1,4 +1,4 @@
-"""Exponential moving average of the weights."""
+"""Average of the weights over the steps of a training: exponential, or uniform over the final epochs (SWA)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,23 @@ class WeightAverage(ModelEmaV3):
     Args:
         model: Model to average; the average is initialized with the current weights.
         decay: Maximum decay per step, with warm-up as in timm.
+
+    Attributes:
+        uniform_from: Number of steps after which the average is the mean of the weights after each later step, as in
+            stochastic weight averaging (SWA, Izmailov et al., UAI 2018); None: the average is exponential throughout.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         super().__init__(model, decay=decay, use_warmup=True)
+        self.uniform_from: int | None = None
         self._lists: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]] | None = None
+
+    def get_decay(self, step: int | None = None) -> float:
+        """Return the weight of the previous average after `step` steps; the model has the rest."""
+        if step is None or self.uniform_from is None or step <= self.uniform_from:
+            decay: float = super().get_decay(step)
+            return decay
+        return 1 - 1 / (step - self.uniform_from)
 
     def forget_tensors(self) -> None:
         """List the tensors again at the next update; must be called if tensors of the model may have been replaced."""

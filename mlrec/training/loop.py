@@ -138,6 +138,8 @@ def fit(
         _set_train_mode(network.module, config)
         if state.ema is not None:
             state.ema.forget_tensors()  # evaluation may have replaced the model's tensors
+            if config.swa_epochs:
+                state.ema.uniform_from = (config.epochs - config.swa_epochs) * steps_per_epoch
         window = _Window()
         while state.batch < steps_per_epoch:
             # 1. Fetch the batch.

@@ -229,6 +229,20 @@ def test_the_average_of_the_weights_is_timms_and_is_what_is_scored() -> None:
     assert all(torch.allclose(scored[key].double(), expected[key].double(), atol=1e-5) for key in scored)
 
 
+def test_swa_is_the_mean_over_the_steps_of_the_final_epochs() -> None:
+    config = changed(ema=True, ema_decay=0.9, swa_epochs=2, epochs=3)
+    state, network = made(config)
+    seen = []
+    for event in fit(state, network, iter(batches(9)), mean_loss, config, steps_per_epoch=3):
+        if isinstance(event, Steps) and event.step > 3:
+            seen.append({key: value.double().clone() for key, value in state.model.state_dict().items()})
+    assert len(seen) == 6
+    for key, value in state.scored.state_dict().items():
+        if value.is_floating_point():
+            expected = torch.stack([weights[key] for weights in seen]).mean(0)
+            torch.testing.assert_close(value.double(), expected, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("broken", [1, 4])
 def test_a_loss_that_is_no_number_stops_with_step_lr_norm_and_what_is_safe(broken: int) -> None:
     state, network = made(PLAIN)
