@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +33,13 @@ class Side:
         name: Name for tables.
         scores: Scores (N, C) from each run; both sides have the same order of rows and columns.
         threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
+        models: Folder of the trained model of each run; empty if unknown.
     """
 
     name: str
     scores: Sequence[Floats]
     threshold: float = 0.0
+    models: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,8 @@ def compare(
 ) -> Comparison:
     """Compare two methods on the same bootstrap resamples of the images.
 
-    Seeds are also resampled if a side has multiple runs.
+    Seeds are also resampled if a side has multiple runs. They are resampled together if both sides evaluate the same
+    models, for example with and without test-time augmentation.
 
     Args:
         ours: Method A.
@@ -71,9 +75,14 @@ def compare(
         bootstrap: Bootstrap settings and scoring conventions.
     """
     a = replace(bootstrap, threshold=ours.threshold).estimate(list(ours.scores), 0)
-    b = replace(bootstrap, threshold=theirs.threshold).estimate(list(theirs.scores), 1)
+    draw_of_seeds = 0 if _same_models(ours, theirs) else 1
+    b = replace(bootstrap, threshold=theirs.threshold).estimate(list(theirs.scores), draw_of_seeds)
     difference = a.minus(b)
     return Comparison(a, b, difference, tuple(tests_of(difference, targets, labels)))
+
+
+def _same_models(ours: Side, theirs: Side) -> bool:
+    return bool(ours.models) and list(ours.models) == list(theirs.models)
 
 
 def comparison_tables(
@@ -226,7 +235,9 @@ def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstra
     if number != samples:
         units += f" ({counted(samples, 'sample')})"
     runs = f"n = {len(ours.scores)} and {counted(len(theirs.scores), 'run')}"
-    if len(ours.scores) > 1 and len(theirs.scores) > 1:
+    if _same_models(ours, theirs) and len(ours.scores) > 1:
+        scope = "both sides evaluate the same models, so images and seeds are resampled together"
+    elif len(ours.scores) > 1 and len(theirs.scores) > 1:
         scope = "both seeds and images are resampled, so the intervals describe the methods"
     else:
         scope = "the intervals describe these trained models, not the methods; other seeds may differ more"

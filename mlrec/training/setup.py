@@ -124,7 +124,7 @@ def _load_head(model: Classifier, source: Path) -> None:
         raise ModelError(f"{source}: the head ({theirs}) does not match the head of this run ({own})") from error
 
 
-def prepare_process(config: Config, device: torch.device, precision: Precision, steps: int = 0) -> None:
+def prepare_process(config: Config, device: torch.device, precision: Precision, samples: int = 0) -> None:
     """Set threads, TF32 and the selection of CUDA kernels for the whole process.
 
     All settings are set, including defaults, so that a run does not inherit settings from an earlier run.
@@ -133,11 +133,12 @@ def prepare_process(config: Config, device: torch.device, precision: Precision, 
         config: Config of the run.
         device: Device of the model.
         precision: Numeric precision.
-        steps: Number of training steps of the run; 0 = unknown or few.
+        samples: Number of training samples; 0 if no long training follows.
     """
     prepare_device(device, precision, config.threads)
     if device.type == "cuda":
         # cuDNN searches in the first epoch, once for full batches and once for the smaller last batch.
+        steps = config.epochs * samples // config.batch_size
         torch.backends.cudnn.benchmark = steps >= SEARCH_STEPS and not config.deterministic
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -45,11 +45,11 @@ def test_deterministic_is_strict_and_ends_with_its_run() -> None:
 @pytest.mark.usefixtures("process_settings")
 def test_kernels_are_searched_in_long_trainings_only() -> None:
     """On an H100 the search took about a minute of each training of 300 steps, whose steps took 15 seconds."""
-    setup.prepare_process(Config(), CUDA, "bf16", steps=300)
+    setup.prepare_process(Config(epochs=6, batch_size=16), CUDA, "bf16", 913)
     assert not torch.backends.cudnn.benchmark
-    setup.prepare_process(Config(), CUDA, "bf16", steps=150_000)
+    setup.prepare_process(Config(epochs=30, batch_size=16), CUDA, "bf16", 82_081)
     assert torch.backends.cudnn.benchmark
-    setup.prepare_process(Config(deterministic=True), CUDA, "bf16", steps=150_000)
+    setup.prepare_process(Config(epochs=30, batch_size=16, deterministic=True), CUDA, "bf16", 82_081)
     assert not torch.backends.cudnn.benchmark
 
 

@@ -35,6 +35,7 @@ class _ScoredRun:
         conventions: Conventions under which the run was scored; None for a file.
         scored: Dataset and split as text; "" if unknown.
         train: Training split; None for a file, or a model trained elsewhere.
+        model: Folder of the trained model; None if unknown.
     """
 
     name: str
@@ -42,6 +43,7 @@ class _ScoredRun:
     conventions: str | None
     scored: str
     train: SplitRecord | None = None
+    model: Path | None = None
 
 
 def compare_runs(
@@ -118,18 +120,18 @@ def _read(path: Path, findings: ValidationReport, labels: Sequence[str] | None, 
         if path.suffix.lower() != ".csv":  # the kind of other files is known
             kind = None
         return _ScoredRun(str(path), read_scores(path, findings, kind=kind, labels=labels), None, "")
-    conventions, scored, train = None, "", None
+    conventions, scored, train, model = None, "", None, None
     if (path / directory.METRICS).is_file():
         conventions = Metrics.load(path / directory.METRICS).conventions.name
     if (path / directory.RECORD).is_file() or not (path / directory.PREDICTIONS).is_file():
         record = RunRecord.load(path)
-        train = record.train
+        train, model = record.train, path.resolve()
         if record.scored is not None:
             scored = f"{record.scored.dataset} {record.scored.split}"
     elif (path.parent / directory.RECORD).is_file():  # an evaluation in the folder of its run
-        train = RunRecord.load(path.parent).train
+        train, model = RunRecord.load(path.parent).train, path.parent.resolve()
     scores = read_scores(path / directory.PREDICTIONS, findings, labels=labels)
-    return _ScoredRun(str(path), scores, conventions, scored, train)
+    return _ScoredRun(str(path), scores, conventions, scored, train, model)
 
 
 def _truth_of(run: _ScoredRun) -> Manifest:
@@ -156,7 +158,10 @@ def _side(runs: Sequence[_ScoredRun], truth: Manifest, source: str | None) -> Si
         raise PredictionsError(
             "some runs of a method contain logits and others contain probabilities; choose runs of one kind"
         )
-    return Side(", ".join(run.name for run in runs), [scores.values for scores in joined], joined[0].threshold)
+    models = [run.model for run in runs if run.model is not None]
+    if len(models) < len(runs):
+        models = []
+    return Side(", ".join(run.name for run in runs), [scores.values for scores in joined], joined[0].threshold, models)
 
 
 def _same_truth(scores: Scores, truth: Manifest) -> bool:

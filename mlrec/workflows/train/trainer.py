@@ -121,8 +121,7 @@ class Trainer:
 
     def run_explained(self) -> dict[str, float]:
         """Run training with readable errors, and return the metrics on the scored split by name."""
-        steps = self.config.epochs * (len(self.plan.train) // self.config.batch_size)
-        setup.prepare_process(self.config, self.device, self.precision, steps)
+        setup.prepare_process(self.config, self.device, self.precision, len(self.plan.train))
         with (
             distributed.joined(self.device),
             deferred_signals() as self.stop,

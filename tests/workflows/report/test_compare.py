@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mlrec.metrics.bootstrap import paired_differences
+from mlrec.metrics.bootstrap import paired_differences, paired_seeds
 from mlrec.metrics.evaluate import evaluate
 from mlrec.run_folders import directory
 from mlrec.utils.errors import PredictionsError
@@ -39,6 +39,25 @@ def test_a_clear_difference_is_reported_with_its_interval(tmp_path):
     assert all(cells(labels, k, "p_holm") >= cells(labels, k, "p") for k in range(4))
     assert {cells(labels, k, "finding") for k in range(4)} == {"A higher"}
     assert any("n = 1 and 1 run: the intervals describe these trained models" in note for note in metrics.footnotes)
+
+
+def test_two_evaluations_of_the_same_models_have_the_same_seeds(tmp_path):
+    """With seeds drawn apart, the spread between the runs would hide what test-time augmentation adds to each."""
+    logits = [GOOD.astype(np.float32), POOR.astype(np.float32)]
+    plain = [run(tmp_path, f"seed{k}", values) for k, values in enumerate(logits)]
+    views = [values + 0.3 * TARGETS.astype(np.float32) for values in logits]
+    for folder, values in zip(plain, views, strict=True):
+        written = run(tmp_path / "elsewhere", folder.name, values)
+        (folder / "eval-tta").mkdir()
+        (written / directory.PREDICTIONS).rename(folder / "eval-tta" / directory.PREDICTIONS)
+    metrics, _ = compare_runs([folder / "eval-tta" for folder in plain], plain)
+    expected = paired_seeds(views, logits, TARGETS)
+    assert cells(metrics, 0, "low") == pytest.approx(expected.low)
+    assert cells(metrics, 0, "high") == pytest.approx(expected.high)
+    assert any("the same models" in note for note in metrics.footnotes)
+    assert cells(metrics, 0, "finding") == "A higher"
+    swapped, _ = compare_runs([folder / "eval-tta" for folder in plain], plain[::-1])
+    assert cells(swapped, 0, "high") - cells(swapped, 0, "low") > 2 * (expected.high - expected.low)
 
 
 def test_equal_models_are_not_distinguishable_and_the_sign_follows_the_order(tmp_path):
