@@ -62,8 +62,9 @@ class Manifest:
         >>> manifest.save(Path("val.jsonl"))
         >>> Manifest.load("val.jsonl").targets.tolist(), manifest.path_of(0).as_posix()
         ([[1, -1]], '/data/a.jpg')
-        >>> [(sample.id, sample.labels, sample.unknown) for sample in manifest]
-        [('a.jpg', ('cat',), ('dog',))]
+        >>> sample = manifest[0]
+        >>> sample.id, sample.labels, sample.unknown
+        ('a.jpg', ('cat',), ('dog',))
     """
 
     name: str

@@ -118,8 +118,9 @@ def predict(
         >>> from PIL import Image
         >>> Image.new("RGB", (64, 64), "red").save("photo.png")
         >>> model = create_model("test_resnet", 2, img_size=64, labels=["cat", "dog"])
-        >>> [(prediction.id, prediction.probabilities.shape) for prediction in predict(model, "photo.png")]
-        [('photo.png', (2,))]
+        >>> prediction = next(predict(model, "photo.png"))
+        >>> prediction.id, prediction.probabilities.shape
+        ('photo.png', (2,))
     """
     machine = machine or RuntimeOptions()
     if not isinstance(model, Scorer):
