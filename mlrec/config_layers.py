@@ -98,8 +98,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        ConfigError: The file is unreadable, not UTF-8, or too long for a configuration, or the syntax is invalid; a
-            syntax error message quotes the line.
+        ConfigError: The file is unreadable, is not UTF-8, is too long for a configuration, or has a syntax error; in
+            the case of a syntax error, the message quotes the line.
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:

@@ -58,10 +58,10 @@ def disjoint(first: str, second: str) -> bool:
 
 
 def parse_names(text: str) -> dict[str, str]:
-    """Parse `OWN=val,...` of `--splits`; the original names are not case-sensitive.
+    """Parse the value of `--splits`, `OWN=val,...`; the original names are not case-sensitive.
 
     Raises:
-        UsageError: The text is malformed, lists a split twice, or lists a split that cannot be a file name.
+        UsageError: The text is malformed, lists a split twice, or contains a split name that is not a valid file name.
 
     Example:
         >>> parse_names("Fold0=train, holdout=val")

@@ -40,7 +40,7 @@ class LabelMetrics:
 
     Attributes:
         precision: 0 if the label is never predicted, as in CP; None if no sample of the label is known.
-        recall, F1: None without a known positive, as in CR.
+        recall, F1: None if the label has no known positive, as in CR.
         support: Number of known positives.
         negatives, unknown: Number of other samples, as annotated.
         predicted: Number of samples predicted positive, among those counted by the conventions.
@@ -200,9 +200,9 @@ def evaluate(
     The result is bit-exact for any order of the rows.
 
     Args:
-        logits: (N, C) finite logits or probabilities of any float type, ranked in that type: a list, an array, a
-            tensor on any device, or a data frame. If both `logits` and `targets` are data frames, columns and index
-            are matched by name; the rows of an array are used as they are.
+        logits: (N, C) finite logits or probabilities of any float type, ranked in that type: a list, an array, a tensor
+            on any device, or a data frame. Two data frames are matched by column and index; rows of arrays are not
+            reordered.
         targets: (N, C) array or data frame: 1 positive, 0 negative, -1 unknown.
         labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
@@ -217,9 +217,9 @@ def evaluate(
         Metrics as fractions, or None if undefined.
 
     Raises:
-        PredictionsError: Shapes or names differ, a score is NaN or infinite (the message names sample and label), a
-            target is not 1, 0 or -1, the kind of the scores is unclear, or a probability is outside [0, 1] by more than
-            1e-4 (smaller differences are rounding errors and are clipped).
+        PredictionsError: Shapes or names differ, a score is NaN or infinite, a target is not 1, 0 or -1, the kind of
+            the scores is unclear, or a probability is outside [0, 1] by more than 1e-4. Smaller rounding errors are
+            clipped.
         UsageError: There are no conventions with that name, or `top` is not from 1 to C.
 
     Example:

@@ -41,9 +41,8 @@ class Parts:
 
         Args:
             setting: λ and temperature.
-            divided: Whether to divide by 1 + λ, which restores the logit scale used in training. The division does not
-                change rankings or signs, and therefore does not change any metric at p >= 0.5. It does change
-                probabilities, because in raw logits the classifier bias is multiplied by 1 + λ.
+            divided: Whether to divide by 1 + λ, which restores the logit scale used in training. The division changes
+                probabilities, but not rankings, signs or metrics at p >= 0.5.
         """
         raw = self.average
         if setting.lam:
@@ -94,8 +93,8 @@ def chosen_here(
 ) -> Choice:
     """Choose the setting with the highest mAP on the scored samples; the first one in case of ties.
 
-    λ = 0 is one of the settings, so the gain is never negative, and a positive gain alone is not evidence. For the
-    interval, the choice is repeated in every resample.
+    λ = 0 is one of the settings, so the gain is never negative, and a positive gain is not evidence of an improvement.
+    For the interval, the choice is repeated in every resample.
     """
     place = int(np.argmax(scores))
     if not resamples:

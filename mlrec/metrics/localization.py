@@ -128,7 +128,7 @@ def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def softmax(scores: Map, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Compute the attention from Eq. 2 on a map (h, w)."""
+    """Compute the attention (Eq. 2) for a map of scores (h, w)."""
     raised = np.exp(temperature * (scores.astype(np.float64) - scores.max()))
     return np.asarray(raised / raised.sum())
 
@@ -146,7 +146,7 @@ def effective_locations(attention: Map) -> NDArray[np.float64]:
 
 
 def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[Interval | None]:
-    """Compute the mean of each column with its interval; None if all values of a column are NaN.
+    """Compute the mean of each column with its confidence interval; None if all values of a column are NaN.
 
     Args:
         values: (P, K) values of P image-label pairs; NaN is ignored.

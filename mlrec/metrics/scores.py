@@ -138,9 +138,8 @@ def read_scores(
         labels: Labels to read; None reads all.
 
     Raises:
-        PredictionsError: The file cannot be read or cannot contain scores of this kind, a cell is not a number, an id
-            is repeated, a label is missing, a probability is outside [0, 1] by more than 1e-4, or the scores look like
-            percentages.
+        PredictionsError: The file cannot be read, a cell is not a number, an id is repeated, a label is missing, or the
+            values do not match the kind (for example, percentages, or probabilities outside [0, 1] by more than 1e-4).
     """
     path = Path(path)
     suffix = path.suffix.lower()

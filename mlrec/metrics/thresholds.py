@@ -88,8 +88,8 @@ def find_thresholds(
         precision: Minimum precision for the target `precision`, above 0.
         least: Minimum number of positives for a label-specific threshold; other labels use the best common threshold.
         prior: Number of virtual samples added to each precision for the target `CF1`, correct at the rate of the
-            label's prevalence. Without virtual samples, the threshold would depend on the precision over a few samples,
-            which does not generalize.
+            label's prevalence. Otherwise, the threshold would depend on the precision over a few samples, which does
+            not generalize.
 
     Example:
         >>> logits, targets = np.array([[2.0], [1.0], [-1.0]]), np.array([[1], [1], [0]], np.int8)

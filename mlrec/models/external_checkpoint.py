@@ -1,8 +1,8 @@
 """Third-party checkpoints, which are identified by tensor names and converted to mlrec models.
 
-Supported naming schemes: the paper's code (`classifier.multi_head.K.head.weight` with a torchvision ResNet or an old
-timm ViT), mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`), and plain classifiers with torchvision or timm
-names, including CutMix (`fc.*` or `head.*`).
+Supported naming schemes are those of the paper's code (`classifier.multi_head.K.head.weight` with a torchvision ResNet
+or an old timm ViT) and of mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`). Plain classifiers with
+torchvision or timm names, including CutMix (`fc.*` or `head.*`), are also supported.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ class ImageNetClassifier:
         return scores.reshape(batch, number, -1)
 
     def check(self, images: Tensor) -> None:
-        """Compare λ = 0 with the published logits of a batch.
+        """Compare the logits at λ = 0 with the published logits for a batch.
 
         Raises:
             ModelError: The logits differ because layers between the pooling and the classifier are not linear; the

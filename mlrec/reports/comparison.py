@@ -46,7 +46,7 @@ class Comparison:
     Attributes:
         ours: Metrics of method A.
         theirs: Metrics of method B.
-        difference: A minus B.
+        difference: Metrics of A minus metrics of B.
         labels: Test of the AP difference for each label.
     """
 

@@ -150,7 +150,7 @@ def in_words(values: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as text.
+    """Format the value of a configuration key as text.
 
     Example:
         >>> shown(True), shown(0.1), shown([1.0, float("inf")])

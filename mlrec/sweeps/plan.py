@@ -143,7 +143,7 @@ def plan_sweep(
         out: Folder of runs, in which the sweep folder is created.
         name: Name of the sweep folder; by default the name of the study, or the names of the axes.
         data_root: Folder of datasets, see `train`.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         ConfigError: A key or value of any trial is invalid.

@@ -149,7 +149,7 @@ class TrialQueue:
         return True
 
     def values(self, name: str, keys: Iterable[str]) -> dict[str, Any]:
-        """Return the values of a queued trial for those `keys` that are set."""
+        """Return the values of a queued trial for the `keys` that are set."""
         entries = self._study.get_trials(deepcopy=False)
         attributes = next((entry.user_attrs for entry in entries if entry.user_attrs.get(RUN) == name), {})
         return {key: attributes[key] for key in keys if key in attributes}
@@ -216,7 +216,7 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
         self._callback = callback
 
     def record_heartbeat(self, trial_id: int) -> None:
-        """Store the current time."""
+        """Store the current time as the heartbeat of a trial."""
         self.set_trial_system_attr(trial_id, BEAT, time.time())
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
@@ -238,7 +238,7 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
 
 @contextmanager
 def claimed(folder: Path, name: str) -> Iterator[bool]:
-    """Hold the claim on a trial while the block runs; the value is False if another process holds the claim.
+    """Claim a trial while the block runs; yields False if another process has claimed the trial.
 
     The queue may assign a trial whose worker was stopped but not killed, and a storage may be lost or replaced while
     workers run. In these cases, this lock prevents two processes from using the same run folder. The kernel releases
@@ -254,7 +254,7 @@ def claimed(folder: Path, name: str) -> Iterator[bool]:
 
 
 def is_claimed(folder: Path, name: str) -> bool:
-    """Return whether a process holds the claim on a trial."""
+    """Return whether a process has claimed a trial."""
     if not (folder / CLAIMS / name).exists():
         return False
     with claimed(folder, name) as free:

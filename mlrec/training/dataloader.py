@@ -69,7 +69,7 @@ class Batch(NamedTuple):
     share: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
-        """Copy the batch to `device`; asynchronous if the memory is pinned."""
+        """Copy the batch to `device`; the copy is asynchronous if the memory is pinned."""
         images, targets, samples = (part.to(device, non_blocking=True) for part in self[:3])
         return Batch(images, targets, samples, self.share)
 

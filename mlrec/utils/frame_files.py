@@ -1,4 +1,4 @@
-"""Writing of data frames to CSV, Excel and Parquet files, including all tables that a spreadsheet may open."""
+"""Writing of data frames to CSV, Excel and Parquet files; all spreadsheet files are written by this module."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Demo:
     """Results of the demo.
 
     Attributes:
-        tables: Both methods, and the difference in every metric with an interval.
+        tables: Tables of the metrics of both methods, and of the difference in every metric with a confidence interval.
         files: Written files and folders, each with a description.
     """
 
@@ -64,7 +64,7 @@ def demo(
     flags: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> Demo:
-    """Draw scenes, train both heads with each seed, and compare them; all files are written to the folder `out`.
+    """Draw scenes, train both heads with each seed, and compare the heads; all files are written to the folder `out`.
 
     Args:
         out: Output folder; runs from an earlier demo are replaced.

@@ -19,7 +19,8 @@ class RuntimeOptions:
     """Runtime options for a model.
 
     Attributes:
-        batch_size: Images per batch; None means 64 on CUDA, otherwise the same value as in training.
+        batch_size: Images per batch. None means `eval_batch_size` of the run; if this key is unset, 64 on CUDA,
+            otherwise the training batch size.
         workers: Number of dataloader workers; None chooses a number for the machine.
         device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".

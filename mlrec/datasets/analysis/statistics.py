@@ -71,7 +71,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Implication:
-    """`other` is positive in all `count` samples in which `label` is positive and `other` is known."""
+    """Label implication: `other` is positive in all `count` samples with positive `label` and known `other`."""
 
     label: str
     other: str

@@ -35,7 +35,7 @@ class _Photograph:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as class folders (images in folders, no annotation files), or None."""
+    """Return the reason for recognizing `path` as class folders (images in folders, no annotation files), or None."""
     if not path.is_dir():
         return None
     folders = _visible_folders(path)

@@ -40,7 +40,7 @@ class Part:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as COCO or a dataset in COCO format, or None."""
+    """Return the reason for recognizing `path` as COCO or a dataset in COCO format, or None."""
     files = [path]
     if path.is_dir():
         files = _annotation_files(path)

@@ -72,8 +72,8 @@ def read_csv(
     columns `leading`, later columns may repeat their names.
 
     Raises:
-        MlrecError: (of `kind`) The whole file is unreadable: not UTF-8, a NUL byte, an unclosed quotation mark, a cell
-            over 128 KiB, a delimiter other than the comma, no header row, or no records.
+        MlrecError: (of `kind`) The file is not UTF-8, has a NUL byte, an unclosed quotation mark, a cell over 128 KiB
+            or a delimiter other than the comma, or lacks a header row or records.
     """
     with table_text(path, kind) as text:
         records = split_records(text, path, kind)
@@ -156,7 +156,7 @@ def checked_table(
         first: Header record.
         records: The other records.
         path: Source file.
-        findings: Collector of records with a different length, changed names and duplicate names.
+        findings: Report to which records with a different length, changed names and duplicate names are added.
         kind: Class of the errors that are raised.
         drop_index: Whether to skip a pandas index, and columns without a name or a cell.
         unit: See `TextTable`.

@@ -54,7 +54,7 @@ def manifest_of(
 
 
 def clean_labels(names: Sequence[str], where: str, findings: ValidationReport) -> tuple[str, ...]:
-    """Return normalized label names; duplicates add an error."""
+    """Return normalized label names; duplicates are reported as errors."""
     labels = tuple(clean_label(name, f"{where}, label {k}", findings) for k, name in enumerate(names, 1))
     for label in duplicates_in(labels):
         findings.error(where, f"label '{label}' is listed twice; keep one")

@@ -43,9 +43,9 @@ def draw_shapes(
 ) -> None:
     """Draw train and val scenes into the folder `path`: JPEG files and COCO JSON with boxes and RLE masks.
 
-    Equal arguments produce identical scenes. Each scene has its own generator (seed, split, number), so a smaller set
-    is the beginning of a larger set. A folder that contains exactly these scenes is not changed; a folder with other
-    scenes drawn by mlrec is replaced.
+    Identical arguments produce identical scenes. Each scene has its own generator (seed, split, number), so a smaller
+    set is the beginning of a larger set. A folder that contains exactly these scenes is not changed; a folder with
+    other scenes drawn by mlrec is replaced.
 
     Args:
         path: Output folder.

@@ -73,7 +73,7 @@ def divide(
         manifests: Manifest of the only split in the source.
         files: Files passed with `--split-file`.
         names: Split names from `--splits`, for the split column of a table.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
 
     Raises:
         DataError: The source already has splits, or a file cannot be read.

@@ -33,7 +33,7 @@ class TableSource:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is a label table, or a folder of such tables; None otherwise."""
+    """Return the reason for recognizing `path` as a label table or a folder of label tables, or None."""
     if path.is_file():
         return _recognizes_file(path)
     if not path.is_dir():
@@ -79,7 +79,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     Args:
         folder: Folder to search.
         given: Split names from `--splits`; the original names also count as split names.
-        findings: Collector of unused files, or None.
+        findings: Report to which warnings about unused files are added, or None.
     """
     visible = sorted(file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
     tables = [file for file in visible if _is_table(file)]

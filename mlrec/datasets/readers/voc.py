@@ -31,12 +31,12 @@ _YEAR = re.compile(r"VOC(19|20)\d\d")
 
 
 def recognizes_voc2007(path: Path) -> str | None:
-    """Return the reason to recognize `path` as VOC2007, the only year in the devkit, or None."""
+    """Return the reason for recognizing `path` as VOC2007, the only year in the devkit, or None."""
     return _recognizes(path, "VOC2007")
 
 
 def recognizes_voc2012(path: Path) -> str | None:
-    """Return the reason to recognize `path` as VOC2012, the only year in the devkit, or None."""
+    """Return the reason for recognizing `path` as VOC2012, the only year in the devkit, or None."""
     return _recognizes(path, "VOC2012")
 
 

@@ -30,7 +30,7 @@ OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as VOC's XML format or as multiple VOC years, or None."""
+    """Return the reason for recognizing `path` as VOC's XML format or as multiple VOC years, or None."""
     if not path.is_dir():
         return None
     years = [folder.absolute().name for folder in year_folders(path)]

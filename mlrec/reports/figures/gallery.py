@@ -37,7 +37,7 @@ class PredictedLabel:
 
     @property
     def mark(self) -> tuple[str, str]:
-        """Return the sign and the colour."""
+        """Return the sign and the colour with which the label is drawn."""
         if not self.predicted:
             return MISSED
         if self.true:

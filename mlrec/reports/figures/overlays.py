@@ -260,7 +260,7 @@ class FileNames:
         self._taken = set(taken or ())
 
     def of(self, item: Item) -> str:
-        """Return a new file name for an item."""
+        """Return an unused file name for an item."""
         shown = name_of(item)
         if shown.lower().endswith(SUFFIXES):
             shown = shown.rpartition(".")[0]

@@ -60,7 +60,7 @@ def style() -> Iterator[None]:
 
 
 def image(figure: Figure, kind: str = "png") -> bytes:
-    """Return the file content of a figure; equal figures produce equal bytes.
+    """Return the file content of a figure; identical figures produce identical bytes.
 
     Args:
         figure: Figure to save.

@@ -126,9 +126,8 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
 def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
     """Return the `PaperRow` for an own run.
 
-    The row is in a group with published rows only if the run was trained and scored in the same way: with the paper's
-        recipe or an equivalent recipe, from the paper's weights, on the paper's training split, and scored on the whole
-        test set.
+    The row is grouped with published rows only if the run used the paper's recipe (or an equivalent recipe), weights
+    and training split, and was scored on the whole test set.
 
     Args:
         result: Result of the run.

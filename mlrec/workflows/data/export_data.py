@@ -59,7 +59,7 @@ def export_data(
     """Write a prepared dataset for another tool to a new folder, and read it back as a check.
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset.
         format_: Output format: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes
             `<split>/metadata.csv` with the images next to it (Hugging Face), `labelstudio` writes `<split>.json` and a
             labeling configuration, and `fiftyone` writes `<split>/labels.json`.

@@ -85,7 +85,7 @@ def split(
     with the same value of `group`, and duplicate images stay in the same part.
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset.
         val: Fraction of the samples to hold out.
         folds: Number of folds for cross-validation, instead of one validation split.
         group: Column of `groups_file`; samples with equal values stay together.

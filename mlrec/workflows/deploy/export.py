@@ -116,9 +116,8 @@ def export(
         progress: Receiver of bars.
 
     Raises:
-        ModelError: There is no model, a package is missing, or the logits of the exported model differ; in these cases,
-            nothing is written. Also raised if the hub rejects the bundle; in this case, the bundle is written but not
-            uploaded.
+        ModelError: There is no model, a package is missing, or the logits of the exported model differ; nothing is
+            written. Also raised if the hub rejects the bundle, which is then written but not uploaded.
         UsageError: `push_to` is used with a format other than hf.
         RunError: The folder exists and is not a bundle.
     """

@@ -195,9 +195,10 @@ def compute_maps(
     findings: ValidationReport | None = None,
     progress: Progress = SILENT,
 ) -> list[AttentionMaps]:
-    """Compute the heat maps of images; for the arguments, see `attend`; the model may already be loaded.
+    """Compute the heat maps of images with a stored or loaded model; for the arguments, see `attend`.
 
-    `findings` receives the errors of unreadable images, which are skipped; without it, the first error is raised.
+    `findings` receives the errors of unreadable images, which are skipped; if `findings` is None, the first error is
+    raised.
     """
     from mlrec.training.attention_maps import read_shown_maps
     from mlrec.training.inference_loader import load_stream

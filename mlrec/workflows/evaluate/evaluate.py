@@ -81,7 +81,8 @@ def evaluate_run(
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file.
-        data: Folder of a prepared dataset; by default the dataset of the run, otherwise the most recently prepared one.
+        data: Folder of a prepared dataset; by default the dataset of the run, otherwise the most recently prepared
+            dataset.
         split: Split to score; by default the scored split of the run, otherwise `test` or `val`.
         labels: Labels to score; by default all.
         conventions: Name of the scoring conventions.

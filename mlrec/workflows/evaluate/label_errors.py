@@ -79,7 +79,7 @@ def label_errors(
     see `metrics.label_errors.to_review`.
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset.
         predictions: Scores for a split from a model that was not trained on this split; if set, nothing is trained.
         kind: Kind of the scores; None infers the kind from the values, see `read_scores`.
         split_name: Split of `predictions`; by default `test`, or `val` if there is no `test`.

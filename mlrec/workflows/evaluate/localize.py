@@ -52,7 +52,7 @@ class PairGroup:
     Attributes:
         name: Name of the group.
         pairs: Number of pairs.
-        means: Mean of each measure in `MEASURES`, with an interval.
+        means: Mean of each measure in `MEASURES`, with a confidence interval.
     """
 
     name: str

@@ -149,7 +149,7 @@ def fit(
     Raises:
         UsageError: The time limit is not positive, or the folder contains a different or finished fit.
         MlrecError: The data cannot be prepared or divided, or no backbone is available.
-        Interrupted: SIGINT or SIGTERM; the same command resumes.
+        Interrupted: SIGINT or SIGTERM was received; the same command resumes.
     """
     if not 0 < minutes < float("inf"):
         raise UsageError(f"--minutes must be above 0, got {minutes:g}")

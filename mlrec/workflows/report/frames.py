@@ -27,10 +27,10 @@ Paths = Sequence[Path | str] | Path | str
 def runs(root: Path | str = "runs") -> DataFrame:
     """Return one row per finished or unfinished run in a folder, in order of start time.
 
-    The index is the path of the run below `root`. Columns: `status`, `recipe`, `started`, `finished`, the settings as
-    `config.<key>` (a list as text, "1.0,inf"), the scored data as `scored.<field>`, the metrics as in `Metrics.flat`
-    and their `conventions`, the origin of the weights as `lineage.<field>`, and `seconds.<part>`. Values that a run
-    lacks are missing (NaN or None).
+    The index is the path of the run below `root`. The columns are `status`, `recipe`, `started` and `finished`, the
+    settings as `config.<key>` (a list as text, "1.0,inf"), and the scored data as `scored.<field>`. Further columns are
+    the metrics as in `Metrics.flat` and their `conventions`, the origin of the weights as `lineage.<field>`, and the
+    times as `seconds.<part>`. Values that a run lacks are missing (NaN or None).
 
     Args:
         root: Folder of runs, or of folders of runs.
@@ -185,7 +185,7 @@ def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str,
     """Return statistics of a prepared dataset, as printed by `mlrec stats`.
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one under `data`.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset under `data`.
         objects: Read object sizes from the annotations (COCO, VOC).
 
     Returns:

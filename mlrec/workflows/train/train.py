@@ -55,8 +55,8 @@ def train(
         ConfigError: A key or value in the config is invalid; nothing was written.
         UsageError: `name` is not a valid folder name.
         MlrecError: The data, the weights or the machine do not support the run, or the loss is NaN or infinite.
-        Interrupted: SIGINT or SIGTERM; the run can be resumed.
-        Exception: Exception raised by a callback, unchanged; the run can be resumed.
+        Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
+        Exception: A callback raised this exception, which is passed on unchanged; the run can be resumed.
     """
     out = Path(out)
     if name is not None:
@@ -83,7 +83,7 @@ def resume(
     callbacks: Sequence[object] = (),
     progress: Progress = SILENT,
 ) -> Run:
-    """Resume a run that was stopped or killed; the result is bit-exact equal to that of an uninterrupted run.
+    """Resume a run that was stopped or killed; the result is bit-identical to that of an uninterrupted run.
 
     Args:
         run: Run folder.

@@ -109,8 +109,8 @@ class Trainer:
 
         Raises:
             MlrecError: The weights, the data or the machine do not support the run, or the loss is NaN or infinite.
-            Interrupted: SIGINT or SIGTERM; the run can be resumed.
-            Exception: Exception raised by a callback; the run can be resumed.
+            Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
+            Exception: A callback raised this exception; the run can be resumed.
         """
         try:
             scores = self.run_explained()
