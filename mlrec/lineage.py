@@ -42,7 +42,7 @@ class Training(msgspec.Struct, frozen=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """Origin of a model's weights.
+    """Origin of a model's weights: the initial weights and all subsequent trainings.
 
     Attributes:
         weights: Initial weights: a timm name with a tag, a package name, a file name without the path, or "random".

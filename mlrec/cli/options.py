@@ -1,4 +1,4 @@
-"""Flags shared by several commands, and the flags of `Config`, which are created from its fields."""
+"""Flags shared by multiple commands, and the flags created from the fields of `Config`."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class Manifest:
         sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in the image, counted from 0.
 
     Raises:
-        DataError: The shapes do not match.
+        DataError: The shapes of the arrays do not match.
 
     Example:
         >>> manifest = Manifest("pets", "val", Path("/data"), ("cat", "dog"), ("a.jpg",), np.array([[1, -1]], np.int8))

@@ -128,7 +128,7 @@ def coded(columns: NDArray[np.integer[Any]], values: NDArray[np.int8], labels: i
 
 
 def columns_of(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the columns of codes."""
+    """Return the target column for each code."""
     return np.where(codes < 0, -1 - codes, codes)
 
 

@@ -26,7 +26,7 @@ Runs = ArrayLike | Sequence[ArrayLike]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Test set and bootstrap settings.
+    """Test set and settings for bootstrap confidence intervals.
 
     Attributes:
         targets: (N, C); 1 positive, 0 negative, -1 unknown.

@@ -87,7 +87,7 @@ def percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def median_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float, float]:
-    """Compute the median of repeated measurements, and the lower and upper end of its 95 % bootstrap interval."""
+    """Compute the median of repeated measurements, and the ends of its 95 % bootstrap confidence interval."""
     measured = np.asarray(values)
     drawn = np.median(np.random.default_rng(0).choice(measured, (draws, len(measured))), axis=1)
     return float(np.median(measured)), *percentiles(drawn)
@@ -97,8 +97,7 @@ Z95 = 1.959964
 
 
 def expected_half_width(positives: Sequence[int], average_precision: float) -> float | None:
-    """Estimate the half-width of the 95 % interval for mAP on a test set, as a fraction; None if no label has a
-    positive.
+    """Estimate the half-width of the 95 % confidence interval for mAP, as a fraction; None if no label has a positive.
 
     The AP of a label is treated as a proportion of n positives, with variance AP(1 - AP)/n (the binomial interval of
     Boyd, Eng and Page, 2013), and the labels are treated as independent. On the VOC2012 validation set the result is 10
@@ -120,7 +119,7 @@ def expected_half_width(positives: Sequence[int], average_precision: float) -> f
 
 
 def images_needed(images: int, half_width: float, wanted: float) -> int:
-    """Estimate the number of images that reduces the half-width of the mAP interval to `wanted` (fractions).
+    """Estimate the number of images that reduces the half-width of the confidence interval for mAP to `wanted`.
 
     Example:
         >>> images_needed(1000, half_width=0.02, wanted=0.01)

@@ -81,7 +81,7 @@ class Choice:
 
     Attributes:
         setting: λ and temperature.
-        gain: Difference of mAP and its 95 % interval; None without resamples.
+        gain: Difference in mAP with its 95 % confidence interval; None without resamples.
     """
 
     setting: LambdaSetting

@@ -73,7 +73,7 @@ class SizeBin:
         pairs: Number of positive sample-label pairs.
         labels: Number of labels with a positive pair.
         mAP: mAP of each method, averaged over runs.
-        gains: Difference between each further method and the first method, with an interval.
+        gains: Difference between each further method and the first method, with a confidence interval.
     """
 
     kind: str

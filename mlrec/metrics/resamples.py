@@ -60,7 +60,8 @@ class Units:
 
 @dataclass(frozen=True)
 class Replicates:
-    """Metrics on B resamples. NaN means undefined, such as the mAP on a resample without positives.
+    """Values of all metrics on B bootstrap resamples. NaN means undefined, such as the mAP on a resample without
+    positives.
 
     Attributes:
         average_precision: (B, C) AP of each label.

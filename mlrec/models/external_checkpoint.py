@@ -41,7 +41,7 @@ class ExternalCheckpoint:
     """A recognized checkpoint.
 
     Attributes:
-        naming: Naming scheme, one of the constants above.
+        naming: Naming scheme, one of the module constants.
         family: "resnet", "vit", or "other".
         backbone: timm name with the tag of the paper's weights, or None if the name cannot be inferred from tensor
             names.
@@ -71,7 +71,7 @@ def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
     """Infer the naming scheme, architecture, H, C and image size from tensor names and shapes.
 
     Raises:
-        ModelError: The heads are inconsistent.
+        ModelError: The heads have different shapes.
     """
     for naming, pattern in _HEADS.items():
         found = {int(match[1]): tensor for key, tensor in tensors.items() if (match := pattern.fullmatch(key))}

@@ -37,7 +37,7 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
     """Return the published λ for this dataset, backbone family ("resnet" or "vit") and number of heads.
 
     Raises:
-        ModelError: There is no published value, or there are several values; the message lists all values.
+        ModelError: There is no published λ, or there are multiple values; the message lists all values.
     """
     fitting = [
         release for release in RELEASES if (release.dataset, release.family, release.heads) == (dataset, family, heads)

@@ -67,7 +67,7 @@ def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None,
 
     Args:
         results: Results, one per row.
-        intervals: Bounds of the 95 % intervals for mAP, CF1 and OF1, by `Result.paths`.
+        intervals: Bounds of the 95 % confidence intervals for mAP, CF1 and OF1, by `Result.paths`.
         title: Title of the table.
     """
     ordered = sorted(results, key=lambda r: (*map(str, r.block[:2]), str(r.block), *_order(r)))

@@ -88,7 +88,7 @@ class SplitRecord(msgspec.Struct, frozen=True):
 
 
 def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[str]) -> dict[str, int] | None:
-    """Return the number of positives of each label in the training split that several runs have in common.
+    """Return the number of positives of each label in the training split that all runs share.
 
     Args:
         splits: Training split of each run.
@@ -123,7 +123,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         environment: Versions, device, threads, precision and other values needed to reproduce the metrics.
         seconds: Time in seconds by part ("train", "eval", "features").
         notes: Footnotes that are required in every table ("frozen, no augmentation").
-        best: Epoch, split and mAP of the best epoch, if several epochs were evaluated.
+        best: Epoch, split and mAP of the best epoch, if multiple epochs were evaluated.
         lineage: Origin of the initial weights; None in records from earlier versions, see `ancestry.lineage_of`.
         warnings: Warnings, one line per kind.
         format: Name and version of the file format.

@@ -58,7 +58,7 @@ class Trial:
 
     @property
     def words(self) -> str:
-        """Description for tables and messages."""
+        """Description of the trial for tables and messages."""
         text = " · ".join(part for part in (self.label, in_words(self.values)) if part)
         if self.stage == "tune":
             return f"{text} (tuning)"
@@ -74,7 +74,7 @@ def axis_values(key: str, text: str) -> list[Any]:
 
     Raises:
         ConfigError: The key is unknown, or a value is invalid.
-        UsageError: A value is duplicated.
+        UsageError: A value is listed twice.
 
     Example:
         >>> axis_values("lam", "0:0.2:0.1")

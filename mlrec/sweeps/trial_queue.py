@@ -8,7 +8,8 @@ limited number of times if the worker stops responding. This module adds guarant
 with the lock. - The journal storage has no heartbeats; `HeartbeatJournal` stores one per trial.
 - A dead worker is detected only after `GRACE` seconds; on this machine, the process is checked directly.
 
-The results are in the run folders. If the storage is lost, a sweep loses only the record of failures.
+The results of the trials are stored in the run folders. If the storage is lost, a sweep loses only the record of
+failures.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class TrialFailed(Exception):  # noqa: N818 - the trial failed, and the sweep co
 
 @dataclass(frozen=True)
 class Attempts:
-    """Trial state in the queue.
+    """State of a trial in the queue, and its failures so far.
 
     Attributes:
         status: "waiting" or "running"; None if neither.
@@ -62,7 +63,7 @@ class Attempts:
 
 
 class TrialQueue:
-    """Waiting trials of one sweep.
+    """Queue of the waiting trials in one sweep.
 
     Args:
         storage: URL of a database, or the path of a journal file.

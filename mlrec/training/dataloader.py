@@ -53,7 +53,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - torch passes batches between pr
 
 
 class Batch(NamedTuple):
-    """Samples of one step.
+    """Images and targets of the samples in one step.
 
     Attributes:
         images: (B, 3, S, S) uint8 in channels-last memory format, see `normalize`; or cached features (B, d, h, w).

@@ -69,7 +69,7 @@ def count_hits(
     """Classify all images for all values of λ; the first batch is used to compare λ = 0 with the published logits.
 
     Raises:
-        ModelError: The logits differ, see `ImageNetClassifier.check`.
+        ModelError: The logits at λ = 0 differ from the published logits, see `ImageNetClassifier.check`.
         DataError: An image cannot be read; the message states the file.
         RunError: Memory ran out.
     """

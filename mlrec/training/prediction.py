@@ -193,7 +193,7 @@ def predict(
     Raises:
         DataError: An image cannot be read; the message states the file.
         MlrecError: A logit is NaN or infinite; the message states the sample.
-        RunError: Memory ran out; the message mentions `batch_flag`.
+        RunError: The device ran out of memory; the message mentions `batch_flag`.
     """
     logits = read_features(
         model,

@@ -31,7 +31,7 @@ Operation = tuple[str, float]
 
 
 def draw_operations(rng: np.random.Generator, count: int, magnitude: int, size: int) -> tuple[Operation, ...]:
-    """Draw operations uniformly, with replacement.
+    """Draw RandAugment operations uniformly, with replacement.
 
     Args:
         rng: Random stream of the sample.

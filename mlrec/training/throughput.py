@@ -258,7 +258,7 @@ def computing_seconds(
         precision: Precision of the run.
 
     Raises:
-        RunError: Memory ran out; the message states the setting to change.
+        RunError: The device ran out of memory; the message states the setting to change.
     """
     from mlrec.training import setup
     from mlrec.training.dataloader import Batch

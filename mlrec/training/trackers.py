@@ -158,7 +158,7 @@ class MlflowTracker:
         return self._id
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Collect numbers and send several numbers together, because one request per step would be slow."""
+        """Collect numbers and send them in groups, because one request per step would be slow."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)

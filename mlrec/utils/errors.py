@@ -195,7 +195,7 @@ class ValidationReport:
         """Raise an error if any errors were added: one line for a single error, otherwise `heading` and the first ten.
 
         Args:
-            heading: First line of the message if there are several errors.
+            heading: First line of the message if there are multiple errors.
             log: File in which the caller stores all errors, or an empty string.
             kind: Class of the error to raise.
         """

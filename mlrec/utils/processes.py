@@ -69,7 +69,7 @@ def keep_freed_memory() -> None:
 def launcher() -> str:
     """Return the part of the command line before the subcommand, which starts as many processes as this job.
 
-    For several machines, the user has to add the torchrun options.
+    To use multiple machines, the user has to add the torchrun options.
     """
     if world_size() == 1:
         return "mlrec"

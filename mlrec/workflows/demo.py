@@ -45,7 +45,7 @@ FROM_SCRATCH = {
 
 @dataclass(frozen=True)
 class Demo:
-    """Results of the demo.
+    """Results of the demo: tables and written files.
 
     Attributes:
         tables: Tables of the metrics of both methods, and of the difference in every metric with a confidence interval.

@@ -55,7 +55,7 @@ SHORT = {
 
 @dataclass(frozen=True)
 class Check:
-    """Result of one check.
+    """Result of one check by `mlrec doctor`.
 
     Attributes:
         name: Name of the check.
@@ -79,7 +79,7 @@ def _checked(name: str, found: str, advice: str) -> Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Results of all checks."""
+    """Results of all checks by `mlrec doctor`."""
 
     checks: list[Check]
 

@@ -15,7 +15,7 @@ from mlrec.utils.files import atomic_write
 
 @dataclass(frozen=True)
 class FingerprintCache:
-    """Fingerprints of unchanged image files.
+    """Cache of fingerprints for image files that have not changed.
 
     Attributes:
         prints: Fingerprints by image name.

@@ -26,7 +26,7 @@ Counts = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """Counts for one split.
+    """Image, sample and label counts for one split.
 
     Attributes:
         split: Name of the split.

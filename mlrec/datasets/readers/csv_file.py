@@ -31,7 +31,7 @@ Record = tuple[int, list[str]]  # the line on which the record begins, and its c
 
 @dataclass(frozen=True)
 class TextTable:
-    """A rectangular table of strings.
+    """Table of strings, with one cell per column in each row.
 
     Attributes:
         path: File from which the table was read.

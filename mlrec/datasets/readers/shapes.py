@@ -31,7 +31,7 @@ def read_shapes(path: Path, options: ReadOptions, findings: ValidationReport) ->
     """Draw the dataset into `path`, unless the dataset already exists there, and read it as COCO.
 
     Raises:
-        DataError: `path` contains other files.
+        DataError: `path` contains files that are not part of the dataset.
     """
     draw_shapes(path, seed=options.seed)
     reading = read_coco(path, options, findings)
@@ -54,7 +54,7 @@ def draw_shapes(
         progress: Progress bar.
 
     Raises:
-        DataError: The folder contains other files.
+        DataError: The folder contains files that are not part of the dataset.
     """
     path, there = path.absolute(), _mark_of(path)
     counts = dict(images or there.get("images") or IMAGES)

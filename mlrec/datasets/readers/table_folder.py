@@ -135,7 +135,7 @@ def check_sources(folder: Path, sources: Sequence[TableSource]) -> None:
     """Check that a folder has tables.
 
     Raises:
-        DataError: There are no tables.
+        DataError: The folder does not contain any tables.
     """
     if not sources:
         raise DataError(

@@ -96,7 +96,7 @@ def year_folder(path: Path, year: str) -> Path:
     """Return the folder with `Annotations` and `ImageSets`: `path`, `path/<year>` or `path/VOCdevkit/<year>`.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: No folder contains `Annotations` and `ImageSets`.
     """
     for folder in (path, path / year, path / "VOCdevkit" / year):
         if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):
@@ -181,7 +181,7 @@ def read_lists(
         given: Split names from `--splits`; see `split_names.parse_names`.
 
     Raises:
-        DataError: There are no lists.
+        DataError: There are no image lists.
     """
     found = split_lists(folder, given or {})
     files = [file for file in found if known_split(file.stem) or file.stem.casefold() in (given or {})]

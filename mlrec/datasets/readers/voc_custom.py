@@ -71,7 +71,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     the class lists in `ImageSets/Main`.
 
     Raises:
-        DataError: There are no annotations.
+        DataError: There are neither XML annotations nor class lists.
     """
     root = path.absolute()
     years = year_folders(root)

@@ -15,14 +15,14 @@ from mlrec.reports.settings import NOT_THE_METHOD
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Point on a curve.
+    """Point on a curve of mAP against λ or H.
 
     Attributes:
         x: λ or H.
         mAP: Mean over the seeds, as a fraction.
         sd: Standard deviation over the seeds; None for one seed.
         n: Number of runs.
-        bounds: Ends of the 95 % interval for mAP.
+        bounds: Ends of the 95 % confidence interval for mAP.
     """
 
     x: float
@@ -61,7 +61,7 @@ def series_of(results: Iterable[Result], key: str, intervals: Intervals | None =
         results: Results over seeds, see `over_seeds`. If multiple results have the same value of the key, the result
             with the most seeds is used.
         key: "lam" or "heads".
-        intervals: Bounds of the 95 % intervals, see `runs_table`.
+        intervals: Bounds of the 95 % confidence intervals, see `runs_table`.
     """
     csra = [result for result in results if result.head == "csra" and result.values["mAP"] is not None]
     along: dict[object, list[Result]] = {}

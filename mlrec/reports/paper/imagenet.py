@@ -77,7 +77,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
         """Read `accuracy.json`.
 
         Raises:
-            RunError: The file has a different format.
+            RunError: The file was not written by `mlrec imagenet`.
         """
         try:
             return msgspec.json.decode(read_bytes(path, RunError), type=cls)

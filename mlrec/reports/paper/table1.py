@@ -60,7 +60,7 @@ COLUMNS = (
 
 
 class Gain(msgspec.Struct, frozen=True):
-    """mAP difference from λ = 0, as a fraction, with a 95 % interval."""
+    """mAP difference from λ = 0, as a fraction, with a 95 % confidence interval."""
 
     value: float
     low: float

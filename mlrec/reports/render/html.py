@@ -24,7 +24,7 @@ FRONT = ("mAP", "sd", "seeds", "heads", "lam")  # columns that follow the first 
 
 @dataclass(frozen=True)
 class Picture:
-    """Image on the page.
+    """Image on an HTML page, with a caption.
 
     Attributes:
         content: Content of the image file.

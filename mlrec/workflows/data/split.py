@@ -34,7 +34,7 @@ MADE = "made"  # key in `source` of dataset.json: the splits written here, and t
 
 @dataclass(frozen=True)
 class NewSplits:
-    """New splits of a dataset.
+    """New splits of a dataset, and their balance.
 
     Attributes:
         dataset: Dataset with the new splits.

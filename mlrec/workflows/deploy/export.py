@@ -65,7 +65,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Result of an export.
+    """Files of an exported bundle, and its agreement with the model.
 
     Attributes:
         path: Folder of the bundle.

@@ -36,7 +36,7 @@ TRAINED_AT = 448  # pixels: input size of most published CSRA models
 
 @dataclass(frozen=True)
 class ImportResult:
-    """Result of an import.
+    """Model and labels recognised in an imported checkpoint.
 
     Attributes:
         path: Written folder.

@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of an evaluation.
+    """Predictions and metrics from an evaluation.
 
     Attributes:
         path: Written folder.

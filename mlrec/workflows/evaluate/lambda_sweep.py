@@ -91,7 +91,7 @@ class LambdaSweepConfig:
 
 @dataclass(frozen=True)
 class LambdaSweepResult:
-    """Result of a λ sweep.
+    """Metrics at every λ, from a λ sweep of a trained model.
 
     Attributes:
         path: Written folder.

@@ -30,7 +30,7 @@ def score(
     conventions: str | Conventions = "mlrec",
     top: int | None = None,
 ) -> Metrics:
-    """Score a file of predictions.
+    """Compute metrics for predictions in a file.
 
     Args:
         predictions: An `.npz` file with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`,

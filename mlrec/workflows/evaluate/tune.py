@@ -39,7 +39,7 @@ class ThresholdReport:
 
     Attributes:
         on: Split and evaluation procedure, as text.
-        how: "p ≥ 0.5" or "tuned".
+        how: Decision rule: "p ≥ 0.5" or "tuned".
         rates: CP CR CF1 OP OR OF1, and F1 as the mean over labels; fractions, or None if undefined.
         reliability: Calibration metrics of the probabilities; None if no target is known.
     """
@@ -102,7 +102,7 @@ def tune(
         progress: Receiver of bars.
 
     Raises:
-        UsageError: The target is unknown.
+        UsageError: The target metric is unknown.
         MlrecError: The model, the data or the split does not exist, or the split has no positives.
     """
     if precision is not None:

@@ -62,7 +62,7 @@ def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:
         weights: Weights of this backbone, in the form of the key `weights`.
 
     Raises:
-        ModelError: No weights are available.
+        ModelError: No pretrained weights are available.
     """
     if backbone is not None:
         return [Pretrained(backbone.split(".")[0], {"backbone": backbone, "weights": weights})]

@@ -63,7 +63,7 @@ PACE_ERROR = 0.1  # relative error of the forecast from which the number of epoc
 
 @dataclass(frozen=True)
 class FitResult:
-    """Result of a fit.
+    """Result of a fit: the best model and its metrics.
 
     Attributes:
         folder: Folder of the fit, with `best` (a run folder), `report.html`, `label-errors` and `fit.json`.

@@ -97,7 +97,7 @@ def report(
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
         per_run: Return one row per run instead of means over seeds.
-        intervals: Add 95 % intervals by bootstrap.
+        intervals: Add 95 % bootstrap confidence intervals.
         by_label: Return one row per label instead, as in `mlrec compare --by-label`: AP, precision, recall and F1 of
             each method, in columns that end in the method number.
 
@@ -142,7 +142,7 @@ def compare(
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, DataFrame]:
-    r"""Compare two models on the same images with paired 95 % bootstrap intervals, as in `mlrec compare`.
+    r"""Compare two models on the same images with paired bootstrap confidence intervals, as in `mlrec compare`.
 
     Args:
         ours: Method A: a run or a score file; multiple entries are seeds of one method.

@@ -52,7 +52,7 @@ LONG_TRAINING = 600.0  # seconds of training on a CPU from which a warning gives
 
 
 class Trainer:
-    """Training run in this process.
+    """Trainer for one run, with all steps from setup to the final record.
 
     `run` calls `setup`, `start`, `train` and `finish`; `train` calls `train_epoch`, `save_checkpoint` and `evaluate`.
     With multiple processes, each process has a trainer, but only the first trainer has a folder and writes files.
