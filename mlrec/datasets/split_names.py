@@ -90,7 +90,7 @@ def resolve_names(
     Args:
         places: All names in the source, with their positions for messages.
         given: Split names from `--splits`; see `parse_names`.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
         one_column: Whether the names are cells of one column.
 
     Returns:

@@ -132,7 +132,7 @@ def read_scores(
 
     Args:
         path: File with the extension `.npz`, `.csv` or `.jsonl` (from `mlrec predict --format jsonl`).
-        findings: Collector of warnings.
+        findings: Report to which warnings are added.
         kind: Kind of the scores. By default, the kind is inferred from the values: logits if any value is negative
             (with a warning), or probabilities if all values are in [0, 1] (reported in `Scores.note`).
         labels: Labels to read; None reads all.

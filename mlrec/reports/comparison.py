@@ -110,7 +110,7 @@ def comparison_tables(
 
 
 def _frequency_table(comparison: Comparison, groups: Mapping[str, Sequence[str]]) -> Table:
-    """Return the mean AP of head, medium and tail labels, with the interval of the difference."""
+    """Return the mean AP of head, medium and tail labels, with the confidence interval for the difference."""
     position = {test.label: column for column, test in enumerate(comparison.labels)}
     rows = []
     for name, labels in groups.items():

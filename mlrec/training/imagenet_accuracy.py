@@ -71,7 +71,7 @@ def count_hits(
     Raises:
         ModelError: The logits at λ = 0 differ from the published logits, see `ImageNetClassifier.check`.
         DataError: An image cannot be read; the message states the file.
-        RunError: Memory ran out.
+        RunError: The device ran out of memory.
     """
     where = device or torch.device("cpu")
     prepare_device(where, "fp32")

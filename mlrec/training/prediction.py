@@ -71,7 +71,7 @@ class InferenceModel:
         """Compute the features (B, d, h, w) of uint8 images (B, 3, S, S), in the dtype of the backbone computation.
 
         Raises:
-            RunError: Memory ran out.
+            RunError: The device ran out of memory.
         """
         with self._memory(images), torch.no_grad(), repeatable_kernels(), autocast(self.device, self.precision):
             inputs = normalize(images.to(self.device, non_blocking=True), self.model.preprocessing)
@@ -81,7 +81,7 @@ class InferenceModel:
         """Apply `read`, such as the head, to the float32 features of uint8 images (B, 3, S, S), without gradients.
 
         Raises:
-            RunError: Memory ran out.
+            RunError: The device ran out of memory.
         """
         with self._memory(images), torch.inference_mode(), repeatable_kernels():
             return read(self.features(images).to(torch.float32))

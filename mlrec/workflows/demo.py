@@ -71,7 +71,7 @@ def demo(
         seeds: Random seeds for head initialization and sample order.
         images: Number of scenes per split.
         flags: Keys of `Config` that differ from the recipe `demo`.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         UsageError: There are fewer than two seeds, or `out` contains runs that are not from a demo.

@@ -115,7 +115,7 @@ class RoleFinder:
             meanings: See `cell_meanings`.
             exists: Function that returns whether a cell is the name of an existing image. Called only if column names
                 are ambiguous.
-            findings: Collector of warnings about unused columns.
+            findings: Report to which warnings about unused columns are added.
         """
         self._table, self._options, self._meanings = table, options, meanings
         self._exists, self._findings = exists, findings

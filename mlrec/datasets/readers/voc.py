@@ -126,7 +126,7 @@ def read_year(
         name: Name of the dataset.
         root: Folder of `Annotations`, `ImageSets` and `JPEGImages`.
         labels: Classes, in the order of the target columns.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
         unlabelled: Splits whose images may lack an annotation; their labels are then all unknown, with a warning.
         skipped: Splits that are not read.
     """
@@ -173,7 +173,7 @@ def read_lists(
 
     Args:
         folder: Folder of the lists.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
         is_known: Function that returns whether an annotation with this name exists; it resolves lines such as `a.jpg`
             or `a 1`.
         own: Whether the dataset is custom. Custom lists may have names that differ from those in VOC and are resolved

@@ -217,7 +217,7 @@ def _images_of(
         folder: Folder of the annotations.
         images: Folder of the images, if set.
         annotations: Annotations by relative path below `folder`, without the extension.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
     """
     place = _image_folder(root, folder, images)
     home = root if place.is_relative_to(root) else place

@@ -119,7 +119,7 @@ class LambdaSweep(msgspec.Struct, frozen=True):
         """Read `lambda.json`.
 
         Raises:
-            RunError: The file has a different format.
+            RunError: The file was not written by `mlrec lambda-sweep`.
         """
         return read_own_json(path, cls, RunError, "not a file written by mlrec lambda-sweep")
 

@@ -78,7 +78,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
         alike: Minimum thumbnail correlation of near-duplicates, from 0 to 1.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         DataError: The dataset does not exist, or none of its images can be read.

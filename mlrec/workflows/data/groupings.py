@@ -41,7 +41,7 @@ def sample_groups(
         column: Column of the table; images with equal values form one group.
         file: Table with an image column; by default the table from which the dataset was prepared.
         near_duplicates: Whether near-duplicate images form one group.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         (N,) group of each sample, counted from 0.

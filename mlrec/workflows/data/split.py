@@ -94,7 +94,7 @@ def split(
         prefix: Prefix for the names of the new splits.
         near_duplicates: Whether to keep duplicate images together, if the image files exist.
         seed: Random seed.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         UsageError: The fraction, the number of folds or the pool is invalid, or a name is already in use.

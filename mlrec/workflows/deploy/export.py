@@ -113,7 +113,7 @@ def export(
         public: Whether a new repository is public.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         ModelError: There is no model, a package is missing, or the logits of the exported model differ; nothing is

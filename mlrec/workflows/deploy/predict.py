@@ -105,7 +105,7 @@ def predict(
         machine: Runtime options.
         on_error: Function called with an image that cannot be read; the image is then skipped. By default the error is
             raised.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         DataError: An image cannot be read, and `on_error` is None, or an array has an unsupported shape, dtype or

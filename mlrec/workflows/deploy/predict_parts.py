@@ -168,7 +168,7 @@ def write_predictions(
         job: Description of work and output.
         sources: Sources of images.
         engine: "local", or "ray" for a Ray Data pipeline.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         RunError: The output was started with a different model, settings or images.

@@ -98,7 +98,7 @@ def attend(
         scale: "image" for a separate colour scale per image, or "sheet" for one scale for all images.
         out: Output folder.
         machine: Runtime options.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         Written files, with the contact sheets last.
@@ -143,7 +143,7 @@ def draw_maps(
         out: Output folder.
         shared: Colour scale shared by all images; None for one scale per image.
         note: Line at the top of the contact sheets.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         Written files, with the contact sheets last.

@@ -91,7 +91,7 @@ def evaluate_run(
         machine: Runtime options.
         voc_server: Archive to write for the PASCAL VOC evaluation server.
         data_root: Folder of datasets, used if the run has no dataset.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         MlrecError: The model or the data do not exist, the labels differ from those of the model, or images cannot be
@@ -333,7 +333,7 @@ def run_model(
         path: Folder or file of the model.
         manifest: Manifest of the split; labels are reordered to match the model.
         machine: Runtime options.
-        progress: Receiver of bars.
+        progress: Progress display.
         one_pass: Function with the same arguments as `training.prediction.predict`.
 
     Returns:

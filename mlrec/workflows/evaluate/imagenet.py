@@ -72,7 +72,7 @@ def evaluate_published(
         pretrained: Download the weights from the hub.
         machine: Runtime options; the precision is always float32.
         out: Folder in which the result folder is created.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         UsageError: Neither `pretrained` nor `weights` is set.

@@ -87,7 +87,7 @@ def label_errors(
         flags: Keys of `Config` for training.
         recipe: Recipe for training.
         out: Output folder.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         MlrecError: The dataset does not exist, the predictions do not match, or training fails.

@@ -122,7 +122,7 @@ def localize(
         evaluation: Evaluation of the model.
         tolerance: Pointing tolerance in map cells.
         machine: Runtime options.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         DataError: The dataset has no objects, or no object with a label of the model.

@@ -99,7 +99,7 @@ def tune(
         machine: Runtime options.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         UsageError: The target metric is unknown.

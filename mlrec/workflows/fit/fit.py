@@ -144,7 +144,7 @@ def fit(
         backbone: Only backbone to try [default: all available ones].
         weights: Weights of this backbone, in the form of the key `weights`.
         flags: Additional keys of `Config` for all runs, such as `device`, `threads` or `img_size`.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         UsageError: The time limit is not positive, or the folder contains a different or finished fit.

@@ -46,7 +46,7 @@ def train(
         command: Command line, stored in the record [default: that of this process].
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, see `callbacks.TrainEvent`.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         Finished run.
@@ -91,7 +91,7 @@ def resume(
             run.
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: See `train`.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         Finished run.

@@ -59,7 +59,7 @@ class Trainer:
 
     Args:
         plan: Config, dataset and splits.
-        progress: Receiver of bars.
+        progress: Progress display.
         out: Folder of runs, in which the folder of a new run is created.
         name: Name of the new folder [default: dataset, backbone and head with a number].
         command: Command line, stored in the record.
