@@ -18,7 +18,7 @@ Origin = Literal["random", "timm", "package", "declared", "unknown"]
 
 
 class Training(msgspec.Struct, frozen=True):
-    """A single training on a split of a dataset.
+    """Training of a model on a split of a dataset.
 
     Attributes:
         dataset: Name of the prepared dataset.

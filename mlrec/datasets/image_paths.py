@@ -1,4 +1,4 @@
-"""Lists of image files, and lookup of the files that names in annotations refer to.
+"""Lists of image files, and lookup of image files by the names in annotations.
 
 A list contains every file with an image extension, in a folder and all folders below it. Hidden files and folders are
 skipped. Links to folders are followed, but each real folder is visited only once, so circular links terminate. Links

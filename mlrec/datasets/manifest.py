@@ -39,7 +39,7 @@ FORMAT = "mlrec-manifest/1"
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """One split: N samples, C labels.
+    """One split of a dataset, with N samples and C labels.
 
     `len(manifest)`, `manifest[3]`, `manifest[10:20]` and `for sample in manifest` work as with a list. A sample has
     `id`, `path`, `labels` (the positive labels), `unknown`, `target` (C,), `box` and `pixels()`.

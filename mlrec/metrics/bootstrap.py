@@ -47,7 +47,7 @@ class Bootstrap:
 
     @property
     def units(self) -> Units:
-        """Units that are resampled."""
+        """Units (images or samples) that are resampled."""
         return Units.of(len(np.asarray(self.targets)), self.groups)
 
     def score(self, scores: ArrayLike) -> Metrics:
@@ -173,7 +173,7 @@ def difference_of(ours: Runs, theirs: Runs, bootstrap: Bootstrap) -> Estimate:
 
 @dataclass(frozen=True)
 class Best:
-    """Best candidate, chosen on the scored set itself.
+    """Best of multiple candidates, chosen on the scored set itself.
 
     Attributes:
         chosen: Position of the best candidate.

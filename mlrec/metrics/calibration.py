@@ -57,7 +57,7 @@ class Reliability:
 
 
 def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = LEAST_POSITIVES) -> Calibration:
-    """Fit a and b of each label.
+    """Fit the parameters a and b of Platt scaling for each label.
 
     A label with fewer than `least` positives uses the value of a fitted to all labels together. The same applies to a
     label whose own a is not positive, because such a value would reverse the ranking.

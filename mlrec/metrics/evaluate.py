@@ -62,7 +62,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class Rates:
-    """Precision, recall and F1 of decisions; C is averaged over labels, and O is computed over all labels together."""
+    """Precision, recall and F1 of decisions: CP, CR and CF1 are averaged over labels, OP, OR and OF1 are overall."""
 
     CP: float | None
     CR: float | None

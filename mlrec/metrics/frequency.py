@@ -13,7 +13,7 @@ GROUPS_NOTE = "frequency groups by positives in training: head more than 100, me
 
 @dataclass(frozen=True)
 class FrequencyGroup:
-    """Labels of similar frequency in training.
+    """Group of labels with a similar number of training positives.
 
     Attributes:
         labels: Number of labels, including those without AP.

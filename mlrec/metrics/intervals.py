@@ -43,12 +43,12 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half-width of the interval, shown as ±."""
+        """Half-width of the confidence interval, shown as ±."""
         return (self.high - self.low) / 2
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is significant, that is, whether 0 is outside the interval."""
+        """Whether a difference is significant, that is, whether 0 is outside the confidence interval."""
         return self.low > 0 or self.high < 0
 
 

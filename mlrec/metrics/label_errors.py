@@ -21,7 +21,7 @@ _EQUAL = 1e-6  # a probability this close below a threshold counts as reaching i
 
 @dataclass(frozen=True)
 class LikelyError:
-    """Label of a sample that may be annotated incorrectly.
+    """Annotated label of a sample that may be wrong.
 
     Attributes:
         sample: Position in the predictions.

@@ -31,7 +31,7 @@ class LabelInterval:
 
     @property
     def few(self) -> bool:
-        """Whether there are fewer than 30 positives, so that the interval is too narrow for the 95 % level."""
+        """Whether there are fewer than 30 positives, so that the confidence interval is too narrow for 95 %."""
         return self.positives < FEW_POSITIVES
 
 

@@ -16,7 +16,7 @@ from mlrec.utils.errors import PredictionsError
 
 
 class LambdaSetting(NamedTuple):
-    """λ, and the index of the temperature among the stored temperatures."""
+    """Value of λ, and index of the temperature among the stored temperatures."""
 
     lam: float
     temperature: int = 0
@@ -77,7 +77,7 @@ def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions
 
 @dataclass(frozen=True)
 class Choice:
-    """Setting and its gain over λ = 0.
+    """Setting of λ and temperature, and its gain in mAP over λ = 0.
 
     Attributes:
         setting: λ and temperature.

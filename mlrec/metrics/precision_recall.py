@@ -20,7 +20,7 @@ Threshold = float | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts for each label, (..., C) with leading axes for resamples.
+    """Decision counts for each label, (..., C) with leading axes for resamples.
 
     Attributes:
         predicted: Number of samples predicted positive.

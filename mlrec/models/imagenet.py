@@ -26,7 +26,7 @@ _HARMLESS = (nn.Identity, nn.Dropout, nn.Flatten)
 
 @dataclass(frozen=True, eq=False)
 class ImageNetClassifier:
-    """A classifier with one class per image.
+    """Published timm classifier with one class per image.
 
     Attributes:
         name: timm name, with the tag if the weights are those of the tag.

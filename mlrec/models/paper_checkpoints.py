@@ -10,7 +10,7 @@ from mlrec.utils.errors import ModelError
 
 @dataclass(frozen=True)
 class Release:
-    """A published checkpoint: the training settings, and the mAP in percent reported by the authors."""
+    """Published checkpoint: training settings, and the mAP in percent that the authors reported."""
 
     dataset: str
     backbone: str

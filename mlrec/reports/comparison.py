@@ -26,7 +26,7 @@ SAME = "not distinguishable"
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two compared methods.
+    """One of the two methods in a comparison.
 
     Attributes:
         name: Name for tables.

@@ -89,7 +89,7 @@ class Result:
 
     @property
     def head(self) -> str:
-        """Name of the head."""
+        """Name of the classification head."""
         return str(self.config.get("head", ""))
 
     @property

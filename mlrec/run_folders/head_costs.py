@@ -15,7 +15,7 @@ Ratio = tuple[float, float, float]  # median, and lower and upper limit of the 9
 
 
 class HeadCost(msgspec.Struct, frozen=True, kw_only=True):
-    """Cost of one head.
+    """Parameters, operations and time of one head.
 
     Attributes:
         head: Name of the head in tables.

@@ -35,7 +35,7 @@ Status = Literal["running", "interrupted", "failed", "finished"]
 
 
 class SplitRecord(msgspec.Struct, frozen=True):
-    """A split that was used in a run.
+    """Record of a split that was used in a run.
 
     Attributes:
         dataset, kind, split: Name of the dataset, kind of the dataset, and name of the split.
@@ -108,7 +108,7 @@ def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[st
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All data of a run except arrays.
+    """Settings, data, environment and status of a run, without arrays.
 
     Attributes:
         name: Name of the run.
@@ -170,7 +170,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or unfinished run; arrays are read on demand.
+    """Finished or unfinished run; arrays are read on demand.
 
     Attributes:
         path: Run folder.
@@ -194,7 +194,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name in tables: the name of the model or of the folder."""
+        """Name of the run in tables: the name of the model or of the folder."""
         return (self.model or self.path).name
 
     @classmethod

@@ -20,7 +20,7 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Setting:
-    """Values for one row of the table, trained once per seed and fold.
+    """Values of a sweep that form one table row and are trained once per seed and fold.
 
     Attributes:
         label: Name of the study variant; "" if the values are sufficient.

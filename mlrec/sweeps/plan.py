@@ -27,7 +27,7 @@ HELD_OUT = 0.25  # share of the training split on which tuned values are chosen
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Complete plan of a sweep.
+    """Complete plan of a sweep: settings, axes, seeds, splits and trials.
 
     Attributes:
         title: Title of the table.

@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class InferenceModel:
-    """A model on a device, for inference.
+    """Model on a device, prepared for inference.
 
     Attributes:
         model: Classifier in eval mode, in channels-last memory format except on MPS.

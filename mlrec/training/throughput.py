@@ -196,7 +196,7 @@ class Speed:
 
     @property
     def data_limits(self) -> bool:
-        """Whether the device waits for images."""
+        """Whether the data path limits the speed, so that the device waits for images."""
         return self._data_rate < 1 / self.computing
 
     @property

@@ -16,7 +16,7 @@ BATCH_SIZE = 16  # images per batch for a model without a config
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """Runtime options for a model.
+    """Options for running a trained model: batch size, workers, device and precision.
 
     Attributes:
         batch_size: Images per batch. None means `eval_batch_size` of the run; if this key is unset, 64 on CUDA,

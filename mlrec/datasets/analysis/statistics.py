@@ -61,7 +61,7 @@ class SplitStatistics:
 
 @dataclass(frozen=True)
 class Shift:
-    """A label whose prevalence (a fraction) differs significantly between two splits; `z` is in standard errors."""
+    """Label whose prevalence (a fraction) differs significantly between two splits; `z` is in standard errors."""
 
     label: str
     first: float
@@ -80,7 +80,7 @@ class Implication:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Quantiles (0, 0.25, 0.5, 0.75, 1) of `count` widths, heights or areas."""
+    """Quantiles (at 0, 0.25, 0.5, 0.75 and 1) of the widths, heights or areas of `count` images or objects."""
 
     count: int
     quantiles: tuple[float, float, float, float, float]

@@ -26,7 +26,7 @@ _START = re.compile(rb'\s*\{\s*"(info|images|annotations|categories|licenses)"\s
 
 @dataclass(frozen=True)
 class Part:
-    """One split: its annotation file, the root of the dataset, and its image folder below the root ("" = root)."""
+    """Split of a COCO dataset: annotation file, root of the dataset, and image folder below the root ("" = root)."""
 
     split: str
     file: Path

@@ -41,7 +41,7 @@ VALUE_NAMES = ("confidence", "present", "presence", "verified", "isverified", "v
 
 @dataclass(frozen=True)
 class Roles:
-    """Positions of the columns of one table.
+    """Positions of the columns in one table, by role.
 
     Attributes:
         image: Column of image names.
@@ -97,7 +97,7 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
 
 
 class RoleFinder:
-    """Determines the roles of the columns of one table, from their names and a sample of their cells."""
+    """Finder of the column roles in one table, based on column names and a sample of the cells."""
 
     def __init__(
         self,

@@ -90,7 +90,7 @@ def first_existing(candidates: Sequence[Path]) -> Path | None:
 
 
 class ImageFinder:
-    """Maps names in an annotation to image files below a folder.
+    """Mapping from names in an annotation to image files below a folder.
 
     A name is used unchanged if the file exists below one of the usual folders of the source. Otherwise, the only image
     whose path ends with this name is used, with a warning (see `ImageIndex.find`). Files are listed, never opened.

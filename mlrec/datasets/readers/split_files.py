@@ -22,7 +22,7 @@ _COLUMNS = re.compile(r"[,;\t ]+")
 
 @dataclass(frozen=True)
 class SplitFile:
-    """One file passed with `--split-file`.
+    """File with split names, passed with `--split-file`.
 
     Attributes:
         path: Text file.

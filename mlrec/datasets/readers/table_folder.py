@@ -26,7 +26,7 @@ MANIFEST_HEAD = b'{"format":"mlrec-manifest/'
 
 @dataclass(frozen=True)
 class TableSource:
-    """One table: its file, and the name of its split if the file or its folder has one."""
+    """Table file, and the split that the name of the file or folder specifies, if any."""
 
     path: Path
     split: str | None

@@ -72,7 +72,7 @@ class ColourScale:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Image with lines of text above it."""
+    """Image with lines of text above the image."""
 
     pixels: Pixels
     text: tuple[str, ...]

@@ -34,7 +34,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Series:
-    """Results that differ only in one key, sorted by the value of this key.
+    """Curve of results that differ only in one key, sorted by the value of this key.
 
     Attributes:
         name: Name of the method.
@@ -50,7 +50,7 @@ class Series:
 
     @property
     def peak(self) -> CurvePoint:
-        """Point with the highest mAP; the first one if tied."""
+        """Point with the highest mAP; the first such point if tied."""
         return max(self.points, key=lambda point: point.mAP)
 
 

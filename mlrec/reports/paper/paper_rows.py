@@ -21,7 +21,7 @@ Source = Literal["paper", "given", "own"]
 
 @dataclass(frozen=True, eq=False)
 class PaperRow:
-    """Table row; only rows in the same `group` are comparable.
+    """Row in one of the paper's tables; only rows in the same `group` are comparable.
 
     Attributes:
         source: "paper" for published rows, "given" for rows supplied by the user, "own" for own runs.

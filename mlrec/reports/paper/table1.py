@@ -126,7 +126,7 @@ class LambdaSweep(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class MethodSweeps:
-    """λ sweeps for one method.
+    """λ sweeps for one method over its seeds.
 
     Attributes:
         result: Result of the method over its seeds.

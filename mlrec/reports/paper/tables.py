@@ -33,7 +33,7 @@ ALL_SCORES = (*METRICS, *(f"{key}_3" for key in TOP3))
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Definition of a table in the paper.
+    """Definition of one of the paper's tables: caption, dataset, metrics and conventions.
 
     Attributes:
         title: Title.

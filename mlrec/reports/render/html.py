@@ -46,7 +46,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class SampleCard:
-    """Sample in a gallery.
+    """Sample in a gallery, with its image and heat maps.
 
     Attributes:
         name: Id of the sample.

@@ -48,7 +48,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Duplicates among the images of a dataset.
+    """Duplicate images in a dataset, as pairs and groups.
 
     Attributes:
         name: Name of the dataset.

@@ -33,7 +33,7 @@ def sample_groups(
     near_duplicates: bool,
     progress: Progress,
 ) -> NDArray[np.intp]:
-    """Number the sample groups: samples from one image, with one column value, or from near-duplicate images.
+    """Number the groups of samples that share an image, a column value or near-duplicate images.
 
     Args:
         dataset: Dataset, used for the cached fingerprints and the CSV from which the dataset was prepared.

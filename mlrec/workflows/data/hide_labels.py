@@ -24,7 +24,7 @@ Targets = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class HiddenLabels:
-    """Splits with hidden annotations.
+    """New splits in which some annotations are hidden.
 
     Attributes:
         dataset: Dataset with the new splits.

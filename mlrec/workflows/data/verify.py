@@ -24,7 +24,7 @@ from mlrec.utils.threads import thread_map
 
 @dataclass(frozen=True)
 class Verified:
-    """Result of decoding an image file.
+    """Result of checking and decoding an image file.
 
     Attributes:
         size: Width and height of the stored image; None if the image cannot be used.

@@ -43,7 +43,7 @@ Engine = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class PredictJob:
-    """Description of the work and the output, identical in all processes.
+    """Description of a prediction job and its output, identical in all processes.
 
     Attributes:
         model: Folder or file of the model.

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageNetEvaluation:
-    """Evaluation result for a published classifier.
+    """Accuracy of a published classifier, and the table to print.
 
     Attributes:
         path: Written folder.

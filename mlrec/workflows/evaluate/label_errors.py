@@ -39,7 +39,7 @@ TILES = 6  # thumbnails per label on the contact sheet, for positives and for ne
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """Result of a search for label errors.
+    """Ranked annotations from a search for label errors.
 
     Attributes:
         manifest: Samples and annotations.

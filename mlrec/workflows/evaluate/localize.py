@@ -47,7 +47,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class PairGroup:
-    """Means over a group of image-label pairs.
+    """Mean localization measures over a group of image-label pairs.
 
     Attributes:
         name: Name of the group.
@@ -82,7 +82,7 @@ class Localization:
 
     @property
     def tables(self) -> list[Table]:
-        """Tables of pointing and mass by group, and of sharpness by head."""
+        """Tables of the pointing game and mass inside objects by group, and of attention sharpness by head."""
         tables = [_table(self)]
         if self.sharpness:
             tables.append(_sharpness_table(self))

@@ -34,7 +34,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def score(self) -> float:
-        """Value for sorting by mAP; an undefined mAP is lowest."""
+        """Sort key by mAP; an undefined mAP is the lowest."""
         return -1.0 if self.mAP is None else self.mAP
 
 
