@@ -114,8 +114,8 @@ def evaluate_run(
         top: Number of top labels K for additional metrics, including F1@K, in `Metrics.top`.
         batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
             batch size].
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "fp32", "tf32", "bf16" or "fp16".
+        device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: Name of the precision: "auto", "fp32", "tf32", "bf16" or "fp16".
         progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
             warnings. If an object with a method `task` is passed, this object draws the progress bars.
 
@@ -172,8 +172,8 @@ def attention(
             sums to 1.
         batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
             batch size].
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "fp32", "tf32", "bf16" or "fp16".
+        device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: Name of the precision: "auto", "fp32", "tf32", "bf16" or "fp16".
         progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
             warnings. If an object with a method `task` is passed, this object draws the progress bars.
 

@@ -69,7 +69,7 @@ def resolve(
 
     Args:
         layers: Pairs of a layer name, which is quoted in errors, and the values of the layer.
-        source_kind: Kind of the dataset source.
+        source_kind: Kind of the dataset source, such as "coco".
         recipe: Name of the recipe, stored in the result.
 
     Raises:

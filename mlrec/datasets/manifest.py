@@ -1,8 +1,8 @@
 """`Manifest`: one split of one dataset, in the format that all other modules read.
 
-A manifest is a JSONL file: line 1 contains the dataset, the split, the root folder and the labels; each of the other
-lines contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The training
-configuration sets how training uses unknown labels, and the metric conventions set how scoring uses them.
+A manifest is a JSONL file: line 1 contains the dataset, the split, the root folder and the labels; each further line
+contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The training configuration
+sets how training uses unknown labels, and the metric conventions set how scoring uses them.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def label_columns(
         labels: C label names, in the order of the columns.
         chosen: Names to look up.
         where: File, folder or split that has the labels, for the message.
-        error: Class of the error.
+        error: Class of the error to raise.
 
     Raises:
         MlrecError: (of class `error`) A name is not among the labels; the message suggests the nearest label.

@@ -24,7 +24,7 @@ class SparseTargets:
     Attributes:
         codes: (E,) column k for each positive label, `-1 - k` for each unknown label; sorted by sample, then by column.
         offsets: (N + 1,) int64, start of the codes of each sample.
-        labels: C, the number of columns.
+        labels: Number of columns C.
 
     Example:
         >>> targets = SparseTargets.of(np.array([[1, -1, 0], [0, 0, 0]], dtype=np.int8))

@@ -82,7 +82,7 @@ def parse_names(text: str) -> dict[str, str]:
 def resolve_names(
     places: Mapping[str, str], given: Mapping[str, str], findings: ValidationReport, *, one_column: bool = False
 ) -> dict[str, str]:
-    """Map each name of a source to a split: by `--splits`, otherwise by the vocabulary; other names are unchanged.
+    """Map each name in a source to a split, by `--splits` or by the vocabulary; other names are unchanged.
 
     Two names for one split are an error because they may mean two sets of images; `--splits` joins such names. In one
     column of a table, names that differ only in case are joined with a warning.

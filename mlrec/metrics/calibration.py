@@ -26,7 +26,7 @@ class Calibration:
     """Platt scaling a_k·z + b_k of the logits z of label k; each a is positive, so rankings do not change.
 
     Attributes:
-        slopes, offsets: (C,) a and b.
+        slopes, offsets: (C,) parameters a and b of each label.
         own: (C,) whether a is fitted to this label only. If not, a is fitted to all labels together, because the label
             has few positives.
     """

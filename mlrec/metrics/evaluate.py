@@ -94,7 +94,7 @@ class Metrics:
         average_precision: AP of each label; None for a label without a known positive or without a known negative.
         counts: `samples`, `labels`, `positives` and `unknown` (pairs of sample and label), `undefined` (labels without
             AP), and `without_negative` (labels with positives only, whose precision is always 1) if there are any.
-        conventions: Rules that were used.
+        conventions: Scoring conventions that were used.
         per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
         by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
         top: Rates and F1@K for the K highest-scoring labels, by K; contains only the requested K.

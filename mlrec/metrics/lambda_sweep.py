@@ -40,7 +40,7 @@ class Parts:
         """Compute the logits for a setting, average + λ · maximum as in the paper's Figure 1.
 
         Args:
-            setting: λ and temperature.
+            setting: Setting of λ and temperature.
             divided: Whether to divide by 1 + λ, which restores the logit scale used in training. The division changes
                 probabilities, but not rankings, signs or metrics at p >= 0.5.
         """
@@ -80,7 +80,7 @@ class Choice:
     """Setting of λ and temperature, and its gain in mAP over λ = 0.
 
     Attributes:
-        setting: λ and temperature.
+        setting: Setting of λ and temperature.
         gain: Difference in mAP with its 95 % confidence interval; None without resamples.
     """
 

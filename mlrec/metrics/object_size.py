@@ -28,7 +28,7 @@ class Extents:
     Attributes:
         labels: C names.
         share: (N, C) fraction of the image covered by the largest object; NaN if no object is annotated.
-        number: (N, C) number of objects.
+        number: (N, C) number of annotated objects.
     """
 
     labels: tuple[str, ...]
@@ -68,7 +68,7 @@ class SizeBin:
     """mAP for the positives in one range of sizes or numbers, against all negatives.
 
     Attributes:
-        kind: "size" or "number".
+        kind: Kind of the range, "size" or "number".
         name: Name of the range.
         pairs: Number of positive sample-label pairs.
         labels: Number of labels with a positive pair.

@@ -42,13 +42,13 @@ class ExternalCheckpoint:
 
     Attributes:
         naming: Naming scheme, one of the module constants.
-        family: "resnet", "vit", or "other".
+        family: Architecture family, "resnet", "vit" or "other".
         backbone: timm name with the tag of the paper's weights, or None if the name cannot be inferred from tensor
             names.
         img_size: Image side length in pixels for the positional embedding; None if any size is possible.
         backbone: Backbone tensors with timm names.
         weight: (H, C, d) for CSRA, or (C, d) for a linear classifier; None without a classifier.
-        bias: (C,) for a linear classifier.
+        bias: (C,) bias of a linear classifier; None for CSRA.
     """
 
     naming: str

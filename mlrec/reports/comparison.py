@@ -29,7 +29,7 @@ class Side:
     """One of the two methods in a comparison.
 
     Attributes:
-        name: Name for tables.
+        name: Name of the method in tables.
         scores: Scores (N, C) from each run; both sides have the same order of rows and columns.
         threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
     """
@@ -90,7 +90,7 @@ def comparison_tables(
     Args:
         ours: Method A.
         theirs: Method B.
-        comparison: Comparison of both methods.
+        comparison: Comparison of the two methods.
         bootstrap: Bootstrap settings of the comparison.
         what: Samples and labels in words, for the title.
         training: Number of positives for each label in the training split of A; None if unknown.

@@ -25,7 +25,7 @@ class Power:
         split: Split that is scored.
         images: Number of images in the split.
         half_width: Half-width of the 95 % confidence interval for mAP, as a fraction.
-        basis: Assumption or measurement, as text.
+        basis: Assumption or measurement on which the estimate is based, as text.
         needed: Number of similar images required for a half-width of 0.5 points.
     """
 

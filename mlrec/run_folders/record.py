@@ -112,12 +112,12 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: Name of the run.
-        status: "running", "interrupted", "failed" or "finished".
+        status: Status of the run: "running", "interrupted", "failed" or "finished".
         config: Values of all keys in `Config`.
-        sources: Origin of each value.
+        sources: Origin of each value in `config`.
         recipe: Name of the recipe.
         command: Command line as entered by the user.
-        started, finished: Times in ISO format.
+        started, finished: Start and end times in ISO format.
         train, scored: Splits for training and scoring.
         model: `backbone` with the weights tag, `parameters`, `head_parameters`, `input_size`, ...
         environment: Versions, device, threads, precision and other values needed to reproduce the metrics.

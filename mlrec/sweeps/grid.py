@@ -69,7 +69,7 @@ def axis_values(key: str, text: str) -> list[Any]:
     """Parse the values of `--set key=text`.
 
     Args:
-        key: Key of `Config`.
+        key: Configuration key, a field of `Config`.
         text: `a,b,c` or `start:stop:step`; lists are separated by semicolons.
 
     Raises:
@@ -119,7 +119,7 @@ def check_texts(texts: Mapping[str, str], source: str) -> None:
     """Check all values as typed, including values that are overridden by a flag.
 
     Args:
-        texts: Values by key.
+        texts: Values as typed, by key.
         source: Name of the source in error messages.
 
     Raises:

@@ -132,7 +132,7 @@ def plan_sweep(
 
     Args:
         flags: Keys of `Config`; a string with multiple values, `a,b,c` or `start:stop:step`, is an axis.
-        study: Name of one of the paper's studies, see `sweeps.studies`; the study variants are crossed with the axes.
+        study: Name of one of the paper's studies, see `sweeps.studies`; the study variants are combined with the axes.
         paper_only: Train only the runs in the paper's table or figure, with one seed unless `seeds` is set.
         tune: Axes whose best value is chosen for each setting on data held out from the training split.
         seeds: Seeds for each setting.

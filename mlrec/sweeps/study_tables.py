@@ -59,7 +59,7 @@ class SettingResult:
 
     Attributes:
         label: Label of the setting.
-        values: Values of the setting.
+        values: Keys and values of the setting.
         trials: Results over seeds and folds.
         missing: Number of unfinished trials.
         at_edge: Tuned keys whose chosen value is the smallest or largest value tried.

@@ -212,8 +212,8 @@ def run(
         batches: Dataset that creates a batch from a key.
         keys: Keys of the batches.
         largest: Number of samples in the largest batch.
-        workers: Number of worker processes; 0 creates the batches in this process, which decodes with all cores; None
-            means `default_workers`.
+        workers: Number of worker processes; None means `default_workers`. With 0, the batches are created in this
+            process, which decodes with all cores.
         total: Number of batches, which limits the number of workers.
         device: Device of the model. Memory is pinned for CUDA; if the model is on the CPU, workers have low priority.
 

@@ -33,8 +33,8 @@ class Hits:
     """Indicators of whether the true class is among the top 1 and the top 5 predictions.
 
     Attributes:
-        published: (2, N), for the published logits.
-        by_lam: (2, L, N), for mean + λ · maximum over locations.
+        published: (2, N) indicators for the published logits.
+        by_lam: (2, L, N) indicators for mean + λ · maximum over locations.
     """
 
     published: NDArray[np.bool_]

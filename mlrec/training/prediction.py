@@ -223,7 +223,7 @@ def predict_parts(
         model: Classifier with any head except the spatial head, which does not use averages.
         manifest: Manifest of the split.
         temperatures: Attention temperatures, see `residual_parts`.
-        **how: Options for `predict`.
+        **how: Other options of `predict`.
 
     Raises:
         MlrecError: λ cannot be applied to the head, or an error described in `predict` occurs.

@@ -290,8 +290,8 @@ def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str
 
     Args:
         path: File to read.
-        form: Type of the content.
-        kind: Class of the error.
+        form: Expected type of the content.
+        kind: Class of the error to raise.
         remedy: End of the error message, which states how to fix the error.
 
     Raises:

@@ -124,8 +124,8 @@ def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
     Unknown labels are not counted. A sample in multiple splits, such as trainval and train, is counted once.
 
     Returns:
-        Two (C, C) counts: samples in which both the row label and the column label are positive (the diagonal counts
-        each label), and samples in which the row label is positive and the column label is negative.
+        Two (C, C) counts: samples in which the row label and the column label are both positive (the diagonal counts
+        each label), and samples with a positive row label and a negative column label.
     """
     targets = _targets_once(manifests)
     labels = targets.labels

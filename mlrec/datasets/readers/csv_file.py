@@ -154,7 +154,7 @@ def checked_table(
 
     Args:
         first: Header record.
-        records: The other records.
+        records: Records after the header.
         path: Source file.
         findings: Report to which records with a different length, changed names and duplicate names are added.
         kind: Class of the errors that are raised.

@@ -71,7 +71,7 @@ def divide(
 
     Args:
         manifests: Manifest of the only split in the source.
-        files: Files passed with `--split-file`.
+        files: Files with split names, passed with `--split-file`.
         names: Split names from `--splits`, for the split column of a table.
         findings: Report to which errors and warnings are added.
 

@@ -39,7 +39,7 @@ def value_targets(
     Args:
         table: Table that contains the columns.
         columns: Positions of the C columns.
-        meanings: See `columns.cell_meanings`.
+        meanings: Target for each cell value, see `columns.cell_meanings`.
         findings: Report to which one error per invalid cell and one error for all blank cells are added.
 
     Returns:

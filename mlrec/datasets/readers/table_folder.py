@@ -77,7 +77,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     cause a warning.
 
     Args:
-        folder: Folder to search.
+        folder: Folder in which to search for tables.
         given: Split names from `--splits`; the original names also count as split names.
         findings: Report to which warnings about unused files are added, or None.
     """

@@ -64,8 +64,8 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     XML files are read in all subfolders. Splits are read from `ImageSets/Main`, or from folders of XML files that are
     named after splits (`train`, `valid`, `test`); otherwise the only split is `all`. Labels are `options.labels`, in
     that order, and any other name is an error; by default, the labels are the names that occur, sorted. Images are in
-    `options.images`, in `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of
-    their XML file; otherwise the only image with that name below `path` is used. Unused files cause a warning.
+    `options.images`, in `JPEGImages`, in `images`, or next to the XML files, and have the name (and folder) of their
+    XML file. Otherwise, the only image with that name below `path` is used. Unused files cause a warning.
 
     A devkit with multiple VOC years is read as one dataset; see `read_years`. Without XML files, labels are read from
     the class lists in `ImageSets/Main`.

@@ -52,7 +52,7 @@ class ColourScale:
         """Return a scale for some maps: symmetric about 0, or only the upper half if the maps have no negative values.
 
         Args:
-            maps: Arrays (..., h, w).
+            maps: Heat maps as arrays (..., h, w).
             quantile: Quantile of the peak magnitudes of the maps at which the strongest colour is used.
         """
         peaks = np.concatenate([np.abs(values).max(axis=(-2, -1)).ravel() for values in maps])

@@ -18,7 +18,7 @@ class CurvePoint:
     """Point on a curve of mAP against λ or H.
 
     Attributes:
-        x: λ or H.
+        x: Value of λ or H.
         mAP: Mean over the seeds, as a fraction.
         sd: Standard deviation over the seeds; None for one seed.
         n: Number of runs.
@@ -130,7 +130,7 @@ def figure5_panels(series: Sequence[Series]) -> list[CurvePanel]:
     """Return the panels of Figure 5 with own curves; own curves on other data are in additional panels.
 
     Args:
-        series: Own curves against λ.
+        series: Own curves of mAP against λ.
     """
     panels, drawn = [], set()
     for curve in paper_settings()["figure5"]:

@@ -79,7 +79,7 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
 
     Args:
         row: Published row.
-        source: "paper" or "given".
+        source: Source of the row, "paper" or "given".
         dataset: Dataset of the table.
         resolution: Resolution of the table in pixels.
     """

@@ -44,7 +44,7 @@ class Agreement:
     Attributes:
         images: Number of images used for the comparison.
         on: Dataset and split of the images, or "random".
-        max_difference: Largest absolute difference of logits.
+        max_difference: Largest absolute difference between the logits.
         mAP: mAP of the original model on these images, as a fraction; None for random images.
         exported_mAP: mAP of the exported model on these images, as a fraction; None for random images.
     """

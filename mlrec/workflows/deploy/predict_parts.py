@@ -165,7 +165,7 @@ def write_predictions(
     finished completes the output.
 
     Args:
-        job: Description of work and output.
+        job: Description of the job and the output.
         sources: Sources of images.
         engine: "local", or "ray" for a Ray Data pipeline.
         progress: Progress display.
@@ -220,7 +220,7 @@ class PartWriter:
     """Model that writes parts, in one process of any engine.
 
     Args:
-        job: Description of work and output.
+        job: Description of the job and the output.
 
     Raises:
         RunError: The output was started with a different model or settings.

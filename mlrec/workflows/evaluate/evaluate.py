@@ -47,7 +47,7 @@ class Evaluation:
         predictions: Predictions for all labels.
         metrics: Metrics over the scored labels.
         model: Folder or file of the model.
-        dataset, split: Scored data.
+        dataset, split: Dataset and split that were scored.
         training: Number of training positives for each scored label; None if the training split is unknown.
     """
 

@@ -86,7 +86,7 @@ def image_side(manifest: Manifest, device: str) -> int:
 
     Args:
         manifest: Split whose first images are checked.
-        device: Device type, "cpu" or other.
+        device: Device type; values other than "cpu" are treated as GPUs.
     """
     largest = LARGEST_SIDE["cpu" if device == "cpu" else "gpu"]
     rows = range(min(SIZES_READ, len(manifest)))

@@ -155,8 +155,8 @@ def compare(
         resamples: Number of bootstrap resamples.
 
     Returns:
-        Frames by name: `metrics`, one row per metric, and `labels`, one row per label with its p-value; and
-            `frequency`, the mAP of head, medium and tail labels, if the training split is known and has rare labels.
+        Frames by name: `metrics` with one row per metric, and `labels` with one row per label and its p-value. If the
+        training split is known and has rare labels, `frequency` contains the mAP of head, medium and tail labels.
 
     Raises:
         MlrecError: Files cannot be read, or their samples, labels or targets differ.

@@ -53,7 +53,7 @@ def write_pdf(tables: str, figure: str, out: Path) -> None:
     Args:
         tables: Tables, as returned by `latex`; "" for none.
         figure: LaTeX code of the figure; "" for none.
-        out: PDF to write.
+        out: PDF file to write.
 
     Raises:
         UsageError: pdflatex is not installed.

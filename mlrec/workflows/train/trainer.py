@@ -151,7 +151,7 @@ class Trainer:
         """Build model, optimizer and network, open the run folder, and restore the checkpoint of a resumed run.
 
         Args:
-            folder_lock: Stack that holds the lock of the folder until the run ends.
+            folder_lock: Stack on which the lock of the run folder is kept until the run ends.
         """
         config, device, precision = self.config, self.device, self.precision
         samples, world = setup.per_process(config), processes.world_size()
