@@ -133,8 +133,8 @@ class Metrics:
     def to_frame(self) -> DataFrame:
         """Return one row per label, as in `per_label.csv`.
 
-        Columns: `AP`, `precision`, `recall`, `F1`, `support` (known positives), `negatives`, `unknown`, `predicted`,
-        `threshold` and `few_positives` (support below 30). Undefined values are NaN.
+        The columns are `AP`, `precision`, `recall`, `F1`, `support` (known positives), `negatives`, `unknown`,
+        `predicted`, `threshold` and `few_positives` (support below 30). Undefined values are NaN.
 
         Example:
             >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])

@@ -48,7 +48,7 @@ class DataStatistics:
         shifts: Labels whose prevalence differs between two of these splits, by "first → second".
         cooccurrence: Number of samples with both labels (C, C).
         implications: Labels that never occur without a specific other label.
-        rare: Labels with few positives, with the number of positives, by split.
+        rare: Labels with few positives and their number of positives, by split.
         widths, heights: Image sizes of the checked images, in pixels.
         objects: Square roots of the areas of objects or persons, in pixels.
         object_sizes: Number of small (below 32 x 32 pixels), medium and large (96 x 96 and more) objects, as in COCO.

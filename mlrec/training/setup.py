@@ -133,7 +133,7 @@ def prepare_process(config: Config, device: torch.device, precision: Precision, 
         config: Config of the run.
         device: Device of the model.
         precision: Numeric precision.
-        steps: Number of training steps of the run; 0 means unknown or few.
+        steps: Number of training steps of the run; 0 = unknown or few.
     """
     prepare_device(device, precision, config.threads)
     if device.type == "cuda":

@@ -60,7 +60,7 @@ def series_of(results: Iterable[Result], key: str, intervals: Intervals | None =
     Args:
         results: Results over seeds, see `over_seeds`. If multiple results have the same value of the key, the result
             with the most seeds is used.
-        key: "lam" or "heads".
+        key: Configuration key that varies, "lam" or "heads".
         intervals: Bounds of the 95 % confidence intervals, see `runs_table`.
     """
     csra = [result for result in results if result.head == "csra" and result.values["mAP"] is not None]
@@ -83,7 +83,7 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
 
     Args:
         series: Series, as returned by `series_of`.
-        key: "lam" or "heads".
+        key: Configuration key that varies, "lam" or "heads".
         title: Title of the table.
         notes: Additional footnotes.
     """

@@ -85,7 +85,7 @@ class PageGallery:
     Attributes:
         title: Heading.
         why: Reason for showing these samples, as text.
-        sections: Sections with cards.
+        sections: Sections of the gallery, each with cards.
         scale: Colour bar of the heat maps.
     """
 

@@ -167,7 +167,7 @@ def write_predictions(
     Args:
         job: Description of the job and the output.
         sources: Sources of images.
-        engine: "local", or "ray" for a Ray Data pipeline.
+        engine: Execution engine: "local", or "ray" for a Ray Data pipeline.
         progress: Progress display.
 
     Raises:

@@ -163,7 +163,7 @@ class EvalTarget:
         return self.model.with_name(f"{self.model.stem}-{name}")
 
     def on_split(self, split: str) -> EvalTarget:
-        """Return the same model with a different split of the same dataset."""
+        """Return an evaluation target with the same model and a different split of the dataset."""
         return replace(self, manifest=self.dataset.manifest(split), changes=[])
 
     def facts(self, labels: list[str], environment: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
 
 
 def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dataset, str]:
-    """Return at most `most` random samples from a split, or the split itself if it is small enough."""
+    """Return at most `most` random samples from a split, or the whole split if it has at most `most` samples."""
     manifest = dataset.manifest(split)
     if len(manifest) <= most:
         return dataset, split
