@@ -1,4 +1,4 @@
-"""Entry point of `mlrec` and `python -m mlrec`; a signal ends the program with one line, even during imports."""
+"""Entry point of `mlrec` and `python -m mlrec`; on a signal, the program prints one line and exits."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def train(
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, which receive a `TrainEvent`.
             The methods are called only in the first process. On a GPU, `on_step` is called every 20 steps.
         progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
-            warnings. If an object with a method `task` is passed, this object draws the bars.
+            warnings. If an object with a method `task` is passed, this object draws the progress bars.
         **settings: Configuration keys; strings are parsed as on the command line. These settings override `config`,
             which overrides the recipe.
 
@@ -112,11 +112,12 @@ def evaluate_run(
         conventions: Name of the scoring conventions.
         tuned: Whether to use the thresholds and calibration from `mlrec tune`.
         top: Number of top labels K for additional metrics, including F1@K, in `Metrics.top`.
-        batch_size: Batch size [default: the same as in training].
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "fp32", "tf32", "bf16" or "fp16".
+        batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
+            batch size].
+        device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: Name of the precision: "auto", "fp32", "tf32", "bf16" or "fp16".
         progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
-            warnings. If an object with a method `task` is passed, this object draws the bars.
+            warnings. If an object with a method `task` is passed, this object draws the progress bars.
 
     Raises:
         MlrecError: The model or data does not exist, the labels differ from those of the model, or an image cannot be
@@ -158,8 +159,8 @@ def attention(
 ) -> list[AttentionMaps]:
     """Compute the heat maps that `mlrec attend` draws: one map per image and label.
 
-    A map shows how much each location contributes to the logit of a label, summed over all heads. The sum of the map is
-    the logit.
+    A map shows how much each location contributes to the logit of a label, summed over all heads. The sum of a map over
+    all locations is the logit.
 
     Args:
         model: Model, run, model folder or model file.
@@ -167,13 +168,14 @@ def attention(
             bytes, as for `predict`.
         labels: Labels for which to compute maps [default: the `top` most probable labels of each image].
         top: Number of labels per image if `labels` is None.
-        temperature: Temperature of the head whose attention is returned instead of contributions. The sum of an
-            attention map is 1.
-        batch_size: Batch size [default: the same as in training].
-        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
-        precision: "auto", "fp32", "tf32", "bf16" or "fp16".
+        temperature: Temperature of the head whose attention is returned instead of contributions. Each attention map
+            sums to 1.
+        batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
+            batch size].
+        device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        precision: Name of the precision: "auto", "fp32", "tf32", "bf16" or "fp16".
         progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
-            warnings. If an object with a method `task` is passed, this object draws the bars.
+            warnings. If an object with a method `task` is passed, this object draws the progress bars.
 
     Returns:
         For each image, maps of shape (K, h, w) for K labels, in the order of the images.
@@ -235,7 +237,7 @@ def load_run(path: PathLike) -> Run:
 def _reported(progress: bool | Progress) -> Iterator[Progress]:
     """Print progress bars, notes and warnings, or issue warnings as Python warnings if `progress` is False.
 
-    If `progress` is an object, this object draws the bars.
+    If `progress` is an object, this object draws the progress bars.
     """
     if progress is True:
         from mlrec.cli.console import Records, Terminal

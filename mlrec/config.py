@@ -298,7 +298,7 @@ def nearest_key(key: str) -> str:
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """Return the choices of a key; empty unless the type is `Literal` or the values are names of parts."""
+    """Return the choices of a key; empty unless the type is `Literal` or the values are names in `PARTS`."""
     if key in PARTS:
         return part_names(key, PARTS[key])
     kind = typing.get_args(TYPES[key])[0]

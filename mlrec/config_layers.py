@@ -69,7 +69,7 @@ def resolve(
 
     Args:
         layers: Pairs of a layer name, which is quoted in errors, and the values of the layer.
-        source_kind: Kind of the dataset source.
+        source_kind: Kind of the dataset source, such as "coco".
         recipe: Name of the recipe, stored in the result.
 
     Raises:
@@ -98,8 +98,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        ConfigError: The file is unreadable, not UTF-8, or too long for a configuration, or the syntax is invalid; a
-            syntax error message quotes the line.
+        ConfigError: The file is unreadable, is not UTF-8, is too long for a configuration, or has a syntax error; in
+            the case of a syntax error, the message quotes the line.
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
@@ -266,7 +266,7 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
 
 
 def _all_of(faults: Sequence[str]) -> Sequence[str]:
-    """Format a single fault as one line, or several faults as a heading and one line for each of the first ten."""
+    """Format a single fault as one line, or multiple faults as a heading and one line for each of the first ten."""
     if len(faults) == 1:
         return faults
     lines = ["config errors:", *(f"  {fault}" for fault in faults[:LINES_SHOWN])]

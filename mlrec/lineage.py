@@ -18,7 +18,7 @@ Origin = Literal["random", "timm", "package", "declared", "unknown"]
 
 
 class Training(msgspec.Struct, frozen=True):
-    """A single training on a split of a dataset.
+    """Training of a model on a split of a dataset.
 
     Attributes:
         dataset: Name of the prepared dataset.
@@ -42,13 +42,13 @@ class Training(msgspec.Struct, frozen=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """Origin of a model's weights.
+    """Origin of a model's weights: the initial weights and all subsequent trainings.
 
     Attributes:
         weights: Initial weights: a timm name with a tag, a package name, a file name without the path, or "random".
-        origin: Source of the information about the weights. "timm": the weights were downloaded under this tag, or the
-            SHA-256 of the file is that of the published file; "declared": the user or a recipe declared the origin of
-            the file; "unknown": any other file, or a run that no longer exists.
+        origin: "timm" if the weights were downloaded under this tag or the SHA-256 is that of the published file;
+            "declared" if the user or a recipe declared the origin; "unknown" for any other file or a run that no longer
+            exists.
         declared: Declared origin.
         sha256: SHA-256 of the weights file.
         trainings: All subsequent trainings, oldest first; in a model file, the last entry is the training that produced
@@ -107,7 +107,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(dict.fromkeys(filter(None, parts)))
 
     def on_same_data(self, train: Training) -> list[Training]:
-        """Return earlier trainings on the data of `train` or a part of this data: more epochs, not more data."""
+        """Return earlier trainings on the data of `train` or a part of this data, which add epochs but no new data."""
         return [training for training in self.trainings if not _beyond(training, train)]
 
 

@@ -1,4 +1,4 @@
-"""`mlrec`: the command line.
+"""Command-line interface of mlrec.
 
 Each command is in a separate file. This module reports every error as one line and an exit code.
 """

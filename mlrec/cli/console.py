@@ -84,7 +84,7 @@ def result_json(value: Any) -> None:
 
 
 def error(first: str, *rest: str) -> None:
-    """Print the error line of a failed command, and additional lines if the error lists several faults."""
+    """Print the error line of a failed command, and additional lines if the error lists multiple faults."""
     _line("error: " + first, "bold red")
     for line in rest:
         _line(line, "")
@@ -110,7 +110,7 @@ class Records(logging.Handler):
 
 
 class Terminal:
-    """A `Progress` on stderr: bars on a terminal, otherwise a plain line every 5 % or every 30 seconds."""
+    """Progress display on stderr: bars on a terminal, otherwise a plain line every 5 % or every 30 seconds."""
 
     def say(self, text: str) -> None:
         """Print a note."""
@@ -161,7 +161,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def live(self) -> Iterator[Callable[[str], None] | None]:
-        """Return a function whose output replaces the previous output; None if stderr is not a terminal."""
+        """Return a function that prints to stderr and overwrites its previous output; None without a terminal."""
         if not _console(stderr=True).is_terminal:
             yield None
             return

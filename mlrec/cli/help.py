@@ -31,15 +31,15 @@ class HelpCommand(TyperCommand):
     """A command whose help is formatted by this module."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help into `formatter`, as Typer asks for it."""
+        """Write the help text to `formatter`, as required by Typer."""
         formatter.write(_drawn(self, ctx, []))
 
 
 class HelpGroup(TyperGroup):
-    """The program, with its commands in panels."""
+    """Command group whose help lists the commands in panels."""
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help into `formatter`, as Typer asks for it."""
+        """Write the help text to `formatter`, as required by Typer."""
         named = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         shown = [(name, command) for name, command in named if command is not None and not command.hidden]
         formatter.write(_drawn(self, ctx, shown))

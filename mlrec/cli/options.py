@@ -1,4 +1,4 @@
-"""Flags shared by several commands, and the flags of `Config`, which are created from its fields."""
+"""Flags shared by multiple commands, and the flags created from the fields of `Config`."""
 
 from __future__ import annotations
 
@@ -166,8 +166,8 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
 def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -> Callable[..., None]:
     """Add the argument DATA and one flag for each key of `Config` to `command`.
 
-    The flags that the user sets are passed as the dict `flags`. Their values are parsed, or are strings if `as_typed`
-    is set, for a command that accepts several values per key.
+    The flags that the user sets are passed as the dict `flags`. The values are parsed unless `as_typed` is set; in this
+    case they remain strings, for a command that accepts multiple values per key.
     """
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
     dataset = inspect.Parameter("dataset", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Dataset)

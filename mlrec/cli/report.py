@@ -174,7 +174,7 @@ def report(
 
 @dataclass(frozen=True)
 class Output:
-    """Output format and file.
+    """Output format and file of `mlrec report`.
 
     Attributes:
         name: Name of the format.

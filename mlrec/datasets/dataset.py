@@ -107,7 +107,7 @@ def load_or_latest(path: Path | str | None, root: Path | str = "data") -> Datase
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Check that a folder can be replaced because it is absent, empty, or a prepared dataset.
+    """Check that a folder is absent, empty or a prepared dataset, so that it can be replaced.
 
     Raises:
         DataError: The folder contains files that mlrec did not write.

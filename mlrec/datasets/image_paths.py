@@ -1,4 +1,4 @@
-"""Lists of image files, and lookup of the files that names in annotations refer to.
+"""Lists of image files, and lookup of image files by the names in annotations.
 
 A list contains every file with an image extension, in a folder and all folders below it. Hidden files and folders are
 skipped. Links to folders are followed, but each real folder is visited only once, so circular links terminate. Links
@@ -85,7 +85,7 @@ def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
 
     Args:
         folder: Folder to start in. The folder is entered even if it is hidden or a link.
-        omitted: Collector of the folders that were not entered.
+        omitted: Object to which the folders that were not entered are added.
     """
     listed = {os.path.realpath(folder)}
 
@@ -210,9 +210,10 @@ class ImageIndex:
     def find(self, name: str) -> list[str]:
         """Return the files that `name` may refer to: one file, multiple files if the name is ambiguous, or no file.
 
-        Backslashes are treated as folder separators. Names that differ only in NFC or NFD form are equal. A name
-        without an image extension matches any extension. A file in a deeper folder is found by the end of its path. An
-        absolute path is assumed to come from another machine, so its longest matching suffix is used.
+        Backslashes are treated as folder separators. Names that differ only in their Unicode form (NFC or NFD) are
+        treated as equal. A name without an image extension matches any extension. A file in a deeper folder is found by
+        the end of its path. An absolute path is assumed to come from another machine, so its longest matching suffix is
+        used.
         """
         parts = [part for part in normal(name).split("/") if part not in ("", ".")]
         absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None

@@ -50,7 +50,7 @@ class Source:
     """Images from one path or from one packed file.
 
     Attributes:
-        items: Images, read as needed.
+        items: Iterator over the images, which are read as needed.
         packed: Tar or Parquet file that contains the images; None if each image is a separate file.
     """
 

@@ -1,8 +1,8 @@
 """`Manifest`: one split of one dataset, in the format that all other modules read.
 
-A manifest is a JSONL file: line 1 contains the dataset, the split, the root folder and the labels; each of the other
-lines contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The training
-configuration sets how training uses unknown labels, and the metric conventions set how scoring uses them.
+A manifest is a JSONL file: line 1 contains the dataset, the split, the root folder and the labels; each further line
+contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The training configuration
+sets how training uses unknown labels, and the metric conventions set how scoring uses them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FORMAT = "mlrec-manifest/1"
 
 @dataclass(frozen=True, eq=False)
 class Manifest:
-    """One split: N samples, C labels.
+    """One split of a dataset, with N samples and C labels.
 
     `len(manifest)`, `manifest[3]`, `manifest[10:20]` and `for sample in manifest` work as with a list. A sample has
     `id`, `path`, `labels` (the positive labels), `unknown`, `target` (C,), `box` and `pixels()`.
@@ -55,7 +55,7 @@ class Manifest:
         sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in the image, counted from 0.
 
     Raises:
-        DataError: The shapes do not match.
+        DataError: The shapes of the arrays do not match.
 
     Example:
         >>> manifest = Manifest("pets", "val", Path("/data"), ("cat", "dog"), ("a.jpg",), np.array([[1, -1]], np.int8))

@@ -35,7 +35,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """Line of one sample."""
+    """Line of one sample in a manifest file."""
 
     image: str
     positive: list[str]
@@ -46,7 +46,7 @@ class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class ManifestLines:
-    """Content of a manifest file; `key` is the SHA-256 of the file, `sample_ids` is empty if no line has an id."""
+    """Content of a manifest file; `key` is the SHA-256 of the file, and `sample_ids` is empty if no line has an id."""
 
     header: Header
     images: Texts

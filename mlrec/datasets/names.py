@@ -29,8 +29,8 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
     Args:
         name: Name in the annotation.
         where: File, record and field, for messages.
-        findings: Collector of errors about absolute paths, drives, URLs, `..`, control characters, and names that are
-            too long for a file system.
+        findings: Report to which errors are added for absolute paths, drives, URLs, `..`, control characters, and names
+            that are too long for a file system.
 
     Example:
         >>> image_name("./a//b.jpg", "train.csv: line 2", ValidationReport())
@@ -46,12 +46,12 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
 
 
 def is_usual(name: str) -> bool:
-    """Return whether a name is valid without further checks, as most names are."""
+    """Return whether a name is valid and needs no further checks, which is true for most names."""
     return len(name) <= LONGEST_PART and _USUAL.fullmatch(name) is not None
 
 
 def holds_control(name: str) -> bool:
-    """Whether a name contains a control character, a lone surrogate or a line separator, which are not allowed."""
+    """Return whether a name contains a forbidden character (control character, lone surrogate or line separator)."""
     return not name.isprintable() and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
 
 
@@ -146,7 +146,7 @@ def label_columns(
         labels: C label names, in the order of the columns.
         chosen: Names to look up.
         where: File, folder or split that has the labels, for the message.
-        error: Class of the error.
+        error: Class of the error to raise.
 
     Raises:
         MlrecError: (of class `error`) A name is not among the labels; the message suggests the nearest label.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """An archive: folder URL, name, size in bytes, and SHA-256 digest."""
+    """Official archive: folder URL, name, size in bytes, and SHA-256 digest."""
 
     folder: str
     name: str
@@ -21,7 +21,7 @@ class OfficialFile:
 
 @dataclass(frozen=True)
 class OfficialDataset:
-    """Origin and files of a dataset.
+    """Web page, licence and official files of a dataset.
 
     Attributes:
         page: Web page of the dataset authors.

@@ -24,7 +24,7 @@ class SparseTargets:
     Attributes:
         codes: (E,) column k for each positive label, `-1 - k` for each unknown label; sorted by sample, then by column.
         offsets: (N + 1,) int64, start of the codes of each sample.
-        labels: C, the number of columns.
+        labels: Number of columns C.
 
     Example:
         >>> targets = SparseTargets.of(np.array([[1, -1, 0], [0, 0, 0]], dtype=np.int8))
@@ -128,7 +128,7 @@ def coded(columns: NDArray[np.integer[Any]], values: NDArray[np.int8], labels: i
 
 
 def columns_of(codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the columns of codes."""
+    """Return the target column for each code."""
     return np.where(codes < 0, -1 - codes, codes)
 
 

@@ -58,10 +58,10 @@ def disjoint(first: str, second: str) -> bool:
 
 
 def parse_names(text: str) -> dict[str, str]:
-    """Parse `OWN=val,...` of `--splits`; the original names are not case-sensitive.
+    """Parse the value of `--splits`, `OWN=val,...`; the original names are not case-sensitive.
 
     Raises:
-        UsageError: The text is malformed, lists a split twice, or lists a split that cannot be a file name.
+        UsageError: The text is malformed, lists a split twice, or contains a split name that is not a valid file name.
 
     Example:
         >>> parse_names("Fold0=train, holdout=val")
@@ -82,7 +82,7 @@ def parse_names(text: str) -> dict[str, str]:
 def resolve_names(
     places: Mapping[str, str], given: Mapping[str, str], findings: ValidationReport, *, one_column: bool = False
 ) -> dict[str, str]:
-    """Map each name of a source to a split: by `--splits`, otherwise by the vocabulary; other names are unchanged.
+    """Map each name in a source to a split, by `--splits` or by the vocabulary; other names are unchanged.
 
     Two names for one split are an error because they may mean two sets of images; `--splits` joins such names. In one
     column of a table, names that differ only in case are joined with a warning.
@@ -90,7 +90,7 @@ def resolve_names(
     Args:
         places: All names in the source, with their positions for messages.
         given: Split names from `--splits`; see `parse_names`.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
         one_column: Whether the names are cells of one column.
 
     Returns:

@@ -73,7 +73,7 @@ def average_of_steps(
             order of score.
         all_above: (P, ...) weight of all samples that score at least as high as positive p.
         weights: (P, ...) weight of positive p (its multiplicity in a resample).
-        conventions: Kind of AP.
+        conventions: Conventions that define the kind of AP.
 
     Returns:
         (...) fractions; NaN if the weight of all positives is 0.

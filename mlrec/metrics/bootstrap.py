@@ -26,7 +26,7 @@ Runs = ArrayLike | Sequence[ArrayLike]
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """Test set and bootstrap settings.
+    """Test set and settings for bootstrap confidence intervals.
 
     Attributes:
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
@@ -47,15 +47,15 @@ class Bootstrap:
 
     @property
     def units(self) -> Units:
-        """Units that are drawn."""
+        """Units (images or samples) that are resampled."""
         return Units.of(len(np.asarray(self.targets)), self.groups)
 
     def score(self, scores: ArrayLike) -> Metrics:
-        """Metrics of the whole set."""
+        """Compute the metrics on the whole test set."""
         return evaluate_scores(scores, self.targets, threshold=self.threshold, conventions=self.conventions)
 
     def resample(self, scores: ArrayLike) -> Replicates:
-        """Metrics of each resample."""
+        """Compute the metrics on each resample."""
         return replicates(
             scores,
             self.targets,
@@ -97,15 +97,15 @@ class Estimate:
         )
 
     def metric(self, name: str) -> Interval | None:
-        """Return the interval of one of `METRICS`; None if the metric is undefined."""
+        """Return the confidence interval for one of `METRICS`; None if the metric is undefined."""
         return self._between(self.whole.values[name], self.resampled.values[name])
 
     def label(self, column: int) -> Interval | None:
-        """Return the interval of the AP of a label; None for a label without positives or without negatives."""
+        """Return the confidence interval for the AP of a label; None for a label without positives or negatives."""
         return self._between(self.whole.average_precision[:, column], self.resampled.average_precision[:, column])
 
     def labels_mean(self, columns: Sequence[int]) -> Interval | None:
-        """Return the interval of the mean over the defined APs of some labels; None if no AP is defined."""
+        """Return the confidence interval for the mean of the defined APs of some labels; None if no AP is defined."""
         whole, drawn = (each.average_precision[:, list(columns)] for each in (self.whole, self.resampled))
         return self._between(mean_of_defined(whole), mean_of_defined(drawn))
 
@@ -120,7 +120,7 @@ class Estimate:
 
 
 def metric_intervals(scores: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """Compute the interval of each of `METRICS`; None for a metric that is undefined.
+    """Compute the confidence interval for each of `METRICS`; None for a metric that is undefined.
 
     Args:
         scores: (N, C) logits of one run, or a list of such arrays: runs of one method with different seeds. With
@@ -139,12 +139,12 @@ def metric_intervals(scores: Runs, targets: ArrayLike, **options: Any) -> dict[s
 
 
 def mAP_interval(scores: Runs, targets: ArrayLike, **options: Any) -> Interval | None:  # noqa: N802 - the metric's name
-    """Compute the interval of mAP, see `metric_intervals`."""
+    """Compute the confidence interval for mAP, see `metric_intervals`."""
     return metric_intervals(scores, targets, **options)["mAP"]
 
 
 def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """Compute the interval of `ours` minus `theirs` for each of `METRICS`, on the same resampled units.
+    """Compute the confidence interval for `ours` minus `theirs` for each of `METRICS`, on the same resampled units.
 
     The arguments are those of `metric_intervals`. The methods may have different numbers of runs, which are drawn
     independently.
@@ -154,7 +154,7 @@ def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: 
 
 
 def paired_difference(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> Interval | None:
-    """Compute the interval of mAP(ours) - mAP(theirs), see `paired_differences`."""
+    """Compute the confidence interval for mAP(ours) - mAP(theirs), see `paired_differences`."""
     return paired_differences(ours, theirs, targets, **options)["mAP"]
 
 
@@ -173,7 +173,7 @@ def difference_of(ours: Runs, theirs: Runs, bootstrap: Bootstrap) -> Estimate:
 
 @dataclass(frozen=True)
 class Best:
-    """Best candidate, chosen on the scored set itself.
+    """Best of multiple candidates, chosen on the scored set itself.
 
     Attributes:
         chosen: Position of the best candidate.
@@ -189,7 +189,8 @@ class Best:
 def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, **options: Any) -> Best:
     """Compare the candidate with the highest mAP (the first one if tied) to the candidate at position `baseline`.
 
-    The baseline is itself a candidate, so the gain is never negative, and a positive gain alone is not evidence.
+    The baseline is itself a candidate, so the gain is never negative, and a positive gain is not evidence of an
+    improvement.
     """
     bootstrap = Bootstrap(targets, **options)
     whole = np.array([bootstrap.score(scores).mAP for scores in candidates], dtype=np.float64)

@@ -26,7 +26,7 @@ class Calibration:
     """Platt scaling a_k·z + b_k of the logits z of label k; each a is positive, so rankings do not change.
 
     Attributes:
-        slopes, offsets: (C,) a and b.
+        slopes, offsets: (C,) parameters a and b of each label.
         own: (C,) whether a is fitted to this label only. If not, a is fitted to all labels together, because the label
             has few positives.
     """
@@ -57,10 +57,10 @@ class Reliability:
 
 
 def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = LEAST_POSITIVES) -> Calibration:
-    """Fit a and b of each label.
+    """Fit the parameters a and b of Platt scaling for each label.
 
-    A label with fewer than `least` positives uses the value of a fitted to all labels together. So does a label whose
-    own a is not positive, because such a value would reverse the ranking.
+    A label with fewer than `least` positives uses the value of a fitted to all labels together. The same applies to a
+    label whose own a is not positive, because such a value would reverse the ranking.
 
     Args:
         logits: (N, C) logits.

@@ -1,8 +1,8 @@
 """Scoring conventions: all rules that can make the numbers of two papers differ for the same model.
 
-Each rule is a field of `Conventions`; `CONVENTIONS` holds named sets of rules. Two numbers are comparable only if they
-were computed under the same conventions, so every `Metrics` object stores its conventions. The kind of the scores is
-stated by the user or inferred from the values.
+Each rule is a field of `Conventions`; `CONVENTIONS` contains named sets of rules. Two numbers are comparable only if
+they were computed under the same conventions, so every `Metrics` object stores its conventions. The kind of the scores
+is stated by the user or inferred from the values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Conventions:
             of the envelope at recall 0, 0.1 ... 1 (VOC 2007).
         ties: `grouped`: equal scores enter the ranking together.
         unknown_in_ranking: Whether samples with an unknown label are `ignored` by AP, or counted as `negative`.
-        unknown_in_counts: The same for precision, recall and F1.
+        unknown_in_counts: Whether samples with an unknown label are `ignored` by precision, recall and F1, or counted
+            as `negative`.
         class_f1: Whether CF1 is the F1 `of-means` CP and CR, or the `mean` of the per-label F1.
         top_k: Which of the three highest-scoring labels of a sample are predicted: those `above-threshold`, or `all`
             three.

@@ -40,7 +40,7 @@ class LabelMetrics:
 
     Attributes:
         precision: 0 if the label is never predicted, as in CP; None if no sample of the label is known.
-        recall, F1: None without a known positive, as in CR.
+        recall, F1: None if the label has no known positive, as in CR.
         support: Number of known positives.
         negatives, unknown: Number of other samples, as annotated.
         predicted: Number of samples predicted positive, among those counted by the conventions.
@@ -62,7 +62,7 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class Rates:
-    """Precision, recall and F1 of decisions; C is averaged over labels, and O is computed over all labels together."""
+    """Precision, recall and F1 of decisions: CP, CR and CF1 are averaged over labels, OP, OR and OF1 are overall."""
 
     CP: float | None
     CR: float | None
@@ -94,7 +94,7 @@ class Metrics:
         average_precision: AP of each label; None for a label without a known positive or without a known negative.
         counts: `samples`, `labels`, `positives` and `unknown` (pairs of sample and label), `undefined` (labels without
             AP), and `without_negative` (labels with positives only, whose precision is always 1) if there are any.
-        conventions: Rules that were used.
+        conventions: Scoring conventions that were used.
         per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
         by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
         top: Rates and F1@K for the K highest-scoring labels, by K; contains only the requested K.
@@ -133,8 +133,8 @@ class Metrics:
     def to_frame(self) -> DataFrame:
         """Return one row per label, as in `per_label.csv`.
 
-        Columns: `AP`, `precision`, `recall`, `F1`, `support` (known positives), `negatives`, `unknown`, `predicted`,
-        `threshold` and `few_positives` (support below 30). Undefined values are NaN.
+        The columns are `AP`, `precision`, `recall`, `F1`, `support` (known positives), `negatives`, `unknown`,
+        `predicted`, `threshold` and `few_positives` (support below 30). Undefined values are NaN.
 
         Example:
             >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
@@ -200,9 +200,9 @@ def evaluate(
     The result is bit-exact for any order of the rows.
 
     Args:
-        logits: (N, C) finite logits or probabilities of any float type, ranked in that type: a list, an array, a
-            tensor on any device, or a data frame. If both `logits` and `targets` are data frames, columns and index
-            are matched by name; the rows of an array are used as they are.
+        logits: (N, C) finite logits or probabilities of any float type, ranked in that type: a list, an array, a tensor
+            on any device, or a data frame. Two data frames are matched by column and index; rows of arrays are not
+            reordered.
         targets: (N, C) array or data frame: 1 positive, 0 negative, -1 unknown.
         labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
@@ -217,9 +217,9 @@ def evaluate(
         Metrics as fractions, or None if undefined.
 
     Raises:
-        PredictionsError: Shapes or names differ, a score is NaN or infinite (the message names sample and label), a
-            target is not 1, 0 or -1, the kind of the scores is unclear, or a probability is outside [0, 1] by more than
-            1e-4 (smaller differences are rounding errors and are clipped).
+        PredictionsError: Shapes or names differ, a score is NaN or infinite, a target is not 1, 0 or -1, the kind of
+            the scores is unclear, or a probability is outside [0, 1] by more than 1e-4. Smaller rounding errors are
+            clipped.
         UsageError: There are no conventions with that name, or `top` is not from 1 to C.
 
     Example:

@@ -20,9 +20,9 @@ def aligned(
 ) -> tuple[ArrayLike, ArrayLike, list[str] | None, list[str] | None]:
     """Bring scores and targets into the same order of samples and labels.
 
-    Two data frames must have the same columns and the same index; the targets determine the order. An array has no
-    names, so its rows must be in the order of the data frame, and its columns in the order of `labels`, or of the data
-    frame if `labels` is None. pandas is imported for data frames only.
+    Two data frames must have the same columns and the same index; the targets determine the order. The rows of an array
+    must be in the order of the data frame. The columns of an array must be in the order of `labels`, or in the order of
+    the data frame if `labels` is None. Data frames are the only inputs for which pandas is imported.
 
     Args:
         scores: (N, C) array or `pandas.DataFrame`.

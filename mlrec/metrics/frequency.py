@@ -13,7 +13,7 @@ GROUPS_NOTE = "frequency groups by positives in training: head more than 100, me
 
 @dataclass(frozen=True)
 class FrequencyGroup:
-    """Labels of similar frequency in training.
+    """Group of labels with a similar number of training positives.
 
     Attributes:
         labels: Number of labels, including those without AP.
@@ -35,7 +35,7 @@ def frequency_group(positives: int) -> str:
 
 
 def members_of_groups(labels: Iterable[str], positives: Mapping[str, int]) -> dict[str, list[str]]:
-    """Return the labels of each non-empty group, head first.
+    """Return the labels of each non-empty frequency group, from head to tail.
 
     Args:
         labels: Labels to group.
@@ -57,7 +57,7 @@ def by_frequency(
         positives: Number of positives of each label in the training split.
 
     Returns:
-        The non-empty groups, head first.
+        The non-empty groups, from head to tail.
 
     Example:
         >>> groups = by_frequency({"car": 0.75, "bus": 0.5, "gnu": None}, {"car": 900, "bus": 20, "gnu": 3})

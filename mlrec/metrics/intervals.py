@@ -24,7 +24,7 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic and its 95 % bootstrap interval.
+    """A statistic and its 95 % bootstrap confidence interval.
 
     Attributes:
         value: Statistic on the whole test set: a fraction, or a difference of fractions.
@@ -43,25 +43,25 @@ class Interval:
 
     @property
     def half_width(self) -> float:
-        """Half-width of the interval, shown as ±."""
+        """Half-width of the confidence interval, shown as ±."""
         return (self.high - self.low) / 2
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether a difference is significant, that is, whether 0 is outside the interval."""
+        """Whether a difference is significant, that is, whether 0 is outside the confidence interval."""
         return self.low > 0 or self.high < 0
 
 
 def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, float]:
-    """Compute the ends of the bias-corrected percentile interval of a statistic.
+    """Compute the ends of the bias-corrected percentile confidence interval for a statistic.
 
     The percentiles are shifted by twice the normal quantile of the fraction of resamples below the value on the whole
     set; ties count half. There is no shift if half of the resamples are below.
 
-    If fewer than `FEWEST_BESIDE` of the resamples are below the value, or above it, shifted percentiles would be those
-    of a few extreme resamples. This happens with many labels of few positives: a resample repeats some positives and
-    misses others, so nearly every resample has a higher mAP than the set. Then the plain percentiles are moved by the
-    mean bias, so that the interval is about the value of a test set of this size.
+    If fewer than `FEWEST_BESIDE` of the resamples are below or above the value, shifted percentiles would depend on a
+    few extreme resamples. This happens if many labels have few positives: a resample repeats some positives and misses
+    others, so nearly every resample has a higher mAP than the test set. In this case, the mean bias is subtracted from
+    the plain percentiles instead.
 
     Args:
         value: Statistic on the whole set.
@@ -87,7 +87,7 @@ def percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def median_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float, float]:
-    """Compute the median of repeated measurements, and the lower and upper end of its 95 % bootstrap interval."""
+    """Compute the median of repeated measurements, and the ends of its 95 % bootstrap confidence interval."""
     measured = np.asarray(values)
     drawn = np.median(np.random.default_rng(0).choice(measured, (draws, len(measured))), axis=1)
     return float(np.median(measured)), *percentiles(drawn)
@@ -97,7 +97,7 @@ Z95 = 1.959964
 
 
 def expected_half_width(positives: Sequence[int], average_precision: float) -> float | None:
-    """Estimate the half-width of the 95 % interval for mAP on a test set, as a fraction; None without positives.
+    """Estimate the half-width of the 95 % confidence interval for mAP, as a fraction; None if no label has a positive.
 
     The AP of a label is treated as a proportion of n positives, with variance AP(1 - AP)/n (the binomial interval of
     Boyd, Eng and Page, 2013), and the labels are treated as independent. On the VOC2012 validation set the result is 10
@@ -119,7 +119,7 @@ def expected_half_width(positives: Sequence[int], average_precision: float) -> f
 
 
 def images_needed(images: int, half_width: float, wanted: float) -> int:
-    """Estimate the number of images that reduces the half-width of the mAP interval to `wanted` (fractions).
+    """Estimate the number of images that reduces the half-width of the confidence interval for mAP to `wanted`.
 
     Example:
         >>> images_needed(1000, half_width=0.02, wanted=0.01)

@@ -21,7 +21,7 @@ _EQUAL = 1e-6  # a probability this close below a threshold counts as reaching i
 
 @dataclass(frozen=True)
 class LikelyError:
-    """Label of a sample that may be annotated incorrectly.
+    """Annotated label of a sample that may be wrong.
 
     Attributes:
         sample: Position in the predictions.
@@ -43,7 +43,7 @@ def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None
     """Rank the known labels by error score, highest first; ties are in the order of samples and labels.
 
     If the probabilities of a model trained on other samples are calibrated, the error score is the probability that the
-    annotation is wrong, and for every k the first k labels contain the most expected errors.
+    annotation is wrong. For every k, the first k labels then have the largest expected number of errors.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.

@@ -1,4 +1,4 @@
-"""AP intervals for each label, and paired tests corrected for the number of labels."""
+"""Confidence intervals for the AP of each label, and paired tests corrected for the number of labels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class LabelInterval:
     Attributes:
         label: Name of the label.
         positives: Number of positives.
-        interval: AP with its interval; None for a label without positives or without negatives.
+        interval: AP with its confidence interval; None for a label without positives or without negatives.
     """
 
     label: str
@@ -31,7 +31,7 @@ class LabelInterval:
 
     @property
     def few(self) -> bool:
-        """Whether there are fewer than 30 positives, so that the interval is too narrow for the 95 % level."""
+        """Whether there are fewer than 30 positives, so that the confidence interval is too narrow for 95 %."""
         return self.positives < FEW_POSITIVES
 
 
@@ -49,7 +49,7 @@ class LabelTest(LabelInterval):
 
 
 def label_intervals(scores: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelInterval]:
-    """Compute the AP interval for each label, in label order; see `bootstrap.metric_intervals`."""
+    """Compute the confidence interval for the AP of each label, in order; see `bootstrap.metric_intervals`."""
     estimate = Bootstrap(targets, **options).estimate(scores)
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     return [LabelInterval(label, positives[c], estimate.label(c)) for c, label in enumerate(labels)]

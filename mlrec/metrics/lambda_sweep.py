@@ -16,7 +16,7 @@ from mlrec.utils.errors import PredictionsError
 
 
 class LambdaSetting(NamedTuple):
-    """λ, and the index of the temperature among the stored temperatures."""
+    """Value of λ, and index of the temperature among the stored temperatures."""
 
     lam: float
     temperature: int = 0
@@ -40,10 +40,9 @@ class Parts:
         """Compute the logits for a setting, average + λ · maximum as in the paper's Figure 1.
 
         Args:
-            setting: λ and temperature.
-            divided: Whether to divide by 1 + λ, which restores the logit scale used in training. The division does not
-                change rankings or signs, and therefore does not change any metric at p >= 0.5. It does change
-                probabilities, because in raw logits the classifier bias is multiplied by 1 + λ.
+            setting: Setting of λ and temperature.
+            divided: Whether to divide by 1 + λ, which restores the logit scale used in training. The division changes
+                probabilities, but not rankings, signs or metrics at p >= 0.5.
         """
         raw = self.average
         if setting.lam:
@@ -78,11 +77,11 @@ def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions
 
 @dataclass(frozen=True)
 class Choice:
-    """Setting and its gain over λ = 0.
+    """Setting of λ and temperature, and its gain in mAP over λ = 0.
 
     Attributes:
-        setting: λ and temperature.
-        gain: Difference of mAP and its 95 % interval; None without resamples.
+        setting: Setting of λ and temperature.
+        gain: Difference in mAP with its 95 % confidence interval; None without resamples.
     """
 
     setting: LambdaSetting
@@ -94,8 +93,8 @@ def chosen_here(
 ) -> Choice:
     """Choose the setting with the highest mAP on the scored samples; the first one in case of ties.
 
-    λ = 0 is one of the settings, so the gain is never negative, and a positive gain alone is not evidence. For the
-    interval, the choice is repeated in every resample.
+    λ = 0 is one of the settings, so the gain is never negative, and a positive gain is not evidence of an improvement.
+    For the interval, the choice is repeated in every resample.
     """
     place = int(np.argmax(scores))
     if not resamples:

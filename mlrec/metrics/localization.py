@@ -28,7 +28,7 @@ class LabeledMap:
     """Localization measures for the map of one positive label of a sample. NaN means undefined.
 
     Attributes:
-        sample, label: Row and column in the manifest.
+        sample, label: Row of the sample and column of the label in the manifest.
         area: Fraction of the image covered by the largest object of the label.
         hit: 1 if the peak points at an object, 0 if not, NaN if it is in an ignored region.
         hit_by_chance: Fraction of the cells that point at an object.
@@ -65,13 +65,13 @@ def judge(
     """Compare the maps of one label with its objects.
 
     Args:
-        sample: Row in the manifest.
-        label: Column in the manifest.
+        sample: Row of the sample in the manifest.
+        label: Column of the label in the manifest.
         scores: (h, w) scores of the label's classifier at each location.
         contributions: (h, w) contribution of each location to the logit.
         objects: Upright masks (H, W) of the objects, at least one.
         ignored: (H, W) mask of ignored regions.
-        tolerance: Tolerance of pointing in cells.
+        tolerance: Pointing tolerance in map cells.
     """
     grid = contributions.shape
     inside = np.logical_or.reduce(objects)
@@ -128,7 +128,7 @@ def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def softmax(scores: Map, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Compute the attention from Eq. 2 on a map (h, w)."""
+    """Compute the attention (Eq. 2) for a map of scores (h, w)."""
     raised = np.exp(temperature * (scores.astype(np.float64) - scores.max()))
     return np.asarray(raised / raised.sum())
 
@@ -146,7 +146,7 @@ def effective_locations(attention: Map) -> NDArray[np.float64]:
 
 
 def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[Interval | None]:
-    """Compute the mean of each column with its interval; None if all values of a column are NaN.
+    """Compute the mean of each column with its confidence interval; None if all values of a column are NaN.
 
     Args:
         values: (P, K) values of P image-label pairs; NaN is ignored.

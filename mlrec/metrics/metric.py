@@ -18,8 +18,8 @@ from mlrec.utils.errors import PredictionsError, counted
 class Metric:
     """Metrics for a validation loop: call `update` with each batch and `compute` at the end.
 
-    The result is bit-exact equal to that of `evaluate` on all samples, for any order of the batches. AP needs all
-    scores, so all scores are kept in CPU memory in their own dtype, with one byte per target: 16 MB for 40,000 samples
+    The result is bit-identical to that of `evaluate` on all samples, for any order of the batches. AP needs all scores,
+    so all scores are kept in CPU memory in their own dtype, with one byte per target: 16 MB for 40,000 samples
         and 80 labels in float32. bfloat16 scores are kept as float32.
 
     With `ids`, a sample that occurs twice is counted once. Copies that a distributed sampler adds to the last batch are

@@ -28,7 +28,7 @@ class Extents:
     Attributes:
         labels: C names.
         share: (N, C) fraction of the image covered by the largest object; NaN if no object is annotated.
-        number: (N, C) number of objects.
+        number: (N, C) number of annotated objects.
     """
 
     labels: tuple[str, ...]
@@ -68,12 +68,12 @@ class SizeBin:
     """mAP for the positives in one range of sizes or numbers, against all negatives.
 
     Attributes:
-        kind: "size" or "number".
+        kind: Kind of the range, "size" or "number".
         name: Name of the range.
         pairs: Number of positive sample-label pairs.
         labels: Number of labels with a positive pair.
         mAP: mAP of each method, averaged over runs.
-        gains: Difference between each further method and the first method, with an interval.
+        gains: Difference between each further method and the first method, with a confidence interval.
     """
 
     kind: str

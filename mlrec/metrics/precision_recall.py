@@ -20,7 +20,7 @@ Threshold = float | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts for each label, (..., C) with leading axes for resamples.
+    """Decision counts for each label, (..., C) with leading axes for resamples.
 
     Attributes:
         predicted: Number of samples predicted positive.
@@ -43,7 +43,7 @@ def decide(scores: NDArray[np.floating[Any]], threshold: Threshold) -> NDArray[n
 def decide_top_k(
     scores: NDArray[np.floating[Any]], threshold: Threshold, conventions: Conventions, k: int = TOP_K
 ) -> NDArray[np.bool_]:
-    """Return the predicted labels (N, C): the `k` highest-scoring of each sample that reach the threshold.
+    """Return the predicted labels (N, C): the `k` highest-scoring labels of each sample that reach the threshold.
 
     If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the label with the lowest index comes
     first. An unknown label can be among the `k`.
@@ -63,7 +63,7 @@ def decide_top_k(
 def tally(
     decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the (N, C) flags that `Counts` sums, in the order of its fields.
+    """Return the (N, C) flags whose sums over samples are the fields of `Counts`, in the same order.
 
     The conventions determine how unknown samples are counted.
     """

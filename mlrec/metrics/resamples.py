@@ -49,7 +49,7 @@ class Units:
         return cls(of_sample.reshape(-1), len(names))
 
     def draw(self, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-        """Draw multiplicities (U, block) of `resamples` resamples in blocks; equal seeds produce equal draws."""
+        """Draw multiplicities (U, block) of `resamples` resamples in blocks; the same seed produces the same draws."""
         rng = np.random.default_rng(seed)
         for start in range(0, resamples, BLOCK):
             size = min(BLOCK, resamples - start)
@@ -60,7 +60,8 @@ class Units:
 
 @dataclass(frozen=True)
 class Replicates:
-    """Metrics on B resamples. NaN means undefined, such as the mAP on a resample without positives.
+    """Values of all metrics on B bootstrap resamples. NaN means undefined, such as the mAP on a resample without
+    positives.
 
     Attributes:
         average_precision: (B, C) AP of each label.
@@ -84,7 +85,7 @@ def replicates(
 ) -> Replicates:
     """Compute all metrics on each resample.
 
-    Equal `units`, `resamples` and `seed` produce equal resamples, so the metrics of two methods are paired.
+    Identical `units`, `resamples` and `seed` produce identical resamples, so the metrics of two methods are paired.
 
     Args:
         scores: (N, C) logits, or other scores with a matching threshold.

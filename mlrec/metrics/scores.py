@@ -132,15 +132,14 @@ def read_scores(
 
     Args:
         path: File with the extension `.npz`, `.csv` or `.jsonl` (from `mlrec predict --format jsonl`).
-        findings: Collector of warnings.
+        findings: Report to which warnings are added.
         kind: Kind of the scores. By default, the kind is inferred from the values: logits if any value is negative
             (with a warning), or probabilities if all values are in [0, 1] (reported in `Scores.note`).
         labels: Labels to read; None reads all.
 
     Raises:
-        PredictionsError: The file cannot be read or cannot contain scores of this kind, a cell is not a number, an id
-            is repeated, a label is missing, a probability is outside [0, 1] by more than 1e-4, or the scores look like
-            percentages.
+        PredictionsError: The file cannot be read, a cell is not a number, an id is repeated, a label is missing, or the
+            values do not match the kind (for example, percentages, or probabilities outside [0, 1] by more than 1e-4).
     """
     path = Path(path)
     suffix = path.suffix.lower()

@@ -59,7 +59,7 @@ def text(metrics: Metrics) -> str:
 
 
 def html(metrics: Metrics) -> str:
-    """Return the same table as `text`, with one foldable row per label."""
+    """Return the table from `text` as HTML, with a collapsible table of metrics by label."""
     heading = "".join(f"<th>{name}</th>" for name in ("", *COLUMNS))
     body = "".join(
         f"<tr><th>{title}</th>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"

@@ -83,13 +83,13 @@ def find_thresholds(
     Args:
         logits: (N, C) finite logits.
         targets: (N, C); 1 positive, 0 negative, -1 unknown (ignored).
-        target: Metric to maximize: `CF1`, `OF1`; `F1` of each label; or `precision`, the highest recall at which each
-            label has at least `precision`.
+        target: Metric to maximize: `CF1`, `OF1`, `F1` of each label, or `precision` (the highest recall at which each
+            label has at least the precision `precision`).
         precision: Minimum precision for the target `precision`, above 0.
         least: Minimum number of positives for a label-specific threshold; other labels use the best common threshold.
         prior: Number of virtual samples added to each precision for the target `CF1`, correct at the rate of the
-            label's prevalence. Without virtual samples, the threshold would depend on the precision over a few samples,
-            which does not generalize.
+            label's prevalence. Otherwise, the threshold would depend on the precision over a few samples, which does
+            not generalize.
 
     Example:
         >>> logits, targets = np.array([[2.0], [1.0], [-1.0]]), np.array([[1], [1], [0]], np.int8)

@@ -24,7 +24,7 @@ def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
     because folding would then change the features.
 
     Args:
-        backbone: Float32 module with one input and one output, which only calls the norms.
+        backbone: Float32 module with one input and one output, which uses its norms only by calling them.
         image: Input with the size that will be used.
     """
     made = copy.deepcopy(backbone).eval()

@@ -171,7 +171,7 @@ def read_metadata(path: Path | str) -> Metadata:
 
 
 def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessing:
-    """Return `own` with the mean, std and interpolation of the model at `source` if this is an mlrec model."""
+    """Return `own` with the mean, std and interpolation of the model at `source` if `source` is an mlrec model."""
     path = Path(source)
     if not path.is_dir():
         try:

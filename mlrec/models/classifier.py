@@ -146,7 +146,7 @@ def create_model(
     decoder_layers: int = 2,
     query_groups: int = 100,
 ) -> Classifier:
-    """Create a multi-label classifier on any timm model with a spatial feature map.
+    """Create a multi-label classifier from any timm model with a spatial feature map.
 
     Args:
         backbone: timm name, with or without a weights tag.

@@ -25,8 +25,10 @@ class CSRA(nn.Module):
     """Class-specific residual attention: the mean score of each label plus λ times the attention-weighted mean score.
 
     Each head has a separate classifier m, normalized to unit length, and a separate temperature T. The attention is
-    class-specific because it is computed for each label. For one label and one head, with features x_j at N locations
-    j::
+    class-specific because it is computed for each label. The following equations apply to one label and one head, with
+    features x_j at N locations j.
+
+    ::
 
         s_j = m·x_j                                  the score of the label at location j
         p_j = exp(T s_j) / Σ_k exp(T s_k)            Eq. 2     attention; for T = ∞ one-hot at the maximum (Eq. 9)
@@ -49,9 +51,8 @@ class CSRA(nn.Module):
         temperatures: Temperature T > 0 of each head; `math.inf` for the maximum [default: the paper's temperatures for
             H].
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
-        scale: Scale factor of the logits. Because the heads are summed (Eq. 13), logits grow with H. One head with
-            scale H has logits of the same magnitude, which separates the effect of the magnitude from the effect of the
-            number of heads.
+        scale: Scale factor of the logits. Logits grow with H because the heads are summed (Eq. 13). One head with scale
+            H has logits of the same magnitude, which separates this effect from that of the number of heads.
         layout: Shape of the features: "nchw" (B, d, h, w), as in convolutional networks; "nhwc" (B, h, w, d), as in
             timm's Swin; or "tokens" (B, N, d), as in vision transformers.
         prefix_tokens: Number of class and register tokens before the location tokens; these tokens are ignored.

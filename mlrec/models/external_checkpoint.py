@@ -1,8 +1,8 @@
 """Third-party checkpoints, which are identified by tensor names and converted to mlrec models.
 
-Supported naming schemes: the paper's code (`classifier.multi_head.K.head.weight` with a torchvision ResNet or an old
-timm ViT), mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`), and plain classifiers with torchvision or timm
-names, including CutMix (`fc.*` or `head.*`).
+Supported naming schemes are those of the paper's code (`classifier.multi_head.K.head.weight` with a torchvision ResNet
+or an old timm ViT) and of mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`). Plain classifiers with
+torchvision or timm names, including CutMix (`fc.*` or `head.*`), are also supported.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class ExternalCheckpoint:
     """A recognized checkpoint.
 
     Attributes:
-        naming: Naming scheme, one of the constants above.
-        family: "resnet", "vit", or "other".
+        naming: Naming scheme, one of the module constants.
+        family: Architecture family, "resnet", "vit" or "other".
         backbone: timm name with the tag of the paper's weights, or None if the name cannot be inferred from tensor
             names.
         img_size: Image side length in pixels for the positional embedding; None if any size is possible.
         backbone: Backbone tensors with timm names.
         weight: (H, C, d) for CSRA, or (C, d) for a linear classifier; None without a classifier.
-        bias: (C,) for a linear classifier.
+        bias: (C,) bias of a linear classifier; None for CSRA.
     """
 
     naming: str
@@ -71,7 +71,7 @@ def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
     """Infer the naming scheme, architecture, H, C and image size from tensor names and shapes.
 
     Raises:
-        ModelError: The heads are inconsistent.
+        ModelError: The heads have different shapes.
     """
     for naming, pattern in _HEADS.items():
         found = {int(match[1]): tensor for key, tensor in tensors.items() if (match := pattern.fullmatch(key))}

@@ -46,7 +46,7 @@ class GraphConvolution(nn.Module):
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
         word_dim: Dimension V of the word vectors [default: C, for one-hot vectors].
-        pooling: "max" or "average".
+        pooling: Kind of pooling, "max" or "average".
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         layout, prefix_tokens: Shape of the features, see `CSRA`.
     """

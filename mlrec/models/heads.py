@@ -113,7 +113,7 @@ def check_has_maps(head: nn.Module) -> None:
     """Check that a head has the methods required for attention maps and λ at test time.
 
     Raises:
-        ModelError: A method is missing.
+        ModelError: The head lacks one of these methods.
     """
     for method in ("location_scores", "contributions"):
         if not callable(getattr(head, method, None)):

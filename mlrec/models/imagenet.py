@@ -26,7 +26,7 @@ _HARMLESS = (nn.Identity, nn.Dropout, nn.Flatten)
 
 @dataclass(frozen=True, eq=False)
 class ImageNetClassifier:
-    """A classifier with one class per image.
+    """Published timm classifier with one class per image.
 
     Attributes:
         name: timm name, with the tag if the weights are those of the tag.
@@ -70,7 +70,7 @@ class ImageNetClassifier:
         return scores.reshape(batch, number, -1)
 
     def check(self, images: Tensor) -> None:
-        """Compare λ = 0 with the published logits of a batch.
+        """Compare the logits at λ = 0 with the published logits for a batch.
 
         Raises:
             ModelError: The logits differ because layers between the pooling and the classifier are not linear; the

@@ -10,7 +10,7 @@ from mlrec.utils.errors import ModelError
 
 @dataclass(frozen=True)
 class Release:
-    """A published checkpoint: the training settings, and the mAP in percent reported by the authors."""
+    """Published checkpoint: training settings, and the mAP in percent that the authors reported."""
 
     dataset: str
     backbone: str
@@ -37,7 +37,7 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
     """Return the published λ for this dataset, backbone family ("resnet" or "vit") and number of heads.
 
     Raises:
-        ModelError: There is no published value, or there are several values; the message lists all values.
+        ModelError: There is no published λ, or there are multiple values; the message lists all values.
     """
     fitting = [
         release for release in RELEASES if (release.dataset, release.family, release.heads) == (dataset, family, heads)

@@ -96,7 +96,7 @@ def resampled_positions(positions: Tensor, wanted: Tensor, backbone: Backbone) -
 
 
 def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load `state` into `module` strictly.
+    """Load `state` into `module`, which must have the same tensor names and shapes.
 
     Raises:
         ModelError: Names, shapes or dtypes differ, or a weight is NaN or infinite; the module is then unchanged.

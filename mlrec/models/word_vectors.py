@@ -16,7 +16,7 @@ from mlrec.utils.files import check_regular
 def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
     """Read one vector per label, (C, V).
 
-    If a label with several words is not in the file, the mean of the word vectors is used. Case is ignored.
+    If a label with multiple words is not in the file, the mean of the word vectors is used. Case is ignored.
 
     Raises:
         ModelError: The file cannot be read, a number is invalid, or labels have no vector; the message lists these

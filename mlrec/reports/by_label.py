@@ -32,7 +32,7 @@ def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None
 
     Args:
         rows: Results, one per column.
-        intervals: AP intervals for all labels, by `Result.paths`; None for no intervals.
+        intervals: Confidence intervals for the AP of all labels, by `Result.paths`; None for no intervals.
     """
     blocks: dict[object, list[Result]] = {}
     for row in rows:

@@ -27,10 +27,10 @@ SAME = "not distinguishable"
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two compared methods.
+    """One of the two methods in a comparison.
 
     Attributes:
-        name: Name for tables.
+        name: Name of the method in tables.
         scores: Scores (N, C) from each run; both sides have the same order of rows and columns.
         threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
         models: Folder of the trained model of each run; empty if unknown.
@@ -49,7 +49,7 @@ class Comparison:
     Attributes:
         ours: Metrics of method A.
         theirs: Metrics of method B.
-        difference: A minus B.
+        difference: Metrics of A minus metrics of B.
         labels: Test of the AP difference for each label.
     """
 
@@ -99,7 +99,7 @@ def comparison_tables(
     Args:
         ours: Method A.
         theirs: Method B.
-        comparison: Comparison of both methods.
+        comparison: Comparison of the two methods.
         bootstrap: Bootstrap settings of the comparison.
         what: Samples and labels in words, for the title.
         training: Number of positives for each label in the training split of A; None if unknown.
@@ -119,7 +119,7 @@ def comparison_tables(
 
 
 def _frequency_table(comparison: Comparison, groups: Mapping[str, Sequence[str]]) -> Table:
-    """Return the mean AP of head, medium and tail labels, with the interval of the difference."""
+    """Return the mean AP of head, medium and tail labels, with the confidence interval for the difference."""
     position = {test.label: column for column, test in enumerate(comparison.labels)}
     rows = []
     for name, labels in groups.items():

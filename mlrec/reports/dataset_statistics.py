@@ -24,8 +24,8 @@ class Power:
     Attributes:
         split: Split that is scored.
         images: Number of images in the split.
-        half_width: Half-width of the 95 % interval for mAP, as a fraction.
-        basis: Assumption or measurement, as text.
+        half_width: Half-width of the 95 % confidence interval for mAP, as a fraction.
+        basis: Assumption or measurement on which the estimate is based, as text.
         needed: Number of similar images required for a half-width of 0.5 points.
     """
 
@@ -48,7 +48,7 @@ class DataStatistics:
         shifts: Labels whose prevalence differs between two of these splits, by "first → second".
         cooccurrence: Number of samples with both labels (C, C).
         implications: Labels that never occur without a specific other label.
-        rare: Labels with few positives, with the number of positives, by split.
+        rare: Labels with few positives and their number of positives, by split.
         widths, heights: Image sizes of the checked images, in pixels.
         objects: Square roots of the areas of objects or persons, in pixels.
         object_sizes: Number of small (below 32 x 32 pixels), medium and large (96 x 96 and more) objects, as in COCO.

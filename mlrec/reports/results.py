@@ -37,12 +37,12 @@ class Result:
         paths: Run folders, one per seed.
         names: Names of the runs.
         config: Values of all keys of `Config`.
-        dataset, kind, split: Scored data.
+        dataset, kind, split: Description of the scored data.
         samples: Number of scored samples.
         labels: Names of the scored labels.
         digest: Digest of the scored manifest.
         conventions: Name of the scoring conventions.
-        rules: Conventions as text.
+        rules: Scoring conventions as text.
         method: Name of the method as in the paper.
         backbone: Name of the backbone as in the paper.
         timm_name: timm name of the backbone, with the weights tag if known.
@@ -56,7 +56,7 @@ class Result:
         train: Training split; None for a model trained elsewhere.
         settings: Settings other than the method that affect the numbers, see `settings.settings_of`.
         spread: Standard deviation of mAP over the seeds; None for one seed.
-        best_epoch: Highest mAP of an epoch that was chosen on the scored split; None if no epoch was chosen.
+        best_epoch: Highest mAP of any epoch, if the epoch was chosen on the scored split; otherwise None.
         notes: Footnotes required in every table with this result.
     """
 
@@ -89,7 +89,7 @@ class Result:
 
     @property
     def head(self) -> str:
-        """Name of the head."""
+        """Name of the classification head."""
         return str(self.config.get("head", ""))
 
     @property

@@ -67,7 +67,7 @@ def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None,
 
     Args:
         results: Results, one per row.
-        intervals: Bounds of the 95 % intervals for mAP, CF1 and OF1, by `Result.paths`.
+        intervals: Bounds of the 95 % confidence intervals for mAP, CF1 and OF1, by `Result.paths`.
         title: Title of the table.
     """
     ordered = sorted(results, key=lambda r: (*map(str, r.block[:2]), str(r.block), *_order(r)))
@@ -153,14 +153,14 @@ def _cells(
 
 
 def seeds_cell(runs: Sequence[object]) -> int | None:
-    """Return the number of runs of a row; the cell is empty for a single run."""
+    """Return the cell with the number of runs in a row; the cell is empty for a single run."""
     if len(runs) < 2:
         return None
     return len(runs)
 
 
 def bounds_of(interval: Mapping[str, tuple[float, float] | None]) -> dict[str, Cell]:
-    """Return the cells of the columns `BOUNDS`."""
+    """Return the cells for the columns `BOUNDS`."""
     cells: dict[str, Cell] = {}
     for key in BOUNDED:
         cells[f"{key}_low"], cells[f"{key}_high"] = interval.get(key) or (None, None)

@@ -60,7 +60,7 @@ def check_free(path: Path) -> None:
     """Check that `path` does not exist, or contains only a run that was killed before the record was written.
 
     Raises:
-        RunError: The path already exists.
+        RunError: The path already exists and contains other files.
     """
     if os.path.lexists(path) and not only_begun(path):
         raise RunError(f"{path}: the folder already exists; choose a different --name, or use --resume")

@@ -36,7 +36,7 @@ def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
     Evaluations in run folders are skipped because the metrics of the runs are stored separately.
 
     Args:
-        folder: Folder of an evaluation, of an imported model, or of several imported models.
+        folder: Folder of an evaluation, of an imported model, or of multiple imported models.
         lam_at_test: Whether to include evaluations with λ at test time.
     """
     if (folder / FILE).is_file():

@@ -15,7 +15,7 @@ Ratio = tuple[float, float, float]  # median, and lower and upper limit of the 9
 
 
 class HeadCost(msgspec.Struct, frozen=True, kw_only=True):
-    """Cost of one head.
+    """Parameters, operations and time of one head.
 
     Attributes:
         head: Name of the head in tables.
@@ -77,7 +77,7 @@ class HeadCosts(msgspec.Struct, frozen=True, kw_only=True):
         """Read the costs of a sweep; returns None if the costs have not been measured.
 
         Raises:
-            RunError: The file has a different format.
+            RunError: The file was not written by `mlrec bench head`.
         """
         if not (folder / FILE).is_file():
             return None

@@ -35,7 +35,7 @@ Status = Literal["running", "interrupted", "failed", "finished"]
 
 
 class SplitRecord(msgspec.Struct, frozen=True):
-    """A split that was used in a run.
+    """Record of a split that was used in a run.
 
     Attributes:
         dataset, kind, split: Name of the dataset, kind of the dataset, and name of the split.
@@ -88,7 +88,7 @@ class SplitRecord(msgspec.Struct, frozen=True):
 
 
 def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[str]) -> dict[str, int] | None:
-    """Return the number of positives of each label in the training split that several runs have in common.
+    """Return the number of positives of each label in the training split that all runs share.
 
     Args:
         splits: Training split of each run.
@@ -108,22 +108,22 @@ def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[st
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """All data of a run except arrays.
+    """Settings, data, environment and status of a run, without arrays.
 
     Attributes:
         name: Name of the run.
-        status: "running", "interrupted", "failed" or "finished".
+        status: Status of the run: "running", "interrupted", "failed" or "finished".
         config: Values of all keys in `Config`.
-        sources: Origin of each value.
+        sources: Origin of each value in `config`.
         recipe: Name of the recipe.
         command: Command line as entered by the user.
-        started, finished: Times in ISO format.
+        started, finished: Start and end times in ISO format.
         train, scored: Splits for training and scoring.
         model: `backbone` with the weights tag, `parameters`, `head_parameters`, `input_size`, ...
         environment: Versions, device, threads, precision and other values needed to reproduce the metrics.
         seconds: Time in seconds by part ("train", "eval", "features").
         notes: Footnotes that are required in every table ("frozen, no augmentation").
-        best: Epoch, split and mAP of the best epoch, if several epochs were evaluated.
+        best: Epoch, split and mAP of the best epoch, if multiple epochs were evaluated.
         lineage: Origin of the initial weights; None in records from earlier versions, see `ancestry.lineage_of`.
         warnings: Warnings, one line per kind.
         format: Name and version of the file format.
@@ -170,7 +170,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Run:
-    """A finished or unfinished run; arrays are read on demand.
+    """Finished or unfinished run; arrays are read on demand.
 
     Attributes:
         path: Run folder.
@@ -194,7 +194,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name in tables: the name of the model or of the folder."""
+        """Name of the run in tables: the name of the model or of the folder."""
         return (self.model or self.path).name
 
     @classmethod

@@ -19,7 +19,7 @@ REPEATED = ("seed", "fold")  # keys that repeat a setting instead of creating a 
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A run of a sweep.
+    """A run in a sweep, as listed in `sweep.json`.
 
     Attributes:
         name: Name of the run folder.

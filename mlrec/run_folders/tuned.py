@@ -81,7 +81,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
         """Return the same thresholds with the labels in a different order.
 
         Args:
-            labels: Labels in the new order.
+            labels: Label names in the new order.
 
         Raises:
             RunError: The thresholds are for different labels.

@@ -65,7 +65,7 @@ class SweepExecutor:
         Raises:
             UsageError: The number of jobs is invalid, or the command was started by torchrun.
             RunError: The storage cannot be opened, or workers cannot start.
-            Interrupted: SIGINT or SIGTERM; running trials are saved, and the same command resumes them.
+            Interrupted: SIGINT or SIGTERM was received; running trials are saved, and the same command resumes them.
         """
         self._prepare()
         with deferred_signals() as self._stop:

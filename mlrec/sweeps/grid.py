@@ -20,7 +20,7 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Setting:
-    """Values for one row of the table, trained once per seed and fold.
+    """Values of a sweep that form one table row and are trained once per seed and fold.
 
     Attributes:
         label: Name of the study variant; "" if the values are sufficient.
@@ -58,7 +58,7 @@ class Trial:
 
     @property
     def words(self) -> str:
-        """Description for tables and messages."""
+        """Description of the trial for tables and messages."""
         text = " · ".join(part for part in (self.label, in_words(self.values)) if part)
         if self.stage == "tune":
             return f"{text} (tuning)"
@@ -69,12 +69,12 @@ def axis_values(key: str, text: str) -> list[Any]:
     """Parse the values of `--set key=text`.
 
     Args:
-        key: Key of `Config`.
+        key: Configuration key, a field of `Config`.
         text: `a,b,c` or `start:stop:step`; lists are separated by semicolons.
 
     Raises:
         ConfigError: The key is unknown, or a value is invalid.
-        UsageError: A value is duplicated.
+        UsageError: A value is listed twice.
 
     Example:
         >>> axis_values("lam", "0:0.2:0.1")
@@ -119,7 +119,7 @@ def check_texts(texts: Mapping[str, str], source: str) -> None:
     """Check all values as typed, including values that are overridden by a flag.
 
     Args:
-        texts: Values by key.
+        texts: Values as typed, by key.
         source: Name of the source in error messages.
 
     Raises:
@@ -150,7 +150,7 @@ def in_words(values: Mapping[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    """Return a value as text.
+    """Format the value of a configuration key as text.
 
     Example:
         >>> shown(True), shown(0.1), shown([1.0, float("inf")])

@@ -27,7 +27,7 @@ HELD_OUT = 0.25  # share of the training split on which tuned values are chosen
 
 @dataclass(frozen=True)
 class SweepPlan:
-    """Complete plan of a sweep.
+    """Complete plan of a sweep: settings, axes, seeds, splits and trials.
 
     Attributes:
         title: Title of the table.
@@ -132,7 +132,7 @@ def plan_sweep(
 
     Args:
         flags: Keys of `Config`; a string with multiple values, `a,b,c` or `start:stop:step`, is an axis.
-        study: Name of one of the paper's studies, see `sweeps.studies`; the study variants are crossed with the axes.
+        study: Name of one of the paper's studies, see `sweeps.studies`; the study variants are combined with the axes.
         paper_only: Train only the runs in the paper's table or figure, with one seed unless `seeds` is set.
         tune: Axes whose best value is chosen for each setting on data held out from the training split.
         seeds: Seeds for each setting.
@@ -143,7 +143,7 @@ def plan_sweep(
         out: Folder of runs, in which the sweep folder is created.
         name: Name of the sweep folder; by default the name of the study, or the names of the axes.
         data_root: Folder of datasets, see `train`.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         ConfigError: A key or value of any trial is invalid.

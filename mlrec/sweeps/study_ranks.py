@@ -36,7 +36,8 @@ def study_reports(
         folders: Folders of sweeps whose rows have the same names, such as one study on multiple datasets.
         labels: Labels to score; by default all.
         conventions: Conventions for scoring the stored predictions; by default those of the runs.
-        intervals: Add 95 % intervals for mAP and mAP differences; for multiple sweeps, intervals are always computed.
+        intervals: Add 95 % confidence intervals for mAP and mAP differences; for multiple sweeps, intervals are always
+            computed.
 
     Raises:
         RunError: A folder contains no sweep, or no finished run.
@@ -62,7 +63,7 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     """Return the mean rank, wins and losses of each row over multiple studies.
 
     Args:
-        tables: Tables from `study_table` with intervals, whose rows have the same names.
+        tables: Tables from `study_table` with confidence intervals, whose rows have the same names.
         names: Name of each study, for errors and footnotes.
 
     Raises:

@@ -32,7 +32,7 @@ ALWAYS = ("mAP", "seeds", "variant")
 
 @dataclass(frozen=True)
 class TrialResult:
-    """Result of a finished trial.
+    """Metrics, logits and history of a finished trial.
 
     Attributes:
         result: Metrics of the trial.
@@ -59,7 +59,7 @@ class SettingResult:
 
     Attributes:
         label: Label of the setting.
-        values: Values of the setting.
+        values: Keys and values of the setting.
         trials: Results over seeds and folds.
         missing: Number of unfinished trials.
         at_edge: Tuned keys whose chosen value is the smallest or largest value tried.
@@ -85,7 +85,7 @@ def study_report(
         folder: Folder of the sweep.
         labels: Labels to score; by default all.
         conventions: Conventions for scoring the stored predictions; by default those of the runs.
-        intervals: Add 95 % intervals for mAP and mAP differences.
+        intervals: Add 95 % confidence intervals for mAP and mAP differences.
 
     Raises:
         RunError: The folder contains no sweep, or no finished run.
@@ -103,7 +103,7 @@ def study_report(
 
 
 def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -> list[Table]:
-    """Compare CSRA with the other rows in the study "compare", with paired intervals.
+    """Compare CSRA with the other rows in the study "compare", with paired confidence intervals.
 
     Args:
         folder: Folder of the sweep.
@@ -141,7 +141,7 @@ def study_table(
     Args:
         title: Title of the table.
         settings: Rows of the table; differences are relative to the first row.
-        intervals: Add 95 % intervals for mAP and mAP differences, by bootstrap over images and runs.
+        intervals: Add 95 % confidence intervals for mAP and mAP differences, by bootstrap over images and runs.
         notes: Additional footnotes.
         tuned: Keys whose values were chosen separately for each row on held-out data.
         costs: Operations and time of the heads.

@@ -8,7 +8,8 @@ limited number of times if the worker stops responding. This module adds guarant
 with the lock. - The journal storage has no heartbeats; `HeartbeatJournal` stores one per trial.
 - A dead worker is detected only after `GRACE` seconds; on this machine, the process is checked directly.
 
-The results are in the run folders. If the storage is lost, a sweep loses only the record of failures.
+The results of the trials are stored in the run folders. If the storage is lost, a sweep loses only the record of
+failures.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class TrialFailed(Exception):  # noqa: N818 - the trial failed, and the sweep co
 
 @dataclass(frozen=True)
 class Attempts:
-    """Trial state in the queue.
+    """State of a trial in the queue, and its failures so far.
 
     Attributes:
         status: "waiting" or "running"; None if neither.
@@ -62,7 +63,7 @@ class Attempts:
 
 
 class TrialQueue:
-    """Waiting trials of one sweep.
+    """Queue of the waiting trials in one sweep.
 
     Args:
         storage: URL of a database, or the path of a journal file.
@@ -149,7 +150,7 @@ class TrialQueue:
         return True
 
     def values(self, name: str, keys: Iterable[str]) -> dict[str, Any]:
-        """Return the values of a queued trial for those `keys` that are set."""
+        """Return the values of a queued trial for the `keys` that are set."""
         entries = self._study.get_trials(deepcopy=False)
         attributes = next((entry.user_attrs for entry in entries if entry.user_attrs.get(RUN) == name), {})
         return {key: attributes[key] for key in keys if key in attributes}
@@ -216,7 +217,7 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
         self._callback = callback
 
     def record_heartbeat(self, trial_id: int) -> None:
-        """Store the current time."""
+        """Store the current time as the heartbeat of a trial."""
         self.set_trial_system_attr(trial_id, BEAT, time.time())
 
     def _get_stale_trial_ids(self, study_id: int) -> list[int]:
@@ -238,7 +239,7 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
 
 @contextmanager
 def claimed(folder: Path, name: str) -> Iterator[bool]:
-    """Hold the claim on a trial while the block runs; the value is False if another process holds the claim.
+    """Claim a trial while the block runs; yields False if another process has claimed the trial.
 
     The queue may assign a trial whose worker was stopped but not killed, and a storage may be lost or replaced while
     workers run. In these cases, this lock prevents two processes from using the same run folder. The kernel releases
@@ -254,7 +255,7 @@ def claimed(folder: Path, name: str) -> Iterator[bool]:
 
 
 def is_claimed(folder: Path, name: str) -> bool:
-    """Return whether a process holds the claim on a trial."""
+    """Return whether a process has claimed a trial."""
     if not (folder / CLAIMS / name).exists():
         return False
     with claimed(folder, name) as free:

@@ -38,7 +38,7 @@ BACKBONE = ("backbone", "weights", "init_from", "pretrained", "precision", *_INP
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """Task for a worker, which is sent to another process.
+    """Task for a sweep worker, which is sent to the worker process.
 
     Attributes:
         trials: Trials in this stage by name; a search adds more trials.

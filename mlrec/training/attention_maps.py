@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class HeadMaps:
-    """Logits and maps for B images and C labels.
+    """Logits and attention maps for B images and C labels.
 
     Attributes:
         logits: (B, C).

@@ -53,7 +53,7 @@ SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - torch passes batches between pr
 
 
 class Batch(NamedTuple):
-    """Samples of one step.
+    """Images and targets of the samples in one step.
 
     Attributes:
         images: (B, 3, S, S) uint8 in channels-last memory format, see `normalize`; or cached features (B, d, h, w).
@@ -69,7 +69,7 @@ class Batch(NamedTuple):
     share: float = 1.0
 
     def to(self, device: torch.device) -> Batch:
-        """Copy the batch to `device`; asynchronous if the memory is pinned."""
+        """Copy the batch to `device`; the copy is asynchronous if the memory is pinned."""
         images, targets, samples = (part.to(device, non_blocking=True) for part in self[:3])
         return Batch(images, targets, samples, self.share)
 
@@ -212,8 +212,8 @@ def run(
         batches: Dataset that creates a batch from a key.
         keys: Keys of the batches.
         largest: Number of samples in the largest batch.
-        workers: Number of worker processes; 0 creates the batches in this process, which decodes with all cores; None
-            means `default_workers`.
+        workers: Number of worker processes; None means `default_workers`. With 0, the batches are created in this
+            process, which decodes with all cores.
         total: Number of batches, which limits the number of workers.
         device: Device of the model. Memory is pinned for CUDA; if the model is on the CPU, workers have low priority.
 

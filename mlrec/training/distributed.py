@@ -127,7 +127,7 @@ def store() -> Any:
 
 
 def gather(values: Tensor) -> list[Tensor]:
-    """Gather tensors with equal shape and dtype from all processes, in rank order; bit-exact, because sent as bytes."""
+    """Gather tensors with equal shape and dtype from all processes, in rank order, without changing any bits."""
     if world_size() == 1:
         return [values]
     content = values.contiguous().view(torch.uint8)

@@ -18,7 +18,8 @@ class WeightAverage(ModelEmaV3):
 
     Attributes:
         uniform_from: Number of steps after which the average is the mean of the weights after each later step, as in
-            stochastic weight averaging (SWA, Izmailov et al., UAI 2018); None: the average is exponential throughout.
+            stochastic weight averaging (SWA, Izmailov et al., UAI 2018). If None, the average is exponential
+            throughout.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -27,7 +28,7 @@ class WeightAverage(ModelEmaV3):
         self._lists: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]] | None = None
 
     def get_decay(self, step: int | None = None) -> float:
-        """Return the weight of the previous average after `step` steps; the model has the rest."""
+        """Return the weight of the previous average after `step` steps; the model has 1 minus this weight."""
         if step is None or self.uniform_from is None or step <= self.uniform_from:
             decay: float = super().get_decay(step)
             return decay

@@ -18,7 +18,7 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
     """Convert errors in a training run (out of memory, batch too small, compiler, lost process) to one-line errors.
 
     Raises:
-        RunError: One of these errors occurred.
+        RunError: The training run failed with one of these errors.
     """
     try:
         yield
@@ -71,7 +71,7 @@ def memory_explained(
         size: Side length of the images in pixels.
 
     Raises:
-        RunError: Memory ran out.
+        RunError: The device ran out of memory.
     """
     try:
         yield

@@ -51,7 +51,7 @@ class Features:
     """Features of the N samples in a manifest.
 
     Attributes:
-        manifest: Manifest of the split.
+        manifest: Manifest of the split with N samples.
         values: (k, N, d, h, w) in the dtype of the backbone output, with k augmented copies; k = 1 without
             augmentation.
     """

@@ -47,7 +47,7 @@ def train_head(
 
     The optimizer is AdamW with a cosine schedule that starts at `head_phase_lr`, and with the batch size, weight decay
     and seed of the run. The result depends only on the config, the data and the weights, so that a run that was
-    interrupted in this phase can repeat it.
+    interrupted in this phase can repeat the phase.
 
     Raises:
         RunError: A loss is NaN or infinite.

@@ -33,8 +33,8 @@ class Hits:
     """Indicators of whether the true class is among the top 1 and the top 5 predictions.
 
     Attributes:
-        published: (2, N), for the published logits.
-        by_lam: (2, L, N), for mean + λ · maximum over locations.
+        published: (2, N) indicators for the published logits.
+        by_lam: (2, L, N) indicators for mean + λ · maximum over locations.
     """
 
     published: NDArray[np.bool_]
@@ -69,9 +69,9 @@ def count_hits(
     """Classify all images for all values of λ; the first batch is used to compare λ = 0 with the published logits.
 
     Raises:
-        ModelError: The logits differ, see `ImageNetClassifier.check`.
+        ModelError: The logits at λ = 0 differ from the published logits, see `ImageNetClassifier.check`.
         DataError: An image cannot be read; the message states the file.
-        RunError: Memory ran out.
+        RunError: The device ran out of memory.
     """
     where = device or torch.device("cpu")
     prepare_device(where, "fp32")

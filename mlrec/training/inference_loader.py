@@ -1,4 +1,4 @@
-"""Image stream for inference, with decoding in threads; unreadable images are reported and never replaced."""
+"""Image stream for inference, with decoding in threads; unreadable images are reported as errors."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ Event = Steps | Epoch
 
 @dataclass(frozen=True)
 class Network:
-    """The module that is trained, on the device.
+    """Module to train, with its inputs, device and precision.
 
     Attributes:
         module: Inputs → logits: the model, or only the head if the backbone is frozen; may be compiled, or wrapped for

@@ -1,4 +1,4 @@
-"""Multi-label losses by name, with one value per sample and label, which are weighted and averaged over known labels.
+"""Multi-label losses by name: the values per sample and label are weighted and averaged over known labels.
 
 The paper averages over samples and labels; a sum over labels would scale the learning rate by the number of labels.
 Losses are computed in float32, even under autocast. A new loss requires a function and one line in `LOSSES`, or an
@@ -61,7 +61,7 @@ def bce(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # no
 
 
 def asl(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """Asymmetric loss (Ridnik et al. 2021, Eqs. 4-7), including the gradient of the focusing factors.
+    """Asymmetric loss (Ridnik et al. 2021, equations 4 to 7), including the gradient of the focusing factors.
 
     The loss is -(1 - p)^γ₊ log p for positives and -pₘ^γ₋ log(1 - pₘ) with pₘ = max(p - m, 0) for negatives, where
     γ₊ is `gamma_pos`, γ₋ is `gamma_neg`, and the margin m is `asl_clip`.

@@ -2,7 +2,7 @@
 
 `context.unlabelled` marks the targets that may be missing positives. If the training split has unknown targets, these
 are marked; otherwise, all negatives are marked, as in datasets in which only some objects are annotated. Marked targets
-are negative in `positive`, and the docstring of each loss describes the treatment.
+are negative in `positive`; the docstring of each loss describes how they are treated.
 
 Sources, with the authors' code from which the constants are taken:
 

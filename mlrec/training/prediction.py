@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, eq=False)
 class InferenceModel:
-    """A model on a device, for inference.
+    """Model on a device, prepared for inference.
 
     Attributes:
         model: Classifier in eval mode, in channels-last memory format except on MPS.
@@ -71,7 +71,7 @@ class InferenceModel:
         """Compute the features (B, d, h, w) of uint8 images (B, 3, S, S), in the dtype of the backbone computation.
 
         Raises:
-            RunError: Memory ran out.
+            RunError: The device ran out of memory.
         """
         with self._memory(images), torch.no_grad(), repeatable_kernels(), autocast(self.device, self.precision):
             inputs = normalize(images.to(self.device, non_blocking=True), self.model.preprocessing)
@@ -81,7 +81,7 @@ class InferenceModel:
         """Apply `read`, such as the head, to the float32 features of uint8 images (B, 3, S, S), without gradients.
 
         Raises:
-            RunError: Memory ran out.
+            RunError: The device ran out of memory.
         """
         with self._memory(images), torch.inference_mode(), repeatable_kernels():
             return read(self.features(images).to(torch.float32))
@@ -193,7 +193,7 @@ def predict(
     Raises:
         DataError: An image cannot be read; the message states the file.
         MlrecError: A logit is NaN or infinite; the message states the sample.
-        RunError: Memory ran out; the message mentions `batch_flag`.
+        RunError: The device ran out of memory; the message mentions `batch_flag`.
     """
     logits = read_features(
         model,
@@ -223,7 +223,7 @@ def predict_parts(
         model: Classifier with any head except the spatial head, which does not use averages.
         manifest: Manifest of the split.
         temperatures: Attention temperatures, see `residual_parts`.
-        **how: Options for `predict`.
+        **how: Other options of `predict`.
 
     Raises:
         MlrecError: λ cannot be applied to the head, or an error described in `predict` occurs.

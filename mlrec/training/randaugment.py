@@ -31,7 +31,7 @@ Operation = tuple[str, float]
 
 
 def draw_operations(rng: np.random.Generator, count: int, magnitude: int, size: int) -> tuple[Operation, ...]:
-    """Draw operations uniformly, with replacement.
+    """Draw RandAugment operations uniformly, with replacement.
 
     Args:
         rng: Random stream of the sample.
@@ -52,7 +52,7 @@ def draw_operations(rng: np.random.Generator, count: int, magnitude: int, size: 
 
 
 def operation_value(name: str, magnitude: int, size: int) -> float:
-    """Return the value of an operation at `magnitude`, in float32 as in torchvision; 0 if there is no magnitude."""
+    """Return the value of an operation at `magnitude`, in float32 as in torchvision; 0 without a magnitude."""
     if name == "Posterize":
         return float(8 - round(magnitude * 4 / (BINS - 1)))
     if name == "Solarize":

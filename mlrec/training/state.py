@@ -47,7 +47,7 @@ class EpochScore:
 
 @dataclass
 class State:
-    """All values that change in training.
+    """All values that change during training.
 
     Attributes:
         ema: Exponential moving average of the weights, or None; if set, the average is evaluated and stored.

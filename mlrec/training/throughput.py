@@ -196,7 +196,7 @@ class Speed:
 
     @property
     def data_limits(self) -> bool:
-        """Whether the device waits for images."""
+        """Whether the data path limits the speed, so that the device waits for images."""
         return self._data_rate < 1 / self.computing
 
     @property
@@ -258,7 +258,7 @@ def computing_seconds(
         precision: Precision of the run.
 
     Raises:
-        RunError: Memory ran out; the message states the setting to change.
+        RunError: The device ran out of memory; the message states the setting to change.
     """
     from mlrec.training import setup
     from mlrec.training.dataloader import Batch

@@ -53,7 +53,7 @@ class TrackedRun:
 
 
 class Tracker(Protocol):
-    """Receiver for the numbers and images of a run.
+    """Interface of trackers, which receive the numbers and images of a run.
 
     Trackers are used only in the first process of a run. If any method raises an exception, a warning is printed, and
     the run continues without the tracker.
@@ -100,7 +100,7 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """Weights & Biases; environment variables such as WANDB_PROJECT and WANDB_MODE=offline are supported."""
+    """Tracker for Weights & Biases; supports environment variables such as WANDB_PROJECT and WANDB_MODE=offline."""
 
     def start(self, run: TrackedRun) -> str | None:
         """Start or resume a run; local files are written to the folder `wandb` in the run folder."""
@@ -132,7 +132,7 @@ class WandbTracker:
 
 
 class MlflowTracker:
-    """MLflow; environment variables such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME are supported."""
+    """Tracker for MLflow; supports environment variables such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME."""
 
     def start(self, run: TrackedRun) -> str:
         """Create or continue a run in the experiment "mlrec"; the user's active run is not changed."""
@@ -158,7 +158,7 @@ class MlflowTracker:
         return self._id
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Collect numbers and send several numbers together, because one request per step would be slow."""
+        """Collect numbers and send them in groups, because one request per step would be slow."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -182,7 +182,7 @@ class MlflowTracker:
 
 
 class TrackioTracker:
-    """trackio; environment variables such as TRACKIO_DIR are supported."""
+    """Tracker for trackio; supports environment variables such as TRACKIO_DIR."""
 
     def start(self, run: TrackedRun) -> str:
         """Start or continue a run; the name is made unique, because run names may be repeated in different folders."""

@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean logits over several views of each image."""
+"""Test-time augmentation: the mean logits over multiple views of each image."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
 
     Args:
         archive: Tar file, which may be compressed, or zip file.
-        folder: Folder to unpack into.
+        folder: Folder in which to unpack the archive.
         limit: Maximum total size of all members in bytes.
 
     Returns:

@@ -10,7 +10,7 @@
     └── UsageError               exit 2   a flag or an argument
         └── ConfigError          exit 2   a key or a value of a TOML file
 
-Exit codes: 0 success (with or without warnings), 1 and 2 as above, 130 SIGINT, 143 SIGTERM.
+Exit codes are 0 for success (with or without warnings), 1 and 2 for these errors, 130 for SIGINT, and 143 for SIGTERM.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LONGEST_LINE = 1000
 class MlrecError(ValueError):
     """Base class of all errors raised by mlrec; the message states what is wrong, where, and how to fix it.
 
-    The message is a single line. Additional arguments add further lines, for errors that list several faults. Because
+    The message is a single line. Additional arguments add further lines, for errors that list multiple faults. Because
     names in a message may come from third-party files, control characters are escaped and long lines are shortened when
     an error is converted to a string.
 
@@ -49,29 +49,29 @@ class MlrecError(ValueError):
 
 
 class DataError(MlrecError):
-    """Annotations, images or manifests that cannot be used."""
+    """Raised if annotations, images or manifests cannot be used."""
 
 
 class PredictionsError(MlrecError):
-    """Scores or ground truth that cannot be compared."""
+    """Raised if scores and ground truth cannot be compared."""
 
 
 class ModelError(MlrecError):
-    """A backbone, a head, weights or a checkpoint that cannot be used."""
+    """Raised if a backbone, a head, weights or a checkpoint cannot be used."""
 
 
 class RunError(MlrecError):
-    """A run directory that is missing, in use, incomplete, or from a different experiment."""
+    """Raised if a run directory is missing, in use, incomplete, or from a different experiment."""
 
 
 class UsageError(MlrecError):
-    """A flag or an argument that is invalid."""
+    """Raised if a flag or an argument is invalid."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
-    """A key or a value of a configuration file or flag."""
+    """Raised if a key or a value in a configuration file or a flag is invalid."""
 
 
 # Out-of-memory messages of libraries, in lower case: torch for CUDA and MPS, torch's CPU allocator on Linux and
@@ -91,7 +91,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def first_of(names: Sequence[str], most: int) -> str:
-    """List the first names, and the number of the others.
+    """Format a list of names as the first names and the number of the remaining names.
 
     Example:
         >>> first_of(["cat", "dog", "hen"], 2)
@@ -195,7 +195,7 @@ class ValidationReport:
         """Raise an error if any errors were added: one line for a single error, otherwise `heading` and the first ten.
 
         Args:
-            heading: First line of the message if there are several errors.
+            heading: First line of the message if there are multiple errors.
             log: File in which the caller stores all errors, or an empty string.
             kind: Class of the error to raise.
         """

@@ -192,7 +192,7 @@ def check_name(name: str) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether a file or folder is a temporary one that was created here and left by a killed process."""
+    """Return whether a file or folder has the name of a temporary file that this module created."""
     return _TEMPORARY.match(path.name) is not None
 
 
@@ -264,7 +264,7 @@ def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[by
 
 
 def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
-    """Raise `kind` if `path` is a folder, device or pipe, which cannot be read or never ends; a missing file passes."""
+    """Raise `kind` if `path` is a folder, a device or a pipe instead of a file; a missing file is accepted."""
     try:
         other = path.exists() and not path.is_file()
     except (OSError, ValueError) as error:
@@ -290,8 +290,8 @@ def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str
 
     Args:
         path: File to read.
-        form: Type of the content.
-        kind: Class of the error.
+        form: Expected type of the content.
+        kind: Class of the error to raise.
         remedy: End of the error message, which states how to fix the error.
 
     Raises:

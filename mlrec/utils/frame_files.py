@@ -1,4 +1,4 @@
-"""Writing of data frames to CSV, Excel and Parquet files, including all tables that a spreadsheet may open."""
+"""Writing of data frames to CSV, Excel and Parquet files; all spreadsheet files are written by this module."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = F
     """Write data frames to a file; the extension determines the format.
 
     In a CSV file, frames are separated by an empty line. An Excel file has one sheet per frame. A Parquet file has a
-    single table: several frames are concatenated, with the frame names in the first column, `table`.
+    single table: multiple frames are concatenated, with the frame names in the first column, `table`.
 
     Args:
         frames: Frames by name.

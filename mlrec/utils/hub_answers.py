@@ -15,7 +15,7 @@ def answers(address: str, *, refusals: bool = True, seconds: float = SECONDS) ->
     The request runs in a thread because a DNS resolver may hang longer than the socket timeout.
 
     Args:
-        address: http or https URL.
+        address: URL with the scheme http or https.
         refusals: Whether an HTTP error counts as a response.
         seconds: Timeout in seconds.
     """

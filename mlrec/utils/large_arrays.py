@@ -61,7 +61,7 @@ def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
 
 
 def mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[Any] | None:
-    """Memory-map a large uncompressed member; returns None for any other member.
+    """Memory-map a large uncompressed member of an `.npz` file; returns None for any other member.
 
     Raises:
         BadZipFile: The checksum of the member does not match.

@@ -18,12 +18,12 @@ def rank() -> int:
 
 
 def world_size() -> int:
-    """Return the number of processes of this job."""
+    """Return the number of processes in this job."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def local_world() -> int:
-    """Return the number of processes of this job on this machine."""
+    """Return the number of processes in this job on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
@@ -69,7 +69,7 @@ def keep_freed_memory() -> None:
 def launcher() -> str:
     """Return the part of the command line before the subcommand, which starts as many processes as this job.
 
-    For several machines, the user has to add the torchrun options.
+    To use multiple machines, the user has to add the torchrun options.
     """
     if world_size() == 1:
         return "mlrec"

@@ -91,7 +91,7 @@ def logged_to(handler: logging.Handler) -> Iterator[None]:
 
 @contextlib.contextmanager
 def logged_from(level: int) -> Iterator[None]:
-    """Drop records below a level: WARNING drops notes, for one of many runs, and `NOTHING` drops all records."""
+    """Drop log records below a level: WARNING drops notes (for one of many runs), `NOTHING` drops all records."""
     before = LOGGER.level
     LOGGER.setLevel(max(level, LOGGER.getEffectiveLevel()))
     try:

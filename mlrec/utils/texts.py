@@ -99,7 +99,7 @@ def batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 class TextsBuilder:
-    """Collects strings block by block, so that never all of them exist as Python objects at the same time."""
+    """Builder of `Texts` from blocks of strings, so that not all strings exist as Python objects at the same time."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []

@@ -51,7 +51,7 @@ def is_public(address: Address) -> bool:
 
 @dataclass(frozen=True)
 class WebPolicy:
-    """Limits for a download.
+    """Limits for a download from the public web.
 
     Attributes:
         max_bytes: Maximum file size in bytes.

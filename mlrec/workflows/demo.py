@@ -45,10 +45,10 @@ FROM_SCRATCH = {
 
 @dataclass(frozen=True)
 class Demo:
-    """Results of the demo.
+    """Results of the demo: tables and written files.
 
     Attributes:
-        tables: Both methods, and the difference in every metric with an interval.
+        tables: Tables of the metrics of both methods, and of the difference in every metric with a confidence interval.
         files: Written files and folders, each with a description.
     """
 
@@ -64,14 +64,14 @@ def demo(
     flags: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> Demo:
-    """Draw scenes, train both heads with each seed, and compare them; all files are written to the folder `out`.
+    """Draw scenes, train both heads with each seed, and compare the heads; all files are written to the folder `out`.
 
     Args:
         out: Output folder; runs from an earlier demo are replaced.
         seeds: Random seeds for head initialization and sample order.
         images: Number of scenes per split.
         flags: Keys of `Config` that differ from the recipe `demo`.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         UsageError: There are fewer than two seeds, or `out` contains runs that are not from a demo.

@@ -55,13 +55,13 @@ SHORT = {
 
 @dataclass(frozen=True)
 class Check:
-    """Result of one check.
+    """Result of one check by `mlrec doctor`.
 
     Attributes:
         name: Name of the check.
-        verdict: Verdict: "ok", "warning" or "error".
+        verdict: Outcome of the check: "ok", "warning" or "error".
         found: Finding, in one sentence.
-        advice: How to fix it, or an empty string.
+        advice: Advice on how to fix the problem, or an empty string.
     """
 
     name: str
@@ -79,7 +79,7 @@ def _checked(name: str, found: str, advice: str) -> Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Results of all checks."""
+    """Results of all checks by `mlrec doctor`."""
 
     checks: list[Check]
 
@@ -124,7 +124,7 @@ def doctor(
     up on the hub but not downloaded. All files are removed at the end.
 
     Args:
-        data: Folder of a prepared dataset [default: the most recently prepared one, or synthetic images].
+        data: Folder of a prepared dataset [default: the most recently prepared dataset, or synthetic images].
         device: Training device.
         workers: Number of dataloader workers [default: as in training].
         flags: Additional keys of `Config`, see `train`.
@@ -132,7 +132,7 @@ def doctor(
         recipe: Name of a recipe, see `train`.
         out: Folder of runs.
         data_root: Folder of prepared datasets.
-        progress: Receiver of one step per check.
+        progress: Progress display with one step per check.
 
     Raises:
         ConfigError: A key or a value is invalid.

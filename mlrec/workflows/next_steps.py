@@ -39,7 +39,7 @@ def train_command(dataset: Dataset, train: str | None = None, scored: str | None
 
 
 def quick(command: str) -> str:
-    """Return a faster command with a small frozen backbone that takes minutes on a CPU, without the hub if offline."""
+    """Return a training command that takes minutes on a CPU, with a small frozen backbone; works without the hub."""
     if weight_packages.installed(WEIGHTS):
         return f"{command} --recipe demo"
     if hub_answers():

@@ -16,12 +16,13 @@ BATCH_SIZE = 16  # images per batch for a model without a config
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """Runtime options for a model.
+    """Options for running a trained model: batch size, workers, device and precision.
 
     Attributes:
-        batch_size: Images per batch; None means 64 on CUDA, otherwise the same value as in training.
+        batch_size: Images per batch. None means `eval_batch_size` of the run; if this key is unset, 64 on CUDA,
+            otherwise the training batch size.
         workers: Number of dataloader workers; None chooses a number for the machine.
-        device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
+        device: Name of the device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
         tta: Views of each image for test-time augmentation, see `training.tta.Views`; by default only the image itself.
 

@@ -15,7 +15,7 @@ from mlrec.utils.files import atomic_write
 
 @dataclass(frozen=True)
 class FingerprintCache:
-    """Fingerprints of unchanged image files.
+    """Cache of fingerprints for image files that have not changed.
 
     Attributes:
         prints: Fingerprints by image name.
@@ -29,7 +29,7 @@ class FingerprintCache:
 
     @classmethod
     def load(cls, path: Path, root: Path, names: Sequence[str]) -> FingerprintCache:
-        """Load the fingerprints of the images `names` below `root` from `path`; an unreadable cache counts as empty."""
+        """Load the fingerprints of the images `names` below `root` from `path`; an unreadable cache is ignored."""
         stamps = {name: stamp for name in names if (stamp := _stamp(root / name))}
         prints = {name: fingerprint for name, (stamp, fingerprint) in _read(path).items() if stamps.get(name) == stamp}
         return cls(prints, stamps, [name for name in stamps if name not in prints])

@@ -11,7 +11,7 @@ from mlrec.utils.texts import Texts, first_places
 
 
 def numbered(keys: Sequence[Hashable]) -> NDArray[np.intp]:
-    """Number the keys in order of appearance, from 0; equal keys have equal numbers.
+    """Number the keys in order of first appearance, from 0; equal keys get the same number.
 
     Example:
         >>> numbered(["b", "a", "b"]).tolist()

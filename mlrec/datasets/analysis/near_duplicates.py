@@ -1,4 +1,4 @@
-"""Duplicate images: equal files, and near-duplicates that were re-encoded or resized."""
+"""Find duplicate images: identical files and near-duplicates (re-encoded or resized copies)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Positions of two duplicate images: equal files (`exact`), or near-duplicates with their correlation."""
+    """Positions of two duplicate images: identical files (`exact`), or near-duplicates with their correlation."""
 
     first: int
     second: int

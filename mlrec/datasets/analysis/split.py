@@ -77,7 +77,7 @@ class GroupCounts:
 
     @property
     def group(self) -> NDArray[np.int64]:
-        """(E,) group of each count."""
+        """Group of each count, (E,)."""
         return np.repeat(np.arange(self.shape[0]), np.diff(self.offsets))
 
     def rows(self, groups: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -26,7 +26,7 @@ Counts = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """Counts for one split.
+    """Image, sample and label counts for one split.
 
     Attributes:
         split: Name of the split.
@@ -61,7 +61,7 @@ class SplitStatistics:
 
 @dataclass(frozen=True)
 class Shift:
-    """A label whose prevalence (a fraction) differs significantly between two splits; `z` is in standard errors."""
+    """Label whose prevalence (a fraction) differs significantly between two splits; `z` is in standard errors."""
 
     label: str
     first: float
@@ -71,7 +71,7 @@ class Shift:
 
 @dataclass(frozen=True)
 class Implication:
-    """`other` is positive in all `count` samples in which `label` is positive and `other` is known."""
+    """Label implication: `other` is positive in all `count` samples with positive `label` and known `other`."""
 
     label: str
     other: str
@@ -80,7 +80,7 @@ class Implication:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Quantiles (0, 0.25, 0.5, 0.75, 1) of `count` widths, heights or areas."""
+    """Quantiles (at 0, 0.25, 0.5, 0.75 and 1) of the widths, heights or areas of `count` images or objects."""
 
     count: int
     quantiles: tuple[float, float, float, float, float]
@@ -124,8 +124,8 @@ def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
     Unknown labels are not counted. A sample in multiple splits, such as trainval and train, is counted once.
 
     Returns:
-        Two (C, C) counts: samples in which both the row label and the column label are positive (the diagonal counts
-        each label), and samples in which the row label is positive and the column label is negative.
+        Two (C, C) counts: samples in which the row label and the column label are both positive (the diagonal counts
+        each label), and samples with a positive row label and a negative column label.
     """
     targets = _targets_once(manifests)
     labels = targets.labels

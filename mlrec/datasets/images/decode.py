@@ -48,7 +48,7 @@ _ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 class Stored(NamedTuple):
-    """An image as stored, before its EXIF orientation is applied.
+    """Image as stored in the file, before the EXIF orientation is applied.
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB.

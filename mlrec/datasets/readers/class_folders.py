@@ -35,7 +35,7 @@ class _Photograph:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as class folders (images in folders, no annotation files), or None."""
+    """Return the reason for recognizing `path` as class folders (images in folders, no annotation files), or None."""
     if not path.is_dir():
         return None
     folders = _visible_folders(path)
@@ -103,7 +103,7 @@ def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
     from 0. The columns of the targets are `classes`; each image has one class.
 
     Raises:
-        DataError: There are no class folders, a folder is not one of the classes, or there is no image.
+        DataError: There are no class folders, a folder name is not one of the classes, or there are no images.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; specify a folder with one folder per class")

@@ -26,7 +26,7 @@ _START = re.compile(rb'\s*\{\s*"(info|images|annotations|categories|licenses)"\s
 
 @dataclass(frozen=True)
 class Part:
-    """One split: its annotation file, the root of the dataset, and its image folder below the root ("" = root)."""
+    """Split of a COCO dataset: annotation file, root of the dataset, and image folder below the root ("" = root)."""
 
     split: str
     file: Path
@@ -40,7 +40,7 @@ class Part:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as COCO or a dataset in COCO format, or None."""
+    """Return the reason for recognizing `path` as COCO or a dataset in COCO format, or None."""
     files = [path]
     if path.is_dir():
         files = _annotation_files(path)

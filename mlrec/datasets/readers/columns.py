@@ -41,7 +41,7 @@ VALUE_NAMES = ("confidence", "present", "presence", "verified", "isverified", "v
 
 @dataclass(frozen=True)
 class Roles:
-    """Positions of the columns of one table.
+    """Positions of the columns in one table, by role.
 
     Attributes:
         image: Column of image names.
@@ -97,7 +97,7 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
 
 
 class RoleFinder:
-    """Determines the roles of the columns of one table, from their names and a sample of their cells."""
+    """Finder of the column roles in one table, based on column names and a sample of the cells."""
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class RoleFinder:
             meanings: See `cell_meanings`.
             exists: Function that returns whether a cell is the name of an existing image. Called only if column names
                 are ambiguous.
-            findings: Collector of warnings about unused columns.
+            findings: Report to which warnings about unused columns are added.
         """
         self._table, self._options, self._meanings = table, options, meanings
         self._exists, self._findings = exists, findings

@@ -31,7 +31,7 @@ Record = tuple[int, list[str]]  # the line on which the record begins, and its c
 
 @dataclass(frozen=True)
 class TextTable:
-    """A rectangular table of strings.
+    """Table of strings, with one cell per column in each row.
 
     Attributes:
         path: File from which the table was read.
@@ -72,8 +72,8 @@ def read_csv(
     columns `leading`, later columns may repeat their names.
 
     Raises:
-        MlrecError: (of `kind`) The whole file is unreadable: not UTF-8, a NUL byte, an unclosed quotation mark, a cell
-            over 128 KiB, a delimiter other than the comma, no header row, or no records.
+        MlrecError: (of `kind`) The file is not UTF-8, has a NUL byte, an unclosed quotation mark, a cell over 128 KiB
+            or a delimiter other than the comma, or lacks a header row or records.
     """
     with table_text(path, kind) as text:
         records = split_records(text, path, kind)
@@ -154,9 +154,9 @@ def checked_table(
 
     Args:
         first: Header record.
-        records: The other records.
+        records: Records after the header.
         path: Source file.
-        findings: Collector of records with a different length, changed names and duplicate names.
+        findings: Report to which records with a different length, changed names and duplicate names are added.
         kind: Class of the errors that are raised.
         drop_index: Whether to skip a pandas index, and columns without a name or a cell.
         unit: See `TextTable`.

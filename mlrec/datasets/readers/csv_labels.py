@@ -62,7 +62,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
 
     Raises:
         DataError: The file or folder does not exist, or a file is not a label table.
-        UsageError: Options contradict each other.
+        UsageError: Two options contradict each other.
     """
     path = path.absolute()
     meanings = cell_meanings(options)

@@ -77,7 +77,7 @@ class _CvatTarget:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as a CVAT export for images, or None."""
+    """Return the reason for recognizing `path` as a CVAT export for images, or None."""
     file = file_in(path, FILE)
     if file.suffix.lower() == ".xml" and b"<annotations" in first_bytes(file):
         return f"{file.name} is a CVAT for images XML file"

@@ -21,7 +21,7 @@ HEAD_BYTES = 4096
 
 @dataclass(frozen=True)
 class Detection:
-    """The kind of a source (a key of `READERS`), and the reason for this kind."""
+    """Detected kind of a source (a key of `READERS`), and the reason for choosing this kind."""
 
     kind: str
     reason: str

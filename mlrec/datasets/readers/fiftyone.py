@@ -31,7 +31,7 @@ class _LabelsFile(msgspec.Struct):
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as a FiftyOne export, or None."""
+    """Return the reason for recognizing `path` as a FiftyOne export, or None."""
     for file in _files(path):
         if _START.match(first_bytes(file)):
             return f"{file.name} has the keys of a FiftyOne image classification export"

@@ -1,7 +1,8 @@
 """Label Studio JSON and JSON-MIN: choices for images, or region labels.
 
 A label is positive if an annotation selects this label, otherwise negative. Skipped annotations are ignored. Tasks
-without any annotation have unknown labels. If annotators disagree about a label, the label is unknown, with a warning.
+without any annotation have unknown labels. If annotators disagree about a label, the label is set to unknown, with a
+warning.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class _Task:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as a Label Studio export, or None."""
+    """Return the reason for recognizing `path` as a Label Studio export, or None."""
     for file in _files(path):
         head = first_bytes(file)
         full = b'"annotations"' in head and (b'"data"' in head or b'"was_cancelled"' in head or b'"result"' in head)

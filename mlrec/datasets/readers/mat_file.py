@@ -36,7 +36,7 @@ def texts_of(value: Any, where: str) -> list[str]:
     """Return the strings in a cell array, in order.
 
     Raises:
-        DataError: An entry is not a string.
+        DataError: An entry of the cell array is not a string.
 
     Example:
         >>> import numpy as np

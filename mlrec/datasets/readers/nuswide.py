@@ -17,7 +17,7 @@ FOLDERS = ("Flickr", "images", "")  # usual image folders
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as NUS-WIDE, or None."""
+    """Return the reason for recognizing `path` as NUS-WIDE, or None."""
     places = (path, path / "ImageList", path / "ConceptsList")
     for name in (*LISTS.values(), CONCEPTS):
         if any((place / name).is_file() for place in places):

@@ -23,7 +23,7 @@ _NAMES = re.compile(r"(?:oidv\d+-)?class-descriptions(?:-boxable)?", re.IGNORECA
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as Open Images, or None."""
+    """Return the reason for recognizing `path` as Open Images, or None."""
     for place in (path, path / "annotations", path / "labels"):
         for file in sorted(place.glob("*.csv")):
             if _LABELS.match(file.stem):

@@ -22,7 +22,7 @@ PART = "the first random partition of PETA was used"
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as PETA, or None."""
+    """Return the reason for recognizing `path` as PETA, or None."""
     return f"it contains {FILE}" if (path / FILE).is_file() else None
 
 

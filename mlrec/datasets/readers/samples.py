@@ -54,7 +54,7 @@ def manifest_of(
 
 
 def clean_labels(names: Sequence[str], where: str, findings: ValidationReport) -> tuple[str, ...]:
-    """Return normalized label names; duplicates add an error."""
+    """Return normalized label names; duplicates are reported as errors."""
     labels = tuple(clean_label(name, f"{where}, label {k}", findings) for k, name in enumerate(names, 1))
     for label in duplicates_in(labels):
         findings.error(where, f"label '{label}' is listed twice; keep one")
@@ -90,7 +90,7 @@ def first_existing(candidates: Sequence[Path]) -> Path | None:
 
 
 class ImageFinder:
-    """Maps names in an annotation to image files below a folder.
+    """Mapping from names in an annotation to image files below a folder.
 
     A name is used unchanged if the file exists below one of the usual folders of the source. Otherwise, the only image
     whose path ends with this name is used, with a warning (see `ImageIndex.find`). Files are listed, never opened.

@@ -56,7 +56,7 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """An image, (H, W, 3) uint8, and its one to five objects."""
+    """Synthetic image, (H, W, 3) uint8, with one to five objects."""
 
     image: NDArray[np.uint8]
     objects: tuple[Object, ...]

@@ -31,7 +31,7 @@ def read_shapes(path: Path, options: ReadOptions, findings: ValidationReport) ->
     """Draw the dataset into `path`, unless the dataset already exists there, and read it as COCO.
 
     Raises:
-        DataError: `path` contains other files.
+        DataError: `path` contains files that are not part of the dataset.
     """
     draw_shapes(path, seed=options.seed)
     reading = read_coco(path, options, findings)
@@ -43,9 +43,9 @@ def draw_shapes(
 ) -> None:
     """Draw train and val scenes into the folder `path`: JPEG files and COCO JSON with boxes and RLE masks.
 
-    Equal arguments produce identical scenes. Each scene has its own generator (seed, split, number), so a smaller set
-    is the beginning of a larger set. A folder that contains exactly these scenes is not changed; a folder with other
-    scenes drawn by mlrec is replaced.
+    Identical arguments produce identical scenes. Each scene has its own generator (seed, split, number), so a smaller
+    set is the beginning of a larger set. A folder that contains exactly these scenes is not changed; a folder with
+    other scenes drawn by mlrec is replaced.
 
     Args:
         path: Output folder.
@@ -54,7 +54,7 @@ def draw_shapes(
         progress: Progress bar.
 
     Raises:
-        DataError: The folder contains other files.
+        DataError: The folder contains files that are not part of the dataset.
     """
     path, there = path.absolute(), _mark_of(path)
     counts = dict(images or there.get("images") or IMAGES)

@@ -22,7 +22,7 @@ _COLUMNS = re.compile(r"[,;\t ]+")
 
 @dataclass(frozen=True)
 class SplitFile:
-    """One file passed with `--split-file`.
+    """File with split names, passed with `--split-file`.
 
     Attributes:
         path: Text file.
@@ -71,9 +71,9 @@ def divide(
 
     Args:
         manifests: Manifest of the only split in the source.
-        files: Files passed with `--split-file`.
+        files: Files with split names, passed with `--split-file`.
         names: Split names from `--splits`, for the split column of a table.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
 
     Raises:
         DataError: The source already has splits, or a file cannot be read.

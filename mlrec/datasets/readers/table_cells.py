@@ -39,8 +39,8 @@ def value_targets(
     Args:
         table: Table that contains the columns.
         columns: Positions of the C columns.
-        meanings: See `columns.cell_meanings`.
-        findings: Collector of one error per invalid cell, and one error for all blank cells.
+        meanings: Target for each cell value, see `columns.cell_meanings`.
+        findings: Report to which one error per invalid cell and one error for all blank cells are added.
 
     Returns:
         Targets (N, C), and all values that occur, as returned by `cell_key`.
@@ -146,7 +146,7 @@ def parse_name_cells(
         column: Name of the column in messages.
         separator: Text between two labels; an empty string means one label per cell. Lists do not need a separator.
         no_label_value: Value of `--no-label-value`.
-        findings: Collector of cells that cannot be parsed.
+        findings: Report to which an error is added for each cell that cannot be parsed.
     """
     lists = [cell for cell in places if is_list(cell)]
     parsed: dict[str, tuple[str, ...]] = {}

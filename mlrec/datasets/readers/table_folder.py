@@ -26,14 +26,14 @@ MANIFEST_HEAD = b'{"format":"mlrec-manifest/'
 
 @dataclass(frozen=True)
 class TableSource:
-    """One table: its file, and the name of its split if the file or its folder has one."""
+    """Table file, and the split that the name of the file or folder specifies, if any."""
 
     path: Path
     split: str | None
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is a label table, or a folder of such tables; None otherwise."""
+    """Return the reason for recognizing `path` as a label table or a folder of label tables, or None."""
     if path.is_file():
         return _recognizes_file(path)
     if not path.is_dir():
@@ -77,9 +77,9 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     cause a warning.
 
     Args:
-        folder: Folder to search.
+        folder: Folder in which to search for tables.
         given: Split names from `--splits`; the original names also count as split names.
-        findings: Collector of unused files, or None.
+        findings: Report to which warnings about unused files are added, or None.
     """
     visible = sorted(file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
     tables = [file for file in visible if _is_table(file)]
@@ -135,7 +135,7 @@ def check_sources(folder: Path, sources: Sequence[TableSource]) -> None:
     """Check that a folder has tables.
 
     Raises:
-        DataError: There are no tables.
+        DataError: The folder does not contain any tables.
     """
     if not sources:
         raise DataError(

@@ -73,7 +73,7 @@ def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: Valid
     another table.
 
     Raises:
-        DataError: The separator is ambiguous.
+        DataError: The separator of label names is ambiguous.
     """
     places, names = [], []
     for read in rows:

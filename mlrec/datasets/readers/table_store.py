@@ -16,7 +16,7 @@ MOST_CODED = 256  # maximum number of distinct strings in a column with one byte
 
 
 class TextColumn(Sequence[str]):
-    """Cells of one column.
+    """Cells of one table column, stored as distinct strings and codes if possible.
 
     Attributes:
         texts: Distinct strings, in order of first appearance, or all N strings if `codes` is None.

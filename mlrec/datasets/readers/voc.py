@@ -31,12 +31,12 @@ _YEAR = re.compile(r"VOC(19|20)\d\d")
 
 
 def recognizes_voc2007(path: Path) -> str | None:
-    """Return the reason to recognize `path` as VOC2007, the only year in the devkit, or None."""
+    """Return the reason for recognizing `path` as VOC2007, the only year in the devkit, or None."""
     return _recognizes(path, "VOC2007")
 
 
 def recognizes_voc2012(path: Path) -> str | None:
-    """Return the reason to recognize `path` as VOC2012, the only year in the devkit, or None."""
+    """Return the reason for recognizing `path` as VOC2012, the only year in the devkit, or None."""
     return _recognizes(path, "VOC2012")
 
 
@@ -96,7 +96,7 @@ def year_folder(path: Path, year: str) -> Path:
     """Return the folder with `Annotations` and `ImageSets`: `path`, `path/<year>` or `path/VOCdevkit/<year>`.
 
     Raises:
-        DataError: There is no such folder.
+        DataError: No folder contains `Annotations` and `ImageSets`.
     """
     for folder in (path, path / year, path / "VOCdevkit" / year):
         if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):
@@ -126,7 +126,7 @@ def read_year(
         name: Name of the dataset.
         root: Folder of `Annotations`, `ImageSets` and `JPEGImages`.
         labels: Classes, in the order of the target columns.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
         unlabelled: Splits whose images may lack an annotation; their labels are then all unknown, with a warning.
         skipped: Splits that are not read.
     """
@@ -173,7 +173,7 @@ def read_lists(
 
     Args:
         folder: Folder of the lists.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
         is_known: Function that returns whether an annotation with this name exists; it resolves lines such as `a.jpg`
             or `a 1`.
         own: Whether the dataset is custom. Custom lists may have names that differ from those in VOC and are resolved
@@ -181,7 +181,7 @@ def read_lists(
         given: Split names from `--splits`; see `split_names.parse_names`.
 
     Raises:
-        DataError: There are no lists.
+        DataError: There are no image lists.
     """
     found = split_lists(folder, given or {})
     files = [file for file in found if known_split(file.stem) or file.stem.casefold() in (given or {})]

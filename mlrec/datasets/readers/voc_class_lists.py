@@ -40,7 +40,7 @@ def read_class_lists(
         root: Folder of `ImageSets` and `JPEGImages`.
         name: Name of the dataset.
         options: Options with the split names.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
         labels: Classes in order; by default, the classes with lists, sorted.
     """
     lists = class_lists(root / LISTS)

@@ -30,7 +30,7 @@ OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as VOC's XML format or as multiple VOC years, or None."""
+    """Return the reason for recognizing `path` as VOC's XML format or as multiple VOC years, or None."""
     if not path.is_dir():
         return None
     years = [folder.absolute().name for folder in year_folders(path)]
@@ -64,14 +64,14 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     XML files are read in all subfolders. Splits are read from `ImageSets/Main`, or from folders of XML files that are
     named after splits (`train`, `valid`, `test`); otherwise the only split is `all`. Labels are `options.labels`, in
     that order, and any other name is an error; by default, the labels are the names that occur, sorted. Images are in
-    `options.images`, in `JPEGImages`, in `images`, or next to the XML files, under the name (and in the folder) of
-    their XML file; otherwise the only image with that name below `path` is used. Unused files cause a warning.
+    `options.images`, in `JPEGImages`, in `images`, or next to the XML files, and have the name (and folder) of their
+    XML file. Otherwise, the only image with that name below `path` is used. Unused files cause a warning.
 
     A devkit with multiple VOC years is read as one dataset; see `read_years`. Without XML files, labels are read from
     the class lists in `ImageSets/Main`.
 
     Raises:
-        DataError: There are no annotations.
+        DataError: There are neither XML annotations nor class lists.
     """
     root = path.absolute()
     years = year_folders(root)
@@ -217,7 +217,7 @@ def _images_of(
         folder: Folder of the annotations.
         images: Folder of the images, if set.
         annotations: Annotations by relative path below `folder`, without the extension.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
     """
     place = _image_folder(root, folder, images)
     home = root if place.is_relative_to(root) else place

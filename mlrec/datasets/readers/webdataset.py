@@ -42,7 +42,7 @@ class _Sample:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as a shard or a folder of shards, or None."""
+    """Return the reason for recognizing `path` as a shard or a folder of shards, or None."""
     for shard in _shards(path)[:1]:
         try:
             with tarfile.open(shard) as archive:
@@ -57,7 +57,7 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read a tar file or a folder of tar files; their names or folders give the split (`train-000000.tar`).
+    """Read a tar file or a folder of tar files; file or folder names determine the split (`train-000000.tar`).
 
     Labels are `options.labels` (numbers count from 0 in that order), otherwise the labels that occur, sorted. Images
     will be written to `<shard>/<name>`.
@@ -161,7 +161,7 @@ def read_member(shard: Path, content: IO[bytes], limit: int) -> bytes:
     """Read at most `limit` bytes of a member that `tar_members` yields.
 
     Raises:
-        DataError: The shard ends before the member does.
+        DataError: The shard ends before the end of the member.
     """
     with _complete(shard):
         return content.read(limit)

@@ -54,7 +54,7 @@ class _Person:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as WIDER-Attribute, or None."""
+    """Return the reason for recognizing `path` as WIDER-Attribute, or None."""
     for split in SPLITS:
         if file := _annotation_file(path, f"wider_attribute_{split}.json"):
             return f"it contains {file.name}"

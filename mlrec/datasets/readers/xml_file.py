@@ -16,7 +16,7 @@ MAX_DEPTH = 100
 
 
 class XmlTarget(Protocol):
-    """Receiver of the elements of a file, such as `xml.etree.ElementTree.TreeBuilder`."""
+    """Object that receives the elements of an XML file, such as `xml.etree.ElementTree.TreeBuilder`."""
 
     def start(self, tag: str, attrs: dict[str, str], /) -> Any:
         """Receive the start of an element."""
@@ -56,11 +56,11 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
     Args:
         path: XML file.
         where: Name of the file in messages.
-        target: Receiver of the elements, in the order of the file.
+        target: Object that receives the elements, in the order of the file.
         max_bytes: Maximum size of the file.
 
     Raises:
-        DataError: The file is too large, empty, not well-formed or nested too deeply, the file has a DTD, or the target
+        DataError: The file is too large, is empty, is not well-formed, is nested too deeply or has a DTD, or the target
             raises this error.
     """
     if path.is_file() and path.stat().st_size > max_bytes:

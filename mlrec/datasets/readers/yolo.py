@@ -45,7 +45,7 @@ _FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]"
 def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read the dataset that `data.yaml`, `obj.data` or `classes.txt` describes; `path` is that file or its folder.
 
-    `names` is a list, or a mapping from class indices; `train`, `val` (or `valid`, ...) and `test` are one or more
+    `names` is a list, or a mapping from class indices. `train`, `val` (or `valid`, ...) and `test` are one or more
     folders of images or text files that list images, below `path:` or the folder of the file. The boxes of
     `images/.../x.jpg` are in `labels/.../x.txt`; an image without that file is negative for every class, but a split
     without any such file is reported as an error. Links are not resolved. A label is positive if it has a box.

@@ -20,7 +20,7 @@ _KEYS = re.compile(rb"^(names|train|val|valid|validation|test)[ \t]*:", re.MULTI
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason to recognize `path` as a YOLO dataset, or None."""
+    """Return the reason for recognizing `path` as a YOLO dataset, or None."""
     files = [path / FILE, *_yaml_files(path), *sorted(path.glob("[!.]*.data"))]
     if path.is_file():
         files = [path]

@@ -47,7 +47,7 @@ class SheetRow:
 
 
 def write_sheet(rows: Sequence[SheetRow], path: Path) -> int:
-    """Write a contact sheet.
+    """Write a contact sheet of thumbnails as a PNG file.
 
     Args:
         rows: Rows of thumbnails; rows that would make the sheet taller than 30,000 pixels are skipped.

@@ -21,7 +21,7 @@ RIGHT, WRONG, MISSED = ("✓", "#0072B2"), ("✗", "#D55E00"), ("○", "#555555"
 
 @dataclass(frozen=True)
 class PredictedLabel:
-    """One label of one sample.
+    """Predicted or true label of a sample, with its probability.
 
     Attributes:
         label: Name of the label.
@@ -37,7 +37,7 @@ class PredictedLabel:
 
     @property
     def mark(self) -> tuple[str, str]:
-        """Return the sign and the colour."""
+        """Return the sign and the colour with which the label is drawn."""
         if not self.predicted:
             return MISSED
         if self.true:

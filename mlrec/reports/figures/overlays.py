@@ -52,7 +52,7 @@ class ColourScale:
         """Return a scale for some maps: symmetric about 0, or only the upper half if the maps have no negative values.
 
         Args:
-            maps: Arrays (..., h, w).
+            maps: Heat maps as arrays (..., h, w).
             quantile: Quantile of the peak magnitudes of the maps at which the strongest colour is used.
         """
         peaks = np.concatenate([np.abs(values).max(axis=(-2, -1)).ravel() for values in maps])
@@ -72,7 +72,7 @@ class ColourScale:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Image with lines of text above it."""
+    """Image with lines of text above the image."""
 
     pixels: Pixels
     text: tuple[str, ...]
@@ -260,7 +260,7 @@ class FileNames:
         self._taken = set(taken or ())
 
     def of(self, item: Item) -> str:
-        """Return a new file name for an item."""
+        """Return an unused file name for an item."""
         shown = name_of(item)
         if shown.lower().endswith(SUFFIXES):
             shown = shown.rpartition(".")[0]

@@ -60,11 +60,11 @@ def style() -> Iterator[None]:
 
 
 def image(figure: Figure, kind: str = "png") -> bytes:
-    """Return the file content of a figure; equal figures produce equal bytes.
+    """Return the file content of a figure; identical figures produce identical bytes.
 
     Args:
         figure: Figure to save.
-        kind: "png", "svg" or "pdf".
+        kind: File format, "png", "svg" or "pdf".
     """
     stream = io.BytesIO()
     metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind, {})
@@ -88,7 +88,7 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
 
     Args:
         series: Series to draw, one line each.
-        key: "lam" or "heads".
+        key: Key on the horizontal axis, "lam" or "heads".
     """
     with style():
         figure, axes = _figure(5.2, 3.4)

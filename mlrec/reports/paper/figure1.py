@@ -83,7 +83,7 @@ def _lambda_row(
 
 
 def bounds_text(low: float, high: float) -> str:
-    """Return the bounds of the interval for a difference, in points.
+    """Return the bounds of the confidence interval for a difference, in points.
 
     Example:
         >>> bounds_text(-0.01, 0.02)
@@ -99,7 +99,7 @@ def size_table(
     *,
     seeds: Sequence[int] = (),
 ) -> Table:
-    """Return the mAP of each method and differences to the first method, one row per size or number of objects.
+    """Return a table with the mAP of each method and its difference from the first, by size or number of objects.
 
     Args:
         size_bins: Bins of size or number, one per row.

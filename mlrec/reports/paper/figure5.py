@@ -15,14 +15,14 @@ from mlrec.reports.settings import NOT_THE_METHOD
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Point on a curve.
+    """Point on a curve of mAP against λ or H.
 
     Attributes:
-        x: λ or H.
+        x: Value of λ or H.
         mAP: Mean over the seeds, as a fraction.
         sd: Standard deviation over the seeds; None for one seed.
         n: Number of runs.
-        bounds: Ends of the 95 % interval for mAP.
+        bounds: Ends of the 95 % confidence interval for mAP.
     """
 
     x: float
@@ -34,7 +34,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Series:
-    """Results that differ only in one key, sorted by the value of this key.
+    """Curve of results that differ only in one key, sorted by the value of this key.
 
     Attributes:
         name: Name of the method.
@@ -50,7 +50,7 @@ class Series:
 
     @property
     def peak(self) -> CurvePoint:
-        """Point with the highest mAP; the first one if tied."""
+        """Point with the highest mAP; the first such point if tied."""
         return max(self.points, key=lambda point: point.mAP)
 
 
@@ -60,8 +60,8 @@ def series_of(results: Iterable[Result], key: str, intervals: Intervals | None =
     Args:
         results: Results over seeds, see `over_seeds`. If multiple results have the same value of the key, the result
             with the most seeds is used.
-        key: "lam" or "heads".
-        intervals: Bounds of the 95 % intervals, see `runs_table`.
+        key: Configuration key that varies, "lam" or "heads".
+        intervals: Bounds of the 95 % confidence intervals, see `runs_table`.
     """
     csra = [result for result in results if result.head == "csra" and result.values["mAP"] is not None]
     along: dict[object, list[Result]] = {}
@@ -83,7 +83,7 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
 
     Args:
         series: Series, as returned by `series_of`.
-        key: "lam" or "heads".
+        key: Configuration key that varies, "lam" or "heads".
         title: Title of the table.
         notes: Additional footnotes.
     """
@@ -130,7 +130,7 @@ def figure5_panels(series: Sequence[Series]) -> list[CurvePanel]:
     """Return the panels of Figure 5 with own curves; own curves on other data are in additional panels.
 
     Args:
-        series: Own curves against λ.
+        series: Own curves of mAP against λ.
     """
     panels, drawn = [], set()
     for curve in paper_settings()["figure5"]:

@@ -77,7 +77,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
         """Read `accuracy.json`.
 
         Raises:
-            RunError: The file has a different format.
+            RunError: The file was not written by `mlrec imagenet`.
         """
         try:
             return msgspec.json.decode(read_bytes(path, RunError), type=cls)
@@ -91,7 +91,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
 
 
 def accuracy_table(sweep: AccuracySweep) -> Table:
-    """Return a table of the accuracy of the published logits, at λ = 0, and at the fixed and best λ.
+    """Return a table of ImageNet accuracy: as published, at λ = 0, at the fixed λ and at the best λ.
 
     Args:
         sweep: Accuracy at many λ.
@@ -118,7 +118,7 @@ def _row(sweep: AccuracySweep, name: str, lam: float, gain: Gain) -> Row:
 
 
 def accuracy_row(sweep: AccuracySweep) -> Row:
-    """Return the row of Table 1: λ = 0, best and fixed λ.
+    """Return the row of Table 1 with the accuracy at λ = 0, at the best λ and at the fixed λ.
 
     The row is in a separate group if it is not comparable with the paper.
 

@@ -25,7 +25,7 @@ LAM = Column("lam", "λ", "number", absent="")
 
 @dataclass(frozen=True)
 class PaperLine:
-    """Row in the paper's layout.
+    """Table row in the paper's layout.
 
     Attributes:
         block: Heading of the block that contains the row.

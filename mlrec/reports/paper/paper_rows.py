@@ -21,7 +21,7 @@ Source = Literal["paper", "given", "own"]
 
 @dataclass(frozen=True, eq=False)
 class PaperRow:
-    """Table row; only rows in the same `group` are comparable.
+    """Row in one of the paper's tables; only rows in the same `group` are comparable.
 
     Attributes:
         source: "paper" for published rows, "given" for rows supplied by the user, "own" for own runs.
@@ -79,7 +79,7 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
 
     Args:
         row: Published row.
-        source: "paper" or "given".
+        source: Source of the row, "paper" or "given".
         dataset: Dataset of the table.
         resolution: Resolution of the table in pixels.
     """
@@ -126,9 +126,8 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
 def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
     """Return the `PaperRow` for an own run.
 
-    The row is in a group with published rows only if the run was trained and scored in the same way: with the paper's
-        recipe or an equivalent recipe, from the paper's weights, on the paper's training split, and scored on the whole
-        test set.
+    The row is grouped with published rows only if the run used the paper's recipe (or an equivalent recipe), weights
+    and training split, and was scored on the whole test set.
 
     Args:
         result: Result of the run.

@@ -70,7 +70,7 @@ DATASETS = {
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """Row of a published table.
+    """Row of a published table, with the metrics as fractions.
 
     Attributes:
         scores: Metrics by column key, as fractions; None if not printed.

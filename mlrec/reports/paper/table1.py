@@ -60,7 +60,7 @@ COLUMNS = (
 
 
 class Gain(msgspec.Struct, frozen=True):
-    """mAP difference from λ = 0, as a fraction, with a 95 % interval."""
+    """mAP difference from λ = 0, as a fraction, with a 95 % confidence interval."""
 
     value: float
     low: float
@@ -79,7 +79,7 @@ class LambdaSweep(msgspec.Struct, frozen=True):
         select_split: Split on which `best_lam` was chosen; None if this is the scored split itself.
         best_lam: Best λ.
         best: mAP on the scored split at the best λ.
-        dataset, split, samples, kind, labels: Scored data.
+        dataset, split, samples, kind, labels: Description of the scored data.
         gain, fixed_gain: Gain of the best λ and of the fixed λ over λ = 0. If λ was chosen on the scored split, the
             choice is repeated in each resample.
         head, backbone: Head and backbone of the model.
@@ -119,14 +119,14 @@ class LambdaSweep(msgspec.Struct, frozen=True):
         """Read `lambda.json`.
 
         Raises:
-            RunError: The file has a different format.
+            RunError: The file was not written by `mlrec lambda-sweep`.
         """
         return read_own_json(path, cls, RunError, "not a file written by mlrec lambda-sweep")
 
 
 @dataclass(frozen=True)
 class MethodSweeps:
-    """λ sweeps for one method.
+    """λ sweeps for one method over its seeds.
 
     Attributes:
         result: Result of the method over its seeds.
@@ -246,7 +246,7 @@ def table1_cells(
 
     Args:
         method: Name of the method.
-        source: "paper" or "own".
+        source: Source of the row, "paper" or "own".
         resolution: Side of the input in pixels.
         numbers: mAP of the baseline, at the best and at the fixed λ, as fractions.
         lams: Best and fixed λ.

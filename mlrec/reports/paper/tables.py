@@ -1,4 +1,8 @@
-"""Tables 2-8 of the paper, with comparable own runs next to the published rows."""
+"""Tables 2-8 of the paper, with comparable own runs next to the published rows.
+
+This module selects the rows and cells of Tables 2 to 8; `mlrec.reports.render.latex` converts any table to LaTeX, for
+example Table 4.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ ALL_SCORES = (*METRICS, *(f"{key}_3" for key in TOP3))
 
 @dataclass(frozen=True)
 class PaperTable:
-    """Definition of a table in the paper.
+    """Definition of one of the paper's tables: caption, dataset, metrics and conventions.
 
     Attributes:
         title: Title.
@@ -170,7 +174,7 @@ def paper_table(
         number: Number of the table, 2 to 8.
         results: Own runs, scored under the conventions of the table (`TABLES[number].conventions`).
         given: Rows supplied by the user, such as results from a server.
-        intervals: Bounds of the 95 % intervals, see `runs_table`.
+        intervals: Bounds of the 95 % confidence intervals, see `runs_table`.
     """
     definition = TABLES[number]
     rows = _by_group(table_rows(number, results, given))
@@ -199,7 +203,7 @@ def paper_table(
 
 
 def table_rows(number: int, results: Sequence[Result], given: Sequence[PublishedRow] = ()) -> list[PaperRow]:
-    """Return published rows in the order of the paper, then given and own rows.
+    """Return published rows in the order of the paper, then rows supplied by the user, then own rows.
 
     Args:
         number: Number of the table, 2 to 8.
@@ -243,7 +247,7 @@ def _columns(table: PaperTable) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Baseline row for a row.
+    """Baseline with which a table row is compared.
 
     Attributes:
         row: Best matching row; None if there is none.

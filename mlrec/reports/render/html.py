@@ -24,7 +24,7 @@ FRONT = ("mAP", "sd", "seeds", "heads", "lam")  # columns that follow the first 
 
 @dataclass(frozen=True)
 class Picture:
-    """Image on the page.
+    """Image on an HTML page, with a caption.
 
     Attributes:
         content: Content of the image file.
@@ -46,7 +46,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class SampleCard:
-    """Sample in a gallery.
+    """Sample in a gallery, with its image and heat maps.
 
     Attributes:
         name: Id of the sample.
@@ -85,7 +85,7 @@ class PageGallery:
     Attributes:
         title: Heading.
         why: Reason for showing these samples, as text.
-        sections: Sections with cards.
+        sections: Sections of the gallery, each with cards.
         scale: Colour bar of the heat maps.
     """
 

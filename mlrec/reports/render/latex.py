@@ -1,4 +1,8 @@
-"""LaTeX tables with booktabs rules, to paste into a paper or to compile directly."""
+"""LaTeX tables with booktabs rules, to paste into a paper or to compile directly.
+
+`latex` converts any `Table` to LaTeX, including Table 4 of the paper, whose rows are selected in
+`mlrec.reports.paper.tables`.
+"""
 
 from __future__ import annotations
 
@@ -49,9 +53,9 @@ def latex(tables: Sequence[Table], *, columns: int | None = None, notes: bool = 
 
     Args:
         tables: Tables.
-        columns: Number of document columns, 1 or 2. In a two-column document (default), a table that is wider than a
-            column spans both columns (`table*`). If a table is wider than the page, long texts such as settings are
-            moved to footnotes, and the table is rotated if it is still too wide.
+        columns: Number of document columns, 1 or 2. In a two-column document (default), a wide table spans both columns
+            (`table*`). If a table is wider than the page, long texts are moved to footnotes; a table that is still too
+            wide is rotated.
         notes: Print the footnotes below the tables.
     """
     body = "\n\n".join(_environment(table, columns or 2, notes) for table in tables)

@@ -44,7 +44,7 @@ def download(
             subfolder `name`.
         url_base: URL of a mirror, or a local folder, that contains the files under their official names.
         keep_archives: Whether to keep archives after unpacking.
-        progress: Receiver of bars.
+        progress: Progress display.
         wait: Function that waits for a number of seconds between two attempts.
 
     Returns:

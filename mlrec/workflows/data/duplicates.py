@@ -48,7 +48,7 @@ class Duplicate:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Duplicates among the images of a dataset.
+    """Duplicate images in a dataset, as pairs and groups.
 
     Attributes:
         name: Name of the dataset.
@@ -76,9 +76,9 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
     """Find duplicate and near-duplicate images in a dataset.
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset.
         alike: Minimum thumbnail correlation of near-duplicates, from 0 to 1.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         DataError: The dataset does not exist, or none of its images can be read.
@@ -107,7 +107,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
 
 
 def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progress) -> dict[str, Fingerprint]:
-    """Compute the fingerprint of each readable image by name; `folder` caches those of unchanged files."""
+    """Compute the fingerprint of each readable image by name; fingerprints are cached in `folder`."""
     cache = FingerprintCache.load(folder / FINGERPRINTS_FILE, root, names)
     read = partial(_fingerprint, root)
     with progress.task("reading images", len(cache.missing)) as step, thread_map(read, cache.missing) as results:

@@ -59,11 +59,11 @@ def export_data(
     """Write a prepared dataset for another tool to a new folder, and read it back as a check.
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset.
         format_: Output format: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes
             `<split>/metadata.csv` with the images next to it (Hugging Face), `labelstudio` writes `<split>.json` and a
             labeling configuration, and `fiftyone` writes `<split>/labels.json`.
-        out: New folder; default: `<name>-<format>`.
+        out: New folder [default: `<name>-<format>`].
         splits: Splits to export; by default all.
         unknown_as_negative: Whether to write unknown labels as negatives.
         predictions: Run, evaluation folder, or `predictions.npz` whose predictions are also written, as task

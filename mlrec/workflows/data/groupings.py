@@ -33,7 +33,7 @@ def sample_groups(
     near_duplicates: bool,
     progress: Progress,
 ) -> NDArray[np.intp]:
-    """Number the sample groups: samples from one image, with one column value, or from near-duplicate images.
+    """Number the groups of samples that share an image, a column value or near-duplicate images.
 
     Args:
         dataset: Dataset, used for the cached fingerprints and the CSV from which the dataset was prepared.
@@ -41,7 +41,7 @@ def sample_groups(
         column: Column of the table; images with equal values form one group.
         file: Table with an image column; by default the table from which the dataset was prepared.
         near_duplicates: Whether near-duplicate images form one group.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         (N,) group of each sample, counted from 0.

@@ -24,7 +24,7 @@ Targets = NDArray[np.int8]
 
 @dataclass(frozen=True)
 class HiddenLabels:
-    """Splits with hidden annotations.
+    """New splits in which some annotations are hidden.
 
     Attributes:
         dataset: Dataset with the new splits.
@@ -57,7 +57,7 @@ def hide_labels(
     others. `single_positive` keeps one random positive of each sample and no negative (Cole et al., CVPR 2021).
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset.
         keep: Fractions of known targets to keep, between 0 and 1.
         single_positive: Whether to add the split with one positive per sample.
         whole: Split to copy; by default trainval, otherwise all, otherwise train.

@@ -75,7 +75,7 @@ def prepare(
         skip_bad_images: Whether to skip unreadable images with a warning instead of an error.
         allow_overlap: Whether images shared by two splits cause a warning instead of an error.
         dry_run: Whether to read and check the annotations only, without decoding images or writing anything.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         The prepared dataset.

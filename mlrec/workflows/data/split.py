@@ -34,7 +34,7 @@ MADE = "made"  # key in `source` of dataset.json: the splits written here, and t
 
 @dataclass(frozen=True)
 class NewSplits:
-    """New splits of a dataset.
+    """New splits of a dataset, and their balance.
 
     Attributes:
         dataset: Dataset with the new splits.
@@ -85,7 +85,7 @@ def split(
     with the same value of `group`, and duplicate images stay in the same part.
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset.
         val: Fraction of the samples to hold out.
         folds: Number of folds for cross-validation, instead of one validation split.
         group: Column of `groups_file`; samples with equal values stay together.
@@ -94,7 +94,7 @@ def split(
         prefix: Prefix for the names of the new splits.
         near_duplicates: Whether to keep duplicate images together, if the image files exist.
         seed: Random seed.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         UsageError: The fraction, the number of folds or the pool is invalid, or a name is already in use.

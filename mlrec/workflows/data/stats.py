@@ -39,15 +39,16 @@ def stats(
     """Compute statistics of a prepared dataset.
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset.
         assumed_ap: AP from 0 to 1 that the power analysis assumes for every label.
-        predictions: Scores for the test split; the bootstrap interval of these scores replaces the assumed AP.
+        predictions: Scores for the test split; their bootstrap confidence interval replaces the estimate from the
+            assumed AP.
         kind: Kind of the scores; None infers the kind from the values, see `read_scores`.
         objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always
             available.
 
     Raises:
-        MlrecError: The dataset does not exist, or the predictions do not match it.
+        MlrecError: The dataset does not exist, or the predictions do not match the dataset.
     """
     if not 0 < assumed_ap < 1:
         raise UsageError(f"--ap must be a fraction between 0 and 1, such as 0.8, got {assumed_ap}")

@@ -24,7 +24,7 @@ from mlrec.utils.threads import thread_map
 
 @dataclass(frozen=True)
 class Verified:
-    """Result of decoding an image file.
+    """Result of checking and decoding an image file.
 
     Attributes:
         size: Width and height of the stored image; None if the image cannot be used.
@@ -112,7 +112,7 @@ def check_overlap(
         manifests: All splits.
         digests: Pixel digests of the decoded images, by name.
         allowed: Whether shared images are allowed.
-        findings: Collector of errors and warnings.
+        findings: Report to which errors and warnings are added.
     """
     by_split = {manifest.split: manifest.images for manifest in manifests}
     pairs = [(later, earlier) for earlier, later in combinations(by_split, 2) if disjoint(earlier, later)]

@@ -44,7 +44,7 @@ class Agreement:
     Attributes:
         images: Number of images used for the comparison.
         on: Dataset and split of the images, or "random".
-        max_difference: Largest absolute difference of logits.
+        max_difference: Largest absolute difference between the logits.
         mAP: mAP of the original model on these images, as a fraction; None for random images.
         exported_mAP: mAP of the exported model on these images, as a fraction; None for random images.
     """
@@ -65,7 +65,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Result of an export.
+    """Files of an exported bundle, and its agreement with the model.
 
     Attributes:
         path: Folder of the bundle.
@@ -113,12 +113,11 @@ def export(
         public: Whether a new repository is public.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
-        ModelError: There is no model, a package is missing, or the logits of the exported model differ; in these cases,
-            nothing is written. Also raised if the hub rejects the bundle; in this case, the bundle is written but not
-            uploaded.
+        ModelError: There is no model, a package is missing, or the logits of the exported model differ; nothing is
+            written. Also raised if the hub rejects the bundle, which is then written but not uploaded.
         UsageError: `push_to` is used with a format other than hf.
         RunError: The folder exists and is not a bundle.
     """

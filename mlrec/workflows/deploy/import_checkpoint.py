@@ -36,7 +36,7 @@ TRAINED_AT = 448  # pixels: input size of most published CSRA models
 
 @dataclass(frozen=True)
 class ImportResult:
-    """Result of an import.
+    """Model and labels recognised in an imported checkpoint.
 
     Attributes:
         path: Written folder.
@@ -82,7 +82,7 @@ def import_checkpoint(
             of labels.
         backbone: timm name of the backbone, required if the tensor names do not identify the backbone.
         img_size: Side of the input in pixels; by default that of the position embeddings. Without position embeddings,
-            448 for CSRA, and the backbone default for other heads.
+            the default is 448 for CSRA, and the backbone default for other heads.
         normalization: Key in `NORMALIZATIONS` or "weights"; by default the normalization of the source.
 
     Raises:

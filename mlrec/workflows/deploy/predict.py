@@ -59,7 +59,7 @@ class Prediction:
 
     Attributes:
         id: Path of the image, sample id in a manifest, or id of the box.
-        labels: All labels of the model, in its order.
+        labels: All labels of the model, in the order of the logits.
         probabilities: Probabilities (C,) of `labels`.
         predicted: Predicted labels, most probable first.
         item: Image file and box.
@@ -95,17 +95,17 @@ def predict(
     Args:
         model: Model, or folder or file of a model.
         images: One image or an iterable of images. Strings and paths may refer to files, folders, globs, lists
-            (`.txt`), manifests (`.jsonl`), tar shards and Parquet files with images. Other supported inputs are the
-            bytes of an image file, open binary files, Pillow images, numpy arrays (H, W, 3) or (B, H, W, 3) uint8,
-            tensors (3, H, W) or (B, 3, H, W), uint8 or floats from 0 to 1, all RGB, and items with boxes. Images
-            without a name receive the ids `image-0`, ...
+            (`.txt`), manifests (`.jsonl`), tar shards and Parquet files with images. Other supported inputs are bytes
+            of an image file, open binary files, Pillow images and items with boxes. RGB arrays may be numpy uint8 (H,
+            W, 3) or (B, H, W, 3), or tensors (3, H, W) or (B, 3, H, W) with uint8 or floats from 0 to 1. Images without
+            a name receive the ids `image-0`, ...
         threshold: Minimum probability of a predicted label: one number, or one per label (C,).
         top: Number of most probable labels to predict, instead of using `threshold`.
         allow_urls: Whether to fetch http and https URLs, with at most 64 MiB and 30 s each, from public addresses only.
         machine: Runtime options.
         on_error: Function called with an image that cannot be read; the image is then skipped. By default the error is
             raised.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         DataError: An image cannot be read, and `on_error` is None, or an array has an unsupported shape, dtype or

@@ -43,7 +43,7 @@ Engine = Literal["local", "ray"]
 
 @dataclass(frozen=True)
 class PredictJob:
-    """Description of the work and the output, identical in all processes.
+    """Description of a prediction job and its output, identical in all processes.
 
     Attributes:
         model: Folder or file of the model.
@@ -72,7 +72,7 @@ class PredictJob:
 
     @property
     def folder(self) -> Path:
-        """Folder of the parts."""
+        """Folder in which the parts are written."""
         if self.is_file:
             return self.out.with_name(f"{self.out.name}.parts")
         return self.out
@@ -88,7 +88,7 @@ class PredictJob:
 
 @dataclass(frozen=True)
 class Unit:
-    """Images of one part.
+    """Images that form one part of the output.
 
     Attributes:
         number: Number of the part.
@@ -120,7 +120,7 @@ class PartRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Summary:
-    """Result of a job.
+    """Numbers of finished parts, predictions and unreadable images in a job.
 
     Attributes:
         parts: Number of parts.
@@ -143,7 +143,7 @@ def output_form(out: Path, form: Form | None) -> Form:
     """Return the output format: from the file extension, as requested, or CSV by default.
 
     Raises:
-        UsageError: Extension and requested format differ.
+        UsageError: The file extension and the requested format differ.
 
     Example:
         >>> output_form(Path("scores.parquet"), None), output_form(Path("scores"), "jsonl")
@@ -165,10 +165,10 @@ def write_predictions(
     finished completes the output.
 
     Args:
-        job: Description of work and output.
+        job: Description of the job and the output.
         sources: Sources of images.
-        engine: "local", or "ray" for a Ray Data pipeline.
-        progress: Receiver of bars.
+        engine: Execution engine: "local", or "ray" for a Ray Data pipeline.
+        progress: Progress display.
 
     Raises:
         RunError: The output was started with a different model, settings or images.
@@ -220,7 +220,7 @@ class PartWriter:
     """Model that writes parts, in one process of any engine.
 
     Args:
-        job: Description of work and output.
+        job: Description of the job and the output.
 
     Raises:
         RunError: The output was started with a different model or settings.
@@ -337,7 +337,7 @@ def check_settings(job: PredictJob, settings: dict[str, Any]) -> None:
     """Write the settings of a new output; the settings of an existing output must be the same.
 
     Raises:
-        RunError: The settings differ.
+        RunError: The settings differ from those of the existing output.
     """
     file = job.folder / SETTINGS
     text = json.dumps(settings, indent=2, ensure_ascii=False)

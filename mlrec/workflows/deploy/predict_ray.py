@@ -54,7 +54,7 @@ def write_with_ray(job: PredictJob, sources: Iterable[Source], step: Step) -> tu
     """Write the parts of a job on the cluster at RAY_ADDRESS, or on a new local cluster.
 
     Args:
-        job: Work and output.
+        job: Description of the job and the output.
         sources: Images.
         step: Function called with the number of images in each written part.
 

@@ -76,7 +76,7 @@ class Writer(Protocol):
 
 
 class TextWriter:
-    """Writer for CSV and JSON lines."""
+    """Writer of predictions as CSV or JSON lines."""
 
     def __init__(self, stream: IO[bytes], labels: Sequence[str], form: Form) -> None:
         self._stream, self._row = stream, ROW_FORMATS[form]

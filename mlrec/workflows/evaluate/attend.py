@@ -98,7 +98,7 @@ def attend(
         scale: "image" for a separate colour scale per image, or "sheet" for one scale for all images.
         out: Output folder.
         machine: Runtime options.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         Written files, with the contact sheets last.
@@ -143,7 +143,7 @@ def draw_maps(
         out: Output folder.
         shared: Colour scale shared by all images; None for one scale per image.
         note: Line at the top of the contact sheets.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         Written files, with the contact sheets last.
@@ -195,9 +195,10 @@ def compute_maps(
     findings: ValidationReport | None = None,
     progress: Progress = SILENT,
 ) -> list[AttentionMaps]:
-    """Compute the heat maps of images; for the arguments, see `attend`; the model may already be loaded.
+    """Compute the heat maps of images with a stored or loaded model; for the arguments, see `attend`.
 
-    `findings` receives the errors of unreadable images, which are skipped; without it, the first error is raised.
+    `findings` receives the errors of unreadable images, which are skipped; if `findings` is None, the first error is
+    raised.
     """
     from mlrec.training.attention_maps import read_shown_maps
     from mlrec.training.inference_loader import load_stream

@@ -40,14 +40,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Result of an evaluation.
+    """Predictions and metrics from an evaluation.
 
     Attributes:
         path: Written folder.
         predictions: Predictions for all labels.
         metrics: Metrics over the scored labels.
         model: Folder or file of the model.
-        dataset, split: Scored data.
+        dataset, split: Dataset and split that were scored.
         training: Number of training positives for each scored label; None if the training split is unknown.
     """
 
@@ -81,7 +81,8 @@ def evaluate_run(
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file.
-        data: Folder of a prepared dataset; by default the dataset of the run, otherwise the most recently prepared one.
+        data: Folder of a prepared dataset; by default the dataset of the run, otherwise the most recently prepared
+            dataset.
         split: Split to score; by default the scored split of the run, otherwise `test` or `val`.
         labels: Labels to score; by default all.
         conventions: Name of the scoring conventions.
@@ -90,7 +91,7 @@ def evaluate_run(
         machine: Runtime options.
         voc_server: Archive to write for the PASCAL VOC evaluation server.
         data_root: Folder of datasets, used if the run has no dataset.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         MlrecError: The model or the data do not exist, the labels differ from those of the model, or images cannot be
@@ -162,7 +163,7 @@ class EvalTarget:
         return self.model.with_name(f"{self.model.stem}-{name}")
 
     def on_split(self, split: str) -> EvalTarget:
-        """Return the same model with a different split of the same dataset."""
+        """Return an evaluation target with the same model and a different split of the dataset."""
         return replace(self, manifest=self.dataset.manifest(split), changes=[])
 
     def facts(self, labels: list[str], environment: dict[str, Any]) -> dict[str, Any]:
@@ -332,7 +333,7 @@ def run_model(
         path: Folder or file of the model.
         manifest: Manifest of the split; labels are reordered to match the model.
         machine: Runtime options.
-        progress: Receiver of bars.
+        progress: Progress display.
         one_pass: Function with the same arguments as `training.prediction.predict`.
 
     Returns:

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ImageNetEvaluation:
-    """Evaluation result for a published classifier.
+    """Accuracy of a published classifier, and the table to print.
 
     Attributes:
         path: Written folder.
@@ -72,7 +72,7 @@ def evaluate_published(
         pretrained: Download the weights from the hub.
         machine: Runtime options; the precision is always float32.
         out: Folder in which the result folder is created.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         UsageError: Neither `pretrained` nor `weights` is set.

@@ -39,7 +39,7 @@ TILES = 6  # thumbnails per label on the contact sheet, for positives and for ne
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """Result of a search for label errors.
+    """Ranked annotations from a search for label errors.
 
     Attributes:
         manifest: Samples and annotations.
@@ -79,7 +79,7 @@ def label_errors(
     see `metrics.label_errors.to_review`.
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset.
         predictions: Scores for a split from a model that was not trained on this split; if set, nothing is trained.
         kind: Kind of the scores; None infers the kind from the values, see `read_scores`.
         split_name: Split of `predictions`; by default `test`, or `val` if there is no `test`.
@@ -87,7 +87,7 @@ def label_errors(
         flags: Keys of `Config` for training.
         recipe: Recipe for training.
         out: Output folder.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         MlrecError: The dataset does not exist, the predictions do not match, or training fails.

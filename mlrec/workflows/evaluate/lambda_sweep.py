@@ -57,7 +57,7 @@ class LambdaSweepConfig:
         select_on: Split on which λ is chosen; by default the scored split itself, which is then marked in the result.
         divide: Store logits divided by 1 + λ; both forms are scored in any case.
         resamples: Number of bootstrap resamples; 0 disables intervals.
-        by_size: Compute AP by size and number of objects as well.
+        by_size: Also compute AP by size and number of objects.
 
     Raises:
         UsageError: A λ or a temperature is invalid.
@@ -91,7 +91,7 @@ class LambdaSweepConfig:
 
 @dataclass(frozen=True)
 class LambdaSweepResult:
-    """Result of a λ sweep.
+    """Metrics at every λ, from a λ sweep of a trained model.
 
     Attributes:
         path: Written folder.

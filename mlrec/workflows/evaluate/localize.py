@@ -47,12 +47,12 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class PairGroup:
-    """Means over a group of image-label pairs.
+    """Mean localization measures over a group of image-label pairs.
 
     Attributes:
         name: Name of the group.
         pairs: Number of pairs.
-        means: Mean of each measure in `MEASURES`, with an interval.
+        means: Mean of each measure in `MEASURES`, with a confidence interval.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Localization:
 
     @property
     def tables(self) -> list[Table]:
-        """Tables of pointing and mass by group, and of sharpness by head."""
+        """Tables of the pointing game and mass inside objects by group, and of attention sharpness by head."""
         tables = [_table(self)]
         if self.sharpness:
             tables.append(_sharpness_table(self))
@@ -122,7 +122,7 @@ def localize(
         evaluation: Evaluation of the model.
         tolerance: Pointing tolerance in map cells.
         machine: Runtime options.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         DataError: The dataset has no objects, or no object with a label of the model.

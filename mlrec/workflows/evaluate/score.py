@@ -30,7 +30,7 @@ def score(
     conventions: str | Conventions = "mlrec",
     top: int | None = None,
 ) -> Metrics:
-    """Score a file of predictions.
+    """Compute metrics for predictions in a file.
 
     Args:
         predictions: An `.npz` file with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`,
@@ -79,7 +79,7 @@ def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, find
         path: CSV, manifest file, or folder of a prepared dataset.
         split: Name of the split; may be None if there is only one split.
         labels: Labels to keep; by default all.
-        findings: Collector of warnings about a CSV.
+        findings: Report to which warnings about a CSV are added.
 
     Raises:
         DataError: The file, the split or a label does not exist.

@@ -39,7 +39,7 @@ class ThresholdReport:
 
     Attributes:
         on: Split and evaluation procedure, as text.
-        how: "p ≥ 0.5" or "tuned".
+        how: Decision rule: "p ≥ 0.5" or "tuned".
         rates: CP CR CF1 OP OR OF1, and F1 as the mean over labels; fractions, or None if undefined.
         reliability: Calibration metrics of the probabilities; None if no target is known.
     """
@@ -99,10 +99,10 @@ def tune(
         machine: Runtime options.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
-        UsageError: The target is unknown.
+        UsageError: The target metric is unknown.
         MlrecError: The model, the data or the split does not exist, or the split has no positives.
     """
     if precision is not None:

@@ -44,7 +44,7 @@ def write_server_archive(predictions: Predictions, out: Path, *, kind: str, spli
     """Write one file per class, with one line `<image> <confidence>` per image, and check the archive.
 
     Confidences are logits in full float32 precision, because a sigmoid would create ties among the largest values.
-    Equal predictions produce equal bytes.
+    Identical predictions produce identical bytes.
 
     Args:
         predictions: Predictions for all 20 classes.

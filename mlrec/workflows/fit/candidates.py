@@ -62,7 +62,7 @@ def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:
         weights: Weights of this backbone, in the form of the key `weights`.
 
     Raises:
-        ModelError: No weights are available.
+        ModelError: No pretrained weights are available.
     """
     if backbone is not None:
         return [Pretrained(backbone.split(".")[0], {"backbone": backbone, "weights": weights})]
@@ -86,7 +86,7 @@ def image_side(manifest: Manifest, device: str) -> int:
 
     Args:
         manifest: Split whose first images are checked.
-        device: Device type, "cpu" or other.
+        device: Device type; values other than "cpu" are treated as GPUs.
     """
     largest = LARGEST_SIDE["cpu" if device == "cpu" else "gpu"]
     rows = range(min(SIZES_READ, len(manifest)))

@@ -63,7 +63,7 @@ PACE_ERROR = 0.1  # relative error of the forecast from which the number of epoc
 
 @dataclass(frozen=True)
 class FitResult:
-    """Result of a fit.
+    """Result of a fit: the best model and its metrics.
 
     Attributes:
         folder: Folder of the fit, with `best` (a run folder), `report.html`, `label-errors` and `fit.json`.
@@ -144,12 +144,12 @@ def fit(
         backbone: Only backbone to try [default: all available ones].
         weights: Weights of this backbone, in the form of the key `weights`.
         flags: Additional keys of `Config` for all runs, such as `device`, `threads` or `img_size`.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         UsageError: The time limit is not positive, or the folder contains a different or finished fit.
         MlrecError: The data cannot be prepared or divided, or no backbone is available.
-        Interrupted: SIGINT or SIGTERM; the same command resumes.
+        Interrupted: SIGINT or SIGTERM was received; the same command resumes.
     """
     if not 0 < minutes < float("inf"):
         raise UsageError(f"--minutes must be above 0, got {minutes:g}")

@@ -24,7 +24,7 @@ POOLS = ("trainval", "train", "all")
 
 @dataclass(frozen=True)
 class FitSplits:
-    """Names of the splits of a dataset.
+    """Names of the splits for training, model selection and reporting.
 
     Attributes:
         dataset: Dataset, including added splits.
@@ -40,7 +40,7 @@ class FitSplits:
 
 
 def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> FitSplits:
-    """Use the splits of a dataset, and add missing splits; existing splits do not change.
+    """Return the splits for `mlrec fit`, and add missing splits to the dataset; existing splits do not change.
 
     If train, val and test exist, they are used. If only one of test and val exists, this split is reported, and a fifth
     of the remaining samples is held out for model selection. A dataset with a single split is divided 60 : 20 : 20.
@@ -72,7 +72,7 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
 
 
 def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dataset, str]:
-    """Return at most `most` random samples from a split, or the split itself if it is small enough."""
+    """Return at most `most` random samples from a split, or the whole split if it has at most `most` samples."""
     manifest = dataset.manifest(split)
     if len(manifest) <= most:
         return dataset, split

@@ -19,10 +19,10 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         name: Name of the run folder.
         pair: Backbone and head, as used in names.
-        stage: "frozen" or "fine-tuned".
+        stage: Training stage, "frozen" or "fine-tuned".
         mAP: mAP on the model-selection split, as a fraction; None if undefined.
         seconds: Training time in seconds.
-        flags: Keys of `Config`.
+        flags: Keys of `Config` for training the candidate.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def score(self) -> float:
-        """Value for sorting by mAP; an undefined mAP is lowest."""
+        """Sort key by mAP; an undefined mAP is the lowest."""
         return -1.0 if self.mAP is None else self.mAP
 
 

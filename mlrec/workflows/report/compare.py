@@ -58,7 +58,7 @@ def compare_runs(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Table]:
-    """Compare two methods (A − B) with paired bootstrap intervals.
+    """Compare two methods (A − B) with paired bootstrap confidence intervals.
 
     Returns a metrics table and a label table.
 

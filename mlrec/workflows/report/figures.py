@@ -28,7 +28,7 @@ EXTREMES = 12  # labels with the lowest, and with the highest AP, in a figure of
 
 @dataclass(frozen=True)
 class ReportFigure:
-    """Figure in a report.
+    """Figure in a report, with its caption and file name.
 
     Attributes:
         stem: File name without extension.

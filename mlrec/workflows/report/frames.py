@@ -27,10 +27,10 @@ Paths = Sequence[Path | str] | Path | str
 def runs(root: Path | str = "runs") -> DataFrame:
     """Return one row per finished or unfinished run in a folder, in order of start time.
 
-    The index is the path of the run below `root`. Columns: `status`, `recipe`, `started`, `finished`, the settings as
-    `config.<key>` (a list as text, "1.0,inf"), the scored data as `scored.<field>`, the metrics as in `Metrics.flat`
-    and their `conventions`, the origin of the weights as `lineage.<field>`, and `seconds.<part>`. Values that a run
-    lacks are missing (NaN or None).
+    The index is the path of the run below `root`. The columns are `status`, `recipe`, `started` and `finished`, the
+    settings as `config.<key>` (a list as text, "1.0,inf"), and the scored data as `scored.<field>`. Further columns are
+    the metrics as in `Metrics.flat` and their `conventions`, the origin of the weights as `lineage.<field>`, and the
+    times as `seconds.<part>`. Values that a run lacks are missing (NaN or None).
 
     Args:
         root: Folder of runs, or of folders of runs.
@@ -97,7 +97,7 @@ def report(
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
         per_run: Return one row per run instead of means over seeds.
-        intervals: Add 95 % intervals by bootstrap.
+        intervals: Add 95 % bootstrap confidence intervals.
         by_label: Return one row per label instead, as in `mlrec compare --by-label`: AP, precision, recall and F1 of
             each method, in columns that end in the method number.
 
@@ -142,7 +142,7 @@ def compare(
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, DataFrame]:
-    r"""Compare two models on the same images with paired 95 % bootstrap intervals, as in `mlrec compare`.
+    r"""Compare two models on the same images with paired bootstrap confidence intervals, as in `mlrec compare`.
 
     Args:
         ours: Method A: a run or a score file; multiple entries are seeds of one method.
@@ -155,8 +155,8 @@ def compare(
         resamples: Number of bootstrap resamples.
 
     Returns:
-        Frames by name: `metrics`, one row per metric, and `labels`, one row per label with its p-value; and
-            `frequency`, the mAP of head, medium and tail labels, if the training split is known and has rare labels.
+        Frames by name: `metrics` with one row per metric, and `labels` with one row per label and its p-value. If the
+        training split is known and has rare labels, `frequency` contains the mAP of head, medium and tail labels.
 
     Raises:
         MlrecError: Files cannot be read, or their samples, labels or targets differ.
@@ -185,7 +185,7 @@ def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str,
     """Return statistics of a prepared dataset, as printed by `mlrec stats`.
 
     Args:
-        data: Folder of a prepared dataset; by default the most recently prepared one under `data`.
+        data: Folder of a prepared dataset; by default the most recently prepared dataset under `data`.
         objects: Read object sizes from the annotations (COCO, VOC).
 
     Returns:

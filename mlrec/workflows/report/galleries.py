@@ -93,7 +93,7 @@ def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: 
     Args:
         report: Report that contains the runs.
         labels: Labels of the report; by default all.
-        progress: Receiver of bars.
+        progress: Progress display.
     """
     best: dict[tuple[object, ...], Result] = {}
     for row in sorted(report.rows, key=lambda row: -(row.values["mAP"] or 0.0)):

@@ -20,7 +20,7 @@ INSTALL = "apt-get install texlive-latex-extra texlive-pictures lmodern"
 def write_latex(tables: str, figure: str, out: Path) -> list[Path]:
     """Write tables and a figure as a `.tex` file, and the citations as a `.bib` file next to it.
 
-    Tables with a figure form a complete document; tables alone or a figure alone form a fragment to paste.
+    Tables with a figure form a complete document; without a figure or without tables, the file is a fragment to paste.
 
     Args:
         tables: Tables, as returned by `latex`; "" for none.
@@ -53,7 +53,7 @@ def write_pdf(tables: str, figure: str, out: Path) -> None:
     Args:
         tables: Tables, as returned by `latex`; "" for none.
         figure: LaTeX code of the figure; "" for none.
-        out: PDF to write.
+        out: PDF file to write.
 
     Raises:
         UsageError: pdflatex is not installed.

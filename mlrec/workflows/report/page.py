@@ -32,7 +32,7 @@ def report_page(report: Report, labels: Sequence[str] | None = None, *, progress
     Args:
         report: Report to render.
         labels: Labels of the report; by default all.
-        progress: Receiver of bars.
+        progress: Progress display.
     """
     drawn = figures(report.runs, report.rows, labels)
     pictures = [Picture(plots.image(one.figure, "svg"), "image/svg+xml", one.caption, one.folded) for one in drawn]

@@ -66,7 +66,7 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bo
 
 @dataclass(frozen=True)
 class Report:
-    """Report on finished runs.
+    """Tables and curves that report on finished runs.
 
     Attributes:
         table: Table of the report.
@@ -105,8 +105,8 @@ def report(
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
         each: Show one row per run, instead of one row per set of runs that differ only in the seed.
-        intervals: Add 95 % intervals for mAP, CF1 and OF1, by bootstrap over images (and over seeds, if there are
-            multiple).
+        intervals: Add 95 % confidence intervals for mAP, CF1 and OF1, by bootstrap over images (and over seeds if there
+            are multiple).
         layout: "paper" for the paper's layout, or "full" (default) for one row per method with all facts.
 
     Raises:

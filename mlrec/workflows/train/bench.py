@@ -53,7 +53,7 @@ def bench_head(
         img_size: Side of the input in pixels.
         steps: Number of measurements per model.
         machine: Runtime options: batch size [default: 16], device and precision.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         MlrecError: The backbone is unknown, or the paper has no temperatures for an H.
@@ -84,7 +84,7 @@ def bench_sweep(
         folder: Folder of a sweep whose rows have the same backbone, input size and set of labels.
         steps: Number of measurements per model.
         machine: Runtime options: batch size [default: 16], device and precision.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Raises:
         RunError: The folder contains no sweep, no row has a finished run, or rows differ in more than the head.

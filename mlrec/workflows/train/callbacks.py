@@ -25,9 +25,8 @@ class TrainEvent:
         loss: Mean loss over the steps since the last call of `on_step` (up to 20 steps on a GPU, one step on a CPU); in
             `on_epoch` and `on_end`, the mean loss over the epoch.
         lr: Learning rate of the backbone in the last step.
-        metrics: Metrics by name, as fractions. In `on_epoch`, the mAP on each split that was evaluated after the epoch,
-            such as "val/mAP". In `on_end`, mAP, CP, CR, CF1, OP, OR and OF1 on the scored split. Undefined metrics are
-            absent.
+        metrics: Defined metrics by name, as fractions. `on_epoch` receives the mAP on each split that was evaluated
+            after the epoch, such as "val/mAP". `on_end` receives mAP, CP, CR, CF1, OP, OR and OF1 on the scored split.
 
     Example:
         >>> class EpochLog:

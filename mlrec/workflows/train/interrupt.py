@@ -41,7 +41,7 @@ def stopped_says(message: str) -> Iterator[None]:
 
 
 class Stop:
-    """Number of the signal that requested the stop, or None."""
+    """Stop request: the number of the received signal, or None."""
 
     def __init__(self) -> None:
         self.number: int | None = None

@@ -32,7 +32,7 @@ PREFERRED = (("trainval", "test"), ("train", "val"), ("train", "test"))
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Complete plan of a training run.
+    """Complete plan of a training run: config, dataset and splits.
 
     Attributes:
         resolved: Config with the source of each value; `data` and the splits are set.

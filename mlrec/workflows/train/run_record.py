@@ -203,7 +203,7 @@ def identity(plan: TrainPlan) -> RunIdentity:
     """Return the identity of a run.
 
     Raises:
-        ConfigError: The `pos_weight` file cannot be read. A resumed run reads no other file.
+        ConfigError: The `pos_weight` file cannot be read.
     """
     weights = None
     if plan.config.pos_weight not in PATHS["pos_weight"]:

@@ -46,7 +46,7 @@ def train(
         command: Command line, stored in the record [default: that of this process].
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, see `callbacks.TrainEvent`.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         Finished run.
@@ -55,8 +55,8 @@ def train(
         ConfigError: A key or value in the config is invalid; nothing was written.
         UsageError: `name` is not a valid folder name.
         MlrecError: The data, the weights or the machine do not support the run, or the loss is NaN or infinite.
-        Interrupted: SIGINT or SIGTERM; the run can be resumed.
-        Exception: Exception raised by a callback, unchanged; the run can be resumed.
+        Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
+        Exception: A callback raised this exception, which is passed on unchanged; the run can be resumed.
     """
     out = Path(out)
     if name is not None:
@@ -83,7 +83,7 @@ def resume(
     callbacks: Sequence[object] = (),
     progress: Progress = SILENT,
 ) -> Run:
-    """Resume a run that was stopped or killed; the result is bit-exact equal to that of an uninterrupted run.
+    """Resume a run that was stopped or killed; the result is bit-identical to that of an uninterrupted run.
 
     Args:
         run: Run folder.
@@ -91,7 +91,7 @@ def resume(
             run.
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: See `train`.
-        progress: Receiver of bars.
+        progress: Progress display.
 
     Returns:
         Finished run.

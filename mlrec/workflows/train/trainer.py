@@ -52,14 +52,14 @@ LONG_TRAINING = 600.0  # seconds of training on a CPU from which a warning gives
 
 
 class Trainer:
-    """Training run in this process.
+    """Trainer for one run, with all steps from setup to the final record.
 
     `run` calls `setup`, `start`, `train` and `finish`; `train` calls `train_epoch`, `save_checkpoint` and `evaluate`.
     With multiple processes, each process has a trainer, but only the first trainer has a folder and writes files.
 
     Args:
         plan: Config, dataset and splits.
-        progress: Receiver of bars.
+        progress: Progress display.
         out: Folder of runs, in which the folder of a new run is created.
         name: Name of the new folder [default: dataset, backbone and head with a number].
         command: Command line, stored in the record.
@@ -109,8 +109,8 @@ class Trainer:
 
         Raises:
             MlrecError: The weights, the data or the machine do not support the run, or the loss is NaN or infinite.
-            Interrupted: SIGINT or SIGTERM; the run can be resumed.
-            Exception: Exception raised by a callback; the run can be resumed.
+            Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
+            Exception: A callback raised this exception; the run can be resumed.
         """
         try:
             scores = self.run_explained()
@@ -150,7 +150,7 @@ class Trainer:
         """Build model, optimizer and network, open the run folder, and restore the checkpoint of a resumed run.
 
         Args:
-            folder_lock: Stack that holds the lock of the folder until the run ends.
+            folder_lock: Stack on which the lock of the run folder is kept until the run ends.
         """
         config, device, precision = self.config, self.device, self.precision
         samples, world = setup.per_process(config), processes.world_size()
