@@ -97,6 +97,7 @@ def evaluate_run(
     conventions: str = "mlrec",
     tuned: bool = False,
     top: int | None = None,
+    tta: str | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -112,6 +113,8 @@ def evaluate_run(
         conventions: Name of the scoring conventions.
         tuned: Whether to use the thresholds and calibration from `mlrec tune`.
         top: Number of top labels K for additional metrics, including F1@K, in `Metrics.top`.
+        tta: Views for test-time augmentation, such as "flip" or "flip,1,1.25" (see `mlrec eval --tta`); None: the image
+            only.
         batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
             batch size].
         device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -139,7 +142,7 @@ def evaluate_run(
             conventions=conventions,
             tuned=tuned,
             top=top,
-            machine=RuntimeOptions(batch_size, None, device, precision),
+            machine=RuntimeOptions(batch_size, None, device, precision, tta),
             progress=bars,
         )
     return evaluation.metrics

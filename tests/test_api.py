@@ -155,6 +155,8 @@ def test_evaluate_run_gives_the_metrics_of_the_command(run: mlrec.Run, data: Pat
     assert (run.path / "eval-tiny-val" / "metrics.json").is_file()
     one = mlrec.evaluate_run(run.path, data, "train", labels=["red"], conventions="csra", device="cpu", progress=False)
     assert (list(one.average_precision), one.counts["samples"], one.conventions.name) == (["red"], 13, "csra")
+    mlrec.evaluate_run(run, tta="flip", progress=False)
+    assert (run.path / "eval-tta-tiny-val" / "metrics.json").is_file()
     with pytest.raises(PredictionsError, match="no label 'redd'"):
         mlrec.evaluate_run(run, labels=["redd"], progress=False)
 
