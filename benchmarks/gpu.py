@@ -69,10 +69,11 @@ class Bench:
 
 
 CHECKS: dict[str, Callable[..., Iterator[tuple[str, str, str, bool | None]]]] = {
-    "parity": gpu_model.parity,
-    "no waiting": gpu_model.no_waiting,
+    "training": gpu_rates.training_rates,
+    "evaluation": gpu_rates.evaluation_rates,
+    "ways": gpu_rates.ways,
     "kernels of a step": gpu_rates.kernels_of_a_step,
-    "sync-bn": gpu_model.sync_bn,
+    "no waiting": gpu_model.no_waiting,
     "CSRA": gpu_rates.csra,
     "same bits": gpu_commands.same_bits,
     "predict and eval": gpu_commands.predict_and_eval,
@@ -80,12 +81,11 @@ CHECKS: dict[str, Callable[..., Iterator[tuple[str, str, str, bool | None]]]] = 
     "out of memory": gpu_commands.out_of_memory,
     "signal": gpu_commands.signal_ends_training,
     "memory": gpu_rates.memory,
-    "training": gpu_rates.training_rates,
-    "evaluation": gpu_rates.evaluation_rates,
     "doctor": gpu_commands.doctor,
     "kernels": gpu_rates.kernels,
     "default bits": gpu_commands.default_bits,
-    "ways": gpu_rates.ways,
+    "sync-bn": gpu_model.sync_bn,
+    "parity": gpu_model.parity,
 }
 
 

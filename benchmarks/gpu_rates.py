@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 ROUNDS = 5
 PROFILED = 3  # steps
 TRANSPOSES = ("nchwToNhwc", "nhwcToNchw")  # in the names of kernels that only change the memory layout
+SEARCHED = "kernels chosen by time (cudnn.benchmark)"
 WAYS: dict[str, dict[str, object]] = {
     "default": {},
+    SEARCHED: {},
     "--ema": {"ema": True},
     "--grad-checkpointing": {"grad_checkpointing": True},
     "--no-channels-last": {"channels_last": False},
@@ -118,12 +120,16 @@ def ways(bench: Bench) -> Iterator[Finding]:
             continue  # needs a C++ compiler on a CPU
         work = step.training(RANDOM, msgspec.structs.replace(config, **keys), batch, bench.device, precision_of(bench))
         first = timed(lambda work=work: next(work), bench.device)  # builds the model, and compiles it
+        if name == SEARCHED:
+            torch.backends.cudnn.benchmark = True
+            first = timed(lambda work=work: next(work), bench.device)  # the search
         spent = [timed(lambda work=work: next(work), bench.device) for _ in range(2 * repeats)][repeats:]
         peak = f", peak {torch.cuda.max_memory_allocated() / 1e9:.1f} GB" if bench.cuda else ""
         text = f"{1e3 * statistics.median(spent):.1f} ms{peak}, the first one with its setup {first:.1f} s"
         yield f"a training step, {name}", text, "", None
         work.close()  # type: ignore[attr-defined]
         del work
+        torch.backends.cudnn.benchmark = False
         torch.use_deterministic_algorithms(False)
         if bench.cuda:
             torch.cuda.empty_cache()
