@@ -224,7 +224,7 @@ def _lists(axes: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
 def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
     fixed, axes = split_axes(texts)
     for key, value in fixed.items():
-        raise UsageError(f"--tune {key}={value}: pass multiple values to choose from")
+        raise UsageError(f"--tune {key}={value}: only one value; pass multiple values to choose from")
     return axes
 
 
@@ -272,7 +272,10 @@ def _settings(
             flags = {**common, **values, **variant}
             settings.setdefault(repr(sorted(flags.items())), Setting(label, values, flags))
     if not settings:
-        raise UsageError(f"--head {','.join(map(str, heads or ()))}: no row in the study uses this head")
+        raise UsageError(
+            f"--head {','.join(map(str, heads or ()))}: no row in the study uses this head; omit --head, or choose a "
+            "different study"
+        )
     return list(settings.values())
 
 

@@ -129,7 +129,7 @@ TABLES = {
 }
 HEAD_LR = "head_lr_mult"
 HEAD_LR_NOTE = (
-    "Δ of own runs: each head is trained with the paper's head learning rate, which for CSRA is ten times the "
+    "Δ for own runs: each head is trained with the paper's head learning rate, which for CSRA is ten times the "
     "backbone learning rate"
 )
 SETTINGS_NOTE = (
