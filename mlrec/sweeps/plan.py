@@ -245,7 +245,7 @@ def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | N
     """Raise UsageError for options that a search does not support."""
     if trials < 1 or study or repeated or not axes:
         raise UsageError(
-            "--trials N needs values such as --lr 0.0001,0.1 and cannot be used with --study, --tune, --folds or "
+            "--trials N requires values such as --lr 0.0001,0.1 and cannot be used with --study, --tune, --folds or "
             "--seeds"
         )
     for key, values in axes.items():

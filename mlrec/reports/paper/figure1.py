@@ -55,7 +55,8 @@ def lambda_table(sweep: LambdaSweep, title: str) -> Table:
     if sweep.form == "divided":
         form = "logits divided by 1 + λ"
     notes = [
-        f"{counted(sweep.samples, 'sample')}, {counted(len(sweep.lams), 'value')} of λ, {sweep.conventions}; {form}"
+        f"{counted(sweep.samples, 'sample')}, {counted(len(sweep.lams), 'value')} of λ, {sweep.conventions} "
+        f"conventions; {form}"
     ]
     if not sweep.select_split:
         notes.append(ON_SCORED_NOTE)

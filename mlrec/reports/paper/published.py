@@ -191,7 +191,7 @@ def _fraction(row: dict[str, str], key: str, where: str) -> float | None:
         return None
     if not 1 < value <= 100:
         raise UsageError(
-            f"{where}: {key} = {value:g} is not a percentage above 1; write {key} as a percentage, such as 94.3"
+            f"{where}: {key} = {value:g} is not between 1 and 100; enter {key} as a percentage, such as 94.3"
         )
     return round(value / 100, 6)  # as printed: 84.2 is 0.842, not 0.8420000000000001
 
@@ -210,6 +210,4 @@ def _number(row: dict[str, str], key: str, where: str) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(
-            f"{where}: {key} = {text} is not a number; write a percentage such as 94.3 or leave the cell empty"
-        ) from error
+        raise UsageError(f"{where}: {key} = {text} is not a number; enter a number, or leave the cell empty") from error

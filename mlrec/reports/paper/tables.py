@@ -59,8 +59,8 @@ class PaperTable:
 
 
 SERVER = (
-    "VOC2012 test is scored only by its evaluation server: add the server's results with --extra-rows rows.csv. The "
-    "server computes AP with the VOC2010 envelope; AP computed by mlrec does not belong in this table"
+    "VOC2012 test is scored only by its evaluation server; add the server's results with --extra-rows rows.csv. The "
+    "server computes AP with the VOC2010 envelope, so AP computed by mlrec does not belong in this table"
 )
 TABLES = {
     2: PaperTable(

@@ -360,7 +360,9 @@ def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> 
             label_order(manifest.labels, manifests[0].labels)
             reordered.append(manifest.reordered(manifests[0].labels))
         except DataError as error:
-            findings.error(f"split '{manifest.split}'", f"{error}, as in split '{manifests[0].split}'")
+            findings.error(
+                f"split '{manifest.split}'", f"{error}; use the labels of split '{manifests[0].split}' in all splits"
+            )
     return reordered
 
 

@@ -157,8 +157,8 @@ def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
     """Return the pixels of an array (H, W, 3), or of each image in a batch (B, H, W, 3)."""
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3 or not array.size:
         raise DataError(
-            f"an array of shape {array.shape} and dtype {array.dtype} is not an image; pass uint8 arrays "
-            "(H, W, 3) or (B, H, W, 3), RGB"
+            f"an array of shape {array.shape} and dtype {array.dtype} is not an image; pass RGB arrays "
+            "of dtype uint8 and shape (H, W, 3) or (B, H, W, 3)"
         )
     if array.ndim == 3:
         array = array[None]
@@ -171,7 +171,8 @@ def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
 
     if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3 or not tensor.numel():
         raise DataError(
-            f"a tensor of shape {tuple(tensor.shape)} is not an image; pass tensors (3, H, W) or (B, 3, H, W), RGB"
+            f"a tensor of shape {tuple(tensor.shape)} is not an image; pass RGB tensors of shape (3, H, W) or (B, 3, "
+            "H, W)"
         )
     values = tensor.detach().cpu()
     if values.is_floating_point():

@@ -157,7 +157,7 @@ def _out_of_fold(
         logits[[row[sample] for sample in held_out_scores.sample_ids]] = held_out_scores.logits
     missing = int(np.isnan(logits).any(axis=1).sum())
     if missing:
-        raise DataError(f"{dataset.path}: {counted(missing, 'sample')} not in any fold; create new folds with --folds")
+        raise DataError(f"{dataset.path}: no fold contains {counted(missing, 'sample')}; create new folds with --folds")
     Predictions(pool.labels, pool.sample_ids, logits, pool.targets, pool.digest).save(out / directory.PREDICTIONS)
     return pool, logits
 

@@ -172,7 +172,7 @@ def _warn_overlaps(target: EvalTarget, record: RunRecord | None) -> int:
     if scored and (scored.dataset, scored.split) == (name, split):
         logger.warning(
             f"this run reports its metrics on {name}/{split}; do not report metrics on this split with thresholds "
-            "chosen on the same split. The metrics below are cross-fitted; a held-out split is better (mlrec split)"
+            "chosen on the same split. The metrics below are cross-fitted; use a held-out split instead (mlrec split)"
         )
     seen = seen_in_training(record, target.manifest)
     if seen:

@@ -85,6 +85,8 @@ def _check(out: Path, labels: tuple[str, ...], names: list[str], logits: Floats,
             pairs = [line.split(" ") for line in stream.read().decode("ascii").splitlines()]
             same = [name for name, _ in pairs] == names
             if not same or not np.array_equal(np.array([v for _, v in pairs], dtype=np.float32), logits[:, k]):
-                raise PredictionsError(f"{out}: the written class {label} differs from the predictions; check the disk")
+                raise PredictionsError(
+                    f"{out}: the values written for class {label} differ from the predictions; check the disk"
+                )
         if len(archive.getnames()) != len(labels):
             raise PredictionsError(f"{out}: the archive does not contain one file per class; check the disk")

@@ -76,7 +76,7 @@ class Callbacks:
                     found = f" (found a similar name: {close[0]})"
                 name = getattr(one, "__name__", type(one).__name__)
                 raise UsageError(
-                    f"callback {name} has none of the methods {', '.join(METHODS)}{found}; define at least one"
+                    f"callback {name} has none of the methods {', '.join(METHODS)}{found}; define at least one method"
                 )
         self._objects = tuple(objects)
         self._event = TrainEvent(Path())

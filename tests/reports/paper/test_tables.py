@@ -204,7 +204,7 @@ def test_server_results_are_rows_in_percent(tmp_path):
     ("text", "why"),
     [
         ("method,map\nmine,94\n", "no column 'mAP'"),
-        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943; enter mAP as a percentage"),
+        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943 is not between 1 and 100; enter mAP as a percentage"),
         ("method,mAP\nmine,high\n", "line 2: mAP = high is not a number"),
         ("method,mAP\n", "no rows"),
         ("method,mAP\nmine,nan\n", "as a percentage"),
