@@ -46,7 +46,7 @@ def test_invalid_sweeps_are_refused_before_anything_is_written(data: Path, tmp_p
         plan_sweep({**flags, "lam": "0,-1"}, out=tmp_path)
     with pytest.raises(UsageError, match="did you mean 'table7'"):
         plan_sweep(flags, study="table77", out=tmp_path)
-    with pytest.raises(UsageError, match="--trials N needs"):
+    with pytest.raises(UsageError, match="--trials N requires"):
         plan_sweep({**flags, "lr": "0.1,0.2"}, trials=3, seeds=[0, 1], out=tmp_path)
     with pytest.raises(UsageError, match="temperatures, because the values are lists"):
         plan_sweep({**flags, "heads": 2, "temperatures": "1,1;1,2"}, trials=3, out=tmp_path)
