@@ -111,4 +111,4 @@ def test_costs_of_heads_are_columns_once_they_are_measured(tmp_path: Path) -> No
     row = rows_of(table)["CSRA"]
     assert (row["head_mflops"], row["ms_per_image"], row["time_ratio"]) == (2.5, 2.0, 1.25)
     assert rows_of(table)["GCN"]["head_mflops"] is None
-    assert any("the backbone has 7 MFLOPs and 10 parameters" in note for note in table.footnotes)
+    assert any("The backbone has 7 MFLOPs and 10 parameters" in note for note in table.footnotes)

@@ -84,7 +84,7 @@ def test_a_safetensors_bundle_is_the_same_model_and_the_card_has_its_origin(run:
     assert "tuned for CF1 on tiny train" in card
     assert export(run.path, form="safetensors", out=tmp_path / "bundle").path == made.path  # a bundle is replaced
     (tmp_path / "mine").mkdir()
-    with pytest.raises(RunError, match="is not a bundle"):
+    with pytest.raises(RunError, match="is not an exported model"):
         export(run.path, form="safetensors", out=tmp_path / "mine")
 
 
