@@ -41,7 +41,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         str | None, _key("Data", "Folder of a prepared dataset [default: the most recently prepared dataset].")
     ] = None
     train_split: Annotated[str | None, _key("Data", "Split to train on [default: trainval, otherwise train].")] = None
-    split: Annotated[str | None, _key("Data", "Split to evaluate on [default: test, otherwise val].")] = None
+    split: Annotated[
+        str | None, _key("Data", "Split to evaluate on [default: test if trained on trainval, otherwise val or test].")
+    ] = None
     select_split: Annotated[str | None, _key("Data", "Held-out split that selects the best epoch.")] = None
     unknown: Annotated[Literal["negative", "ignore"], _key("Data", "Treatment of unknown labels in the loss.")] = (
         "negative"
@@ -104,7 +106,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.0
     normalization: Annotated[
         Literal["weights", "unit", "half", "imagenet"],
-        _key("Augmentation", "Pixel mean and std: those of the weights, 0/1, 0.5/0.5 or ImageNet's."),
+        _key("Augmentation", "Pixel mean and standard deviation: those of the weights, 0/1, 0.5/0.5 or ImageNet's."),
     ] = "weights"
     image_backend: Annotated[
         Literal["fast", "pil"],
@@ -119,7 +121,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ for positives; focal: γ.", ge=0)] = 1.0
     asl_clip: Annotated[Share, _key("Loss", "asl: probability margin for negatives.")] = 0.05
     large_loss_rate: Annotated[
-        float, _key("Loss", "ll-r, ll-ct: percentage of unlabelled targets added per epoch.", ge=0, le=100)
+        float,
+        _key(
+            "Loss",
+            "ll-r, ll-ct: increase per epoch in the percentage of unlabelled targets that are ignored or corrected.",
+            ge=0,
+            le=100,
+        ),
     ] = 0.2
     logit_adjust: Annotated[
         float, _key("Loss", "Factor τ of the label prior (log odds) in logit adjustment (0 disables it).", ge=0)
@@ -169,12 +177,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ema_decay: Annotated[Share, _key("Optimizer", "Decay of the moving average per step.")] = 0.9997
     swa_epochs: Annotated[
         int,
-        _key("Optimizer", "Number of final epochs over whose steps --ema averages uniformly (0 disables it).", ge=0),
+        _key("Optimizer", "Number of final epochs whose weights --ema averages uniformly (0 disables it).", ge=0),
     ] = 0
     patience: Annotated[
         int,
         _key(
-            "Schedule", "Number of epochs without a gain on --select-split before early stopping (0 disables it).", ge=0
+            "Schedule",
+            "Number of epochs without improvement on --select-split before early stopping (0 disables it).",
+            ge=0,
         ),
     ] = 0
 
@@ -183,7 +193,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     eval_batch_size: Annotated[
         Count | None,
-        _key("Evaluation", "Batch size in evaluation [default: 64 on CUDA, otherwise the training batch size]."),
+        _key(
+            "Evaluation",
+            "Batch size in evaluation [default: on CUDA 64, at most 8 times the training batch size; otherwise the "
+            "training batch size].",
+        ),
     ] = None
     save_every: Annotated[int, _key("Output", "Number of steps between checkpoints (0 saves one per epoch).", ge=0)] = 0
     seed: Annotated[int, _key("System", "Random seed.", ge=0, le=2**32 - 1)] = 0

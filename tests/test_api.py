@@ -107,7 +107,7 @@ def test_a_callback_without_a_known_method_is_refused(data: Path, tmp_path: Path
             pass
 
     message = (
-        "^callback Mine: none of the methods on_step, on_epoch, on_end is defined; found a similar name: on_epoch_end$"
+        r"^callback Mine has none of the methods on_step, on_epoch, on_end \(found a similar name: on_epoch_end\); "
     )
     with pytest.raises(UsageError, match=message):
         mlrec.train(data, out=tmp_path / "out", callbacks=[Mine()], **FAST)

@@ -58,7 +58,7 @@ def test_commands_of_one_process_are_refused_under_torchrun(
     for number, handler in before.items():
         signal.signal(number, handler)
     assert leave.value.code == 2
-    expected = f"error: mlrec {command} runs in one process, but WORLD_SIZE is 2; run it without torchrun"
+    expected = f"error: mlrec {command} runs in one process, but WORLD_SIZE is 2; run the command without torchrun"
     assert (expected in capsys.readouterr().err) == refused
 
 

@@ -123,7 +123,7 @@ def _options(
     if processes.world_size() > 1 and ctx.invoked_subcommand not in DISTRIBUTED:
         raise UsageError(
             f"mlrec {ctx.invoked_subcommand} runs in one process, but WORLD_SIZE is {processes.world_size()}; "
-            f"run it without torchrun, which is only supported by {', '.join(DISTRIBUTED)}"
+            f"run the command without torchrun (torchrun is only supported by {', '.join(DISTRIBUTED)})"
         )
 
 
@@ -220,7 +220,7 @@ def _not_installed(problem: ModuleNotFoundError) -> int:
     name = (problem.name or "").partition(".")[0]
     if name in ("", "mlrec"):
         return _crashed(problem)
-    console.error(f"this command requires {name}, which is not installed; install mlrec with its dependencies")
+    console.error(f"this command requires {name}, which is not installed; reinstall mlrec with its dependencies")
     return 1
 
 

@@ -50,7 +50,9 @@ def attend(
     from mlrec.workflows.runtime import RuntimeOptions
 
     if bool(paths) == bool(boxes):
-        raise UsageError("pass either images, folders or globs, or --boxes FILE")
+        raise UsageError(
+            f"expected either PATHS or --boxes FILE, got {'both' if paths else 'neither'}; pass one of them"
+        )
     terminal = console.Terminal()
     items = iter(boxes_of(boxes)) if boxes else items_of(paths or [], terminal.warn)
     written = workflow.attend(

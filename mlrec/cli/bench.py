@@ -20,7 +20,7 @@ def bench(
     sweeps: Annotated[
         list[Path] | None,
         typer.Argument(
-            help="Sweep folders whose heads to measure; the costs are added to the tables of these sweeps.",
+            help="Sweep folders whose heads are measured; the costs are added to the tables of these sweeps.",
             metavar="SWEEPS...",
         ),
     ] = None,
@@ -28,7 +28,7 @@ def bench(
         str | None, typer.Option(help="Name of a timm model [default: resnet101].", metavar="NAME")
     ] = None,
     heads: Annotated[
-        str | None, typer.Option(help="Numbers of CSRA heads H [default: 1,2,4,6,8].", metavar="A,B,...")
+        str | None, typer.Option(help="Values of H, the number of CSRA heads [default: 1,2,4,6,8].", metavar="A,B,...")
     ] = None,
     num_labels: Annotated[int | None, typer.Option(help="Number of labels [default: 80].", min=1)] = None,
     img_size: Annotated[
@@ -48,7 +48,7 @@ def bench(
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8
     """
     if what != "head":
-        raise UsageError(f"mlrec bench {what}: unknown benchmark; the only benchmark is 'head'")
+        raise UsageError(f"mlrec bench {what}: unknown benchmark; use mlrec bench head")
     from mlrec.workflows.runtime import RuntimeOptions
     from mlrec.workflows.train.bench import bench_head, bench_sweep, cost_table
 
@@ -57,7 +57,7 @@ def bench(
     if sweeps:
         for flag, value in given.items():
             if value is not None:
-                raise UsageError(f"{flag} cannot be used with SWEEPS, whose runs define this setting; omit one of them")
+                raise UsageError(f"{flag} cannot be used with SWEEPS, whose runs define this setting; omit {flag}")
         costs = [bench_sweep(folder, steps=steps, machine=machine, progress=terminal) for folder in sweeps]
     else:
         numbers = options.whole_numbers(heads or "1,2,4,6,8", "--heads", 1)

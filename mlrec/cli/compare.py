@@ -21,7 +21,7 @@ def compare(
     sides: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Runs or score files A and B; write several seeds as A1,A2 B1,B2. "
+            help="Runs or score files A and B; write multiple seeds as A1,A2 B1,B2. "
             "--by-size and --by-label accept any number of runs.",
             metavar="A B",
         ),
@@ -38,7 +38,9 @@ def compare(
     truth: Annotated[
         Path | None, typer.Option(help="Ground truth for score files: a CSV file, manifest or dataset.")
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split of the ground truth, if there are several.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the ground truth, if it contains multiple splits.")
+    ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
     labels: options.Labels = None,
@@ -46,7 +48,7 @@ def compare(
         str | None, typer.Option(help="Scoring conventions [default: the conventions of the runs].", metavar="NAME")
     ] = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Add 95 % intervals of AP (only with --by-label).")
+        bool, typer.Option("--intervals", help="Add 95 % confidence intervals for AP (only with --by-label).")
     ] = False,
     per_run: PerRun = False,
     resamples: Annotated[int, typer.Option(help="Number of bootstrap resamples.", min=100, max=1_000_000)] = 1000,
@@ -58,13 +60,14 @@ def compare(
 ) -> None:
     """Compare two models on the same images.
 
-    Prints the differences A - B with 95 % intervals from a paired bootstrap over images, and over seeds if there are
-    several. With --by-size or --by-label, any number of runs can be compared; the default is all finished runs.
+    Prints the differences A - B with 95 % confidence intervals from a paired bootstrap over images, and over seeds if
+    there is more than one seed. With --by-size or --by-label, any number of runs can be compared; the default is all
+    finished runs.
 
     Example: mlrec compare runs/csra-0,runs/csra-1 runs/average-0,runs/average-1
     """
     if by_size and by_label:
-        raise UsageError("--by-size cannot be used with --by-label")
+        raise UsageError("--by-size cannot be used with --by-label; omit one of them")
     view = ""
     if by_size:
         view = "--by-size"
@@ -107,7 +110,7 @@ def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:
     """Return the runs of each side."""
     if sides is None or len(sides) != 2:
         count = counted(len(sides or ()), "argument")
-        raise UsageError(f"expected two runs or score files A and B, got {count}; write several seeds as A1,A2 B1,B2")
+        raise UsageError(f"expected two runs or score files A and B, got {count}; write multiple seeds as A1,A2 B1,B2")
     ours, theirs = ([Path(path) for path in options.names(side) or ()] for side in sides)
     return ours, theirs
 

@@ -36,4 +36,6 @@ def demo(
     width = max(len(str(path)) for path in result.files)
     for path, text in result.files.items():
         console.result_line(f"{path!s:{width}}  {text}")
-    console.Terminal().say(f"{time.monotonic() - begun:.0f} s; next: mlrec prepare --help, to use your own images")
+    console.Terminal().say(
+        f"finished in {time.monotonic() - begun:.0f} s; next: mlrec prepare --help, to use your own images"
+    )

@@ -20,7 +20,7 @@ def evaluate(
     model: options.TrainedModel = None,
     data: options.Data = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to evaluate on [default: the run's split, otherwise test or val].")
+        str | None, typer.Option(help="Split to evaluate on [default: the split of the run; if missing, test or val].")
     ] = None,
     top3: options.Top3 = False,
     top: options.Top = None,

@@ -64,7 +64,8 @@ def export(
     console.result_line(f"check: {found.agreement.in_words()}")
     if not found.tuned:
         terminal.say(
-            "no tuned thresholds; the threshold is 0.5. To use tuned thresholds, run mlrec tune and export again"
+            "no tuned thresholds, so the exported threshold is 0.5; to use tuned thresholds, run mlrec tune and "
+            "export again"
         )
     terminal.say(f"written to {found.path}; next: mlrec predict PHOTOS --run {found.path}")
     if found.pushed is not None:

@@ -24,18 +24,28 @@ def import_(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Output folder [default: imported/STEM, with the stem of the file name].")
+        Path | None,
+        typer.Option(help="Output folder [default: imported/STEM, where STEM is the file name without extension]."),
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="timm model name, if it cannot be inferred from the file.")
     ] = None,
     img_size: Annotated[
         int | None,
-        typer.Option(help="Input side length in pixels [default: as in training].", min=1, max=LARGEST_IMAGE),
+        typer.Option(
+            help="Input side length in pixels [default: inferred from the file, otherwise 448 for CSRA and the "
+            "backbone default for other heads].",
+            min=1,
+            max=LARGEST_IMAGE,
+        ),
     ] = None,
     normalization: Annotated[
         str | None,
-        typer.Option(help="Normalization: weights, unit, half or imagenet [default: as published].", metavar="NAME"),
+        typer.Option(
+            help="Normalization: weights, unit, half or imagenet [default: half for CSRA on WIDER, unit for other "
+            "CSRA models, otherwise weights].",
+            metavar="NAME",
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:

@@ -33,8 +33,8 @@ def label_errors(
     """Find label errors in a dataset.
 
     Trains one head per fold on features from a frozen backbone, and ranks the annotations that the held-out predictions
-    contradict. The folds are those from mlrec split, or new ones. The number of listed annotations and the expected
-    number of errors are computed from a threshold per label (confident learning).
+    contradict. Folds that mlrec split created are used again; if there are none, new folds are created. The number of
+    listed annotations and the expected number of errors are computed from a threshold per label (confident learning).
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """

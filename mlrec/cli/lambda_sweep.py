@@ -23,7 +23,7 @@ def lambda_sweep(
     ] = None,
     data: options.Data = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to evaluate on [default: the run's split, otherwise test or val].")
+        str | None, typer.Option(help="Split to evaluate on [default: the split of the run; if missing, test or val].")
     ] = None,
     select_on: Annotated[
         str | None,

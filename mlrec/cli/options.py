@@ -58,7 +58,7 @@ Seeds = Annotated[str, typer.Option(help="Random seeds (one run per seed).", met
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Config key and value; repeatable.", metavar="KEY=VALUE")
 ]
-Resamples = Annotated[int, typer.Option(help="Number of bootstrap resamples (0 disables intervals).", min=0)]
+Resamples = Annotated[int, typer.Option(help="Number of bootstrap resamples (0 disables confidence intervals).", min=0)]
 
 Images = Annotated[
     list[str] | None, typer.Argument(metavar="PATHS...", help="Images, folders, globs, or the .jsonl file of a split.")
@@ -80,7 +80,7 @@ Boxes = Annotated[
 BatchSize = Annotated[
     int | None,
     typer.Option(
-        help="Batch size [default: 64 on CUDA, otherwise the same as in training].",
+        help="Batch size [default: the evaluation batch size of the run].",
         min=1,
         rich_help_panel="System",
     ),
@@ -145,7 +145,7 @@ def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
         UsageError: Both flags are set.
     """
     if logits and probabilities:
-        raise UsageError("--logits cannot be used with --probabilities")
+        raise UsageError("--logits cannot be used with --probabilities; omit one of them")
     if logits:
         return "logits"
     if probabilities:
@@ -159,7 +159,7 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
     if not all(number.is_integer() and number >= least for number in numbers):
         raise UsageError(f"{flag} {text}: expected integers >= {least}, written as a,b,c or start:stop:step")
     if len(set(numbers)) < len(numbers):
-        raise UsageError(f"{flag} {text}: the list contains a duplicate number")
+        raise UsageError(f"{flag} {text}: the list contains a duplicate number; list each number once")
     return [int(number) for number in numbers]
 
 
@@ -212,7 +212,7 @@ def pairs(settings: list[str], flag: str) -> dict[str, str]:
             console.Terminal().warn(f"{flag}: {key_warning(old, new)}")
         for name, value in current_keys(typed).items():
             if name in texts:
-                raise UsageError(f"{flag} {setting}: the key is set twice; remove one setting")
+                raise UsageError(f"{flag} {setting}: the key is set twice; set the key only once")
             texts[name] = value
     return texts
 

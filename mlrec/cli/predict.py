@@ -82,7 +82,9 @@ def predict(
             "--threshold cannot be used with --tuned, which sets a threshold for each label; omit --threshold"
         )
     if bool(paths) == bool(boxes):
-        raise UsageError("pass either images, folders or globs, or --boxes FILE")
+        raise UsageError(
+            f"expected either PATHS or --boxes FILE, got {'both' if paths else 'neither'}; pass one of them"
+        )
     if json:
         form = "jsonl"
     machine = RuntimeOptions(batch_size, workers, device, precision)
@@ -96,7 +98,7 @@ def predict(
         _write(PredictJob(model, out, form, threshold, tuned, top, part_size, machine), sources, engine, terminal)
         return
     if engine != "local" or processes.world_size() > 1 or form == "parquet":
-        raise UsageError("multiple processes, --engine ray and Parquet require --out")
+        raise UsageError("multiple processes, --engine ray and Parquet require --out; add an output file or folder")
     model = options.model_or_last(run, runs_root)
     _print(PredictJob(model, Path(), form or "csv", threshold, tuned, top, part_size, machine), sources, save_images)
 
@@ -157,15 +159,16 @@ def _write(
     summary = write_predictions(job, sources, engine=engine, progress=terminal)
     if not summary.complete:
         if processes.rank() == 0:
-            terminal.say(f"this process has finished; the last process completes {job.out}")
+            terminal.say(f"this process has finished; the last process to finish completes {job.out}")
         return
     if summary.resumed:
-        terminal.say(f"{counted(summary.resumed, 'part')} from an earlier run kept")
+        terminal.say(f"kept {counted(summary.resumed, 'part')} from an earlier run")
     terminal.say(f"{counted(summary.rows, 'prediction')} written to {job.out}")
     if summary.unreadable:
         error = DataError(
-            f"{counted(summary.unreadable, 'image')} could not be read, listed in "
-            f"{summary.unreadable_file}; all other images were processed"
+            f"{counted(summary.unreadable, 'image')} could not be read (listed in {summary.unreadable_file}); all "
+            "other "
+            "images were processed"
         )
         error.speaks = True  # type: ignore[attr-defined]  # any process may be the one that completes the output
         raise error

@@ -20,7 +20,7 @@ Kind = Annotated[
 Source = Annotated[
     Path | None,
     typer.Argument(
-        help="Devkit, or annotation folder or file [not required with --annotations].",
+        help="Devkit, annotation folder or annotation file [not required with --annotations].",
         metavar="PATH",
         show_default=False,
     ),
@@ -59,13 +59,14 @@ def prepare(
     splits: Annotated[
         str | None,
         typer.Option(
-            help="Mapping from source split names, such as learning=train,holdout=test.", metavar="OWN=val,..."
+            help="Mapping from split names in the source to new names, such as learning=train,holdout=test.",
+            metavar="OWN=val,...",
         ),
     ] = None,
     split_file: Annotated[
         list[str] | None,
         typer.Option(
-            help="List of the images in a split (repeatable), or a table FILE with columns for image and split.",
+            help="File that lists the images in a split (repeatable), or a table with columns for image and split.",
             metavar="SPLIT=FILE",
         ),
     ] = None,
@@ -86,7 +87,7 @@ def prepare(
     ] = None,
     no_label_value: Annotated[
         str | None,
-        typer.Option(help="csv: text in the label column that means that the image has no label.", metavar="TEXT"),
+        typer.Option(help="csv: text in the label column for images without labels.", metavar="TEXT"),
     ] = None,
     ignore_columns: Annotated[
         str | None, typer.Option(help="csv: columns that do not contain labels.", metavar="A,B,...")

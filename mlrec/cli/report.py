@@ -88,7 +88,7 @@ def report(
         ),
     ] = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Add 95 % bootstrap intervals for mAP, CF1 and OF1.")
+        bool, typer.Option("--intervals", help="Add 95 % bootstrap confidence intervals for mAP, CF1 and OF1.")
     ] = False,
     plots: Annotated[
         Path | None, typer.Option(help="Output folder for figures of the runs, as PNG, SVG and PDF.")
@@ -194,7 +194,7 @@ class Output:
         if not self.is_latex:
             for flag, is_given in (("--columns", self.columns is not None), ("--notes", self.notes)):
                 if is_given:
-                    raise UsageError(f"{flag} requires --format latex or pdf")
+                    raise UsageError(f"{flag} requires --format latex or pdf; add --format, or omit {flag}")
 
     @property
     def is_latex(self) -> bool:
@@ -207,7 +207,7 @@ def format_name(format_: str | None, out: Path | None, json: bool) -> str:
     from mlrec.reports.render.formats import format_of
 
     if json and format_ not in (None, "json"):
-        raise UsageError(f"--json cannot be used with --format {format_}")
+        raise UsageError(f"--json cannot be used with --format {format_}; omit one of them")
     return format_of("json" if json else format_, out)
 
 
@@ -266,7 +266,7 @@ def _emit_latex(tables: Sequence[Table], output: Output, panels: Sequence[CurveP
         figure = lambda_figure(panels)
     if output.out is None:
         if output.name == "pdf":
-            raise UsageError("--format pdf requires an output file: --out FILE.pdf")
+            raise UsageError("--format pdf requires an output file; add --out FILE.pdf")
         console.result("\n".join(filter(None, [text, figure])))
     elif output.name == "pdf":
         write_pdf(text, figure, output.out)
@@ -282,7 +282,7 @@ def _only_one(views: Mapping[str, bool]) -> str:
     """Return the flag of the selected view; "" for the default view, a table of all runs."""
     given = [flag for flag, is_given in views.items() if is_given]
     if len(given) > 1:
-        raise UsageError(f"{' and '.join(given)} cannot be used together")
+        raise UsageError(f"{' and '.join(given)} cannot be used together; choose one of them")
     if given:
         return given[0]
     return ""

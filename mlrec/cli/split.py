@@ -20,19 +20,22 @@ def split(
         int | None, typer.Option(help="Number of folds to create instead of train and val: fold0-train, fold0-val, ...")
     ] = None,
     group: Annotated[
-        str | None, typer.Option(help="Column, such as a patient ID, whose equal values must stay in the same split.")
+        str | None,
+        typer.Option(help="Column, such as a patient ID; samples with the same value stay in the same split."),
     ] = None,
     groups: Annotated[
         Path | None,
         typer.Option(help="CSV file with the --group column [default: the source CSV file of the dataset]."),
     ] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", help="Split to divide [default: trainval, all or train].")
+        str | None,
+        typer.Option("--from", help="Split to divide [default: the first existing split of trainval, all and train]."),
     ] = None,
     keep_labels: Annotated[
         str | None,
         typer.Option(
-            help="Fractions of annotations to keep; adds one copy per fraction, with all other annotations unknown.",
+            help="Fractions of annotations to keep; adds one copy per fraction, with all other annotations set to "
+            "unknown.",
             metavar="A,B",
         ),
     ] = None,
@@ -49,7 +52,7 @@ def split(
     """Split a dataset into train and val, or into folds.
 
     The prevalence of each label is preserved, and the test split is not changed. Persons in the same image, samples
-    with equal values of --group, and near-duplicates stay in the same split. --keep-labels and --single-positive add
+    with the same value of --group, and near-duplicates stay in the same split. --keep-labels and --single-positive add
     copies of the training split with unknown annotations instead, to compare losses for missing labels.
 
     Example: mlrec split data/pets --val 0.2 --group patient
@@ -57,7 +60,9 @@ def split(
     if keep_labels is not None or single_positive:
         if folds is not None or group is not None or groups is not None or prefix:
             raise UsageError(
-                "--keep-labels and --single-positive cannot be used with --folds, --group, --groups or --prefix"
+                "--keep-labels and --single-positive cannot be used with --folds, --group, --groups or --prefix; run "
+                "two "
+                "separate commands"
             )
         _hide_labels(options.one_dataset(dataset, data), keep_labels, single_positive, from_, seed, json)
         return

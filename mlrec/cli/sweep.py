@@ -50,7 +50,8 @@ def sweep(
     config: Annotated[Path | None, typer.Option("--config", help="TOML configuration file for all runs.")] = None,
     out: options.Out = Path("runs"),
     name: Annotated[
-        str | None, typer.Option(help="Name of the sweep folder [default: named after the study or the keys].")
+        str | None,
+        typer.Option(help="Name of the sweep folder [default: the name of the study, or the names of the keys]."),
     ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Number of local worker processes [default: one per GPU, otherwise 1].", min=1)
@@ -65,14 +66,15 @@ def sweep(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry runs that failed twice.")] = False,
     labels: options.Labels = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Add 95 % intervals for mAP and for the differences in the table.")
+        bool,
+        typer.Option("--intervals", help="Add 95 % confidence intervals for mAP and for the differences in the table."),
     ] = False,
     json: options.Json = False,
     full: options.Full = False,
 ) -> None:
     """Train one run for each setting in a grid.
 
-    Every flag of mlrec train accepts several values, written as a,b,c or start:stop:step.
+    Every flag of mlrec train accepts multiple values, written as a,b,c or start:stop:step.
 
     Run the same command again, on the same or a different machine, to train missing runs and resume interrupted runs.
     Finished runs are kept. A failed run does not stop the other runs.

@@ -61,4 +61,4 @@ def tune(
         return
     judged = [(j.on, j.how, j.rates, j.reliability) for j in found.judged]
     console.result_tables([tuning_table(judged, found.tuned), threshold_table(found.tuned)])
-    terminal.say(f"written to {found.file}; used by mlrec predict --tuned and mlrec eval --tuned")
+    terminal.say(f"written to {found.file}; next: mlrec eval --tuned or mlrec predict --tuned")

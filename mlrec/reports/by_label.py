@@ -23,7 +23,11 @@ from mlrec.reports.runs_table import (
 from mlrec.run_folders.record import training_positives
 
 FEW = "‡"
-FEW_NOTE = f"{FEW} fewer than {FEW_POSITIVES} positives: the interval covers the true value in fewer than 95 % of cases"
+FEW_NOTE = (
+    f"{FEW} fewer than {FEW_POSITIVES} positives: the confidence interval contains the true value in fewer than 95 % "
+    "of "
+    "cases"
+)
 LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 
 

@@ -243,12 +243,12 @@ def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstra
         scope = "the intervals describe these trained models, not the methods; other seeds may differ more"
     rules = conventions_named(bootstrap.conventions).in_words()
     bias = "AP on few images is biased upwards for both A and B; the bias of the difference is much smaller"
-    return (f"{bootstrap.resamples:,} paired resamples of {units}; {runs}: {scope}", bias, rules)
+    return (f"{bootstrap.resamples:,} paired resamples of {units}. {runs}: {scope}", bias, rules)
 
 
 def _label_notes() -> tuple[str, ...]:
     return (
         f"p: two-sided, normal approximation; p Holm: corrected for the number of labels; finding: p Holm < {ALPHA:g}",
         FEW_NOTE,
-        f"fewer than {TOO_FEW} positives: never a finding, regardless of the difference",
+        f"a label with fewer than {TOO_FEW} positives is never a finding, regardless of the difference",
     )

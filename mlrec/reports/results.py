@@ -192,7 +192,7 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
     """
     predictions = run.predictions()
     if predictions.targets is None:
-        raise PredictionsError(f"{run.path}: the predictions have no targets; score them with mlrec score")
+        raise PredictionsError(f"{run.path}: the predictions have no targets; run mlrec score PREDICTIONS TRUTH")
     if labels is None:
         return predictions.logits, predictions.targets, predictions.labels
     columns = label_columns(predictions.labels, labels, run.path, PredictionsError)

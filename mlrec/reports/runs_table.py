@@ -20,12 +20,15 @@ from mlrec.reports.settings import settings_text
 from mlrec.utils.errors import counted
 
 BOOTSTRAP_NOTE = (
-    "95 %: bias-corrected bootstrap interval over images, and over seeds if n is given; the interval for one run does "
-    "not account for other seeds; AP on few images is biased upwards"
+    "95 %: bias-corrected bootstrap confidence interval over images, and over seeds if n is given. The interval for "
+    "one "
+    "run does not account for other seeds, and AP on few images is biased upwards"
 )
 WITHOUT_NEGATIVE = "¶"  # mark of precisions and F1 that count labels without a known negative
 _PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "F1"})
-SEEDS_NOTE = "n: number of runs that differ only in the seed; metrics are means, sd is the standard deviation of mAP"
+SEEDS_NOTE = (
+    "n: number of runs that differ only in the seed; metrics are means, and sd is the standard deviation of mAP"
+)
 Intervals = Mapping[tuple[Path, ...], Mapping[str, tuple[float, float] | None]]
 FEW_HEADING = f"fewer than {FEW_POSITIVES} positives: the values depend mostly on which images were sampled"
 LABEL_RATES = (Column("precision", "P", "percent"), Column("recall", "R", "percent"), Column("F1", "F1", "percent"))
@@ -336,7 +339,7 @@ def _nothing_known(counts: dict[str, int]) -> bool:
 
 def _notes(metrics: Metrics) -> tuple[str, ...]:
     if _nothing_known(metrics.counts):
-        return ("all labels of all samples are unknown; there is nothing to score",)
+        return ("all labels of all samples are unknown, so there is nothing to score",)
     notes = [metrics.conventions.in_words(), "in percent"]
     if metrics.undefined:
         notes.insert(0, undefined_note(metrics.undefined, metrics.counts["labels"]))

@@ -89,7 +89,7 @@ def locked(path: Path) -> Iterator[None]:
         except BlockingIOError as error:
             stream.seek(0)
             holder = stream.read().strip()
-            raise RunError(f"{path}: in use by {holder}; choose a different --out or --name") from error
+            raise RunError(f"{path}: the folder is in use by {holder}; choose a different --out or --name") from error
         except OSError:
             pass  # the file system does not support locks
         stream.truncate(0)

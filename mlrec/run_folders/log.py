@@ -73,7 +73,7 @@ def _entry(line: bytes, path: Path) -> dict[str, Any]:
         entry = msgspec.json.decode(line, type=dict[str, Any])
         msgspec.convert(entry, _StepsEntry | _EpochEntry | _ScoredEntry)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise RunError(f"{path}: {error}; not written by mlrec train") from error
+        raise RunError(f"{path}: not a log written by mlrec train ({error}); restore the original file") from error
     return entry
 
 

@@ -230,7 +230,9 @@ class Run:
             DataError: The dataset has been moved or does not have this split.
         """
         if self.record.scored is None:
-            raise RunError(f"{self.path}: the dataset of the run is not recorded")
+            raise RunError(
+                f"{self.path}: the run record does not contain the dataset; load the dataset with Dataset.load(PATH)"
+            )
         return Dataset.load(self.record.scored.path).manifest(split or self.record.scored.split)
 
     def load_model(self) -> Classifier:

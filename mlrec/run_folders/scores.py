@@ -50,7 +50,9 @@ def metrics_of(
         PredictionsError: A label is unknown, or there are no targets.
     """
     if predictions.targets is None:
-        raise PredictionsError("the predictions have no targets, so they cannot be scored")
+        raise PredictionsError(
+            "the predictions have no targets, so they cannot be scored; add the ground truth as targets"
+        )
     if labels is None:
         labels = predictions.labels
     names = tuple(labels)

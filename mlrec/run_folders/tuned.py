@@ -74,7 +74,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
             raise RunError(f"{path}: no tuned thresholds; run mlrec tune {path}")
         tuned = read_own_json(file, cls, RunError, "tune again")
         if tuned.format != FORMAT or not all(label.slope > 0 for label in tuned.labels.values()):
-            raise RunError(f"{file}: not written by this version ({FORMAT}); run mlrec tune again")
+            raise RunError(f"{file}: not in the format of this version ({FORMAT}); run mlrec tune again")
         return tuned
 
     def ordered(self, labels: Sequence[str]) -> Tuned:
@@ -89,7 +89,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
         try:
             order = label_order(tuple(self.labels), tuple(labels))
         except DataError as error:
-            raise RunError(f"the thresholds are for different labels: {error}; run mlrec tune again") from error
+            raise RunError(f"the thresholds are for different labels ({error}); run mlrec tune again") from error
         names = list(self.labels)
         return msgspec.structs.replace(self, labels={names[k]: self.labels[names[k]] for k in order})
 

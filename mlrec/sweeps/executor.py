@@ -99,7 +99,7 @@ class SweepExecutor:
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if processes.world_size() > 1:
-            raise UsageError("a sweep starts its own worker processes: run mlrec sweep without torchrun")
+            raise UsageError("a sweep starts its own worker processes; run mlrec sweep without torchrun")
         self._queue = TrialQueue(self._storage(), self.plan.folder)
         self._queue.release()  # what a command that was killed here left running
         self._earlier = {name: attempts.failures for name, attempts in self._queue.attempts().items()}
@@ -152,8 +152,8 @@ class SweepExecutor:
             scores = [self._score(trial) for trial in own]
             if max(scores) < 0:
                 raise RunError(
-                    f"{setting.words}: no tuning run finished, so {', '.join(plan.tune)} cannot be chosen; see "
-                    f"{plan.folder}/logs"
+                    f"{setting.words}: no tuning run finished, so {', '.join(plan.tune)} cannot be chosen; check "
+                    f"the logs in {plan.folder}/logs"
                 )
             best[setting.words] = values[scores.index(max(scores))]
         return best
@@ -255,7 +255,7 @@ class WorkerPool:
             elif code != 0:
                 if not queue.has_worked(pid):
                     raise RunError(
-                        f"a worker exited before training anything: {_cause(code)}; the worker's output is above"
+                        f"a worker exited before training anything ({_cause(code)}); check the worker's output above"
                     )
                 queue.crashed(pid, _cause(code))
 

@@ -224,7 +224,7 @@ def _lists(axes: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
 def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
     fixed, axes = split_axes(texts)
     for key, value in fixed.items():
-        raise UsageError(f"--tune {key}={value}: pass multiple values to choose from")
+        raise UsageError(f"--tune {key}={value}: only one value; pass multiple values to choose from")
     return axes
 
 
@@ -245,7 +245,7 @@ def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | N
     """Raise UsageError for options that a search does not support."""
     if trials < 1 or study or repeated or not axes:
         raise UsageError(
-            "--trials N needs values such as --lr 0.0001,0.1 and cannot be used with --study, --tune, --folds or "
+            "--trials N requires values such as --lr 0.0001,0.1 and cannot be used with --study, --tune, --folds or "
             "--seeds"
         )
     for key, values in axes.items():
@@ -272,7 +272,10 @@ def _settings(
             flags = {**common, **values, **variant}
             settings.setdefault(repr(sorted(flags.items())), Setting(label, values, flags))
     if not settings:
-        raise UsageError(f"--head {','.join(map(str, heads or ()))}: no row in the study uses this head")
+        raise UsageError(
+            f"--head {','.join(map(str, heads or ()))}: no row in the study uses this head; omit --head, or choose a "
+            "different study"
+        )
     return list(settings.values())
 
 

@@ -112,7 +112,9 @@ def dry_run(plan: SweepPlan, states: Sequence[TrialState], *, jobs: int = 1) -> 
     if seconds is None:
         notes.append("time: unknown until the first run with this backbone, image size and device has finished")
     else:
-        notes.append(f"time: about {duration(seconds * left / jobs)}: {left} runs of {seconds:.0f} s, {jobs} at a time")
+        notes.append(
+            f"time: about {duration(seconds * left / jobs)} for {left} runs of {seconds:.0f} s, {jobs} at a time"
+        )
     return Table(table.title, table.columns, table.rows, tuple(notes))
 
 

@@ -119,9 +119,9 @@ def _poolings(*, paper_only: bool) -> dict[str, Flags]:
 
 
 _CONTROLS_NOTE = (
-    "controls (not in the paper): H heads that all have T = 1, and one head whose logits are multiplied by H; a gain "
-    "shared by the first control is not due to different temperatures, and a gain shared by the second is not due to "
-    "multiple classifiers"
+    "controls (not in the paper): H heads that all have T = 1, and one head whose logits are multiplied by H. A gain "
+    "that the first control shares is not due to different temperatures, and a gain that the second control shares is "
+    "not due to multiple classifiers"
 )
 
 

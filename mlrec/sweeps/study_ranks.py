@@ -84,7 +84,7 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     notes = [
         f"rank: rank by mAP among the {counted(len(shared), 'row')} that all {len(studies)} sweeps have in common (1 "
         "is best); equal values share their mean rank",
-        f"Δ: mAP minus that of '{first}'; win or loss: the paired 95 % interval of Δ over images and seeds "
+        f"Δ: mAP minus that of '{first}'; win or loss: the paired 95 % confidence interval for Δ over images and seeds "
         "is above or below 0, not corrected for the number of comparisons",
     ]
     left_out = list(dict.fromkeys(name for study in studies for name in study if name not in shared))
@@ -102,7 +102,7 @@ def _rows_by_name(table: Table, study: str) -> dict[str, Cells]:
     if len(by_name) < len(rows):
         raise UsageError(
             f"--study: the rows of {study} have no names, so they cannot be matched with the rows of other sweeps; "
-            "print this sweep alone"
+            "report this sweep separately"
         )
     return by_name
 

@@ -98,7 +98,7 @@ def study_report(
         raise RunError(f"{folder}: no run of this sweep is finished; start the sweep again with the same command")
     notes, costs = list(sweep.notes), HeadCosts.load(folder)
     if costs is None and _heads_differ(rows):
-        notes.append(f"operations and time of the heads: mlrec bench head {folder}")
+        notes.append(f"to measure the operations and time of the heads: mlrec bench head {folder}")
     return study_table(sweep.title, rows, intervals=intervals, notes=notes, tuned=sweep.tuned, costs=costs)
 
 
@@ -165,7 +165,7 @@ def study_table(
         footnotes.append(_cost_note(costs))
     missing = sum(setting.missing for setting in settings)
     if missing:
-        footnotes.append(f"not finished and omitted: {counted(missing, 'run')}")
+        footnotes.append(f"omitted because not finished: {counted(missing, 'run')}")
     keep = list(ALWAYS)
     if not any(setting.label for setting in settings):
         keep.remove("variant")
@@ -283,11 +283,11 @@ def _cost_cells(setting: SettingResult, costs: HeadCosts | None) -> dict[str, Ce
 def _cost_note(costs: HeadCosts) -> str:
     where = costs.environment
     return (
-        "MFLOPs: head only, for one image; a multiplication and an addition count as two operations; the backbone has "
+        "MFLOPs: head only, for one image; a multiplication and an addition count as two operations. The backbone has "
         f"{costs.backbone_flops / 1e6:,.0f} MFLOPs and {costs.backbone_parameters:,} parameters. ms: evaluation of the "
-        f"whole model without image loading, {costs.img_size} px, batches of {costs.batch_size}, "
-        f"{where.get('gpu', where['device'])} {where['precision']}, {counted(where['threads'], 'thread')}, median of "
-        f"{counted(costs.steps, 'step')} per row, measured in alternation; ratio: relative to the first row"
+        f"whole model without image loading ({costs.img_size} px, batches of {costs.batch_size}, "
+        f"{where.get('gpu', where['device'])} {where['precision']}, {counted(where['threads'], 'thread')}), median of "
+        f"{counted(costs.steps, 'step')} per row, measured in alternation. ratio: relative to the first row"
     )
 
 
@@ -325,7 +325,7 @@ def _result_notes(finished: Sequence[SettingResult], notes: Sequence[str]) -> li
 
 def _comparison_notes(finished: Sequence[SettingResult], intervals: bool, tuned: Sequence[str]) -> list[str]:
     """Return notes on means, comparisons, and the choice of values."""
-    lines = ["n: number of runs over seeds and folds; metrics are means, sd is the standard deviation of mAP"]
+    lines = ["n: number of runs over seeds and folds; metrics are means, and sd is the standard deviation of mAP"]
     if len(finished) > 1:
         line = "Δ: mAP minus that of the first row"
         if intervals:

@@ -120,7 +120,7 @@ def test_a_failing_trial_does_not_stop_others_and_is_tried_twice(data: Path, tmp
     assert written(tmp_path) == after, "what failed twice is not tried again"
     report = study_report(plan.folder)
     assert len(report.rows) == 1
-    assert "not finished and omitted: 1 run" in report.footnotes[-1]
+    assert "omitted because not finished: 1 run" in report.footnotes[-1]
 
     assert last_states(plan_sweep(flags, out=tmp_path), retry_failed=True)[0].failures == 3
 

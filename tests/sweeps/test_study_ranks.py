@@ -97,7 +97,7 @@ def test_costs_of_heads_are_columns_once_they_are_measured(tmp_path: Path) -> No
     folder = write_sweep(tmp_path, "one", STRENGTH)
     (table,) = study_reports([folder])
     assert rows_of(table)["CSRA"]["head_parameters"] == 400
-    assert f"operations and time of the heads: mlrec bench head {folder}" in table.footnotes
+    assert f"to measure the operations and time of the heads: mlrec bench head {folder}" in table.footnotes
     cost = HeadCost(
         head="CSRA", run="CSRA-0", parameters=400, flops=2_500_000, forward_ms=32.0, training_ms=1.0,
         forward_ratio=(1.25, 1.2, 1.3), training_ratio=None,
@@ -111,4 +111,4 @@ def test_costs_of_heads_are_columns_once_they_are_measured(tmp_path: Path) -> No
     row = rows_of(table)["CSRA"]
     assert (row["head_mflops"], row["ms_per_image"], row["time_ratio"]) == (2.5, 2.0, 1.25)
     assert rows_of(table)["GCN"]["head_mflops"] is None
-    assert any("the backbone has 7 MFLOPs and 10 parameters" in note for note in table.footnotes)
+    assert any("The backbone has 7 MFLOPs and 10 parameters" in note for note in table.footnotes)

@@ -12,13 +12,15 @@ from mlrec.utils.errors import counted
 RETRAINED = (
     "λ and T are changed only at test time, on one trained model; training with each λ may produce different results"
 )
-GCN = "the paper does not define λ for ML-GCN; here: ML-GCN logits + λ times the maximum of the ML-GCN classifiers"
+GCN = (
+    "the paper does not define λ for ML-GCN; here, λ times the maximum of the ML-GCN classifiers is added to the logits"
+)
 SIZE_NOTES = (
     "each row excludes the positives of the other rows in the same group and keeps all negatives; compare methods "
     "within a row, not across rows",
     "scored with the mlrec conventions, which ignore the excluded positives",
     "size: fraction of the image covered by the largest object of the label (by the mask if there is one)",
-    "* the 95 % interval, paired over images, excludes 0",
+    "* the 95 % confidence interval, paired over images, excludes 0",
 )
 
 
@@ -53,7 +55,8 @@ def lambda_table(sweep: LambdaSweep, title: str) -> Table:
     if sweep.form == "divided":
         form = "logits divided by 1 + λ"
     notes = [
-        f"{counted(sweep.samples, 'sample')}, {counted(len(sweep.lams), 'value')} of λ, {sweep.conventions}; {form}"
+        f"{counted(sweep.samples, 'sample')}, {counted(len(sweep.lams), 'value')} of λ, {sweep.conventions} "
+        f"conventions; {form}"
     ]
     if not sweep.select_split:
         notes.append(ON_SCORED_NOTE)
@@ -129,8 +132,10 @@ def size_table(
 def _seeds_note(seeds: Sequence[int]) -> str:
     if min(seeds, default=1) > 1:
         runs = ", ".join(map(str, seeds))
-        return f"n = {runs} runs: mAP is the mean over runs; intervals resample both seeds and images"
-    return "intervals describe these trained models, not the methods; other seeds may differ more"
+        return (
+            f"n = {runs} runs; mAP is the mean over runs, and the confidence intervals resample both seeds and images"
+        )
+    return "the confidence intervals describe these trained models, not the methods; other seeds may differ more"
 
 
 def _differences(size_bin: SizeBin) -> list[Cell]:

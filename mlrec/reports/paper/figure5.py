@@ -178,6 +178,6 @@ def figure5_note() -> str:
         for curve in paper_settings()["figure5"]
     ]
     return (
-        "Figure 5 of the paper prints no values; according to the paper's text and curves, the peaks are "
+        "Figure 5 of the paper contains no values; the peaks, according to the text and curves of the paper, are "
         f"{', '.join(peaks)}"
     )

@@ -26,7 +26,7 @@ COLUMNS = (
     Column("interval", "95 %", absent=""),
 )
 TOKEN_NOTE = (
-    "published logits are from the class token; λ = 0 is the mean over patches, which is a different classifier"  # noqa: S105
+    "the published logits are computed from the class token; λ = 0 uses the mean over patches, a different classifier"  # noqa: S105
 )
 
 
@@ -82,7 +82,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
         try:
             return msgspec.json.decode(read_bytes(path, RunError), type=cls)
         except msgspec.MsgspecError as error:
-            raise RunError(f"{path}: {error}; not written by mlrec imagenet") from error
+            raise RunError(f"{path}: not written by mlrec imagenet ({error}); run mlrec imagenet again") from error
 
     def at(self, lam: float) -> tuple[float, float]:
         """Return top-1 and top-5 accuracy at a λ from the grid."""
@@ -104,7 +104,7 @@ def accuracy_table(sweep: AccuracySweep) -> Table:
         _row(sweep, f"mean + λ · maximum, best {ON_SCORED}", sweep.best_lam, sweep.gain),
     ]
     notes = [
-        f"{counted(sweep.samples, 'image')} of {counted(sweep.classes, 'class', 'classes')}, {sweep.resolution} "
+        f"{counted(sweep.samples, 'image')} from {counted(sweep.classes, 'class', 'classes')}, {sweep.resolution} "
         f"px, {counted(len(sweep.lams), 'value')} of λ",
         ON_SCORED_NOTE,
     ]

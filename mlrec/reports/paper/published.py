@@ -138,7 +138,11 @@ def literature(dataset: str) -> Table:
                 cells["resolution"] = int(row["resolution"])
             cells["mAP"] = float(row["mAP"]) / 100
             shown.append(Row(tuple(cells.values())))
-    note = "copied from the sources, not reproduced; rows with a different protocol or input are not comparable"
+    note = (
+        "the values are copied from the sources and were not reproduced; rows with a different protocol or input are "
+        "not "
+        "comparable"
+    )
     return Table(f"Literature: {dataset}", columns, tuple(shown), (note,))
 
 
@@ -159,7 +163,7 @@ def extra_rows(path: Path | None) -> list[PublishedRow]:
         raise UsageError(f"{path}: no rows; write a header line with the columns method and mAP, then one line per row")
     missing = [name for name in ("method", "mAP") if name not in rows[0]]
     if missing:
-        raise UsageError(f"{path}: no column '{missing[0]}'; the columns method and mAP are required")
+        raise UsageError(f"{path}: no column '{missing[0]}'; add this column (method and mAP are required)")
     return [_published(row, f"{path}, line {k}") for k, row in enumerate(rows, start=2)]
 
 
@@ -186,7 +190,9 @@ def _fraction(row: dict[str, str], key: str, where: str) -> float | None:
     if value is None:
         return None
     if not 1 < value <= 100:
-        raise UsageError(f"{where}: {key} = {value:g}; enter {key} as a percentage, such as 94.3")
+        raise UsageError(
+            f"{where}: {key} = {value:g} is not between 1 and 100; enter {key} as a percentage, such as 94.3"
+        )
     return round(value / 100, 6)  # as printed: 84.2 is 0.842, not 0.8420000000000001
 
 
@@ -204,4 +210,4 @@ def _number(row: dict[str, str], key: str, where: str) -> float | None:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(f"{where}: {key} = {text} is not a number") from error
+        raise UsageError(f"{where}: {key} = {text} is not a number; enter a number, or leave the cell empty") from error

@@ -63,8 +63,8 @@ class PaperTable:
 
 
 SERVER = (
-    "VOC2012 test is scored only by its evaluation server: add the server's results with --extra-rows rows.csv. The "
-    "server computes AP with the VOC2010 envelope; AP computed by mlrec does not belong in this table"
+    "VOC2012 test is scored only by its evaluation server; add the server's results with --extra-rows rows.csv. The "
+    "server computes AP with the VOC2010 envelope, so AP computed by mlrec does not belong in this table"
 )
 TABLES = {
     2: PaperTable(
@@ -133,7 +133,7 @@ TABLES = {
 }
 HEAD_LR = "head_lr_mult"
 HEAD_LR_NOTE = (
-    "Δ of own runs: each head is trained with the paper's head learning rate, which for CSRA is ten times the "
+    "Δ for own runs: each head is trained with the paper's head learning rate, which for CSRA is ten times the "
     "backbone learning rate"
 )
 SETTINGS_NOTE = (

@@ -84,7 +84,7 @@ def format_of(asked: str | None, out: Path | None) -> str:
     """
     names = (*FORMATS, *OTHER_FORMATS)
     if asked is not None and asked not in names:
-        raise UsageError(f"--format {asked}: choose one of {', '.join(names)}")
+        raise UsageError(f"--format {asked}: unknown format; choose one of {', '.join(names)}")
     if out is None and asked in ("xlsx", "parquet"):
         raise UsageError(f"--format {asked} is not a text format; write it to a file with --out NAME.{asked}")
     if out is None or (asked is not None and not out.suffix):  # /dev/stdout, or a name without an ending
@@ -93,6 +93,6 @@ def format_of(asked: str | None, out: Path | None) -> str:
     ending_format = SUFFIXES[check_ending(out, SUFFIXES, "--out")]
     if asked is not None and asked != ending_format:
         raise UsageError(
-            f"--format {asked} --out {out}: the file extension means {ending_format}; change one of the two options"
+            f"--format {asked} --out {out}: the file extension selects {ending_format}; change one of the two options"
         )
     return ending_format

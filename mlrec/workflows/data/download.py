@@ -57,7 +57,7 @@ def download(
     """
     dataset = OFFICIAL.get(name)
     if dataset is None:
-        raise UsageError(f"'{name}' is not one of {', '.join(OFFICIAL)}{nearest(name, OFFICIAL)}")
+        raise UsageError(f"unknown dataset '{name}'; choose one of {', '.join(OFFICIAL)}{nearest(name, OFFICIAL)}")
     logger.info(f"source: {dataset.page}")
     logger.info(f"licence: {dataset.licence}")
     if not dataset.files:
@@ -192,12 +192,13 @@ def _fetch_rest(url: str, file: OfficialFile, stream: IO[bytes], step: Step) -> 
         if start and response.status != 206:  # a server without ranges sends the whole file
             _restart(stream, step)
         elif start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise MlrecError(f"{url}: the server sent a different range than requested; use a mirror")
+            raise MlrecError(f"{url}: the server sent a different range than requested; use a mirror with --url-base")
         while block := response.read(BLOCK):
             if stream.tell() + len(block) > file.size:
                 _restart(stream, step)
                 raise MlrecError(
-                    f"{url}: not the official file, because the response is larger than {file.size:,} bytes"
+                    f"{url}: not the official file, because the response is larger than {file.size:,} bytes; use a "
+                    "mirror with --url-base"
                 )
             stream.write(block)
             step(len(block))

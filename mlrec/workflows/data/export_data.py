@@ -129,7 +129,10 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
             scores[manifest.split] = SplitScores(name, probabilities[chosen][:, columns])
     if not scores:
         names = ", ".join(manifest.split for manifest in manifests)
-        raise PredictionsError(f"{path}: no split has predictions for all of its images ({names})")
+        raise PredictionsError(
+            f"{path}: predictions are missing for some images in each split; choose predictions for all images in "
+            f"one of {names}"
+        )
     return scores
 
 
@@ -159,7 +162,8 @@ def _write_imagefolder(folder: Path, manifest: Manifest, _: SplitScores | None) 
             link_or_copy(path.resolve(), target)
         except OSError as error:
             raise DataError(
-                f"{path}: cannot copy this file ({error.strerror}), which the imagefolder format needs"
+                f"{path}: copying the file failed ({error.strerror}); check the permissions and disk space, or use a "
+                "different --format"
             ) from error
     write_text(place / METADATA, text)
     rows = list(csv.reader(io.StringIO(read_text(place / METADATA))))

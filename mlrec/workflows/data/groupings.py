@@ -66,9 +66,11 @@ def _same_photographs(dataset: Dataset, manifest: Manifest, progress: Progress) 
     images = list(dict.fromkeys(manifest.images))
     prints = fingerprints(dataset.path, manifest.root, images, progress)
     if not prints:
-        logger.info("no image files: duplicate images are not kept together")
+        logger.info("no image files found, so duplicate images are not kept together")
     elif len(prints) < len(images):
-        logger.warning(f"{counted(len(images) - len(prints), 'image')} cannot be read and may be duplicates")
+        logger.warning(
+            f"{counted(len(images) - len(prints), 'image')} could not be read and may be duplicates of other images"
+        )
     pairs = [(pair.first, pair.second) for pair in duplicates.pairs(list(prints.values()))]
     if pairs:
         logger.info(
@@ -82,11 +84,11 @@ def _values(dataset: Dataset, root: Path, column: str | None, file: Path | None)
     """Return the value of the group column for each image below `root`."""
     if column is None:
         if file is not None:
-            raise UsageError(f"--groups {file}: set the group column with --group")
+            raise UsageError(f"--groups {file} requires a group column; set the column with --group")
         return None
     if file is None and dataset.info.source.get("kind") != "csv":
         raise UsageError(
-            "--group: the dataset was not read from a table; pass a table of images and groups with --groups"
+            "--group: the dataset was not prepared from a table; pass a table of images and groups with --groups"
         )
     place = file or Path(dataset.info.source["path"])
     findings = ValidationReport()

@@ -97,7 +97,7 @@ def prepare(
                 "as in the paper"
             )
     elif kind not in known:
-        raise UsageError(f"'{kind}' is not a kind of source; choose one of {', '.join(known)}{nearest(kind, known)}")
+        raise UsageError(f"unknown dataset format '{kind}'; choose one of {', '.join(known)}{nearest(kind, known)}")
     findings = ValidationReport()
     options = _checked_options(kind, options, findings)
     place = without_dots(Path(path))
@@ -266,7 +266,7 @@ def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport
     """Clean the label names and paths in the options; warn about options that the reader does not use."""
     for key in _plain(options):
         if key != "labels" and kind in READERS and key not in USED.get(kind, ()):
-            findings.warn("an option that this kind of source does not use was ignored", f"{key} for {kind}")
+            findings.warn("option ignored because the dataset format does not use it", f"{key} for {kind}")
     options = replace(
         options,
         images=options.images and without_dots(options.images),
@@ -276,7 +276,7 @@ def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport
         return options
     labels = tuple(clean_label(label, "--labels", findings) for label in options.labels)
     if twice := duplicates_in(labels):
-        raise UsageError(f"--labels: '{twice[0]}' is repeated; list it once")
+        raise UsageError(f"--labels: '{twice[0]}' is listed twice; list each label once")
     return replace(options, labels=labels)
 
 
@@ -323,7 +323,7 @@ def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, prog
     verified: dict[str, Verified] = {}
     skipped = dict(reading.skipped)
     if not manifests:
-        raise DataError(f"{reading.name}: no split has a sample; check the annotations")
+        raise DataError(f"{reading.name}: no split contains samples; check the annotations")
     if checks.dry_run and reading.unpack is None:
         reading, manifests = _located(reading, manifests, findings)
         _warn_missing(manifests, findings)
@@ -360,7 +360,9 @@ def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> 
             label_order(manifest.labels, manifests[0].labels)
             reordered.append(manifest.reordered(manifests[0].labels))
         except DataError as error:
-            findings.error(f"split '{manifest.split}'", f"{error}, as in split '{manifests[0].split}'")
+            findings.error(
+                f"split '{manifest.split}'", f"{error}; use the labels of split '{manifests[0].split}' in all splits"
+            )
     return reordered
 
 

@@ -123,7 +123,9 @@ def split(
     held_out_names = {second for _, second in names}
     for manifest in parts:
         if not len(manifest):
-            raise UsageError(f"split '{manifest.split}' would be empty: too few groups of samples; change the fraction")
+            raise UsageError(
+                f"split '{manifest.split}' would be empty, because there are too few groups; change --val or --folds"
+            )
         consequence = NOT_SCORED if manifest.split in held_out_names else NOT_LEARNED
         for line in label_gaps(manifest).lines(consequence):
             logger.warning(line)
@@ -144,7 +146,8 @@ def summary(splits: NewSplits) -> Table:
     columns = (Column("split", "split"), Column("samples", "samples", "count"))
     rows = tuple(Row((name, size)) for name, size in splits.sizes.items())
     notes = (
-        f"difference in prevalence: {100 * splits.error:.3f} points; for random splits {100 * splits.random_error:.3f}",
+        f"difference in prevalence: {100 * splits.error:.3f} points; for random splits, "
+        f"{100 * splits.random_error:.3f} points",
         f"groups kept together: {splits.groups:,}",
     )
     return Table(f"{splits.dataset.info.name}: {splits.pool} divided", columns, rows, notes)
@@ -162,7 +165,7 @@ def pool_of(dataset: Dataset, name: str | None) -> Manifest:
     if name == "test":
         raise UsageError(
             "the test split cannot be divided, because tuning on part of the test split would invalidate the test "
-            "results"
+            "results; choose a different split with --from"
         )
     name = name or next((pool for pool in POOLS if pool in own), None)
     if name is None:
@@ -185,7 +188,7 @@ def _names(dataset: Dataset, pool: str, folds: int | None, prefix: str) -> list[
     written = dataset.info.source.get(MADE, {})
     for name in (name for pair in pairs for name in pair):
         if not name.replace("-", "").replace("_", "").isalnum():
-            raise UsageError(f"--prefix '{prefix}': use letters, digits, - and _")
+            raise UsageError(f"--prefix '{prefix}': invalid character; use only letters, digits, - and _")
         if name in dataset.info.splits and name not in written and not name == pool == "train":
             raise UsageError(
                 f"{dataset.path}: split '{name}' already exists and is not overwritten; set --prefix, or use --folds"

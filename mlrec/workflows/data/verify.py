@@ -87,7 +87,9 @@ def note_images(
             findings.warn("only the first frame of an animated image is used", name)
         if name in stated and stated[name] != verified.size:
             annotated, actual = ("{}x{}".format(*size) for size in (stated[name], verified.size))
-            findings.warn("the annotated size differs from the image size", f"{name} ({annotated}, is {actual})")
+            findings.warn(
+                "the annotated size differs from the image size", f"{name} (annotated {annotated}, actual {actual})"
+            )
 
 
 def _leaves(path: Path, root: Path) -> bool:
@@ -131,7 +133,7 @@ def check_overlap(
             elif {held_out, other} == {"train", "val"} and "trainval" in by_split:
                 findings.warn("splits 'val' and 'train' share images", f"{image} {twin}")
             else:
-                remedy = "remove it from one or use --allow-overlap"
+                remedy = "remove the image from one split, or use --allow-overlap"
                 findings.error(f"splits '{held_out}' and '{other}'", f"{image} {twin}; {remedy}")
 
 

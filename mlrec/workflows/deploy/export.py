@@ -126,13 +126,13 @@ def export(
 
     if push_to is not None:
         if form != "hf":
-            raise UsageError("--push uploads the folder of --format hf; add --format hf")
+            raise UsageError("--push requires --format hf; add --format hf")
         hub_folder.check_repository(push_to)
     path, manifest = _model_and_data(model, data, split, runs_root, data_root)
     metadata, loaded = read_metadata(path), load_model(path)
     target = out or _default_folder(path, form)
     if target.exists() and not (target / BUNDLE).is_file():
-        raise RunError(f"{target}: already exists and is not a bundle; choose a different --out")
+        raise RunError(f"{target}: already exists and is not an exported model; choose a different --out")
     tuned = None
     if tuned_file(path).is_file():
         tuned = Tuned.load(path).ordered(loaded.labels)
@@ -196,7 +196,7 @@ def _model_and_data(
     except DataError:
         if data is not None or split is not None:
             raise
-        logger.info("no data for the comparison; random images are used (choose a dataset with --data)")
+        logger.info("no dataset for the comparison, so random images are used; choose a dataset with --data")
         return Path(model), None
     return target.model, target.manifest
 
@@ -234,7 +234,10 @@ def _agreement(
     before, after = (np.concatenate(part) for part in zip(*pairs, strict=True))
     difference = float(np.abs(before - after).max())
     if not difference <= TOLERANCE * max(1.0, float(np.abs(before).max())):
-        raise ModelError(f"the logits of the exported model differ by {difference:.2g}; nothing was written")
+        raise ModelError(
+            f"the logits of the exported model differ by {difference:.2g}, so nothing was written; use a different "
+            "--format"
+        )
     if targets is None or manifest is None:
         return Agreement(len(before), "random", difference)
     mAP, exported = (evaluate(logits, targets, scores="logits").mAP for logits in (before, after))

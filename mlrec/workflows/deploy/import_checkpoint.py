@@ -94,7 +94,7 @@ def import_checkpoint(
 
     if normalization is not None and normalization not in ("weights", *NORMALIZATIONS):
         choices = ", ".join(("weights", *NORMALIZATIONS))
-        raise UsageError(f"--normalization {normalization}: choose one of {choices}")
+        raise UsageError(f"--normalization {normalization}: unknown normalization; choose one of {choices}")
     out = out or Path("imported") / checkpoint.stem
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ModelError(f"{out}: already exists; choose a different --out")
@@ -140,13 +140,15 @@ def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
         raise ModelError("already an mlrec model; use the file directly with eval, predict, attend or export")
     if external.weight is None and external.family != "other":
         raise ModelError(
-            "a backbone without a classifier; start training from this file with mlrec train --weights FILE"
+            "the file contains a backbone without a classifier; start training from this file with mlrec train "
+            "--weights FILE"
         )
     name = asked or external.backbone
     if name is None or external.weight is None:
         first = next(iter(external.backbone_tensors), "")
         raise ModelError(
-            f"{counted(len(external.backbone_tensors), 'tensor')} with names from no known model (first: '{first}'); "
+            f"the names of {counted(len(external.backbone_tensors), 'tensor')} match no known model (first: "
+            f"'{first}'); "
             "for a timm model, set --backbone NAME"
         )
     return name
@@ -184,13 +186,15 @@ def _labels_of_dataset(dataset: str, is_csra: bool) -> tuple[tuple[str, ...], st
     if dataset in KNOWN_LABELS:
         return KNOWN_LABELS[dataset], dataset
     if not (Path(dataset) / DATASET_FILE).is_file():
-        raise UsageError(f"--dataset {dataset}: use {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset")
+        raise UsageError(
+            f"--dataset {dataset}: unknown dataset; use {', '.join(KNOWN_LABELS)} or the folder of a prepared dataset"
+        )
     labels = tuple(Dataset.load(dataset).info.labels)
     known = next((name for name, names in KNOWN_LABELS.items() if set(names) == set(labels)), None)
     if known is None or not is_csra or labels == KNOWN_LABELS[known]:
         return labels, known
     # published CSRA models have the published order of labels
-    logger.info(f"labels in the published order of {known}, not in that of {dataset}")
+    logger.info(f"the labels are in the published order of {known}, not in the order of {dataset}")
     return KNOWN_LABELS[known], known
 
 
@@ -199,7 +203,9 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None) -
 
     if not external.heads:
         if asked:
-            raise UsageError("--lam applies to CSRA, but this is a linear classifier on average pooling; omit --lam")
+            raise UsageError(
+                "--lam applies to CSRA, but the file contains a linear classifier on average pooling; omit --lam"
+            )
         return 0.0
     if asked is not None:
         return asked
@@ -220,8 +226,8 @@ def _normalization(external: ExternalCheckpoint, known: str | None) -> str:
         return "half"
     if external.family == "vit":
         logger.warning(
-            "the paper does not state the pixel normalization of its ViTs on this dataset; [0, 1] is used, as in the "
-            "paper's training code; compare with --normalization half"
+            "the paper does not state the pixel normalization of its ViTs on this dataset, so [0, 1] is used, as in "
+            "the paper's training code; compare with --normalization half"
         )
     return "unit"
 
@@ -247,8 +253,8 @@ def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normaliz
         "pretrained": False,
     }
     notes = [
-        f"# imported from {printable(checkpoint.name)}, names of {naming}",
-        f"# SHA-256 of that file: {sha256(checkpoint)}",
+        f"# imported from {printable(checkpoint.name)}, tensor names from {naming}",
+        f"# SHA-256 of the imported file: {sha256(checkpoint)}",
         *(f"# licence: {LICENCES[key]}" for key in LICENCES if key == naming),
     ]
     with replace_folder(out) as folder:

@@ -270,7 +270,10 @@ def _probabilities(scorer: Scorer, images: Tensor) -> NDArray[np.float64]:
         return np.empty((0, len(scorer.labels)))
     logits = np.asarray(scorer.logits(images), dtype=np.float64)
     if not np.isfinite(logits).all():
-        raise MlrecError("the logits of the model are NaN or infinite; the weights are damaged or training diverged")
+        raise MlrecError(
+            "the logits are NaN or infinite, because the weights are damaged or training diverged; use different "
+            "weights"
+        )
     return probabilities_of(logits)
 
 

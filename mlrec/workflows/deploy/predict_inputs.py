@@ -132,7 +132,7 @@ class _Converter:
         except (OSError, ValueError) as error:
             return _broken(name, DataError(f"{name}: reading failed ({type(error).__name__})"))
         if not isinstance(content, bytes):
-            raise DataError(f"{name}: opened as text; open the file in binary mode, open(path, 'rb')")
+            raise DataError(f"{name}: the file is open in text mode; use binary mode, open(path, 'rb')")
         if len(content) > MAX_FILE_BYTES:
             return _broken(name, DataError(f"{name}: larger than {MAX_FILE_BYTES:,} bytes"))
         return self._item(content, name)
@@ -157,8 +157,8 @@ def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
     """Return the pixels of an array (H, W, 3), or of each image in a batch (B, H, W, 3)."""
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3 or not array.size:
         raise DataError(
-            f"an array of shape {array.shape} and dtype {array.dtype} is not an image; arrays are (H, W, 3) or "
-            "(B, H, W, 3) uint8, RGB"
+            f"an array of shape {array.shape} and dtype {array.dtype} is not an image; pass RGB arrays "
+            "of dtype uint8 and shape (H, W, 3) or (B, H, W, 3)"
         )
     if array.ndim == 3:
         array = array[None]
@@ -171,7 +171,8 @@ def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
 
     if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3 or not tensor.numel():
         raise DataError(
-            f"a tensor of shape {tuple(tensor.shape)} is not an image; tensors are (3, H, W) or (B, 3, H, W), RGB"
+            f"a tensor of shape {tuple(tensor.shape)} is not an image; pass RGB tensors of shape (3, H, W) or (B, 3, "
+            "H, W)"
         )
     values = tensor.detach().cpu()
     if values.is_floating_point():

@@ -67,7 +67,7 @@ def write_with_ray(job: PredictJob, sources: Iterable[Source], step: Step) -> tu
     try:
         import ray
     except ImportError as error:
-        raise RunError("--engine ray needs Ray; install it with pip install 'mlrec[ray]'") from error
+        raise RunError("--engine ray requires Ray; install it with pip install 'mlrec[ray]'") from error
     units = list(units_of(sources, job.part_size))
     missing = [unit for unit in units if not is_finished(job, unit)]
     if not ray.is_initialized():

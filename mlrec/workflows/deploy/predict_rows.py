@@ -172,7 +172,7 @@ def parquet_library() -> Any:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError(f"writing Parquet needs pyarrow; install it with {EXTRA}") from error
+        raise DataError(f"writing Parquet requires pyarrow; install it with {EXTRA}") from error
     return pyarrow
 
 

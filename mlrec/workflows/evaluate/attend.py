@@ -279,7 +279,7 @@ def _head_of(temperature: float, architecture: Architecture) -> int:
         if math.isclose(known, temperature):
             return k
     temperatures = ", ".join(f"{known:g}" for known in architecture.temperatures)
-    raise UsageError(f"--temperature {temperature:g}: the heads of the model have T = {temperatures}")
+    raise UsageError(f"--temperature {temperature:g}: no head has this temperature; choose one of {temperatures}")
 
 
 def _readable(error: DataError | None, findings: ValidationReport | None) -> bool:

@@ -268,7 +268,9 @@ def _default_split(dataset: Dataset, scored: SplitRecord | None) -> str:
         if name in dataset.info.splits:
             return name
     if len(dataset.info.splits) > 1:
-        raise DataError(f"{dataset.path}: choose a split with --split: {', '.join(dataset.info.splits)}")
+        raise DataError(
+            f"{dataset.path}: no split test or val; choose one of {', '.join(dataset.info.splits)} with --split"
+        )
     return next(iter(dataset.info.splits))
 
 
@@ -303,7 +305,7 @@ def _thresholds(target: EvalTarget) -> Tuned:
 
     tuned = Tuned.load(target.model)
     if tuned.digest == target.manifest.digest:
-        warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself; this is not a test result"
+        warning = f"the thresholds were chosen on {tuned.dataset}/{tuned.split} itself, so this is not a test result"
         target.changes.append(warning)
         logger.warning(warning)
     return tuned
@@ -353,7 +355,9 @@ def run_model(
     try:
         manifest = manifest.reordered(model.labels)
     except DataError as error:
-        raise ModelError(f"{path}: trained on different labels ({error})") from error
+        raise ModelError(
+            f"{path}: trained on different labels ({error}); choose a dataset with the labels of the model"
+        ) from error
     size = machine.batch_size_for(metadata.config, device)
     with distributed.joined(device):
         result = one_pass(

@@ -80,14 +80,12 @@ def evaluate_published(
             pooling.
     """
     if not pretrained and weights is None:
-        raise UsageError(f"--backbone {backbone}: use --pretrained, or --weights FILE")
+        raise UsageError(f"--backbone {backbone}: no weights; use --pretrained, or --weights FILE")
     check_backbone_name(backbone)
     if weights is not None:
         check_weights_name(str(weights))
     if data is None:
-        raise UsageError(
-            "pass the images as in mlrec imagenet DATA, where DATA is a folder with one subfolder per class"
-        )
+        raise UsageError("DATA is missing; pass a folder with one subfolder per class: mlrec imagenet DATA")
     from mlrec.models.imagenet import imagenet_classifier
     from mlrec.models.paper_checkpoints import fixed_lam
     from mlrec.training.devices import resolve_device

@@ -95,9 +95,9 @@ def label_errors(
     dataset = load_or_latest(data)
     if predictions is None:
         if split_name is not None:
-            raise UsageError("--split is the split of --predictions; without --predictions all folds are used")
+            raise UsageError("--split requires --predictions (without --predictions, all folds are used); omit --split")
         if kind is not None:
-            raise UsageError(f"--{kind} states the kind of the scores in --predictions; pass --predictions as well")
+            raise UsageError(f"--{kind} requires --predictions, whose scores it describes; add --predictions FILE")
         manifest, logits = _out_of_fold(dataset, folds, dict(flags or {}), recipe, out, progress)
     else:
         default = "val"
@@ -157,7 +157,7 @@ def _out_of_fold(
         logits[[row[sample] for sample in held_out_scores.sample_ids]] = held_out_scores.logits
     missing = int(np.isnan(logits).any(axis=1).sum())
     if missing:
-        raise DataError(f"{dataset.path}: {counted(missing, 'sample')} not in any fold; create new folds with --folds")
+        raise DataError(f"{dataset.path}: no fold contains {counted(missing, 'sample')}; create new folds with --folds")
     Predictions(pool.labels, pool.sample_ids, logits, pool.targets, pool.digest).save(out / directory.PREDICTIONS)
     return pool, logits
 

@@ -72,10 +72,11 @@ class LambdaSweepConfig:
 
     def __post_init__(self) -> None:
         if not self.lams or not all(lam >= 0 and math.isfinite(lam) for lam in self.lams):
-            raise UsageError(f"--lam {list(self.lams)}: each value must be a finite number of at least 0")
+            raise UsageError(f"--lam {','.join(map(str, self.lams))}: each value must be a finite number of at least 0")
         if not all(t > 0 for t in self.temperatures):
             raise UsageError(
-                f"--temperatures {list(self.temperatures)}: each value must be above 0; inf selects the maximum"
+                f"--temperatures {','.join(map(str, self.temperatures))}: each value must be above 0; inf selects "
+                "the maximum"
             )
 
     @property
@@ -169,7 +170,7 @@ def lambda_sweep(
     if selection is None:  # the choice is optimistic, so it is repeated in each resample
         if config.resamples:
             times = counted(config.resamples, "resample")
-            logger.info(f"repeating the choice of λ in {times}; --resamples 0 disables this")
+            logger.info(f"repeating the choice of λ in {times}; --resamples 0 disables the repetition")
         best = chosen_here(scored, settings, scores, config.resamples, **options)
     else:
         selected, selected_parts, _ = _run(selection, config, machine, progress)
@@ -210,7 +211,7 @@ def _selection_target(target: EvalTarget, split: str) -> EvalTarget:
         raise UsageError(
             f"--select-on {split}: {shared:,} of the images in this split are also scored as part of "
             f"{target.manifest.split}; choose a split with different images, or omit --select-on, which marks the "
-            "choice with †"
+            "result with †"
         )
     seen = seen_in_training(record_at(target.model), selection.manifest)
     if seen:
@@ -234,7 +235,10 @@ def _run(
     one_pass = partial(predict_parts, temperatures=tuple(config.temperatures))
     (average, added), environment = run_model(target.model, target.manifest, machine, progress, one_pass)
     if average.targets is None:
-        raise UsageError(f"{target.manifest.name}/{target.manifest.split}: no targets; there is nothing to score")
+        raise UsageError(
+            f"{target.manifest.name}/{target.manifest.split}: no targets, so there is nothing to score; choose a "
+            "split with annotations"
+        )
     model = read_metadata(target.model).architecture.to_dict()
     return average, Parts(average.logits, added, average.targets), {"environment": environment, "model": model}
 

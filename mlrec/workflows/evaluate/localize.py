@@ -270,7 +270,7 @@ def _table(result: Localization) -> Table:
         f"pair: an image and one of its labels; maps of {result.grid[0]} x {result.grid[1]} cells; peak: maximum "
         f"within {result.tolerance:g} cells of an object",
         "T = 1: softmax of the scores, summed over heads; contributions: positive part of the logit terms",
-        "±: half-width of the 95 % bootstrap interval over images; crowds and difficult objects are ignored",
+        "±: half-width of the 95 % bootstrap confidence interval over images; crowds and difficult objects are ignored",
     )
     return Table(f"{result.name}: localization", columns, tuple(rows), notes)
 
@@ -289,7 +289,9 @@ def _sharpness_table(result: Localization) -> Table:
     columns = (Column("T", "T of the head", identity=True), Column("locations", "effective locations", "seconds"))
     rows = tuple(Row((t, number)) for t, number in result.sharpness.items())
     locations = result.grid[0] * result.grid[1]
-    note = f"out of {locations} locations; exponential of the attention entropy, averaged over pairs"
+    note = (
+        f"effective locations: exponential of the attention entropy, averaged over pairs, out of {locations} locations"
+    )
     return Table("Sharpness of the attention", columns, rows, (note,))
 
 

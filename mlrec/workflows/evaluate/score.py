@@ -50,7 +50,7 @@ def score(
     rules = conventions_named(conventions)
     findings = ValidationReport()
     if truth is None and split is not None:
-        raise UsageError("--split chooses a split of TRUTH; pass the ground truth as the second argument")
+        raise UsageError("--split requires TRUTH; pass the ground truth as the second argument")
     manifest = None
     if truth is not None:  # read first, so that its errors come first
         manifest = read_truth(truth, split, labels, findings)

@@ -110,7 +110,7 @@ def tune(
             raise UsageError(f"precision must be above 0 and at most 1, got {precision:g}")
         target = "precision"
     elif target_named(target) == "precision":
-        raise UsageError("--target precision: set the minimum precision, such as --min-precision 0.9")
+        raise UsageError("--target precision requires a minimum precision; set one, such as --min-precision 0.9")
     metric = target_named(target)
     eval_target = resolve_eval_target(model, data, split, labels=None, runs_root=runs_root, data_root=data_root)
     record = record_at(eval_target.model)
@@ -172,13 +172,13 @@ def _warn_overlaps(target: EvalTarget, record: RunRecord | None) -> int:
     if scored and (scored.dataset, scored.split) == (name, split):
         logger.warning(
             f"this run reports its metrics on {name}/{split}; do not report metrics on this split with thresholds "
-            "chosen on the same split. The metrics below are cross-fitted; a held-out split is better (mlrec split)"
+            "chosen on the same split. The metrics below are cross-fitted; use a held-out split instead (mlrec split)"
         )
     seen = seen_in_training(record, target.manifest)
     if seen:
         logger.warning(
-            f"the model was trained on {seen:,} of the {counted(len(target.manifest), 'sample')} in {split}; the "
-            "probabilities, and therefore the thresholds and the calibration, are more confident on these samples "
+            f"the model was trained on {seen:,} of the {counted(len(target.manifest), 'sample')} in {split}, so "
+            "the probabilities, and therefore the thresholds and the calibration, are more confident on these samples "
             "than on new samples; hold out a split (mlrec split)"
         )
     return seen
@@ -214,8 +214,11 @@ def _warn_no_gain(reports: list[ThresholdReport], target: str) -> None:
     before, after = (report.rates.get(target) for report in reports)
     if before is not None and after is not None and after <= before:
         logger.warning(
-            f"cross-fitted {target} is {100 * after:.1f} % with tuning and {100 * before:.1f} % at p >= 0.5; there are "
-            "too few samples to choose thresholds; use more samples, a different --target, or p >= 0.5"
+            f"tuning does not improve {target} on held-out samples ({100 * after:.1f} % with tuning, "
+            f"{100 * before:.1f} % "
+            "at p >= 0.5), probably because the split has too few samples; use more samples, a different --target, "
+            "or p >= "
+            "0.5"
         )
 
 

@@ -29,7 +29,9 @@ def member(year: str, split: str, label: str) -> str:
 def check_name(out: Path) -> None:
     """Raise UsageError if the server does not accept the file extension of the archive."""
     if not out.name.endswith(SUFFIXES):
-        raise UsageError(f"--voc-server {out}: the server accepts a {' or '.join(SUFFIXES)}")
+        raise UsageError(
+            f"--voc-server {out}: the server does not accept this file extension; use {' or '.join(SUFFIXES)}"
+        )
 
 
 def check_data(kind: str, labels: Sequence[str]) -> None:
@@ -83,6 +85,8 @@ def _check(out: Path, labels: tuple[str, ...], names: list[str], logits: Floats,
             pairs = [line.split(" ") for line in stream.read().decode("ascii").splitlines()]
             same = [name for name, _ in pairs] == names
             if not same or not np.array_equal(np.array([v for _, v in pairs], dtype=np.float32), logits[:, k]):
-                raise PredictionsError(f"{out}: class {label} differs from the predictions; check the disk")
+                raise PredictionsError(
+                    f"{out}: the values written for class {label} differ from the predictions; check the disk"
+                )
         if len(archive.getnames()) != len(labels):
-            raise PredictionsError(f"{out}: expected one file per class; check the disk")
+            raise PredictionsError(f"{out}: the archive does not contain one file per class; check the disk")

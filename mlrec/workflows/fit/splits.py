@@ -57,8 +57,8 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
     pools = [name for name in POOLS if name in own and not (test == "val" and name == "trainval")]
     if not pools:
         raise UsageError(
-            f"{dataset.path}: no split to train on; one of {', '.join(POOLS)} is needed, but the splits are "
-            f"{', '.join(dataset.info.splits)}"
+            f"{dataset.path}: no split to train on among {', '.join(dataset.info.splits)}; add one of "
+            f"{', '.join(POOLS)}"
         )
     needed = list(SHARES)
     if test is not None:  # is scored as it is

@@ -68,7 +68,7 @@ def state_at(folder: Path, minutes: float, dataset: Dataset) -> FitState:
     """
     if not (folder / FILE).is_file():
         if folder.is_dir() and any(folder.iterdir()):
-            raise UsageError(f"{folder}: already exists and is not a fit; choose a different --name")
+            raise UsageError(f"{folder}: already exists and was not written by mlrec fit; choose a different --name")
         return FitState(minutes=minutes, data=str(dataset.path))
     try:
         state = msgspec.json.decode((folder / FILE).read_bytes(), type=FitState)
@@ -77,5 +77,5 @@ def state_at(folder: Path, minutes: float, dataset: Dataset) -> FitState:
     if state.best is not None:
         raise UsageError(f"{folder}: this fit is finished; choose a different --name, or remove the folder")
     if Path(state.data).resolve() != dataset.path.resolve():
-        raise UsageError(f"{folder}: a fit of {state.data}; choose a different --name")
+        raise UsageError(f"{folder}: this fit uses the dataset {state.data}; choose a different --name")
     return msgspec.structs.replace(state, minutes=minutes)

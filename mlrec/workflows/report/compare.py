@@ -153,7 +153,9 @@ def _side(runs: Sequence[_ScoredRun], truth: Manifest, source: str | None) -> Si
     joined = [run.scores.against(truth) for run in runs]
     for run in runs:
         if source is not None and run.scores.targets is not None and not _same_truth(run.scores, truth):
-            raise PredictionsError(f"{run.name}: the targets differ from {source}; score both on the same split")
+            raise PredictionsError(
+                f"{run.name}: the targets differ from those in {source}; score both on the same split"
+            )
     if len({scores.kind for scores in joined}) > 1:
         raise PredictionsError(
             "some runs of a method contain logits and others contain probabilities; choose runs of one kind"

@@ -61,7 +61,7 @@ def write_pdf(tables: str, figure: str, out: Path) -> None:
     """
     compiler, bibtex = shutil.which("pdflatex"), shutil.which("bibtex")
     if compiler is None:
-        raise UsageError(f"{out}: no pdflatex on PATH; install it ({INSTALL}), or write a .tex file instead")
+        raise UsageError(f"{out}: pdflatex is not on PATH; install it ({INSTALL}), or write a .tex file instead")
     entries = bibliography(tables)
     cited = ""
     if entries:
@@ -85,7 +85,9 @@ def _run(command: list[str], folder: Path, out: Path) -> None:
             command, cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise RunError(f"{out}: {Path(command[0]).name} did not finish within {SECONDS} s") from error
+        raise RunError(
+            f"{out}: {Path(command[0]).name} did not finish within {SECONDS} s; write a .tex file instead"
+        ) from error
     if done.returncode == 0:
         return
     log = done.stdout.decode("utf-8", "replace")
@@ -94,6 +96,6 @@ def _run(command: list[str], folder: Path, out: Path) -> None:
     if reason:
         text = reason.group(1)
     raise RunError(
-        f"{out}: {Path(command[0]).name} failed: {text}; write a .tex file instead and compile it with lualatex if "
+        f"{out}: {Path(command[0]).name} failed ({text}); write a .tex file instead, and compile it with lualatex if "
         "names contain letters that pdflatex does not support"
     )

@@ -51,7 +51,10 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bo
         if (path / directory.RECORD).is_file():
             run = Run.load(path)
             if run.record.status != "finished":
-                raise RunError(f"{path}: {run.record.status}, not finished; resume the run with mlrec train --resume")
+                raise RunError(
+                    f"{path}: the run is not finished (status: {run.record.status}); resume the run with mlrec train "
+                    "--resume"
+                )
             below = [run]
         else:
             below = [*without_tuning(finished_runs(path)), *evaluations(path, lam_at_test=lam_at_test)]
@@ -164,9 +167,11 @@ def _figure5_table(series: Sequence[Series]) -> Table:
 
 def _check_layout(table: int | None, layout: str | None, intervals: bool) -> None:
     if layout not in (None, "full", "paper"):
-        raise UsageError(f"--layout {layout}: use full or paper")
+        raise UsageError(f"--layout {layout}: unknown layout; use full or paper")
     if layout is not None and table is None:
-        raise UsageError("--layout requires --table; other tables have only one layout")
+        raise UsageError(
+            "--layout requires --table, because other tables have only one layout; add --table or omit --layout"
+        )
     if layout == "paper" and intervals:
         raise UsageError(
             "--intervals cannot be used with --layout paper, which has no interval columns; use --layout full"
@@ -175,15 +180,17 @@ def _check_layout(table: int | None, layout: str | None, intervals: bool) -> Non
 
 def _check_options(table: int | None, figure: int | None, extra: Path | None, conventions: str | None) -> None:
     if extra is not None and table is None:
-        raise UsageError("--extra-rows requires --table; the extra rows are shown next to the published rows")
+        raise UsageError("--extra-rows requires --table, which prints the published rows; add --table")
     if table is not None and table != 1 and table not in TABLES:
-        raise UsageError(f"--table {table}: the tables of the paper are 1, {', '.join(map(str, TABLES))}")
+        raise UsageError(
+            f"--table {table}: the paper has no such table; choose one of 1, {', '.join(map(str, TABLES))}"
+        )
     if table == 1 and extra is not None:
         raise UsageError("--extra-rows cannot be used with --table 1; use it with tables 2 to 8")
     if table is not None and conventions is not None:
-        raise UsageError("--table scores with the paper's conventions for that table; omit --conventions")
+        raise UsageError("--table always uses the paper's conventions for that table; omit --conventions")
     if figure is not None and figure != 5:
-        raise UsageError(f"--figure {figure}: use 5, the only figure with numbers")
+        raise UsageError(f"--figure {figure}: not available as numbers; use --figure 5")
     if figure is not None and table is not None:
         raise UsageError(f"--figure {figure} cannot be used with --table; omit one of the two options")
 

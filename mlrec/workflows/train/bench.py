@@ -59,7 +59,7 @@ def bench_head(
         MlrecError: The backbone is unknown, or the paper has no temperatures for an H.
     """
     if steps < 1 or not heads:
-        raise UsageError("bench head needs at least one step and one value of H")
+        raise UsageError("bench head requires at least one step and one value of H; set --steps and --heads")
     import torch
 
     from mlrec.models.backbones import Backbone
@@ -94,7 +94,8 @@ def bench_sweep(
     bodies = {(model.backbone.name, model.preprocessing.size, len(model.labels)) for model in models}
     if len(bodies) > 1:
         raise RunError(
-            f"{folder}: the rows differ in backbone, input size or labels, so their heads cannot be compared"
+            f"{folder}: the rows differ in backbone, input size or labels, so their heads cannot be compared; choose "
+            "a sweep in which only the head differs"
         )
     first = models[0]
     named = [(name, run.path.name) for name, run in runs]
@@ -203,7 +204,8 @@ def cost_table(costs: HeadCosts) -> Table:
         f"{costs.img_size} px, {counted(costs.num_labels, 'label')}, batches of {costs.batch_size}, "
         f"{counted(costs.steps, 'step')} per row in alternation; {where.get('gpu', where['device'])}, "
         f"{where['precision']}, {counted(where['threads'], 'thread')}, torch {where['torch']}; without image loading",
-        "ms: one step of the whole model; ratio: median of the paired ratios to the first row, and its 95 % interval",
+        "ms: one step of the whole model; ratio: median of the paired ratios to the first row, with its 95 % "
+        "confidence interval",
         "MFLOPs: forward pass for one image, convolutions and matrix products; a multiplication and an addition count "
         "as two operations",
     ]

@@ -72,9 +72,11 @@ class Callbacks:
                 close = [name for name in dir(one) if difflib.get_close_matches(name, METHODS, n=1)]
                 found = ""
                 if close:
-                    found = f"; found a similar name: {close[0]}"
+                    found = f" (found a similar name: {close[0]})"
                 name = getattr(one, "__name__", type(one).__name__)
-                raise UsageError(f"callback {name}: none of the methods {', '.join(METHODS)} is defined{found}")
+                raise UsageError(
+                    f"callback {name} has none of the methods {', '.join(METHODS)}{found}; define at least one method"
+                )
         self._objects = tuple(objects)
         self._event = TrainEvent(Path())
 

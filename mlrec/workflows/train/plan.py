@@ -140,8 +140,8 @@ def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest]) -> Non
         if both:
             count = counted(len(both), "image")
             logger.warning(
-                f"split '{manifest.split}' shares {count} with the training split '{train.split}', so the metrics are "
-                f"too high: {min(both)}"
+                f"split '{manifest.split}' shares {count} with the training split '{train.split}', such as "
+                f"{min(both)}, so the metrics are too high; remove shared images from one split"
             )
 
 
@@ -165,7 +165,7 @@ def _named_layers(
     tables = read_toml(file)
     base = tables.pop(recipes.BASE, None)
     if base is not None and not isinstance(base, str):
-        raise ConfigError(f"{file}: {recipes.BASE} = {base} must be the name of a recipe")
+        raise ConfigError(f"{file}: {recipes.BASE} = {base} is not a name; set {recipes.BASE} to the name of a recipe")
     return [*layers, (str(file), tables)], recipe or base
 
 
@@ -249,7 +249,7 @@ def default_splits(dataset: Dataset) -> tuple[str, str]:
 def _trained_on(dataset: Dataset, split: str) -> Manifest:
     manifest = dataset.manifest(split)
     if not len(manifest):
-        raise DataError(f"{dataset.path}: split '{split}' has no samples; there is nothing to train on")
+        raise DataError(f"{dataset.path}: split '{split}' has no samples to train on; choose a different --train-split")
     return manifest
 
 
@@ -268,7 +268,7 @@ def check_model_names(config: Config) -> None:
     if config.weights is not None:
         check_weights_name(config.weights)
     if config.init_from is not None and not Path(config.init_from).exists():
-        raise ModelError(f"--init-from {config.init_from}: no such run or file")
+        raise ModelError(f"--init-from {config.init_from}: no such run or file; check the path")
 
 
 def check_backbone_name(name: str) -> None:

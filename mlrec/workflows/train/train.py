@@ -106,7 +106,7 @@ def resume(
     called = Callbacks(callbacks)
     unfinished = Run.load(folder)
     if unfinished.record.status == "finished":
-        raise RunError(f"{folder}: this run is finished; there is nothing to resume")
+        raise RunError(f"{folder}: this run is finished and cannot be resumed; start a new run")
     plan = resolve_plan(
         dict(flags or {}),
         file=folder / directory.CONFIG,

@@ -65,7 +65,7 @@ def test_another_package_adds_a_reader_but_replaces_none(tmp_path: Path) -> None
 
 
 def test_without_the_package_the_kind_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="'herbarium' is not a kind of source"):
+    with pytest.raises(UsageError, match="unknown dataset format 'herbarium'"):
         prepare("herbarium", tmp_path, out=tmp_path / "data")
 
 

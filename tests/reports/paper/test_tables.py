@@ -85,7 +85,7 @@ def test_inferred_cells_are_marked():
     table = paper_table(4, [])
     assert row(table, "ML-GCN").marks[column(table, "resolution")] == "‡"
     assert column(table, "resolution") not in row(table, "ResNet-cut").marks
-    assert "‡ not printed in the paper, inferred" in table.footnotes
+    assert "‡ not printed in the paper but inferred" in table.footnotes
 
 
 def full_voc(tmp_path: Path, name: str, samples: int = 4952, **options) -> Path:
@@ -204,7 +204,7 @@ def test_server_results_are_rows_in_percent(tmp_path):
     ("text", "why"),
     [
         ("method,map\nmine,94\n", "no column 'mAP'"),
-        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943; enter mAP as a percentage"),
+        ("method,mAP\nmine,0.943\n", "line 2: mAP = 0.943 is not between 1 and 100; enter mAP as a percentage"),
         ("method,mAP\nmine,high\n", "line 2: mAP = high is not a number"),
         ("method,mAP\n", "no rows"),
         ("method,mAP\nmine,nan\n", "as a percentage"),

@@ -123,7 +123,7 @@ def test_the_bib_file_of_another_program_is_not_replaced(tmp_path: Path) -> None
 
 def test_without_pdflatex_the_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(latex_files.shutil, "which", lambda name: None)
-    with pytest.raises(UsageError, match=r"no pdflatex on PATH; install it .*, or write a \.tex file") as error:
+    with pytest.raises(UsageError, match=r"pdflatex is not on PATH; install it .*, or write a \.tex file") as error:
         write_pdf(latex([paper_layout(7, [])]), "", tmp_path / "t.pdf")
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())

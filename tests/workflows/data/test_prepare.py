@@ -299,8 +299,8 @@ def test_labels_are_a_choice_of_any_source_s_labels(tmp_path: Path) -> None:
     assert dataset.manifest("train").labels == ("caf\u00e9", "cat")
     assert dataset.manifest("train").targets.tolist() == [[0, 1], [1, 0]]
     warned = " ".join(dataset.info.warnings)
-    assert "option that this kind of source does not use was ignored: year for yolo" in warned
-    with pytest.raises(UsageError, match="--labels: 'cat' is repeated"):
+    assert "option ignored because the dataset format does not use it: year for yolo" in warned
+    with pytest.raises(UsageError, match="--labels: 'cat' is listed twice"):
         prepare("yolo", tmp_path, out=tmp_path / "data", options=ReadOptions(labels=("cat", "cat ")))
     with pytest.raises(DataError, match="no label 'Cat'; did you mean 'cat'"):
         prepare("yolo", tmp_path, out=tmp_path / "data", options=ReadOptions(labels=("Cat",)))
@@ -409,7 +409,7 @@ def test_a_name_is_a_plain_folder_name(tmp_path: Path, name: str) -> None:
     if name:
         with pytest.raises(UsageError, match="is not a valid folder name"):
             prepare("csv", csv(tmp_path), out=tmp_path / "data", name=name)
-    with pytest.raises(UsageError, match=r"'csb' is not a kind of source; .*; did you mean 'csv'\?"):
+    with pytest.raises(UsageError, match=r"unknown dataset format 'csb'; .*; did you mean 'csv'\?"):
         prepare("csb", tmp_path)
 
 

@@ -144,9 +144,9 @@ def test_the_same_photograph_stays_together(tmp_path: Path) -> None:
         ({"val": 1.0}, "between 0 and 1"),
         ({"folds": 1}, "at least 2"),
         ({"group": "pateint"}, "did you mean 'patient'"),
-        ({"groups_file": Path("x.csv")}, "set the group column with --group"),
+        ({"groups_file": Path("x.csv")}, "requires a group column; set the column with --group"),
         ({"pool": "trian"}, "no split 'trian'"),
-        ({"prefix": "../"}, "use letters"),
+        ({"prefix": "../"}, "use only letters"),
     ],
 )
 def test_invalid_options_are_refused(tmp_path: Path, options: dict[str, object], message: str) -> None:

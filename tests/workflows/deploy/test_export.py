@@ -84,7 +84,7 @@ def test_a_safetensors_bundle_is_the_same_model_and_the_card_has_its_origin(run:
     assert "tuned for CF1 on tiny train" in card
     assert export(run.path, form="safetensors", out=tmp_path / "bundle").path == made.path  # a bundle is replaced
     (tmp_path / "mine").mkdir()
-    with pytest.raises(RunError, match="is not a bundle"):
+    with pytest.raises(RunError, match="is not an exported model"):
         export(run.path, form="safetensors", out=tmp_path / "mine")
 
 
@@ -94,7 +94,7 @@ def test_a_model_that_disagrees_is_not_written(
     monkeypatch.setattr(onnx_module, "export_onnx", lambda _, path, __: shutil.copy(bundle.path / "model.onnx", path))
     logits = onnx_module.OnnxModel.logits
     monkeypatch.setattr(onnx_module.OnnxModel, "logits", lambda self, images: logits(self, images) + np.float32(0.01))
-    with pytest.raises(ModelError, match=r"differ by 0\.01; nothing was written"):
+    with pytest.raises(ModelError, match=r"differ by 0\.01, so nothing was written"):
         export(run.path, out=tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
 

@@ -136,7 +136,7 @@ def test_a_reused_buffer_is_copied(model: Any, photo: Path) -> None:
         ({"hunter2": 1}, "type dict is not an image"),
         (77.125, "type float is not an image"),
         (None, "type NoneType is not an image"),
-        (io.StringIO("hunter2"), "in binary mode"),
+        (io.StringIO("hunter2"), "binary mode"),
         (b"hunter2" * 9, "image-0: not an image in a supported format"),
         (io.BytesIO(b"hunter2" * 9), "image-0: not an image in a supported format"),
     ],

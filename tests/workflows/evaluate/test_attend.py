@@ -65,7 +65,7 @@ def test_labels_and_heads_by_name(models: dict[str, Path], photo: Path) -> None:
     np.testing.assert_allclose(soft.maps.sum(axis=(1, 2)), 1, atol=1e-5)
     with pytest.raises(PredictionsError, match="did you mean 'owl'"):
         compute_maps(csra, items, labels=["owls"], machine=HERE)
-    with pytest.raises(UsageError, match="the heads of the model have T = 1, 2, 4, inf"):
+    with pytest.raises(UsageError, match="no head has this temperature; choose one of 1, 2, 4, inf"):
         compute_maps(csra, items, temperature=3.0, machine=HERE)
     with pytest.raises(UsageError, match="no attention"):
         compute_maps(average, items, temperature=1.0, machine=HERE)

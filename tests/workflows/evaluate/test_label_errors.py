@@ -74,7 +74,7 @@ def test_predictions_of_a_split_need_no_training(tmp_path: Path) -> None:
     errors = {row.cells[0]: row.cells[1:] for row in summary(doubts).rows}
     assert errors["red"] == (0, 0, 0, 0)
     assert errors["blue"] == ((1, 1, 0, 0) if given else (0, 0, 1, 1))  # one of the label's n, n - 1 are right
-    with pytest.raises(UsageError, match="--split is the split of --predictions"):
+    with pytest.raises(UsageError, match="--split requires --predictions"):
         label_errors(path, split_name="all", out=tmp_path / "out")
 
 

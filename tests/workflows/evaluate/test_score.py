@@ -60,7 +60,7 @@ def test_a_split_of_the_truth_is_selected(files: Path) -> None:
         score(files / "pred.csv", files / "pets/test.jsonl", split="val")
     with pytest.raises(MlrecError, match=r"first: '3\.jpg'"):
         score(files / "pred.csv", files / "pets", split="val")
-    with pytest.raises(UsageError, match="--split chooses a split of TRUTH"):
+    with pytest.raises(UsageError, match="--split requires TRUTH"):
         score(files / "pred.csv", split="val")
 
 
@@ -109,7 +109,7 @@ def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
 def test_without_a_known_label_all_metrics_are_undefined() -> None:
     tables = scored_tables(evaluate([[1.0, -1.0]], [[-1, -1]]), title="pred.csv", top3=True)
     assert set(tables[0].rows[0].cells) == {None}
-    assert "all labels of all samples are unknown; there is nothing to score" in render_text(tables)
+    assert "all labels of all samples are unknown, so there is nothing to score" in render_text(tables)
 
 
 @pytest.mark.parametrize("name", ["pred.csv", "truth.csv", "pred.npz"])

@@ -91,7 +91,7 @@ def test_all_figures_of_the_runs_are_written(tmp_path, dataset):
 
 def test_a_damaged_log_is_an_error(tmp_path):
     path = write_run(tmp_path / "runs", "one", log='{"event":\n')
-    with pytest.raises(RunError, match=r"log\.jsonl: .*not written by mlrec train"):
+    with pytest.raises(RunError, match=r"log\.jsonl: .*not a log written by mlrec train"):
         figures(*_parts(tmp_path))
     (path / directory.LOG).unlink()
     assert "learning" not in [one.stem for one in figures(*_parts(tmp_path))]

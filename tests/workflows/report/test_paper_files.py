@@ -61,7 +61,7 @@ def test_a_pdf_leaves_no_other_file(tmp_path: Path) -> None:
     ("words", "why"),
     [
         (["--layout", "paper"], "--layout requires --table"),
-        (["--table", "2", "--layout", "wide"], "--layout wide: use full or paper"),
+        (["--table", "2", "--layout", "wide"], "--layout wide: unknown layout; use full or paper"),
         (["--table", "2", "--layout", "paper", "--intervals"], "--intervals cannot be used with --layout paper"),
         (["--table", "2", "--notes"], "--notes requires --format latex or pdf"),
         (["--table", "2", "--columns", "1", "--format", "md"], "--columns requires --format latex or pdf"),
@@ -69,7 +69,7 @@ def test_a_pdf_leaves_no_other_file(tmp_path: Path) -> None:
         (["--paper", "--extra-rows", "r.csv"], "--extra-rows cannot be used with --paper"),
         (["--paper", "--labels", "cat"], "--labels cannot be used with --paper"),
         (["--paper", "--plots", "p"], "--plots cannot be used with --paper"),
-        (["--table", "2", "--format", "pdf"], "--format pdf requires an output file: --out FILE.pdf"),
+        (["--table", "2", "--format", "pdf"], "--format pdf requires an output file; add --out FILE.pdf"),
     ],
 )
 def test_flags_without_an_effect_are_refused(tmp_path: Path, words: list[str], why: str) -> None:

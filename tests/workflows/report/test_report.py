@@ -54,7 +54,7 @@ def test_missing_and_unfinished_runs_are_errors(tmp_path):
     with pytest.raises(RunError, match=r"no finished run .*; run mlrec train"):
         report(root=tmp_path / "runs")
     stopped = write_run(tmp_path, "stopped", status="interrupted")
-    with pytest.raises(RunError, match=r"stopped: interrupted, not finished; resume the run"):
+    with pytest.raises(RunError, match=r"stopped: the run is not finished \(status: interrupted\); resume the run"):
         report([stopped])
 
 
@@ -157,7 +157,7 @@ def test_the_command_prints_only_json_on_stdout_and_does_not_import_torch(tmp_pa
         ),
         (["--out", "r"], "--out r: unknown extension"),
         (["--out", "r.doc", "--format", "table"], "--out r.doc: unknown extension"),
-        (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: the file extension means json"),
+        (["--out", "r.json", "--format", "csv"], "--format csv --out r.json: the file extension selects json"),
     ],
 )
 def test_a_file_ending_that_contradicts_the_format_is_refused(tmp_path, options, why):

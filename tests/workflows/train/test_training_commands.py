@@ -150,7 +150,7 @@ def test_train_compare_is_the_study_of_that_name_with_one_seed_by_default(
         (("train", "--compare", "--seeds", "0:1:0.5"), 2, "--seeds 0:1:0.5: expected integers >= 0"),
         (("sweep", "--seeds", "inf"), 2, "--seeds inf: expected integers >= 0"),
         (("sweep", "--seeds", "1,2,1"), 2, "--seeds 1,2,1: the list contains a duplicate number"),
-        (("eval", "nowhere", "--voc-server", "x.zip"), 2, "the server accepts a .tgz or .tar.gz"),
+        (("eval", "nowhere", "--voc-server", "x.zip"), 2, "use .tgz or .tar.gz"),
         (("eval", "--select-on", "val"), 2, "no such option: --select-on"),
         (("eval", "runs/x", "--pretrained"), 2, "no such option: --pretrained"),
         (("imagenet", "a", "--data", "b", "--pretrained"), 2, "DATA (a) and --data (b) differ"),
