@@ -52,14 +52,14 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
             row_of[matches[0]] = row
     if unknown:
         raise PredictionsError(
-            f"{shown}: {len(unknown)} of {len(predicted)} predictions match no sample (first: '{unknown[0]}'); compare "
-            "them with the split that was predicted"
+            f"{shown}: {len(unknown)} of {len(predicted)} predictions match no sample (first: '{unknown[0]}'); use the "
+            "split that was predicted"
         )
     missing = [sample for sample in sample_ids if sample not in row_of]
     if missing:
         raise PredictionsError(
-            f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction (first: '{missing[0]}'); run "
-            "prediction on the whole split"
+            f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction (first: '{missing[0]}'); predict "
+            "the whole split"
         )
     return np.array([row_of[sample] for sample in sample_ids], dtype=np.intp)
 

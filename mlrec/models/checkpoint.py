@@ -165,7 +165,9 @@ def read_metadata(path: Path | str) -> Metadata:
     named, count = len(metadata.labels), metadata.architecture.num_labels
     if named != count:
         raise ModelError(
-            f"{file}: a head for {counted(count, 'label')}, but {counted(named, 'label name')}; the file is damaged"
+            f"{file}: the head is for {counted(count, 'label')}, but the file has {counted(named, 'label name')}; "
+            "download it "
+            "again"
         )
     return metadata
 

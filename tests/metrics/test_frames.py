@@ -49,7 +49,7 @@ def test_one_frame_names_the_labels_of_an_array() -> None:
         (SCORED, TRUE[["cat", "cat", "hen"]], "'cat' occurs more than once in the columns of targets"),
         (SCORED.reset_index(), TRUE.reset_index(), r"column 'index' of .* is not numeric.*set_index"),
         (SCORED, TRUE.astype(object).mask(TRUE == 1, None), "not numeric or has empty cells"),
-        (SCORED.iloc[1:], TARGETS, "the shapes must match"),
+        (SCORED.iloc[1:], TARGETS, "pass one target per logit"),
     ],
 )
 def test_differing_names_are_reported_with_the_difference(scores, targets, told: str) -> None:

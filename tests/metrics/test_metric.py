@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         (LOGITS[:1], 1 - TARGETS[:1].clip(0), ["a"], "sample 'a' has different targets"),
         (LOGITS[:1] * np.nan, TARGETS[:1], ["c"], "sample 'c', label 'cat'"),
         (LOGITS[:1, :2], TARGETS[:1, :2], ["c"], "4 label names for 2 logit columns"),
-        (LOGITS[:1], TARGETS[:1] + 5, ["c"], "targets must be 1"),
+        (LOGITS[:1], TARGETS[:1] + 5, ["c"], "targets contain invalid values"),
     ):
         with pytest.raises(PredictionsError, match=message):
             metric.update(scores, targets, ids)

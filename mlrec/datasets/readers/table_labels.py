@@ -125,7 +125,7 @@ def listed_samples(
                 codes[text] = [-1 - k for k in range(len(labels))]
         if not text.strip() and options.empty is None:
             findings.warn(
-                "images with a blank label cell are negative for every label; see --empty and --no-label-value",
+                "blank label cells were read as negative for every label; see --empty and --no-label-value",
                 read.table.where(row),
             )
         found.extend(codes[text])

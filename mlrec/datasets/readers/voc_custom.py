@@ -196,7 +196,9 @@ def _collected(annotations: Sequence[Annotation], findings: ValidationReport) ->
     for name in sorted(places):
         other = folded.setdefault(name.casefold(), name)
         if other != name:
-            findings.error(places[name], f"class '{name}' is spelled '{other}' elsewhere; pass --labels")
+            findings.error(
+                places[name], f"class '{name}' is spelled '{other}' elsewhere; list the correct names with --labels"
+            )
     return tuple(sorted(places))
 
 
@@ -235,7 +237,8 @@ def _images_of(
         if not found:
             near = _nearest_image(place, stem, index.names)
             findings.error(
-                annotation.where, f"no image with this name; the image must have the same name as the XML file{near}"
+                annotation.where,
+                f"no image has the same name as this XML file{near or '; rename the image or the file'}",
             )
             continue
         if len({without_ending(name) for name in found}) > 1:

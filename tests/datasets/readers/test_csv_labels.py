@@ -139,7 +139,7 @@ def test_an_odd_split_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_table_without_a_column_of_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match="no image column; choose one with --image-column; available columns: 'cat', 'dog'"
+        DataError, match="no image column found; choose one of 'cat', 'dog' with --image-column"
     ):
         read(write(tmp_path, "cat,dog\n1,0\n0,1\n"))
 
@@ -216,7 +216,7 @@ def test_other_values_mean_what_the_options_say(tmp_path: Path) -> None:
     wrong = (
         ({"negative": "9", "unknown": "9.0"}, "one meaning"),
         ({"unknown": "1"}, "means positive"),
-        ({"positive": "0"}, "means negative"),
+        ({"positive": "0"}, "always means negative"),
     )
     for one, other in wrong:
         with pytest.raises(UsageError, match=other):

@@ -83,7 +83,7 @@ def test_annotators_that_disagree_make_a_label_unknown_unless_one_is_the_truth(t
     both = (annotation(choice("cat", "dog")), annotation(choice("cat")))
     reading, findings = read(tmp_path, [task("a.jpg", *both)])
     assert targets(reading) == {"a.jpg": {"cat": 1, "dog": -1}}
-    assert "labels on which annotators disagree are unknown" in findings.warnings[0]
+    assert "annotators disagree; label set to unknown" in findings.warnings[0]
     reading, findings = read(tmp_path, [task("a.jpg", both[1], both[0] | {"ground_truth": True})])
     assert (targets(reading), findings.warnings) == ({"a.jpg": {"cat": 1, "dog": 1}}, [])
 

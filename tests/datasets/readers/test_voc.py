@@ -168,10 +168,10 @@ def test_all_bad_annotations_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (annotation(), "images without any object are negative for every class: "),
+        (annotation(), "images without any object were labeled negative for every class: "),
         (annotation(thing("dog"), filename="7.jpg"), "<filename> refers to a different image"),
-        (annotation(thing("dog", box=OUTSIDE)), "a box is outside its image; the label is kept"),
-        (annotation(thing("dog", box=" ")), "an object has no valid box; the label is kept"),
+        (annotation(thing("dog", box=OUTSIDE)), "a box is outside its image; the label was kept"),
+        (annotation(thing("dog", box=" ")), "an object has no valid box; the label was kept"),
     ],
 )
 def test_what_is_odd_but_usable_is_a_warning(tmp_path: Path, content: str, said: str) -> None:
