@@ -194,7 +194,9 @@ def _read_arrays(path: Path) -> dict[str, Any]:
     except PredictionsError:
         raise
     except Exception as error:  # zipfile and numpy raise many kinds of exceptions on damaged files
-        raise PredictionsError(f"{path}: not a readable .npz file of plain arrays ({error}); write it again") from error
+        raise PredictionsError(
+            f"{path}: not a readable .npz file of plain arrays ({error}); write the file again"
+        ) from error
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
@@ -209,7 +211,9 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
         )
     for name, entry in entries:
         if _claimed_bytes(archive, entry) > entry.file_size:
-            raise PredictionsError(f"{path}: array '{name}' is shorter than stated in the array header; write it again")
+            raise PredictionsError(
+                f"{path}: array '{name}' is shorter than stated in the array header; write the file again"
+            )
 
 
 def _large_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def _label_columns(frame: DataFrame, labels: Sequence[str] | None) -> list[Any]:
         for label in labels:
             if label not in by_name:
                 raise DataError(
-                    f"the data frame has no column '{label}'{nearest(label, by_name) or '; correct labels'}"
+                    f"the data frame has no column '{label}'{nearest(label, by_name) or '; correct the list of labels'}"
                 )
         return [by_name[label] for label in labels]
     others = {*IMAGE_COLUMNS, *OTHER_COLUMNS}
@@ -187,7 +187,9 @@ def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8
     wrong = ~np.isin(values, (POSITIVE, NEGATIVE, UNKNOWN))
     if wrong.any():
         row = int(wrong.argmax())
-        findings.error(f"{where}, row '{column.index[row]}'", f"{values[row]:g} is not 1, 0, -1 or empty; correct it")
+        findings.error(
+            f"{where}, row '{column.index[row]}'", f"{values[row]:g} is not 1, 0, -1 or empty; correct the value"
+        )
         return np.zeros(len(column), np.int8)
     return values.astype(np.int8)
 

@@ -171,13 +171,12 @@ class _Samples:
         return [k if merged[k] > 0 else -1 - k for k in sorted(merged)]
 
     def _check_names(self, sample: Line, where: str) -> None:
-        known = counted(len(self._labels), "label")
         positive: set[str] = set(sample.positive)
         for names in (sample.positive, sample.unknown):
             for name in names:
                 if name not in self._column:
                     hint = nearest(name, self._labels) or "; prepare the dataset again"
-                    what = f"'{name}' is not one of the {known}{hint}"
+                    what = f"'{name}' is not one of the {counted(len(self._labels), 'label')}{hint}"
                     self._label_findings.error(where, what)
                 elif names is sample.unknown and name in positive:
                     self._label_findings.error(where, f"'{name}' is both positive and unknown; keep one of the two")

@@ -41,8 +41,9 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
     for row, name in enumerate(predicted):
         matches = index.matches(name)
         if len(matches) > 1:
-            several = " or ".join(f"'{sample}'" for sample in matches[:2])
-            raise PredictionsError(f"{shown}: '{name}' could be {several}; use a longer part of the path")
+            raise PredictionsError(
+                f"{shown}: '{name}' could be '{matches[0]}' or '{matches[1]}'; use a longer part of the path"
+            )
         if not matches:
             unknown.append(name)
         elif matches[0] in row_of:

@@ -28,7 +28,9 @@ INSIDE = (
     "them in a .csv file"
 )
 CLIPPED = "probabilities outside [0, 1] by at most 1e-4 were clipped"
-DECIDED = "all scores are in [0, 1] and are treated as probabilities; pass --probabilities or --logits to choose"
+DECIDED = (
+    "all scores are in [0, 1] and are treated as probabilities; pass --probabilities or --logits to state the kind"
+)
 PREDICT_COLUMNS = ("id", "labels")  # the first columns that `mlrec predict` writes: the id, and the predicted labels
 
 
@@ -252,7 +254,7 @@ def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
         raise PredictionsError(f'{where}: expected {{"id": ..., "scores": {{label: probability, ...}}}}')
     for label, score in scores.items():
         if not isinstance(score, float):
-            raise PredictionsError(f"{where}: the score of '{label}' is not a number; write a number")
+            raise PredictionsError(f"{where}: the score of '{label}' is not a number; correct the score")
     return record["id"], scores
 
 

@@ -100,7 +100,7 @@ class Backbone(nn.Module):
             self.timm_model.set_grad_checkpointing(enable)
         except (AttributeError, AssertionError, NotImplementedError) as error:  # depends on the model family
             raise ModelError(
-                f"timm does not support gradient checkpointing for backbone '{self.name}'; turn it off"
+                f"timm does not support gradient checkpointing for backbone '{self.name}'; turn this off"
             ) from error
 
     def _map(self, output: Any, size: torch.Size) -> Tensor:

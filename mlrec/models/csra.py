@@ -93,7 +93,7 @@ class CSRA(nn.Module):
         if in_features < 1 or num_labels < 1:
             raise ModelError(f"in_features = {in_features}, num_labels = {num_labels}: both must be at least 1")
         if not (math.isfinite(lam) and lam >= 0):
-            raise ModelError(f"lam = {lam}: must be a finite number >= 0")
+            raise ModelError(f"lam = {lam}: expected a finite number >= 0")
         self.temperatures = resolve_temperatures(heads, temperatures)
         self.lam = float(lam)
         self.normalize = normalize

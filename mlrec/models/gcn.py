@@ -83,7 +83,8 @@ class GraphConvolution(nn.Module):
             own: Tensor = getattr(self, name)
             if own.shape != values.shape:
                 raise ModelError(
-                    f"label graph: {name} has shape {values.shape}, expected {tuple(own.shape)}; create the graph again"
+                    f"label graph: {name} has shape {values.shape}, expected {tuple(own.shape)}; create the graph for "
+                    "these labels"
                 )
             own.copy_(torch.from_numpy(values))
 

@@ -103,7 +103,7 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
     held = sum(storage.nbytes() for storage in storages.values())
     if claimed > MAX_EXPANSION * held:
         raise ModelError(
-            f"{source}: the tensors claim {claimed:,} bytes but share only {held:,} bytes; save them again"
+            f"{source}: the tensors claim {claimed:,} bytes but share only {held:,} bytes; save the tensors again"
         )
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
@@ -123,7 +123,9 @@ def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
     needed = tensor.numel() * tensor.element_size()
     if tensor.untyped_storage().nbytes() < needed:
         held = tensor.untyped_storage().nbytes()
-        raise ModelError(f"{shown}: '{key}' claims {needed:,} bytes but contains only {held:,} bytes; save it again")
+        raise ModelError(
+            f"{shown}: '{key}' claims {needed:,} bytes but contains only {held:,} bytes; save the tensor again"
+        )
 
 
 def _first_bytes(path: Path) -> bytes:

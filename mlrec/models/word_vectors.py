@@ -60,9 +60,11 @@ def _floats(path: Path, name: str, texts: Sequence[str]) -> list[float]:
     try:
         numbers = [float(text) for text in texts]
     except ValueError as error:
-        raise ModelError(f"{path}: '{name}': the vector contains values that are not numbers; correct them") from error
+        raise ModelError(
+            f"{path}: '{name}': the vector contains values that are not numbers; correct the values"
+        ) from error
     if not np.isfinite(numbers).all():
-        raise ModelError(f"{path}: '{name}': the vector contains NaN or infinity; correct it")
+        raise ModelError(f"{path}: '{name}': the vector contains NaN or infinity; correct the values")
     return numbers
 
 

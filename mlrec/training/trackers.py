@@ -242,7 +242,8 @@ def check_trackers(names: Sequence[str]) -> None:
             package = importlib.import_module(name)
         except ImportError as error:
             raise UsageError(
-                f"--trackers {name} requires a package ({error}); run pip install 'mlrec[{name}]'"
+                f"--trackers {name} requires a package that cannot be imported ({error}); run pip install "
+                f"'mlrec[{name}]'"
             ) from error
         if package.__file__ is None:  # a folder with this name in the working directory, such as W&B's local files
             raise UsageError(

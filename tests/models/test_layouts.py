@@ -119,5 +119,7 @@ def test_features_of_another_layout_are_refused(name: str, layout: str, shape: t
 def test_unknown_layouts_and_prefix_tokens_of_a_map_are_refused() -> None:
     with pytest.raises(ModelError, match="layout = 'nhcw': expected one of nchw, nhwc, tokens; did you mean"):
         mlrec.CSRA(4, 2, layout="nhcw")
-    with pytest.raises(ModelError, match="prefix_tokens = 1: expected a number >= 0, which must be 0 unless layout='tokens'"):
+    with pytest.raises(
+        ModelError, match="prefix_tokens = 1: expected a number >= 0, which must be 0 unless layout='tokens'"
+    ):
         mlrec.CSRA(4, 2, prefix_tokens=1)

@@ -174,7 +174,9 @@ def test_a_missing_package_is_an_error_before_anything_is_written(
     data: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UsageError, match=rf"^--trackers {name} requires a package .*; run pip install 'mlrec\[{name}\]'"):
+    with pytest.raises(
+        UsageError, match=rf"^--trackers {name} requires a package .*; run pip install 'mlrec\[{name}\]'"
+    ):
         mlrec.train(data, out=tmp_path / "out", trackers=[name], progress=False, **FAST)
     assert not (tmp_path / "out").exists()
 

@@ -114,9 +114,12 @@ def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
     place = {name: k for k, name in enumerate(classes)} | {str(k): k for k in range(len(classes))}
     for folder in _visible_folders(root):
         if folder.name not in place:
-            known = f"{counted(len(classes), 'class', 'classes')} ({classes[0]} ... {classes[-1]})"
             hint = nearest(folder.name, classes) or "; rename the folder"
-            findings.error(str(folder), f"the name is neither one of the {known} nor a class index{hint}")
+            findings.error(
+                str(folder),
+                f"the folder name is neither one of the {counted(len(classes), 'class', 'classes')} "
+                f"({classes[0]} ... {classes[-1]}) nor a class index{hint}",
+            )
         elif place[folder.name] in folders:
             findings.error(
                 str(folder),

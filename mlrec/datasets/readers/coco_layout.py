@@ -13,7 +13,7 @@ from mlrec.datasets.names import SPLIT_NAME, duplicates_in
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.samples import first_bytes
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, UsageError, ValidationReport
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
 from mlrec.utils.files import folder_of
 
 EXPECTED = ("train", "val")
@@ -178,13 +178,16 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     splits = splits or tuple(_split_of(file, given) or _last_word(file, given) or WHOLE for file in files)
     if len(splits) != len(files):
         raise UsageError(
-            f"got {len(files)} --annotations but {len(splits)} --split; pass one --split per --annotations, in order"
+            f"got {counted(len(files), 'file')} with --annotations, but {counted(len(splits), 'split')} with --split; "
+            "pass one --split per --annotations"
         )
     for split in splits:
         if not SPLIT_NAME.fullmatch(split):
             raise UsageError(f"--split '{split}' is not a split name; use train, val or test")
     if twice := duplicates_in(splits):
-        raise UsageError(f"two --annotations have the split '{twice[0]}'; pass one --split for each, in the same order")
+        raise UsageError(
+            f"two --annotations files have the same split '{twice[0]}'; pass a different --split for each file"
+        )
     parts = [Part(split, file, root, "") for split, file in zip(splits, files, strict=True)]
     if len(files) == 1:
         return files[0].stem, parts

@@ -304,7 +304,8 @@ def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[T
     for read, table in zip(rows, tables, strict=True):
         if table.image_column is None:
             raise DataError(
-                f"{table.source.path}: the table contains no images, but other tables do; remove this table"
+                f"{table.source.path}: the table contains no images, but other tables in the folder do; remove this "
+                "table"
             )
         folder = _image_folder(read.splits[0], table.source.path, counts[read.splits[0]])
         named.append(replace(read, images=[f"{folder}/{name}" for name in read.images]))

@@ -123,10 +123,11 @@ def _targets(
         elif number:
             findings.error(
                 where,
-                f"{entry} is not the index of one of the {counted(len(classes or ()), 'class', 'classes')}; correct it",
+                f"{entry} is not the index of one of the {counted(len(classes or ()), 'class', 'classes')}; correct "
+                "the index",
             )
         elif isinstance(entry, str) and clean_label(entry, where, findings) in labels:
             known[clean_label(entry, where, findings)] = POSITIVE
         else:
-            findings.error(where, f"label '{entry}' is not in 'classes'; add or correct it")
+            findings.error(where, f"label '{entry}' is not in 'classes'; add the label to 'classes'")
     return known

@@ -174,7 +174,9 @@ def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -
     if len(keys) == 1:
         return found[keys[0]]
     if keys:
-        findings.error(where, f"the task has multiple images ({', '.join(keys)}), but expected one; remove the task")
+        findings.error(
+            where, f"the task has multiple images ({', '.join(keys)}), but only one is supported; remove the task"
+        )
     else:
         findings.error(where, "the task has no image, but only image tasks can be read; remove the task")
     return None

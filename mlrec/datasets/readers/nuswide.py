@@ -90,10 +90,11 @@ def _positives(file: Path, images: list[str], image_list: Path, findings: Valida
     """Return the images whose line in a label file is 1."""
     values = lines_of(file)
     if len(values) != len(images):
-        have = counted(len(values), "line")
         findings.error(
             str(file),
-            f"the file has {have}, but {image_list.name} has {len(images):,} images; unpack the archive again",
+            f"the file has {counted(len(values), 'line')}, but {image_list.name} has {len(images):,} images; unpack "
+            "the archive "
+            "again",
         )
         return []
     for number, value in values:

@@ -47,7 +47,9 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
         targets = np.asarray(content[f"{split}_label"])
         if targets.shape != (len(names), len(labels)) or not np.isin(targets, (0, 1)).all():
             shape = f"({len(names)}, {len(labels)})"
-            raise DataError(f"{file}: {split}_label is not an array of 0 and 1 with shape {shape}; download it again")
+            raise DataError(
+                f"{file}: {split}_label is not an array of 0 and 1 with shape {shape}; download the file again"
+            )
         images = tuple(finder.find(name, where, FOLDERS) for name in names)
         manifests.append(Manifest("pa100k", split, root, labels, images, targets.astype(np.int8)))
     return Reading("pa100k", manifests, {"kind": "pa100k", "path": str(file)})

@@ -189,8 +189,8 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
     if len(present) == 1:
         return present[0]
     if present:
-        both = " and ".join(f"'{sign}'" for sign in present)
-        raise DataError(f"{column}: both {both} may separate labels; use --separator '{present[0]}'")
+        signs = " and ".join(f"'{sign}'" for sign in present)
+        raise DataError(f"{column}: both {signs} may separate labels; use --separator '{present[0]}'")
     if not any(BLANK in text for text in texts):
         return ""
     parts = {part for text in texts for part in text.split()}

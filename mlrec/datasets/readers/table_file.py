@@ -71,7 +71,7 @@ def _read_json_lines(path: Path, findings: ValidationReport) -> TextTable:
         try:
             value = json.loads(line, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: line {number}: {error}; expected one JSON object") from error
+            raise DataError(f"{path}: line {number}: {error}; expected one JSON object per line") from error
         if not isinstance(value, dict):
             raise DataError(f'{path}: line {number}: not a JSON object; expected {{"file_name": ...}}')
         objects.append((number, value))

@@ -46,7 +46,7 @@ class ParquetTable:
         self.class_names = _class_names(self._schema.metadata or {}, path)
         images = [field.name for field in self._schema if _holds_bytes(field.type)]
         if len(images) > 1:
-            raise DataError(f"{path}: multiple columns contain bytes ({', '.join(images)}); keep one of them")
+            raise DataError(f"{path}: multiple columns contain bytes ({', '.join(images)}); keep one of these columns")
         self.image_column = next(iter(images), None)
 
     def texts(self) -> tuple[list[str], Iterator[list[str]]]:
@@ -151,7 +151,9 @@ class ParquetTable:
         try:
             yield
         except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{self.path}: the file cannot be read as Parquet ({error}); write it again") from error
+            raise DataError(
+                f"{self.path}: the file cannot be read as Parquet ({error}); write the file again"
+            ) from error
 
 
 def _holds_bytes(kind: Any) -> bool:

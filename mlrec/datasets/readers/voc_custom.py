@@ -106,7 +106,9 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
             annotations[stem] = annotation
     labels = tuple(options.labels or _collected(list(annotations.values()), findings))
     if not labels and not findings.errors:
-        raise DataError(f"{folder}: no annotation contains an object, so there are no labels; pass --labels")
+        raise DataError(
+            f"{folder}: no annotation contains an object, so there are no labels; list the labels with --labels"
+        )
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
     root, names = _images_of(root, folder, options.images, annotations, findings)
     if findings.errors:

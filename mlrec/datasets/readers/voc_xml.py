@@ -66,9 +66,8 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
         if not thing.label:
             continue  # already reported when the object was read
         if thing.label not in targets:
-            hint = nearest(thing.label, labels)
-            known = counted(len(labels), "class", "classes")
-            what = f"class '{thing.label}' is not one of the {known}{hint or '; correct the name'}"
+            hint = nearest(thing.label, labels) or "; correct the name"
+            what = f"class '{thing.label}' is not one of the {counted(len(labels), 'class', 'classes')}{hint}"
             findings.error(f"{annotation.where}: object {number}", what)
         elif not thing.difficult:
             targets[thing.label] = POSITIVE
@@ -91,7 +90,7 @@ def _parse(path: Path, where: str) -> ET.Element:
 def _check_filename(tree: ET.Element, stem: str, where: str, findings: ValidationReport) -> None:
     name = (tree.findtext("filename") or "").strip()
     if ".." in name.replace("\\", "/").split("/") or name.startswith("/"):
-        findings.error(where, f"<filename> '{name}' is outside the image folder; correct it")
+        findings.error(where, f"<filename> '{name}' is outside the image folder; correct the name")
     elif name and normal(stem) not in _last_part(name):
         findings.warn(
             "<filename> refers to a different image; the name of the XML file was used", f"{where} ('{name}')"
@@ -121,7 +120,7 @@ def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
     if difficult.casefold() == "unspecified":
         findings.warn("<difficult> is Unspecified; the object was read as not difficult", where)
     elif difficult not in ("0", "1"):
-        findings.error(where, f"<difficult> is '{difficult}', expected 0 or 1; correct it")
+        findings.error(where, f"<difficult> is '{difficult}', expected 0 or 1; correct the value")
     numbers = [_number(node.findtext(f"bndbox/{corner}")) for corner in CORNERS]
     if not all(map(math.isfinite, numbers)):
         findings.warn("an object has no valid box; the label was kept", where)

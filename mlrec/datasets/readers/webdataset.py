@@ -196,7 +196,8 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
             if member.size > MAX_LABELS:
                 findings.error(
                     where,
-                    f"the label file has {member.size:,} bytes, more than the limit of {MAX_LABELS:,}; shorten it",
+                    f"the label file has {member.size:,} bytes, more than the limit of {MAX_LABELS:,}; shorten the "
+                    "file",
                 )
                 continue
             try:
@@ -260,14 +261,14 @@ def _label(value: Any, names: Sequence[str] | None, where: str, findings: Valida
     if isinstance(value, str):
         return clean_label(value, where, findings)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        findings.error(where, f"'{value}' is not the name or index of a label; correct it")
+        findings.error(where, f"'{value}' is not the name or index of a label; correct the value")
         return ""
     if names is None:
         findings.warn("labels are numbers; set their names with --labels a,b,... (in order from 0)", where)
         return str(value)
     if value >= len(names):
         findings.error(
-            where, f"{value} is not the index of one of the {len(names)} labels in --labels (from 0); correct it"
+            where, f"{value} is not the index of one of the {len(names)} labels in --labels (from 0); correct the index"
         )
         return ""
     return names[value]

@@ -103,10 +103,10 @@ def _check_names(named: dict[str, str], file: Path, findings: ValidationReport) 
     for key in sorted(expected.keys() | named.keys(), key=lambda key: (len(key), key)):
         have, want = named.get(key), expected.get(key)
         if have is None or want is None or _folded(have) != _folded(want):
-            shown = "no entry" if have is None else f"'{have}'"
-            told = f"'{want}'" if want else f"{len(LABELS)} attributes"
+            actual = "no entry" if have is None else f"'{have}'"
+            required = f"'{want}'" if want else f"{len(LABELS)} attributes"
             findings.error(
-                f"{file}: attribute_id_map[{key}]", f"found {shown}, expected {told}; download the file again"
+                f"{file}: attribute_id_map[{key}]", f"found {actual}, expected {required}; download the file again"
             )
 
 

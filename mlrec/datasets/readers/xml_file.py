@@ -43,8 +43,8 @@ class _Shallow:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise DataError(
-                f"elements are nested deeper than {MAX_DEPTH}, the limit for annotations; check that the file is an "
-                "annotation"
+                f"elements are nested deeper than {MAX_DEPTH}, the limit for annotations; check that this is an "
+                "annotation file"
             )
         return self._target.start(tag, attrs)
 
@@ -68,8 +68,8 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
     """
     if path.is_file() and path.stat().st_size > max_bytes:
         raise DataError(
-            f"{where}: the file is larger than {max_bytes:,} bytes, the limit for annotations; check that it is an "
-            "annotation"
+            f"{where}: the file is larger than {max_bytes:,} bytes, the limit for annotations; check that this is an "
+            "annotation file"
         )
     content = read_bytes(path)
     if not content.strip():

@@ -320,7 +320,10 @@ def _class_of(fields: Sequence[str], labels: int, where: str, findings: Validati
         findings.error(where, "not in the numeric format 'class x y width height'; correct the line")
         return None
     if not 0 <= numbers[0] < labels:
-        known = f"{counted(labels, 'class', 'classes')}, 0 to {labels - 1}"
-        findings.error(where, f"class {numbers[0]:.0f} is not one of the {known}; correct the line or the names")
+        known = counted(labels, "class", "classes")
+        findings.error(
+            where,
+            f"class {numbers[0]:.0f} is not one of the {known}, 0 to {labels - 1}; correct the line or the names",
+        )
         return None
     return int(numbers[0])

@@ -128,7 +128,7 @@ def _load_yaml(file: Path) -> dict[str, Any]:
         where, place = "", getattr(error, "problem_mark", None)
         if place:
             where = f" at line {place.line + 1}, column {place.column + 1}"
-        raise DataError(f"{file}: invalid YAML{where}; correct it") from error
+        raise DataError(f"{file}: invalid YAML{where}; correct the syntax") from error
     if not isinstance(described, dict):
         raise DataError(f"{file}: not a YAML mapping; expected the keys names, train and val")
     return described
@@ -146,7 +146,8 @@ def _refuse_tricks(text: str, file: Path) -> None:
         depth += opens - closes
         if depth > MAX_DEPTH:
             raise DataError(
-                f"{file}: the YAML is nested deeper than {MAX_DEPTH}, the limit for dataset descriptions; simplify it"
+                f"{file}: the YAML is nested deeper than {MAX_DEPTH}, the limit for dataset descriptions; simplify the "
+                "file"
             )
     top = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(top, yaml.MappingNode):

@@ -145,8 +145,8 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
     by_name, _ = read(tmp_path, annotations=files)
     assert [m.split for m in by_name.manifests] == ["val", "all"]
     for splits, message in (
-        (("train",), "2 --annotations and 1 --split"),
-        (("train", "train"), "two --annotations have the split 'train'"),
+        (("train",), "2 files with --annotations, but 1 split with --split"),
+        (("train", "train"), "two --annotations files have the same split 'train'"),
         (("train", "../val"), "'../val' is not a split name"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -91,7 +91,7 @@ def test_the_devkit_its_parent_and_the_year_are_all_found(tmp_path: Path) -> Non
     assert len(digests) == 1
     (path / "VOC2007").rename(path / "VOC2012")
     for place in (tmp_path / "elsewhere", path / "VOC2012"):  # all years are laid out alike
-        with pytest.raises(DataError, match=r"VOC2007 not found.*specify the VOCdevkit folder"):
+        with pytest.raises(DataError, match=r"VOC2007 was not found.*specify the VOCdevkit folder"):
             read(place)
 
 
