@@ -82,7 +82,7 @@ def test_a_score_that_is_not_finite_is_named(value: float) -> None:
         (LOGITS[0], TARGETS[0], None, "expected"),
         (LOGITS[:, :0], TARGETS[:, :0], None, "expected"),
         (LOGITS.astype(str), TARGETS, None, "dtype"),
-        (LOGITS, TARGETS[:, :3], None, "must match"),
+        (LOGITS, TARGETS[:, :3], None, "pass one target per logit"),
         (LOGITS, TARGETS * 2, None, "1 (positive), 0 (negative) or -1 (unknown)"),
         (LOGITS, np.where(TARGETS == 1, np.nan, 0), None, "targets contain invalid values"),
         ([[1.0, 2.0], [3.0]], [[1, 0], [0, 1]], None, "logits cannot be converted to a numeric array"),

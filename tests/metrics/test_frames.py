@@ -59,7 +59,7 @@ def test_differing_names_are_reported_with_the_difference(scores, targets, told:
 
 def test_labels_must_be_the_columns() -> None:
     with pytest.raises(
-        PredictionsError, match="differ from the columns of targets; missing: 'cow'; not in labels: 'hen'"
+        PredictionsError, match="differ from the columns of targets .missing: 'cow'; not in labels: 'hen'"
     ):
         evaluate(SCORED, TRUE, labels=["cat", "dog", "cow"])
 

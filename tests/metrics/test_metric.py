@@ -199,7 +199,7 @@ def test_metrics_are_printed_as_a_small_table() -> None:
     assert max(map(len, lines)) < 80
     assert lines[0].split() == ["mAP", "CP", "CR", "CF1", "OP", "OR", "OF1"]
     assert lines[1].split()[:2] == ["all", f"{100 * metrics.mAP:.1f}"]
-    assert lines[4] == "4 labels with fewer than 30 positives: see to_frame() or per_label.csv"
+    assert lines[4] == "4 labels have fewer than 30 positives; see to_frame() or per_label.csv"
     page = metrics._repr_html_()
     assert "&lt;b&gt;" in page
     assert "<b>" not in page

@@ -140,7 +140,7 @@ def test_a_folder_in_small_letters_and_images_without_an_annotation(tmp_path: Pa
 
 def test_annotations_without_any_object_name_no_labels(tmp_path: Path) -> None:
     root = tree(tmp_path, {"a": xml()})
-    with pytest.raises(DataError, match=r"no annotation contains an object.*pass --labels"):
+    with pytest.raises(DataError, match=r"no annotation contains an object.*list the labels with --labels"):
         read(root)
     assert read(root, "dog")[0].manifests[0].targets.tolist() == [[0]]
 
