@@ -78,7 +78,9 @@ def train(
     if data is not None:
         flags["data"] = os.fspath(data)
     if resume is not None and (recipe is not None or config is not None or name is not None):
-        raise UsageError("recipe, config and name cannot be used with resume, which uses the settings of the run")
+        raise UsageError(
+            "recipe, config and name cannot be used with resume, which uses the settings of the run; omit them"
+        )
     with _reported(progress) as bars:
         if resume is not None:
             return workflow.resume(Path(resume), flags, callbacks=callbacks, progress=bars)

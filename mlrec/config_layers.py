@@ -103,7 +103,9 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
-        raise ConfigError(f"{path}: the file, or one of its lines, is too long for a configuration")
+        raise ConfigError(
+            f"{path}: the file or one of its lines is too long for a configuration; pass a TOML configuration file"
+        )
     return parse_toml(text, str(path))
 
 
@@ -121,7 +123,9 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
         quoted = f": {lines[line - 1]}" if 0 < line <= len(lines) else ""
         raise ConfigError(f"{name}: {error}{quoted}") from error
     except (RecursionError, ValueError) as error:
-        raise ConfigError(f"{name}: tables are nested too deeply, or a number is too long") from error
+        raise ConfigError(
+            f"{name}: tables are nested too deeply or a number is too long; simplify the configuration"
+        ) from error
 
 
 def check_values(source: str, values: Mapping[str, Any]) -> None:

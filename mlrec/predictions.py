@@ -60,11 +60,12 @@ class Predictions:
         if self.logits.shape != (samples, labels):
             size = " x ".join(map(str, self.logits.shape))
             raise PredictionsError(
-                f"logits are {size}, but there are {counted(samples, 'sample id')} and {counted(labels, 'label')}"
+                f"logits are {size}, but there are {counted(samples, 'sample id')} and {counted(labels, 'label')}; "
+                "pass one row per sample and one column per label"
             )
         targets = self.targets
         if targets is not None and (targets.shape != self.logits.shape or not _are_targets(targets)):
-            raise PredictionsError("targets must be 1, 0 or -1, one per logit")
+            raise PredictionsError("targets do not contain 1, 0 or -1 for each logit; correct their shape or values")
         for what, names in (("label", self.labels), ("sample id", self.sample_ids)):
             if twice := repeated(names):
                 raise PredictionsError(f"{what} '{twice[0]}' is repeated; each {what} must be unique")
@@ -124,13 +125,11 @@ class Predictions:
         arrays = _read_arrays(path)
         missing = [name for name in ("logits", "sample_ids", "labels") if name not in arrays]
         if missing:
-            raise PredictionsError(
-                f"{path}: no array '{missing[0]}'; the arrays logits, sample_ids and labels are required"
-            )
+            raise PredictionsError(f"{path}: no array '{missing[0]}'; save the arrays logits, sample_ids and labels")
         logits, targets = arrays["logits"], arrays.get("targets")
         if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating):
             raise PredictionsError(
-                f"{path}: logits have shape {logits.shape} and dtype {logits.dtype}, expected (N, C) floats"
+                f"{path}: logits have shape {logits.shape} and dtype {logits.dtype}, expected floats of shape (N, C)"
             )
         labels = tuple(_names(arrays["labels"], "label", path))
         ids = _names(arrays["sample_ids"], "sample id", path)
@@ -175,7 +174,7 @@ def _names(array: NDArray[np.generic] | Texts, what: str, path: Path) -> Sequenc
     if isinstance(array, Texts):
         return array
     if array.dtype.kind not in "Uiu":
-        raise PredictionsError(f"{path}: {what}s have dtype {array.dtype}, expected text")
+        raise PredictionsError(f"{path}: {what}s have dtype {array.dtype}; save them as text")
     return tuple(str(name) for name in array.ravel().tolist())
 
 
@@ -195,7 +194,9 @@ def _read_arrays(path: Path) -> dict[str, Any]:
     except PredictionsError:
         raise
     except Exception as error:  # zipfile and numpy raise many kinds of exceptions on damaged files
-        raise PredictionsError(f"{path}: not a readable .npz file of plain arrays ({error})") from error
+        raise PredictionsError(
+            f"{path}: not a readable .npz file of plain arrays ({error}); write the file again"
+        ) from error
 
 
 def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
@@ -205,10 +206,14 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
         raise PredictionsError(f"{path}: array '{twice[0]}' is repeated; array names must be unique")
     unpacked = sum(entry.file_size for _, entry in entries)
     if unpacked > max(SMALL, MOST_UNPACKED * path.stat().st_size):
-        raise PredictionsError(f"{path}: the uncompressed size of {unpacked:,} bytes is too large for a scores file")
+        raise PredictionsError(
+            f"{path}: the uncompressed size of {unpacked:,} bytes is too large for a scores file; check the path"
+        )
     for name, entry in entries:
         if _claimed_bytes(archive, entry) > entry.file_size:
-            raise PredictionsError(f"{path}: array '{name}' is shorter than stated in the array header")
+            raise PredictionsError(
+                f"{path}: array '{name}' is shorter than stated in the array header; write the file again"
+            )
 
 
 def _large_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:

@@ -65,7 +65,9 @@ class Dataset:
         path = Path(path)
         if not (path / DATASET_FILE).is_file():
             known = [entry.parent.name for entry in path.absolute().parent.glob(f"[!.]*/{DATASET_FILE}")]
-            raise DataError(f"{path}: no prepared dataset found{nearest(path.name, known)}; run mlrec prepare first")
+            raise DataError(
+                f"{path}: no prepared dataset found{nearest(path.name, known) or '; run mlrec prepare first'}"
+            )
         return cls(path, read_own_json(path / DATASET_FILE, Info, DataError, "remove the folder and prepare it again"))
 
     @classmethod

@@ -154,8 +154,10 @@ def _without_endings(manifest: Manifest) -> list[str]:
     names = [without_ending(image) for image in manifest.images]
     same = duplicates_in(names)
     if same:
-        what = f"multiple images are named '{same[0]}' without the extension, which FiftyOne omits"
-        raise DataError(f"{manifest.name}: {what}; rename one of them")
+        raise DataError(
+            f"{manifest.name}: multiple images are named '{same[0]}' if the extension is omitted, as in FiftyOne; "
+            "rename one of them"
+        )
     return names
 
 

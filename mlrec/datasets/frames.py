@@ -125,7 +125,7 @@ def _rows_of_split(frame: DataFrame, split: str | None) -> DataFrame:
     splits = list(dict.fromkeys(frame["split"].astype(str)))
     shown = ", ".join(splits)
     if split is None and len(splits) > 1:
-        raise DataError(f"the data frame has the splits {shown}; choose one with split=")
+        raise DataError(f"the data frame has multiple splits ({shown}); choose one with the argument split")
     if split is not None and split not in splits:
         raise DataError(f"the data frame has no split '{split}'; choose one of {shown}")
     return frame if split is None else frame[frame["split"].astype(str) == split]
@@ -141,7 +141,9 @@ def _label_columns(frame: DataFrame, labels: Sequence[str] | None) -> list[Any]:
     if labels is not None:
         for label in labels:
             if label not in by_name:
-                raise DataError(f"the data frame has no column '{label}'{nearest(label, by_name)}")
+                raise DataError(
+                    f"the data frame has no column '{label}'{nearest(label, by_name) or '; correct the list of labels'}"
+                )
         return [by_name[label] for label in labels]
     others = {*IMAGE_COLUMNS, *OTHER_COLUMNS}
     if _has_boxes(frame):
@@ -185,7 +187,9 @@ def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8
     wrong = ~np.isin(values, (POSITIVE, NEGATIVE, UNKNOWN))
     if wrong.any():
         row = int(wrong.argmax())
-        findings.error(f"{where}, row '{column.index[row]}'", f"{values[row]:g} is not 1, 0, -1 or empty")
+        findings.error(
+            f"{where}, row '{column.index[row]}'", f"{values[row]:g} is not 1, 0, -1 or empty; correct the value"
+        )
         return np.zeros(len(column), np.int8)
     return values.astype(np.int8)
 
@@ -234,7 +238,8 @@ def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, lab
         )
     if not isinstance(dataset.features.get("image"), hf.Image):
         raise DataError(
-            f"the dataset has no image column named 'image'; available columns: {', '.join(dataset.features)}"
+            f"the dataset has no image column named 'image'; rename the image column to 'image' (available columns: "
+            f"{', '.join(dataset.features)})"
         )
     root = Path(root).absolute()
     stored = dataset.cast_column("image", hf.Image(decode=False))
@@ -261,7 +266,7 @@ def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str],
     names = getattr(classes, "names", None)
     if names is None:
         raise DataError(
-            "column 'labels' is not a Sequence(ClassLabel); list columns with values 1, 0, -1 in labels=[...]"
+            "column 'labels' is not a Sequence(ClassLabel); list the columns with values 1, 0 or -1 in labels=[...]"
         )
     targets = np.zeros((len(dataset), len(names)), np.int8)
     for column, value in (("labels", POSITIVE), ("unknown", UNKNOWN)):
@@ -269,7 +274,7 @@ def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str],
             if chosen is None:
                 raise DataError(f"row {row}: column '{column}' is empty; write [] for a sample without labels")
             if (targets[row, chosen] == POSITIVE).any():
-                raise DataError(f"row {row}: a label is both positive and unknown")
+                raise DataError(f"row {row}: a label is both positive and unknown; keep one of the two")
             targets[row, chosen] = value
     return list(names), list(targets.T)
 

@@ -117,7 +117,7 @@ def boxes_of(file: Path) -> list[Item]:
     table = read_csv(file, findings)
     missing = [name for name in ("filename", *BOX_COLUMNS) if name not in table.columns]
     if missing:
-        raise DataError(f"{file}: no column {', '.join(missing)}; expected filename,x,y,width,height")
+        raise DataError(f"{file}: no column {', '.join(missing)}; expected the columns filename,x,y,width,height")
     count: dict[str, int] = {}
     items = []
     for row, cells in enumerate(table.rows):
@@ -139,11 +139,11 @@ def _box(table: TextTable, row: int, findings: ValidationReport) -> Box | None:
         try:
             numbers.append(float(text))
         except ValueError:
-            findings.error(table.where(row, column), f"'{text}' is not a number")
+            findings.error(table.where(row, column), f"'{text}' is not a number; correct the cell")
             return None
     x, y, width, height = numbers
     if not all(map(math.isfinite, numbers)) or not non_empty(np.array([numbers])).all():
-        findings.error(table.where(row), "the box is empty; x, y, width and height are in pixels, counted from 0")
+        findings.error(table.where(row), "the box is empty; write x, y, width and height in pixels, counted from 0")
         return None
     return x, y, width, height
 
@@ -230,7 +230,9 @@ def _listed(file: Path) -> Iterator[Item]:
                 if name:
                     yield Item(str(file.parent / name), file.parent / name)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{file}: the list of paths (one per line) cannot be read ({error})") from error
+        raise DataError(
+            f"{file}: the list of paths cannot be read ({error}); write one path per line in UTF-8"
+        ) from error
 
 
 def _chained(

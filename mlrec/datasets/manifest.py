@@ -82,10 +82,14 @@ class Manifest:
         samples, labels = len(self.images), len(self.labels)
         if self.targets.shape != (samples, labels) or len(self.sample_ids) != samples:
             raise DataError(
-                f"{self.name}/{self.split}: targets have shape {self.targets.shape}, expected ({samples}, {labels})"
+                f"{self.name}/{self.split}: targets have shape {self.targets.shape}, expected ({samples}, {labels}); "
+                "pass one row per sample and one column per label"
             )
         if self.boxes is not None and self.boxes.shape != (samples, 4):
-            raise DataError(f"{self.name}/{self.split}: boxes have shape {self.boxes.shape}, expected ({samples}, 4)")
+            raise DataError(
+                f"{self.name}/{self.split}: boxes have shape {self.boxes.shape}, expected ({samples}, 4); "
+                "pass one box per sample"
+            )
         given: object = self.targets
         if isinstance(given, SparseTargets):  # passed by `of_sparse`
             object.__setattr__(self, "_sparse", given)

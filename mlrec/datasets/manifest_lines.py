@@ -141,7 +141,7 @@ class _Samples:
             findings.error(f"{self._path}", f"sample id '{name}' is repeated; keep one")
         boxed = sum(map(len, self._boxes))
         if boxed and boxed != len(images):
-            findings.error(f"{self._path}", "some samples have a box and others do not")
+            findings.error(f"{self._path}", "some samples have a box and others do not; prepare the dataset again")
         findings.raise_errors(f"{self._path}: invalid manifest (prepare the dataset again)", "")
         codes, lengths = np.asarray(self._codes, np.int32), np.asarray(self._lengths, np.int32)
         labels = len(header.labels)
@@ -171,15 +171,15 @@ class _Samples:
         return [k if merged[k] > 0 else -1 - k for k in sorted(merged)]
 
     def _check_names(self, sample: Line, where: str) -> None:
-        known = counted(len(self._labels), "label")
         positive: set[str] = set(sample.positive)
         for names in (sample.positive, sample.unknown):
             for name in names:
                 if name not in self._column:
-                    what = f"'{name}' is not one of the {known}{nearest(name, self._labels)}"
+                    hint = nearest(name, self._labels) or "; prepare the dataset again"
+                    what = f"'{name}' is not one of the {counted(len(self._labels), 'label')}{hint}"
                     self._label_findings.error(where, what)
                 elif names is sample.unknown and name in positive:
-                    self._label_findings.error(where, f"'{name}' is both positive and unknown")
+                    self._label_findings.error(where, f"'{name}' is both positive and unknown; keep one of the two")
 
 
 def _header(first: tuple[int, bytes] | None, path: Path, expected: str) -> Header:

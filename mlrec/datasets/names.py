@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.utils.errors import DataError, MlrecError, ValidationReport, first_of, nearest
+from mlrec.utils.errors import DataError, MlrecError, ValidationReport, counted, first_of, nearest
 
 LONGEST_PATH, LONGEST_PART = 4096, 255
 SHOWN = 5  # names of a difference that an error lists
@@ -180,6 +180,9 @@ def label_order(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.in
             parts.append(f"missing {first_of(missing, SHOWN)}")
         if extra:
             parts.append(f"unexpected {first_of(extra, SHOWN)}")
-        raise DataError(f"label sets differ (found {len(labels)}, expected {len(expected)}): {'; '.join(parts)}")
+        raise DataError(
+            f"label sets differ but must be the same: found {counted(len(labels), 'label')}, expected {len(expected)} "
+            f"({'; '.join(parts)})"
+        )
     position = {name: k for k, name in enumerate(labels)}
     return np.array([position[name] for name in expected], dtype=np.intp)

@@ -58,7 +58,9 @@ class Objects:
             DataError: The segmentation is invalid, or the image size is not annotated.
         """
         if self.size is None:
-            raise DataError(f"annotation {self.ids[k]}: the mask requires the image size; add width and height")
+            raise DataError(
+                f"annotation {self.ids[k]}: the mask requires the image size; add width and height to the image"
+            )
         width, height = self.size
         segmentation = msgspec.json.decode(self.segmentations[k])
         if not segmentation:

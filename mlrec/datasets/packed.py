@@ -36,7 +36,7 @@ def _images_in(file: Path) -> Iterator[tuple[str, bytes]]:
     if file.suffix.casefold() == ".parquet":
         table = ParquetTable(file)
         if table.image_column is None:
-            raise DataError(f"{file}: no column contains image bytes; for image paths, use a list (.txt)")
+            raise DataError(f"{file}: no column contains image bytes; list image paths in a .txt file instead")
         for name, content in table.images():
             yield name, content or b""  # reported as an empty image
         return

@@ -114,8 +114,8 @@ def resolve_names(
             _check_joined(own, other, split, given, place, findings, one_column)
         resolved[own] = split
     for own in sorted(given.keys() - {name.strip().casefold() for name in places}):
-        there = ", ".join(places) or "no split names"
-        findings.error("--splits", f"the source has no split '{own}'; it has {there}")
+        there = ", ".join(places) or "images without a split"
+        findings.error("--splits", f"the source has no split '{own}', only {there}; correct the name")
     return resolved
 
 
@@ -128,10 +128,10 @@ def _check_joined(
         return
     if one_column and keys[0] == keys[1]:
         if own.strip() != other.strip():
-            findings.warn("split names that differ only in case were joined", f"{other} and {own} ({place})")
+            findings.warn("split names that differ only in case were merged", f"{other} and {own} ({place})")
         return
     both = ",".join(f"{name.strip()}={split}" for name in (other, own))
     findings.error(
         place,
-        f"'{own}' and '{other}' both map to split '{split}'; join them with --splits {both}, or rename one",
+        f"'{own}' and '{other}' both map to split '{split}'; merge them with --splits {both}, or rename one",
     )

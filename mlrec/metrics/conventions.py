@@ -130,7 +130,7 @@ def conventions_named(name: str | Conventions) -> Conventions:
         return name
     if name not in CONVENTIONS:
         known = ", ".join(CONVENTIONS)
-        raise UsageError(f"unknown conventions '{name}'{nearest(str(name), CONVENTIONS)}; choose one of {known}")
+        raise UsageError(f"'{name}' is not one of the conventions {known}{nearest(str(name), CONVENTIONS)}")
     return CONVENTIONS[name]
 
 
@@ -178,11 +178,11 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
     """
     low, high = _range(probabilities)
     if low < -TOLERANCE or high > 1 + TOLERANCE:
-        hint = "negative values are logits"
-        if low >= -TOLERANCE:
-            hint = "divide percentages by 100"
         value = high if high > 1 + TOLERANCE else low
-        raise PredictionsError(f"a score of {value:g} is not a probability; probabilities must be from 0 to 1 ({hint})")
+        raise PredictionsError(
+            f"a score of {value:g} is not a probability from 0 to 1; divide percentages by 100, or declare the scores "
+            "as logits"
+        )
     if low >= 0 and high <= 1:
         return probabilities, 0
     outside = int(np.count_nonzero((probabilities < 0) | (probabilities > 1)))

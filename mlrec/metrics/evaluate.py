@@ -273,7 +273,7 @@ def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
             f"threshold has shape {cut.shape}; expected one number, or shape ({labels},) with one threshold per label"
         )
     if kind == "probabilities" and ((cut < 0) | (np.isfinite(cut) & (cut > 1))).any():
-        raise PredictionsError("a probability threshold must be from 0 to 1")
+        raise PredictionsError("a threshold is outside [0, 1]; pass probability thresholds from 0 to 1")
     return float(cut) if cut.ndim == 0 else cut
 
 
@@ -399,7 +399,7 @@ def checked(
         )
     if truth.shape != ranked.shape:
         raise PredictionsError(
-            f"targets have shape {truth.shape}, but logits have shape {ranked.shape}; the shapes must match"
+            f"targets have shape {truth.shape}, but logits have shape {ranked.shape}; pass one target per logit"
         )
     if labels is not None:
         if len(labels) != ranked.shape[1]:
@@ -407,12 +407,12 @@ def checked(
                 f"{counted(len(labels), 'label name')} for {counted(ranked.shape[1], 'logit column')}"
             )
         if twice := duplicates_in(labels):
-            raise PredictionsError(f"label '{twice[0]}' is listed twice")
+            raise PredictionsError(f"label '{twice[0]}' is listed twice; keep one")
     if not all(np.isfinite(ranked[rows]).all() for rows in row_blocks(ranked.shape)):
         raise PredictionsError(_not_finite(ranked, labels, sample_ids))
     blocks = row_blocks(truth.shape)
     if truth.dtype.kind not in "biuf" or not all(np.isin(truth[rows], (1, 0, -1)).all() for rows in blocks):
-        raise PredictionsError("targets must be 1 (positive), 0 (negative) or -1 (unknown)")
+        raise PredictionsError("targets contain invalid values; use 1 (positive), 0 (negative) or -1 (unknown)")
     return ranked, truth.astype(np.int8, copy=False)
 
 
@@ -461,7 +461,9 @@ def _array(values: ArrayLike, what: str) -> NDArray[Any]:
     try:
         return as_array(values)
     except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, sparse tensors
-        raise PredictionsError(f"{what} cannot be converted to a numeric array ({error})") from error
+        raise PredictionsError(
+            f"{what} cannot be converted to a numeric array ({error}); pass rows of equal length"
+        ) from error
 
 
 def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:

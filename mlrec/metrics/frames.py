@@ -100,7 +100,7 @@ def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> Non
             parts.append(f"only in targets: {_named(missing)}")
         if extra:
             parts.append(f"only in scores: {_named(extra)}")
-        raise PredictionsError(f"{what} of scores and targets differ; {'; '.join(parts)}")
+        raise PredictionsError(f"{what} of scores and targets differ but must be the same ({'; '.join(parts)})")
 
 
 def _columns_of(frame: Any, labels: Sequence[str], what: str) -> list[Hashable]:
@@ -109,7 +109,8 @@ def _columns_of(frame: Any, labels: Sequence[str], what: str) -> list[Hashable]:
     if sorted(by_name) != sorted(labels):
         missing, extra = [x for x in labels if x not in by_name], [x for x in by_name if x not in labels]
         raise PredictionsError(
-            f"labels differ from the columns of {what}; missing: {_named(missing)}; not in labels: {_named(extra)}"
+            f"labels differ from the columns of {what} (missing: {_named(missing)}; not in labels: {_named(extra)}); "
+            "list the same names in labels"
         )
     return [by_name[name] for name in labels]
 
@@ -121,7 +122,8 @@ def _array(frame: Any, columns: list[Hashable], index: Any, what: str) -> NDArra
     for column, array in zip(columns, values, strict=True):
         if array.dtype.kind not in "biuf":
             raise PredictionsError(
-                f"column '{column}' of {what} is not numeric or has empty cells; sample names belong in the index: use "
+                f"column '{column}' of {what} is not numeric or has empty cells; correct the column, or move sample "
+                "names to the index with "
                 "frame.set_index(...)"
             )
     if not values:

@@ -41,8 +41,9 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
     for row, name in enumerate(predicted):
         matches = index.matches(name)
         if len(matches) > 1:
-            several = " or ".join(f"'{sample}'" for sample in matches[:2])
-            raise PredictionsError(f"{shown}: '{name}' could be {several}; use a longer part of the path")
+            raise PredictionsError(
+                f"{shown}: '{name}' could be '{matches[0]}' or '{matches[1]}'; use a longer part of the path"
+            )
         if not matches:
             unknown.append(name)
         elif matches[0] in row_of:
@@ -52,14 +53,14 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
             row_of[matches[0]] = row
     if unknown:
         raise PredictionsError(
-            f"{shown}: {len(unknown)} of {len(predicted)} predictions match no sample (first: '{unknown[0]}'); compare "
-            "them with the split that was predicted"
+            f"{shown}: {len(unknown)} of {len(predicted)} predictions match no sample (first: '{unknown[0]}'); use the "
+            "split that was predicted"
         )
     missing = [sample for sample in sample_ids if sample not in row_of]
     if missing:
         raise PredictionsError(
-            f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction (first: '{missing[0]}'); run "
-            "prediction on the whole split"
+            f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction (first: '{missing[0]}'); predict "
+            "the whole split"
         )
     return np.array([row_of[sample] for sample in sample_ids], dtype=np.intp)
 

@@ -69,8 +69,8 @@ def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions
     defined = [value for value in values if value is not None]
     if len(defined) < len(values):
         raise PredictionsError(
-            "no label in this split has both a known positive and a known negative: mAP is undefined, and no λ can be "
-            "chosen"
+            "mAP is undefined because no label in this split has both a known positive and a known negative; choose a "
+            "different split"
         )
     return defined
 

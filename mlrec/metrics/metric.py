@@ -94,7 +94,8 @@ class Metric:
         ranked, known = checked(values, truth, names, rows)
         if self._scores and self._scores[0].shape[1] != ranked.shape[1]:
             raise PredictionsError(
-                f"scores have {ranked.shape[1]} columns, but earlier batches had {self._scores[0].shape[1]}"
+                f"scores have {ranked.shape[1]} columns, but earlier batches had {self._scores[0].shape[1]}; pass the "
+                "same labels in all batches"
             )
         self.labels = names
         # A copy: the caller may write the next batch into the same memory.
@@ -163,12 +164,12 @@ class Metric:
             self._known[key] = targets
             return True
         if self._known[key] != targets:
-            raise PredictionsError(f"sample '{key}' has different targets than before; ids must be unique")
+            raise PredictionsError(
+                f"sample '{key}' has different targets than before; pass a unique id for each sample"
+            )
         return False
 
     def _check_alike(self, other: Metric) -> None:
         for name in ("labels", "conventions", "scores", "threshold", "top"):
             if not np.array_equal(getattr(self, name), getattr(other, name)):
-                raise PredictionsError(
-                    f"the {name} of two metrics differ; only metrics with the same settings can be merged"
-                )
+                raise PredictionsError(f"the {name} of two metrics differ; merge only metrics with the same settings")

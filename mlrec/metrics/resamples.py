@@ -43,7 +43,7 @@ class Units:
             return cls(np.arange(samples), samples)
         if len(groups) != samples:
             raise PredictionsError(
-                f"{counted(len(groups), 'group')} for {counted(samples, 'sample')}; one group per sample is required"
+                f"got {counted(len(groups), 'group')} for {counted(samples, 'sample')}; pass one group per sample"
             )
         names, of_sample = np.unique(np.asarray(groups), return_inverse=True)
         return cls(of_sample.reshape(-1), len(names))

@@ -22,13 +22,15 @@ from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, co
 from mlrec.utils.files import read_text
 from mlrec.utils.texts import Texts, repeated
 
-OUTSIDE = "some scores are negative, so all scores are treated as logits; --logits states this and silences the warning"
+OUTSIDE = "some scores are negative, so all scores are treated as logits; pass --logits to silence this warning"
 INSIDE = (
-    "no logit in the .npz file is negative; if the values are probabilities or percentages, logit >= 0 predicts every "
-    "label"
+    "no logit in the .npz file is negative, so logit >= 0 predicts every label; if the values are probabilities, store "
+    "them in a .csv file"
 )
 CLIPPED = "probabilities outside [0, 1] by at most 1e-4 were clipped"
-DECIDED = "all scores are in [0, 1] and are treated as probabilities (--probabilities or --logits states the kind)"
+DECIDED = (
+    "all scores are in [0, 1] and are treated as probabilities; pass --probabilities or --logits to state the kind"
+)
 PREDICT_COLUMNS = ("id", "labels")  # the first columns that `mlrec predict` writes: the id, and the predicted labels
 
 
@@ -92,7 +94,7 @@ class Scores:
         try:
             columns = label_order(self.labels, truth.labels)
         except DataError as error:
-            raise PredictionsError(f"{self.path}: {error}; or choose labels with --labels") from error
+            raise PredictionsError(f"{self.path}: {error}; choose labels with --labels") from error
         rows = rows_of(truth.sample_ids, self.sample_ids, str(self.path))
         values = self.values  # not copied if the order is the same, because it may be gigabytes
         if not np.array_equal(rows, np.arange(len(values))):
@@ -145,7 +147,9 @@ def read_scores(
     suffix = path.suffix.lower()
     if suffix == ".npz":
         if kind == "probabilities":
-            raise PredictionsError(f"{path}: .npz files contain logits; store probabilities in a .csv file")
+            raise PredictionsError(
+                f"{path}: .npz files contain logits, not probabilities; store probabilities in a .csv file"
+            )
         stored = Predictions.load(path)
         scores = Scores(path, stored.labels, stored.sample_ids, stored.logits, "logits", stored.targets)
         scores = scores.of_labels(labels)
@@ -157,7 +161,9 @@ def read_scores(
         return _of_kind(scores, kind, findings)
     if suffix == ".jsonl":
         if kind == "logits":
-            raise PredictionsError(f"{path}: .jsonl files written by mlrec predict contain probabilities, not logits")
+            raise PredictionsError(
+                f"{path}: .jsonl files written by mlrec predict contain probabilities, not logits; omit --logits"
+            )
         scores = _read_jsonl_scores(path, findings).of_labels(labels)
         return _of_kind(scores, "probabilities", findings)
     raise PredictionsError(f"{path}: expected an .npz, .csv or .jsonl file with scores")
@@ -247,7 +253,7 @@ def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
         raise PredictionsError(f'{where}: expected {{"id": ..., "scores": {{label: probability, ...}}}}')
     for label, score in scores.items():
         if not isinstance(score, float):
-            raise PredictionsError(f"{where}: the score of '{label}' is not a number")
+            raise PredictionsError(f"{where}: the score of '{label}' is not a number; correct the score")
     return record["id"], scores
 
 
@@ -272,5 +278,5 @@ def _numbers(file: TextTable, columns: Sequence[int], findings: ValidationReport
             texts = [text if is_number(text) else "" for text in texts]
         for column, text in zip(columns, texts, strict=True):
             if not text or "_" in text:
-                findings.error(file.where(row, column), f"'{cells[column]}' is not a number")
+                findings.error(file.where(row, column), f"'{cells[column]}' is not a number; correct the cell")
     return values

@@ -93,8 +93,10 @@ def _notes(metrics: Metrics) -> list[str]:
         )
     few = sum(rates.few_positives for rates in metrics.per_label.values())
     if few:
-        labels = counted(few, "label")
-        notes.append(f"{labels} with fewer than {FEW_POSITIVES} positives: see to_frame() or per_label.csv")
+        notes.append(
+            f"{counted(few, 'label has', 'labels have')} fewer than {FEW_POSITIVES} positives; see to_frame() or "
+            "per_label.csv"
+        )
     return notes
 
 

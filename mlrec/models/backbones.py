@@ -99,7 +99,9 @@ class Backbone(nn.Module):
         try:
             self.timm_model.set_grad_checkpointing(enable)
         except (AttributeError, AssertionError, NotImplementedError) as error:  # depends on the model family
-            raise ModelError(f"timm does not support gradient checkpointing for backbone '{self.name}'") from error
+            raise ModelError(
+                f"timm does not support gradient checkpointing for backbone '{self.name}'; turn this off"
+            ) from error
 
     def _map(self, output: Any, size: torch.Size) -> Tensor:
         """Convert the output of the timm model from any layout to (B, d, h, w)."""
@@ -159,12 +161,13 @@ def pretrained_settings(name: str) -> Any:
         ModelError: The model does not exist, or there are no weights with this tag.
     """
     if not timm.is_model(name):
-        raise ModelError(f"no backbone '{name}' in timm {timm.__version__}{nearest(name, timm.list_models())}")
+        hint = nearest(name, timm.list_models()) or "; see timm.list_models()"
+        raise ModelError(f"no backbone '{name}' in timm {timm.__version__}{hint}")
     try:
         settings: Any = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
-        raise ModelError(f"no weights '{name}' in timm {timm.__version__}; available weights: {tags}") from error
+        raise ModelError(f"no weights '{name}' in timm {timm.__version__}; choose one of {tags}") from error
     settings.architecture = settings.architecture or name.partition(".")[0]
     return settings
 
@@ -183,7 +186,9 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
         with quiet():
             return timm.create_model(name, pretrained=False, **options)
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise ModelError(f"{name}: timm cannot build this model with {options} ({error})") from error
+        raise ModelError(
+            f"{name}: timm cannot build this model with {options} ({error}); change these options"
+        ) from error
 
 
 @contextmanager
@@ -214,7 +219,9 @@ def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
     except (AssertionError, RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
         # timm's backbones raise any of these errors if the size is not supported or there is no map.
         why = str(error) or type(error).__name__
-        raise ModelError(f"{backbone.name}: images of {size} pixels are not supported ({why})") from error
+        raise ModelError(
+            f"{backbone.name}: images of {size} pixels are not supported ({why}); change the image size"
+        ) from error
     for parameter, seen in zip(backbone.parameters(), probe.parameters(), strict=True):
         parameter.requires_grad_(seen.grad is not None)
     return features.shape[2], features.shape[3]

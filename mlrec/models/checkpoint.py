@@ -124,7 +124,9 @@ def load_model(path: Path | str) -> Classifier:
     state = read_safetensors(file)
     fit(model, state, str(file))
     if digest(state) != metadata.sha256:
-        raise ModelError(f"{file}: the weights have changed since the file was written (SHA-256); download it again")
+        raise ModelError(
+            f"{file}: the weights have changed since the file was written (SHA-256); download the file again"
+        )
     return model.eval()
 
 
@@ -161,11 +163,13 @@ def read_metadata(path: Path | str) -> Metadata:
     except ModelError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise ModelError(f"{file}: damaged metadata ({error}); download it again") from error
+        raise ModelError(f"{file}: damaged metadata ({error}); download the file again") from error
     named, count = len(metadata.labels), metadata.architecture.num_labels
     if named != count:
         raise ModelError(
-            f"{file}: a head for {counted(count, 'label')}, but {counted(named, 'label name')}; the file is damaged"
+            f"{file}: the head is for {counted(count, 'label')}, but the file has {counted(named, 'label name')}; "
+            "download it "
+            "again"
         )
     return metadata
 

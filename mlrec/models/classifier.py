@@ -180,11 +180,11 @@ def create_model(
     names = tuple(labels) if labels is not None else tuple(map(str, range(num_labels)))
     if len(names) != num_labels:
         raise ModelError(
-            f"{counted(len(names), 'label name')} for num_labels = {num_labels}; the numbers must be equal"
+            f"got {counted(len(names), 'label name')} for num_labels = {num_labels}; pass one name per label"
         )
     repeated = duplicates_in(names)
     if repeated:
-        raise ModelError(f"label '{repeated[0]}' is listed twice")
+        raise ModelError(f"label '{repeated[0]}' is listed twice; keep one")
     temperatures = resolve_temperatures(heads, temperatures)
     backbone_module = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:

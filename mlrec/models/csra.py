@@ -94,7 +94,7 @@ class CSRA(nn.Module):
         if in_features < 1 or num_labels < 1:
             raise ModelError(f"in_features = {in_features}, num_labels = {num_labels}: both must be at least 1")
         if not (math.isfinite(lam) and lam >= 0):
-            raise ModelError(f"lam = {lam}: must be a finite number >= 0")
+            raise ModelError(f"lam = {lam}: expected a finite number >= 0")
         self.temperatures = resolve_temperatures(heads, temperatures)
         self.lam = float(lam)
         self.normalize = normalize
@@ -237,7 +237,9 @@ class FeatureLayout:
             known = ", ".join(LAYOUTS)
             raise ModelError(f"layout = '{self.layout}': expected one of {known}{nearest(self.layout, LAYOUTS)}")
         if self.prefix_tokens < 0 or (self.prefix_tokens and self.layout != "tokens"):
-            raise ModelError(f"prefix_tokens = {self.prefix_tokens}: expected a number of tokens, with layout='tokens'")
+            raise ModelError(
+                f"prefix_tokens = {self.prefix_tokens}: expected a number >= 0, which must be 0 unless layout='tokens'"
+            )
 
     def to_nchw(self, features: Tensor) -> Tensor:
         """Return `features` as a view (B, d, h, w); tokens become (B, d, N, 1).
@@ -265,12 +267,15 @@ class FeatureLayout:
         if not _fits(features, self.layout, d):  # compare other layouts only now: exported models have dynamic sizes
             expected = {"nchw": f"(B, {d}, h, w)", "nhwc": f"(B, h, w, {d})", "tokens": f"(B, N, {d})"}[self.layout]
             fitting = [layout for layout in LAYOUTS if _fits(features, layout, d)]
-            other = ""
+            other = "; pass features of the expected shape"
             if fitting:
-                other = f"; this shape matches layout='{fitting[0]}'"
+                other = f"; use layout='{fitting[0]}' for this shape"
             raise ModelError(f"features have shape {shape}, expected {expected} with layout='{self.layout}'{other}")
         if self.layout == "tokens" and shape[1] <= self.prefix_tokens:
-            raise ModelError(f"features have shape {shape}: no token is left after prefix_tokens={self.prefix_tokens}")
+            raise ModelError(
+                f"features have shape {shape}, so no token is left after prefix_tokens={self.prefix_tokens}; use a "
+                "smaller number"
+            )
 
 
 def _fits(features: Tensor, layout: str, channels: int) -> bool:

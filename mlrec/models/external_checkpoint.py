@@ -111,12 +111,18 @@ def _stacked(heads: Mapping[int, Tensor]) -> Tensor:
     """Stack the classifiers (C, d, 1, 1) of all heads to (H, C, d)."""
     if sorted(heads) != list(range(len(heads))):
         raise ModelError(
-            f"the heads are numbered {sorted(heads)}, expected 0 to {len(heads) - 1}; the file is incomplete"
+            f"the heads are numbered {', '.join(map(str, sorted(heads)))}, expected 0 to {len(heads) - 1}; download "
+            "the file "
+            "again"
         )
     shapes = {tuple(tensor.shape) for tensor in heads.values()}
     shape = next(iter(shapes))
     if len(shapes) > 1 or len(shape) != 4 or shape[2:] != (1, 1):
-        raise ModelError(f"the heads have shapes {sorted(shapes)}, expected a single shape (labels, channels, 1, 1)")
+        raise ModelError(
+            f"the heads have shapes {', '.join(map(str, sorted(shapes)))}, expected a single shape (labels, channels, "
+            "1, 1); "
+            "save the checkpoint again"
+        )
     return torch.stack([heads[k].flatten(1) for k in range(len(heads))])
 
 

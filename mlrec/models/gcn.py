@@ -82,7 +82,10 @@ class GraphConvolution(nn.Module):
         for name, values in (("adjacency", graph.adjacency), ("words", graph.words)):
             own: Tensor = getattr(self, name)
             if own.shape != values.shape:
-                raise ModelError(f"label graph: {name} of shape {values.shape}, expected {tuple(own.shape)}")
+                raise ModelError(
+                    f"label graph: {name} has shape {values.shape}, expected {tuple(own.shape)}; create the graph for "
+                    "these labels"
+                )
             own.copy_(torch.from_numpy(values))
 
     def classifiers(self) -> Tensor:

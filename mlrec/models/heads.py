@@ -104,8 +104,11 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
     except Exception as error:
         raise ModelError(f"head '{name}': {type(error).__name__}: {error}") from error
     if tuple(logits.shape) != (2, num_labels):
-        returned = f"returns {tuple(logits.shape)} for 2 images and {num_labels} labels"
-        raise ModelError(f"head '{name}' {returned}; a head must return logits (B, C)")
+        raise ModelError(
+            f"head '{name}' returns {tuple(logits.shape)} for 2 images and {num_labels} labels; a head must return "
+            "logits "
+            "(B, C)"
+        )
     return head
 
 
@@ -117,4 +120,7 @@ def check_has_maps(head: nn.Module) -> None:
     """
     for method in ("location_scores", "contributions"):
         if not callable(getattr(head, method, None)):
-            raise ModelError(f"the head {type(head).__name__} has no method {method}, which this command requires")
+            raise ModelError(
+                f"the head {type(head).__name__} has no method {method}, which this command requires; use a different "
+                "head"
+            )

@@ -143,7 +143,7 @@ def hub_errors(what: str) -> Iterator[None]:
         reason = "the repository does not exist or is private; check the name, or log in (hf auth login, or HF_TOKEN)"
         raise ModelError(f"{what}: {reason}") from error
     except errors.RevisionNotFoundError as error:
-        raise ModelError(f"{what}: the repository does not have this revision") from error
+        raise ModelError(f"{what}: the repository does not have this revision; check the revision") from error
     except errors.LocalEntryNotFoundError as error:  # must precede the base class
         reason = (
             f"the model hub {constants.ENDPOINT} did not respond, and the file is not in the local cache; try again"

@@ -82,8 +82,8 @@ class ImageNetClassifier:
             between = ", ".join(self._between(images)) or "the pooling is not a mean"
             raise ModelError(
                 f"{self.name}: the mean score over locations differs from the published logit by {difference:.2g} of "
-                f"the largest logit, because there is more than a mean before the classifier ({between}); λ cannot be "
-                "applied. Choose a classifier with plain average pooling"
+                f"the largest logit, because there is more than a mean before the classifier ({between}). λ cannot be "
+                "applied to this model; choose a classifier with plain average pooling"
             )
 
     def _between(self, images: Tensor) -> list[str]:
@@ -115,7 +115,7 @@ def imagenet_classifier(name: str, *, weights: str | Path | None = None, pretrai
     settings = pretrained_settings(name)
     model: Any = build(name, settings, {}, pretrained and weights is None, WITHOUT_HUB)
     if not getattr(model, "num_classes", 0) or not hasattr(model, "forward_head"):
-        raise ModelError(f"{name}: published without a classifier")
+        raise ModelError(f"{name}: the published weights have no classifier; choose a different model")
     called = str(settings.architecture)
     if weights is None and settings.tag:  # weights from a file are not those of the tag
         called = f"{called}.{settings.tag}"

@@ -63,7 +63,7 @@ class OnnxModel:
                 f"{shown}: ONNX Runtime cannot read the file ({type(error).__name__}); export the model again"
             ) from error
         if not isinstance(told, dict) or told.get("format") != FORMAT:
-            raise ModelError(f"{shown}: not a model exported by mlrec ({FORMAT}); the labels are unknown")
+            raise ModelError(f"{shown}: not a model exported by mlrec ({FORMAT}); export the model with mlrec export")
         try:
             preprocessing = Preprocessing.from_dict(told["preprocessing"])
             return cls(tuple(map(str, told["labels"])), preprocessing, str(told.get("decode", "fast")), session)
@@ -103,7 +103,9 @@ def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> Non
             )
     except Exception as error:  # the exporter raises many kinds of exceptions
         reason = str(error).partition("\n")[0]
-        raise ModelError(f"{model.architecture.backbone}: export to ONNX failed ({reason})") from error
+        raise ModelError(
+            f"{model.architecture.backbone}: export to ONNX failed ({reason}); use --format safetensors"
+        ) from error
     assert program is not None
     proto = program.model_proto
     told = {

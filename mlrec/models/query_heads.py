@@ -37,7 +37,7 @@ class _QueryHead(nn.Module):
 
     def location_scores(self, features: Tensor) -> Tensor:  # noqa: ARG002 - as all heads
         """Raise ModelError, because these heads have no scores at locations."""
-        raise ModelError(f"{type(self).__name__} has no scores at locations, so λ cannot be changed")
+        raise ModelError(f"{type(self).__name__} has no scores at locations, so λ cannot be changed; use a csra head")
 
     def contributions(self, features: Tensor) -> Tensor:  # noqa: ARG002 - as all heads
         """Raise ModelError, because the logit is not a sum over locations."""

@@ -102,7 +102,9 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors.values()}
     held = sum(storage.nbytes() for storage in storages.values())
     if claimed > MAX_EXPANSION * held:
-        raise ModelError(f"{source}: the tensors claim {claimed:,} bytes but share only {held:,} bytes; rejected")
+        raise ModelError(
+            f"{source}: the tensors claim {claimed:,} bytes but share only {held:,} bytes; save the tensors again"
+        )
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
@@ -115,19 +117,21 @@ def _is_dict(content: Any) -> bool:
 
 def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
-        raise ModelError(f"{shown}: '{key}' is sparse, nested or quantized; only dense weights can be read")
+        raise ModelError(f"{shown}: '{key}' is sparse, nested or quantized; save dense weights")
     if tensor.is_meta:
         raise ModelError(f"{shown}: '{key}' has a shape but no values; save the weights themselves")
     needed = tensor.numel() * tensor.element_size()
     if tensor.untyped_storage().nbytes() < needed:
         held = tensor.untyped_storage().nbytes()
-        raise ModelError(f"{shown}: '{key}' claims {needed:,} bytes but contains only {held:,} bytes; rejected")
+        raise ModelError(
+            f"{shown}: '{key}' claims {needed:,} bytes but contains only {held:,} bytes; save the tensor again"
+        )
 
 
 def _first_bytes(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
-            raise ModelError(f"{path}: a folder or not a regular file; pass the path of a checkpoint file")
+            raise ModelError(f"{path}: not a regular file; pass the path of a checkpoint file")
         with path.open("rb") as stream:
             return stream.read(512)
     except OSError as error:

@@ -109,15 +109,19 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         raise ModelError(
             f"{source}: {len(expected) - len(missing)} of {counted(len(expected), 'tensor')} matched, "
             f"{len(missing)} missing, "
-            f"{len(unexpected)} unexpected ({first}); the weights are for a different architecture"
+            f"{len(unexpected)} unexpected ({first}); use weights for the same architecture"
         )
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:
             wanted = tuple(expected[key].shape)
-            raise ModelError(f"{source}: '{key}' has shape {tuple(tensor.shape)}, but the model requires {wanted}")
+            raise ModelError(
+                f"{source}: '{key}' has shape {tuple(tensor.shape)}, but the model requires {wanted}; use weights for "
+                "this model"
+            )
         if tensor.is_floating_point() != expected[key].is_floating_point():
             raise ModelError(
-                f"{source}: '{key}' has dtype {tensor.dtype}, but the model requires {expected[key].dtype}"
+                f"{source}: '{key}' has dtype {tensor.dtype}, but the model requires {expected[key].dtype}; convert "
+                "the tensor"
             )
     check_finite(state, source)
     module.load_state_dict(dict(state), strict=False)
@@ -134,7 +138,7 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
                 f"{tuple(tensor.shape)}, which cannot be read; save the weights as float32"
             ) from error
         if not finite:
-            raise ModelError(f"{source}: '{key}' contains NaN or infinite weights; the file cannot be used")
+            raise ModelError(f"{source}: '{key}' contains NaN or infinite weights; use a different checkpoint")
 
 
 def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Lineage:

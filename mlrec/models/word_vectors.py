@@ -25,7 +25,10 @@ def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
     found = _lines_of(path, {name for label in labels for name in (label.casefold(), *_words(label))})
     lengths = {len(vector) for vector in found.values()}
     if len(lengths) > 1:
-        raise ModelError(f"{path}: vectors with {sorted(lengths)} numbers; all vectors must have the same length")
+        raise ModelError(
+            f"{path}: the vectors have different lengths ({', '.join(map(str, sorted(lengths)))}); all vectors must "
+            "have the same length"
+        )
     vectors = {label: _vector(label, found) for label in labels}
     absent = [label for label, vector in vectors.items() if vector is None]
     if absent:
@@ -57,9 +60,11 @@ def _floats(path: Path, name: str, texts: Sequence[str]) -> list[float]:
     try:
         numbers = [float(text) for text in texts]
     except ValueError as error:
-        raise ModelError(f"{path}: '{name}': the vector contains values that are not numbers") from error
+        raise ModelError(
+            f"{path}: '{name}': the vector contains values that are not numbers; correct the values"
+        ) from error
     if not np.isfinite(numbers).all():
-        raise ModelError(f"{path}: '{name}': the vector contains NaN or infinity")
+        raise ModelError(f"{path}: '{name}': the vector contains NaN or infinity; correct the values")
     return numbers
 
 

@@ -32,7 +32,7 @@ def text(name: str) -> str:
         ConfigError: There is no recipe with that name.
     """
     if name not in names():
-        raise ConfigError(f"no recipe '{name}'{nearest(name, names())}; see mlrec recipes list")
+        raise ConfigError(f"no recipe '{name}'{nearest(name, names()) or '; see mlrec recipes list'}")
     return (_folder() / f"{name}.toml").read_text(encoding="utf-8")
 
 
@@ -70,7 +70,7 @@ def chain(name: str) -> list[tuple[str, Tables]]:
     following: Any = name
     while following is not None:
         if following in [known for known, _ in layers]:
-            raise ConfigError(f"recipe {name}: the base recipes form a cycle")
+            raise ConfigError(f"recipe {name}: the base recipes form a cycle; change one base")
         tables = config_layers.parse_toml(text(following), f"recipe {following}")
         layers.append((following, {key: value for key, value in tables.items() if key != BASE}))
         following = tables.get(BASE)

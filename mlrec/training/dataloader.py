@@ -133,7 +133,7 @@ class ImageBatches(Dataset[Batch | MlrecError]):
     def _view(self, pixels: Pixels, epoch: int | None, sample: int, path: Path) -> Tensor:
         height, width = pixels.shape[:2]
         if not height or not width:
-            raise DataError(f"{path}: the box of '{self.manifest.sample_ids[sample]}' is empty")
+            raise DataError(f"{path}: the box of '{self.manifest.sample_ids[sample]}' is empty; correct the box")
         size = self.preprocessing.size
         view = None
         if self.config and epoch is not None:
@@ -267,7 +267,8 @@ def fitting(workers: int, batch_bytes: int) -> int:
         logger.warning(
             f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, but "
             f"{counted(workers, 'dataloader worker')} need "
-            f"{workers * each / 1e6:,.0f} MB; using {fit}. In a container, increase --shm-size or use --ipc=host"
+            f"{workers * each / 1e6:,.0f} MB; the number of workers was reduced to {fit}. In a container, increase "
+            "--shm-size or use --ipc=host"
         )
     return fit
 
@@ -293,7 +294,7 @@ def fitting_files(workers: int) -> int:
     fit = max(0, hard - used) // FILES_PER_WORKER
     logger.warning(
         f"open files are limited to {hard} (ulimit -n), but {counted(workers, 'dataloader worker')} may need {needed}; "
-        f"using {fit}. Raise the limit"
+        f"the number of workers was reduced to {fit}. Raise the limit to use more"
     )
     return fit
 

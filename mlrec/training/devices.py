@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from mlrec.utils.errors import UsageError
+from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.processes import keep_freed_memory, local_world
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
@@ -66,7 +66,8 @@ def _own_index() -> int:
     if visible is not None:
         cause = f" (CUDA_VISIBLE_DEVICES={visible})"
     raise UsageError(
-        f"{local_world()} processes on this machine, but only {count} GPU{'s' * (count != 1)} visible{cause}; "
+        f"{local_world()} processes run on this machine, but only {counted(count, 'GPU is', 'GPUs are')} "
+        f"visible{cause}; "
         f"use torchrun --nproc-per-node {count}"
     )
 
@@ -79,7 +80,9 @@ def _named_index(index: int) -> int:
             "use --device cuda, and set CUDA_VISIBLE_DEVICES to select GPUs"
         )
     if index >= count:
-        raise UsageError(f"device cuda:{index}: this machine has {count} GPUs, numbered from 0")
+        raise UsageError(
+            f"device cuda:{index}: this machine has {count} GPUs, numbered from 0; choose a smaller number"
+        )
     return index
 
 

@@ -201,7 +201,9 @@ def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Mo
     """
     if sync_bn:
         if device.type != "cuda":
-            raise UsageError("--sync-bn requires CUDA, because PyTorch supports synchronized BatchNorm only on CUDA")
+            raise UsageError(
+                "--sync-bn requires CUDA, because PyTorch supports synchronized BatchNorm only on CUDA; omit --sync-bn"
+            )
         module = synchronized_batch_norm(module)
     options: dict[str, Any] = {_SYNC_BUFFERS: False}
     return nn.parallel.DistributedDataParallel(

@@ -102,7 +102,7 @@ def compute_features(
                 step(len(key.samples))
     distributed.wait_for_all(device)
     if values is None:
-        raise MlrecError(f"{manifest.name}/{manifest.split}: no samples for which to compute features")
+        raise MlrecError(f"{manifest.name}/{manifest.split}: the split has no samples; choose a different split")
     return Features(manifest, values)
 
 

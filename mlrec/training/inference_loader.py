@@ -87,7 +87,7 @@ def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -
         if not pixels.size:
             raise DataError(
                 f"{item.path}: the box of '{item.id}' contains no pixels of the image, which is "
-                f"{width} x {height}; x, y, width, height are pixels, from 0"
+                f"{width} x {height}; write x, y, width and height in pixels, counted from 0"
             )
         pixels = upright(pixels, stored.orientation)
         return VIEWS[decode](pixels, None, preprocessing.size, preprocessing.interpolation)

@@ -126,7 +126,7 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
         )
     if config.loss in TREATS_UNKNOWN and has_unknown and config.unknown == "ignore":
         raise ConfigError(
-            f"loss = {config.loss} and unknown = ignore: this loss uses the unknown targets; set unknown = negative"
+            f"loss = {config.loss} uses unknown targets, so unknown = ignore cannot be used; set unknown = negative"
         )
     positives = torch.from_numpy((manifest.targets == POSITIVE).sum(axis=0).astype(np.float32))
 
@@ -145,8 +145,10 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
                 logits = logits + config.logit_adjust * prior_log_odds(context)
             values = loss_per_target(logits, is_positive.to(torch.float32), context)
             if values.shape != logits.shape:  # a mean loss would be broadcast below without an error
-                shapes = f"{tuple(values.shape)} for logits {tuple(logits.shape)}"
-                raise ConfigError(f"loss '{config.loss}' returns {shapes}; a loss must return one value per logit")
+                raise ConfigError(
+                    f"loss '{config.loss}' returns {tuple(values.shape)} for logits {tuple(logits.shape)}; a loss must "
+                    "return one value per logit"
+                )
             if factor is not None:
                 values = values * torch.where(is_positive, factor, 1.0)
             if config.unknown == "negative":

@@ -314,7 +314,9 @@ def as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:
     if len(broken):
         sample, label = (int(k) for k in broken[0])
         raise MlrecError(
-            f"logit of '{manifest.sample_ids[sample]}', label '{manifest.labels[label]}' is "
-            f"{float(values[sample, label])}, as are {len(broken) - 1} more; the weights are damaged or diverged"
+            f"the logit of '{manifest.sample_ids[sample]}', label '{manifest.labels[label]}' is "
+            f"{float(values[sample, label])}, as are {len(broken) - 1} more, because the weights are damaged or "
+            "diverged; "
+            "use a different checkpoint"
         )
     return Predictions(manifest.labels, manifest.sample_ids, values.numpy(), manifest.targets, manifest.digest)

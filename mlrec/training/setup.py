@@ -98,7 +98,9 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     model.preprocessing = model.preprocessing.normalized(config.normalization)
     norms = any(isinstance(module, _BatchNorm) for module in model.backbone.modules())
     if config.freeze_bn and norms and source is None and not (config.pretrained or empty):
-        logger.warning("freeze_bn keeps mean 0 and variance 1 of a random backbone; set freeze_bn=false or use weights")
+        logger.warning(
+            "freeze_bn keeps mean 0 and variance 1 of a random backbone; set freeze_bn=false or use pretrained weights"
+        )
     if config.freeze_backbone:
         model.backbone.requires_grad_(False)
     if config.grad_checkpointing:
@@ -121,7 +123,11 @@ def _load_head(model: Classifier, source: Path) -> None:
         model.head.load_state_dict(other.head.state_dict())
     except RuntimeError as error:
         own, theirs = model.architecture.head, other.architecture.head
-        raise ModelError(f"{source}: the head ({theirs}) does not match the head of this run ({own})") from error
+        raise ModelError(
+            f"{source}: the head ({theirs}) does not match the head of this run ({own}); train with the same head "
+            "options, "
+            "or omit --init-head"
+        ) from error
 
 
 def prepare_process(config: Config, device: torch.device, precision: Precision, samples: int = 0) -> None:
@@ -205,7 +211,9 @@ def per_process(config: Config) -> int:
     share, rest = divmod(config.batch_size, processes.world_size())
     if rest or not share:
         raise UsageError(
-            f"--batch-size {config.batch_size} is not a multiple of the number of processes ({processes.world_size()})"
+            f"--batch-size {config.batch_size} is not a multiple of the number of processes "
+            f"({processes.world_size()}); "
+            "change one of them"
         )
     return share
 

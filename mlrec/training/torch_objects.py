@@ -104,7 +104,7 @@ def torch_metric(
         (1.0, 1.0)
     """
     if value not in FLAT_NAMES:
-        raise UsageError(f"value='{value}'{nearest(value, FLAT_NAMES)}; expected one of {', '.join(FLAT_NAMES)}")
+        raise UsageError(f"value='{value}' is not one of {', '.join(FLAT_NAMES)}{nearest(value, FLAT_NAMES)}")
     try:
         from mlrec.training.torch_metric import TorchMetric
     except ImportError as error:

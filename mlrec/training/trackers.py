@@ -241,9 +241,14 @@ def check_trackers(names: Sequence[str]) -> None:
         try:
             package = importlib.import_module(name)
         except ImportError as error:
-            raise UsageError(f"--trackers {name} needs a package: pip install 'mlrec[{name}]' ({error})") from error
+            raise UsageError(
+                f"--trackers {name} requires a package that cannot be imported ({error}); run pip install "
+                f"'mlrec[{name}]'"
+            ) from error
         if package.__file__ is None:  # a folder with this name in the working directory, such as W&B's local files
-            raise UsageError(f"--trackers {name} needs a package: pip install 'mlrec[{name}]'")
+            raise UsageError(
+                f"--trackers {name} requires a package that is not installed; run pip install 'mlrec[{name}]'"
+            )
 
 
 class TrackerGroup:

@@ -51,9 +51,9 @@ class Views:
             except ValueError:
                 scales.append(math.nan)
             if not SMALLEST <= scales[-1] <= LARGEST:
-                raise UsageError(f"--tta {text}: '{part}' is neither flip nor a scale from 0.25 to 4")
+                raise UsageError(f"--tta {text}: '{part}' is invalid; use flip or a scale from 0.25 to 4")
         if len(set(parts)) < len(parts) or len(set(scales)) < len(scales):
-            raise UsageError(f"--tta {text}: a view is listed twice")
+            raise UsageError(f"--tta {text}: a view is listed twice; keep one")
         return cls("flip" in parts, tuple(scales) or (1.0,))
 
     def sizes(self, size: int) -> list[int]:

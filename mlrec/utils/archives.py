@@ -14,6 +14,7 @@ from typing import IO
 from mlrec.utils.errors import DataError
 
 BLOCK = 1 << 20
+NOT_UNPACKED = "so the archive may be unsafe and was not unpacked; check where it comes from"
 
 
 def unpack(archive: Path, folder: Path, limit: int) -> int:
@@ -43,7 +44,9 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
                 while block := content.read(BLOCK):
                     written += len(block)
                     if written > limit:
-                        raise DataError(f"{archive}: the unpacked size exceeds {limit:,} bytes; not unpacked")
+                        raise DataError(
+                            f"{archive}: the unpacked size exceeds {limit:,} bytes; unpack the archive manually"
+                        )
                     stream.write(block)
     # zipfile raises NotImplementedError for an unknown compression method, and RuntimeError for an encrypted file.
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
@@ -58,7 +61,7 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
             for entry in opened_zip.infolist():
                 kind = entry.external_attr >> 28  # upper bits of the Unix mode: 8 is a regular file, 4 a folder
                 if kind not in (0, 4, 8):
-                    raise _refused(archive, entry.filename, "is a link or a device")
+                    raise DataError(f"{archive}: the member {entry.filename} is a link or a device, {NOT_UNPACKED}")
                 if entry.is_dir():
                     yield entry.filename, None
                 else:
@@ -67,19 +70,15 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
     with tarfile.open(archive) as opened_tar:
         for member in opened_tar:
             if not (member.isfile() or member.isdir()):
-                raise _refused(archive, member.name, "is a link or a device")
+                raise DataError(f"{archive}: the member {member.name} is a link or a device, {NOT_UNPACKED}")
             yield member.name, opened_tar.extractfile(member)
 
 
 def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or "\\" in name or ".." in parts or re.match(r"[A-Za-z]:", name) or not name.isprintable():
-        raise _refused(archive, name, "is not a relative path inside the folder")
+        raise DataError(f"{archive}: the member {name} is not a relative path inside the folder, {NOT_UNPACKED}")
     return parts
-
-
-def _refused(archive: Path, name: str, why: str) -> DataError:
-    return DataError(f"{archive}: the member {name} {why}; the archive is not unpacked")
 
 
 def free_bytes(folder: Path) -> int:

@@ -112,7 +112,10 @@ def fetch(url: str, policy: WebPolicy | None = None) -> bytes:
                 return _content(response, url, policy)
             target = urljoin(url, response.headers.get("Location", ""))
         if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
-            raise DataError(f"{shown(url)}: redirect from https to {shown(target)}, which is not encrypted")
+            raise DataError(
+                f"{shown(url)}: redirect from https to {shown(target)}, which is not encrypted; download the file "
+                "manually"
+            )
         url = target
     raise DataError(f"{shown(url)}: more than {policy.redirects} redirects")
 
@@ -121,17 +124,21 @@ def _content(response: http.client.HTTPResponse, url: str, policy: WebPolicy) ->
     if response.status != 200:
         raise DataError(f"{shown(url)}: the server responded with HTTP status {response.status}; check the URL")
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise DataError(f"{shown(url)}: the server sent compressed content, which is not accepted")
+        raise DataError(
+            f"{shown(url)}: the server sent compressed content, which is not accepted; download the file manually"
+        )
     expected = response.length
     content = bytearray()
     while len(content) <= policy.max_bytes and (expected or 0) <= policy.max_bytes:
         block = response.read(BLOCK)
         if not block:
             if expected is not None and len(content) < expected:
-                raise DataError(f"{shown(url)}: the connection ended after {len(content):,} of {expected:,} bytes")
+                raise DataError(
+                    f"{shown(url)}: the connection ended after {len(content):,} of {expected:,} bytes; try again"
+                )
             return bytes(content)
         content += block
-    raise DataError(f"{shown(url)}: larger than {policy.max_bytes:,} bytes; download the file manually")
+    raise DataError(f"{shown(url)}: the file is larger than {policy.max_bytes:,} bytes; download the file manually")
 
 
 @contextlib.contextmanager
@@ -166,14 +173,14 @@ def _response(url: str, policy: WebPolicy, deadline: float) -> Iterator[http.cli
 
 
 def _too_slow(url: str, policy: WebPolicy) -> DataError:
-    return DataError(f"{shown(url)}: download not finished within {policy.seconds:g} s; download the file manually")
+    return DataError(f"{shown(url)}: the download took longer than {policy.seconds:g} s; download the file manually")
 
 
 def _parts(url: str) -> tuple[str, int, str, bool]:
     """Return the host, the port, the path with the query, and whether the connection is encrypted."""
     parts = urlsplit(url)
     if parts.scheme not in PORTS:
-        raise DataError(f"{shown(url)}: only http and https URLs are supported")
+        raise DataError(f"{shown(url)}: the URL must start with http:// or https://")
     if parts.username is not None or parts.password is not None:
         raise DataError(f"{shown(url)}: user names and passwords in URLs are not supported; download the file manually")
     if not parts.hostname:
@@ -190,9 +197,7 @@ def _checked_address(host: str, port: int, url: str, policy: WebPolicy) -> str:
         raise DataError(f"{shown(url)}: the host name has no address; check the URL")
     for address in addresses:
         if not policy.allows(ipaddress.ip_address(address.partition("%")[0])):
-            raise DataError(
-                f"{shown(url)}: the host has a private or reserved address; only public servers are allowed"
-            )
+            raise DataError(f"{shown(url)}: the host has a private or reserved address; use a public server")
     return addresses[0]
 
 

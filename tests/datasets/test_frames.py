@@ -120,7 +120,11 @@ def test_cells_of_any_kind_of_number_are_read() -> None:
         ({"cat": [2, 0]}, {}, "column 'cat', row '0': 2 is not 1, 0, -1 or empty"),
         ({"cat": [0.5, 0]}, {}, "row '0': 0.5 is not"),
         ({"by": ["me", "you"]}, {}, "column 'by': the values are not 1, 0, -1 or empty; list the label columns"),
-        ({"split": ["train", "val"]}, {}, "the data frame has the splits train, val; choose one with split="),
+        (
+            {"split": ["train", "val"]},
+            {},
+            r"the data frame has multiple splits \(train, val\); choose one with the argument split",
+        ),
         ({"split": ["train", "val"]}, {"split": "test"}, "no split 'test'; choose one of train, val"),
         ({"image": ["a.jpg", "a.jpg"]}, {}, r"sample 'a\.jpg' is repeated; keep one row"),
         ({"image": ["../a.jpg", "b.jpg"]}, {}, "is outside the image directory"),
@@ -193,7 +197,11 @@ def test_columns_of_labels_and_faults_of_hugging_face_datasets(manifest: Manifes
         ),
         (dataset, {}, r"'labels' is not a Sequence\(ClassLabel\)"),
         (dataset, {"labels": ["cat", "cow"]}, "no column 'cow'"),
-        (dataset.remove_columns("image"), {}, "has no image column named 'image'; available columns: cat, dog"),
+        (
+            dataset.remove_columns("image"),
+            {},
+            r"has no image column named 'image'; rename the image column to 'image' \(available columns: cat, dog\)",
+        ),
     ):
         with pytest.raises(DataError, match=message):
             Manifest.from_hf(wrong, manifest.root, **options)

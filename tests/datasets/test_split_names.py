@@ -176,7 +176,7 @@ def test_names_in_one_column_that_differ_in_case_are_joined_with_a_warning(tmp_p
     reading, findings = read("csv", csv_column(tmp_path, ["train", "Train", "north", "North"]))
     assert not findings.errors
     assert images(reading) == {"train": ["0.jpg", "1.jpg"], "north": ["2.jpg", "3.jpg"]}
-    assert any("differ only in case were joined: 2 times, first train and Train" in w for w in findings.warnings)
+    assert any("differ only in case were merged: 2 times, first train and Train" in w for w in findings.warnings)
 
 
 def test_two_tables_are_joined_when_splits_names_both(tmp_path: Path) -> None:

@@ -41,15 +41,19 @@ def test_one_frame_names_the_labels_of_an_array() -> None:
 @pytest.mark.parametrize(
     ("scores", "targets", "told"),
     [
-        (SCORED.drop(columns="hen"), TRUE, r"labels \(columns\) .* differ; only in targets: 'hen'"),
+        (
+            SCORED.drop(columns="hen"),
+            TRUE,
+            r"labels \(columns\) .* differ but must be the same \(only in targets: 'hen'",
+        ),
         (SCORED.rename(columns={"hen": "Hen"}), TRUE, "only in targets: 'hen'; only in scores: 'Hen'"),
-        (SCORED.iloc[1:], TRUE, r"samples \(index\) .* differ; only in targets: '0\.jpg'"),
+        (SCORED.iloc[1:], TRUE, r"samples \(index\) .* differ but must be the same \(only in targets: '0\.jpg'"),
         (SCORED.reset_index(drop=True), TRUE, r"only in scores: 0, 1, 2 and 27 more"),
         (SCORED.rename(index={"1.jpg": "0.jpg"}), TRUE, r"'0\.jpg' occurs more than once in the index of scores"),
         (SCORED, TRUE[["cat", "cat", "hen"]], "'cat' occurs more than once in the columns of targets"),
         (SCORED.reset_index(), TRUE.reset_index(), r"column 'index' of .* is not numeric.*set_index"),
         (SCORED, TRUE.astype(object).mask(TRUE == 1, None), "not numeric or has empty cells"),
-        (SCORED.iloc[1:], TARGETS, "the shapes must match"),
+        (SCORED.iloc[1:], TARGETS, "pass one target per logit"),
     ],
 )
 def test_differing_names_are_reported_with_the_difference(scores, targets, told: str) -> None:
@@ -59,7 +63,7 @@ def test_differing_names_are_reported_with_the_difference(scores, targets, told:
 
 def test_labels_must_be_the_columns() -> None:
     with pytest.raises(
-        PredictionsError, match="differ from the columns of targets; missing: 'cow'; not in labels: 'hen'"
+        PredictionsError, match=r"differ from the columns of targets \(missing: 'cow'; not in labels: 'hen'"
     ):
         evaluate(SCORED, TRUE, labels=["cat", "dog", "cow"])
 

@@ -97,7 +97,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         (LOGITS[:1], 1 - TARGETS[:1].clip(0), ["a"], "sample 'a' has different targets"),
         (LOGITS[:1] * np.nan, TARGETS[:1], ["c"], "sample 'c', label 'cat'"),
         (LOGITS[:1, :2], TARGETS[:1, :2], ["c"], "4 label names for 2 logit columns"),
-        (LOGITS[:1], TARGETS[:1] + 5, ["c"], "targets must be 1"),
+        (LOGITS[:1], TARGETS[:1] + 5, ["c"], "targets contain invalid values"),
     ):
         with pytest.raises(PredictionsError, match=message):
             metric.update(scores, targets, ids)
@@ -199,7 +199,7 @@ def test_metrics_are_printed_as_a_small_table() -> None:
     assert max(map(len, lines)) < 80
     assert lines[0].split() == ["mAP", "CP", "CR", "CF1", "OP", "OR", "OF1"]
     assert lines[1].split()[:2] == ["all", f"{100 * metrics.mAP:.1f}"]
-    assert lines[4] == "4 labels with fewer than 30 positives: see to_frame() or per_label.csv"
+    assert lines[4] == "4 labels have fewer than 30 positives; see to_frame() or per_label.csv"
     page = metrics._repr_html_()
     assert "&lt;b&gt;" in page
     assert "<b>" not in page

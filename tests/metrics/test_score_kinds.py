@@ -58,7 +58,7 @@ def test_percentages_are_refused_and_rounding_is_clipped() -> None:
         evaluate(np.clip(PROBABILITIES, 0, 1) + 2e-4 + (1 - PROBABILITIES.max()), TARGETS)
     with pytest.raises(PredictionsError, match="divide percentages by 100"):
         evaluate(100 * PROBABILITIES, TARGETS, scores="probabilities")
-    with pytest.raises(PredictionsError, match="negative values are logits"):
+    with pytest.raises(PredictionsError, match="declare the scores as logits"):
         evaluate(LOGITS, TARGETS, scores="probabilities")
     sure = np.where(TARGETS == 1, 1.0000001, -1e-7)
     assert evaluate(sure, TARGETS, scores="probabilities").OF1 == 1.0

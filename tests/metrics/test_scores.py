@@ -60,7 +60,10 @@ def test_base_names_only_where_unique(tmp_path: Path) -> None:
         ("a/1.jpg,0,1\na/2.jpg,0,1\n", "1 of 3 samples have no prediction (first: 'b/2.jpg')"),
         ("a/1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\nc.jpg,0,1\n", "1 of 4 predictions match no sample"),
         ("a/1.jpg,0,1\na/2.jpg,0,1\na/1.jpg,0,1\n", ": 'a/1.jpg' is scored twice, on lines 2 and 4; keep one"),
-        ("a/1.jpg,0,x\na/2.jpg,,1\n", ": line 2, column 'dog': 'x' is not a number (and 1 more such error)"),
+        (
+            "a/1.jpg,0,x\na/2.jpg,,1\n",
+            ": line 2, column 'dog': 'x' is not a number; correct the cell (and 1 more such error)",
+        ),
         ("a/1.jpg,0,1_0\n", ": line 2, column 'dog': '1_0' is not a number"),
         ("a/1.jpg,0,nan\na/2.jpg,0,1\nb/2.jpg,0,1\n", ": 1 NaN score: sample 'a/1.jpg', label 'dog'"),
         ("a/1.jpg,0,1e999\na/2.jpg,0,1\nb/2.jpg,0,1\n", ": 1 infinite score: sample 'a/1.jpg', label 'dog'"),

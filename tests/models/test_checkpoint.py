@@ -79,7 +79,7 @@ def test_equal_models_give_equal_bytes(saved: Path, tmp_path: Path) -> None:
             lambda t, m: t.update({"head.weight": torch.zeros(4, 5, 64)}),
             r"\(4, 5, \d+\), but the model requires \(4, 3, \d+\)",
         ),
-        (lambda t, m: m.update(labels=["cat"]), "3 labels, but 1 label name"),
+        (lambda t, m: m.update(labels=["cat"]), "3 labels, but the file has 1 label name"),
         (lambda t, m: m.update(format="other"), "not an mlrec model file"),
         (lambda t, m: m.update(architecture="{"), "damaged metadata"),
         (lambda t, m: m.pop("sha256"), "damaged metadata"),

@@ -100,7 +100,7 @@ def test_a_plain_resnet_keeps_its_own_classifier(wrapped: bool) -> None:
     assert close(ours, features.mean((2, 3)) @ weight.T + bias)
 
 
-@pytest.mark.parametrize(("kept", "told"), [([0, 2], r"numbered \[0, 2\]"), ([1], r"numbered \[1\]")])
+@pytest.mark.parametrize(("kept", "told"), [([0, 2], r"numbered 0, 2"), ([1], r"numbered 1")])
 def test_heads_that_are_not_all_there_are_refused(kept: list[int], told: str) -> None:
     heads = {f"classifier.multi_head.{k}.head.weight": torch.zeros(3, 4, 1, 1) for k in kept}
     with pytest.raises(ModelError, match=told):

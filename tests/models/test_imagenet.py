@@ -67,5 +67,5 @@ def test_classes_are_imagenets_and_weights_come_from_a_file(tmp_path: Path) -> N
     published = imagenet_classifier("test_resnet", weights=tmp_path / "w.safetensors")
     assert torch.equal(published.model.get_classifier().weight, other.get_classifier().weight)
     assert published.classes[:2] == ("n01440764", "n01443537")
-    with pytest.raises(ModelError, match="a different architecture"):
+    with pytest.raises(ModelError, match="the same architecture"):
         imagenet_classifier("test_efficientnet", weights=tmp_path / "w.safetensors")

@@ -64,7 +64,7 @@ def damaged(path: Path) -> None:
         (truncated, "truncated archive"),
         (damaged, r"not a plain checkpoint"),
         (lambda path: path.write_bytes(b""), "empty file"),
-        (lambda path: path.mkdir(), "a folder"),
+        (lambda path: path.mkdir(), "not a regular file"),
         (lambda path: None, "cannot read the file"),
     ],
 )

@@ -26,7 +26,7 @@ def test_vectors_by_name_by_words_and_without_case(tmp_path: Path) -> None:
         ("cat 1 2\n", "no vector for dog"),
         ("cat 1 2\ndog 1 x\n", "'dog': the vector contains values that are not numbers"),
         ("cat 1 2\ndog 1 nan\n", "'dog': the vector contains NaN"),
-        ("cat 1 2\ndog 1\n", r"vectors with \[1, 2\] numbers"),
+        ("cat 1 2\ndog 1\n", r"the vectors have different lengths \(1, 2\)"),
     ],
 )
 def test_faulty_vectors_are_told(tmp_path: Path, text: str, told: str) -> None:

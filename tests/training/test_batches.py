@@ -322,7 +322,9 @@ def test_loader_processes_work_and_end_with_their_parent_however_they_are_starte
 def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.MonkeyPatch, notes: Notes) -> None:
     monkeypatch.setattr(dataloader.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 64_000_000})())
     assert dataloader.fitting(8, 10_000_000) == 2
-    assert "64 MB free, but 8 dataloader workers need 240 MB; using 2" in notes.warnings[0]
+    assert (
+        "64 MB free, but 8 dataloader workers need 240 MB; the number of workers was reduced to 2" in notes.warnings[0]
+    )
     assert "--shm-size" in notes.warnings[0]
     assert dataloader.fitting(2, 10_000_000) == 2
     assert dataloader.fitting(0, 10**12) == 0

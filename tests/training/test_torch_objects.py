@@ -86,9 +86,9 @@ def test_torchmetrics_sees_a_metric_of_its_own() -> None:
 
 
 def test_faults_are_reported_with_the_batch() -> None:
-    with pytest.raises(UsageError, match="value='map'; did you mean 'mAP'"):
+    with pytest.raises(UsageError, match=r"value='map' is not one of .*; did you mean 'mAP'"):
         torch_metric(value="map")
-    with pytest.raises(PredictionsError, match="targets must be 1"):
+    with pytest.raises(PredictionsError, match="targets contain invalid values"):
         torch_metric().update(SCORES, TRUTH + 5)
 
 

@@ -90,7 +90,7 @@ def test_the_checked_address_is_the_one_that_is_connected_to() -> None:
 def test_redirects_are_checked(target: str) -> None:
     with serving(lambda request: reply(request, 302, Location=target)) as server:
         told = refused_by(f"{server}/a.jpg", HERE)
-    assert "private or reserved address" in told or "only http and https" in told
+    assert "private or reserved address" in told or "must start with http://" in told
 
 
 def test_redirects_are_followed_and_counted() -> None:
@@ -139,7 +139,7 @@ def test_time_is_limited_also_if_bytes_keep_coming(part: str) -> None:
     begun = time.monotonic()
     with serving(handle) as server:
         told = refused_by(f"{server}/a.jpg", WebPolicy(allows=HERE.allows, seconds=0.4))
-        assert "download not finished within 0.4 s" in told
+        assert "the download took longer than 0.4 s" in told
         assert time.monotonic() - begun < 4
 
 

@@ -288,7 +288,7 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise _refused(path, f"the image has more than the limit of {MAX_PIXELS:,} pixels; make it smaller") from error
+        raise _refused(path, f"the image has more pixels than the limit of {MAX_PIXELS:,}; make it smaller") from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises almost any exception for damaged headers

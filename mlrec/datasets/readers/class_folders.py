@@ -91,8 +91,10 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     reading = Reading(root.name, manifests, {"kind": "folders", "path": str(root)})
     several = sum(int(np.count_nonzero((manifest.targets == POSITIVE).sum(axis=1) > 1)) for manifest in manifests)
     if several:
-        merged = counted(several, "image occurs", "images occur")
-        reading.footnotes.append(f"{merged} in multiple class folders; each became one sample with all these labels")
+        reading.footnotes.append(
+            f"{counted(several, 'image occurs', 'images occur')} in multiple class folders; each became one sample "
+            "with the labels of all its folders"
+        )
     return reading
 
 
@@ -112,10 +114,17 @@ def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
     place = {name: k for k, name in enumerate(classes)} | {str(k): k for k in range(len(classes))}
     for folder in _visible_folders(root):
         if folder.name not in place:
-            known = f"not one of the {counted(len(classes), 'class', 'classes')} ({classes[0]} ... {classes[-1]})"
-            findings.error(str(folder), f"{known} and not a class index{nearest(folder.name, classes)}")
+            hint = nearest(folder.name, classes) or "; rename the folder"
+            findings.error(
+                str(folder),
+                f"the folder name is neither one of the {counted(len(classes), 'class', 'classes')} "
+                f"({classes[0]} ... {classes[-1]}) nor a class index{hint}",
+            )
         elif place[folder.name] in folders:
-            findings.error(str(folder), f"the folder has the same class as {folders[place[folder.name]].name}")
+            findings.error(
+                str(folder),
+                f"the folder has the same class as {folders[place[folder.name]].name}; merge the two folders",
+            )
         else:
             folders[place[folder.name]] = folder
     findings.raise_errors(f"{root}: invalid class folders (rename them)", "")
@@ -153,7 +162,7 @@ def _folders_by_split(
         if named and len(named) == len(others):
             raise DataError(
                 f"{root}: {', '.join(folder.name for folder in named)} are named like splits but contain images "
-                "directly, so there are no class folders; expected <split>/<class>/<image>"
+                "directly, so there are no class folders; use the structure <split>/<class>/<image>"
             )
         _warn_outside(root, _images_directly_in(root), findings)
         return {WHOLE: folders}
@@ -161,7 +170,7 @@ def _folders_by_split(
         other = next(folder for folder in others if folder not in named)
         raise DataError(
             f"{root}: '{splits[0].name}' is the name of a split, but '{other.name}' next to it "
-            "is not, so it is unclear whether these folders are classes; put the splits into a separate folder"
+            "is not, so it is unclear whether these folders are classes; move the splits into a separate folder"
         )
     found: dict[str, list[Path]] = {}
     names = resolve_names({folder.name: str(folder) for folder in splits}, given, findings)
@@ -188,12 +197,13 @@ def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: Valida
     for folder in folders:
         images = list(image_files(folder, omitted))
         if not images:
-            findings.warn("folders without images are not labels", str(folder))
+            findings.warn("folders without images were not used as labels", str(folder))
             continue
         for image in images:
             if image.parent != folder:
                 findings.warn(
-                    "images in subfolders of a class folder have that class", f"{image} has class {folder.name}"
+                    "images in subfolders of a class folder were assigned to that class",
+                    f"{image} has class {folder.name}",
                 )
         found.setdefault(clean_label(folder.name, str(folder), findings), []).extend(images)
     return found

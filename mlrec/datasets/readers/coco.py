@@ -162,7 +162,7 @@ def _without_group(
     group = next(iter(names), None)
     if len(names) != 1 or group is None:
         return list(manifests)
-    findings.warn("a category that only groups the others is not used as a label", group)
+    findings.warn("a category that only groups the others was not used as a label", group)
     return [manifest.with_labels([label for label in manifest.labels if label != group]) for manifest in manifests]
 
 
@@ -172,7 +172,7 @@ def _split(name: str, part: Part, file: _CocoFile, findings: ValidationReport) -
     labels, category_ids = categories(file.categories, part.file, findings)
     paths, annotated_names = _paths(images, part, findings)
     for path in duplicates_in(paths):
-        findings.error(f"{part.file}", f"{path} has two image ids, so its labels are split between them")
+        findings.error(f"{part.file}", f"{path} has two image ids, so its labels are split between them; keep one id")
     targets = np.zeros((len(images), len(labels)), dtype=np.int8)
     annotated = np.zeros(len(images), dtype=np.bool_)
     if images and labels:
@@ -240,7 +240,9 @@ def _group(file: _CocoFile, labels: Sequence[str], category_ids: Sequence[int]) 
 def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> list[Image]:
     """Return the images, without duplicate records."""
     if not images:
-        findings.error(f"{part.file}", f"\"images\" is empty: no images in split '{part.split}'")
+        findings.error(
+            f"{part.file}", f"\"images\" is empty, so split '{part.split}' has no images; add images or remove the file"
+        )
     by_id: dict[int, Image] = {}
     for k, image in enumerate(images):
         earlier = by_id.setdefault(image.id, image)
@@ -266,7 +268,7 @@ def categories(entries: Sequence[Category], file: Path, findings: ValidationRepo
     ids = sorted(by_id)
     labels = [clean_label(by_id[key].name, f"{file}: category {key}", findings) for key in ids]
     if not labels:
-        findings.error(f"{file}", '"categories" is empty; it must list the labels')
+        findings.error(f"{file}", '"categories" is empty; list the labels in "categories"')
     for label in duplicates_in(labels):
         findings.error(f"{file}: categories", f"two categories are named '{label}'; rename one")
     return labels, ids
@@ -292,7 +294,8 @@ def _places(
             if found.id is not None:
                 where += f" (id {found.id})"
             findings.error(
-                where, f'{key} {getattr(found, key)} is not in "{home}"; add this {home} entry or remove the annotation'
+                where,
+                f'{key} {getattr(found, key)} is not in "{home}"; add this id to "{home}" or remove the annotation',
             )
     _check_ids(annotations, part, findings)
     known = known_image & known_category
@@ -316,4 +319,4 @@ def _check_ids(annotations: Sequence[_Annotation], part: Part, findings: Validat
     for k, found in enumerate(annotations):
         if found.id is not None and first.setdefault(found.id, found) is not found:
             where = f"{part.file}: annotations[{k}] (id {found.id})"
-            findings.warn("annotation ids are not unique; all annotations are used", where)
+            findings.warn("annotation ids are not unique; all annotations were used", where)

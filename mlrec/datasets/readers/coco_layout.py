@@ -13,7 +13,7 @@ from mlrec.datasets.names import SPLIT_NAME, duplicates_in
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.samples import first_bytes
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
-from mlrec.utils.errors import DataError, UsageError, ValidationReport
+from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
 from mlrec.utils.files import folder_of
 
 EXPECTED = ("train", "val")
@@ -73,7 +73,8 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         return _own_parts(path, options)
     if options.splits:
         raise UsageError(
-            "--split can only be used with --annotations; the splits of a COCO folder are given by its files"
+            "--split can only be used with --annotations, because the files of a COCO folder define the splits; "
+            "omit --split"
         )
     if path.is_file():
         return _own_parts(_home(path.absolute()), replace(options, annotations=(path,)))
@@ -141,7 +142,7 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
         findings.warn("annotation files without a split were not used", str(file))
     for split, same in by_split.items():
         if len(same) > 1:
-            findings.error(f"{same[1]}", f"the file belongs to split '{split}', like {same[0].name}; keep one")
+            findings.error(f"{same[1]}", f"the file belongs to the same split '{split}' as {same[0].name}; keep one")
     found = [(split, same[0]) for split, same in by_split.items() if split is not None]
     parts = [Part(split, file, root, _folder_of_tools(root, split)) for split, file in found]
     return path.absolute().name, sorted(parts, key=lambda part: usual_order(part.split))
@@ -177,13 +178,16 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     splits = splits or tuple(_split_of(file, given) or _last_word(file, given) or WHOLE for file in files)
     if len(splits) != len(files):
         raise UsageError(
-            f"{len(files)} --annotations and {len(splits)} --split: pass one --split per --annotations, in that order"
+            f"got {counted(len(files), 'file')} with --annotations, but {counted(len(splits), 'split')} with --split; "
+            "pass one --split per --annotations"
         )
     for split in splits:
         if not SPLIT_NAME.fullmatch(split):
             raise UsageError(f"--split '{split}' is not a split name; use train, val or test")
     if twice := duplicates_in(splits):
-        raise UsageError(f"two --annotations have the split '{twice[0]}'; pass one --split for each, in the same order")
+        raise UsageError(
+            f"two --annotations files have the same split '{twice[0]}'; pass a different --split for each file"
+        )
     parts = [Part(split, file, root, "") for split, file in zip(splits, files, strict=True)]
     if len(files) == 1:
         return files[0].stem, parts
@@ -198,7 +202,7 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
         split, year = str(_split_of(file, given)), _named(file)[1]
         other = years.setdefault(year, {}).setdefault(split, file)
         if other != file:
-            findings.error(f"{file}", f"the file belongs to split '{split}', like {other.name}; keep one")
+            findings.error(f"{file}", f"the file belongs to the same split '{split}' as {other.name}; keep one")
     _check_names(files, given, str(folder), findings)
     return years
 
@@ -206,7 +210,7 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
 def _check_names(files: Sequence[Path], given: Mapping[str, str], where: str, findings: ValidationReport) -> None:
     """Report names in `--splits` that are not in the name of any annotation file."""
     for own in sorted(given.keys() - {_named(file)[0] for file in files}):
-        findings.error("--splits", f"{where}: no annotation file for split '{own}'")
+        findings.error("--splits", f"{where}: no annotation file for split '{own}'; correct the split name")
 
 
 def _warn_of_other_files(folder: Path, known: Collection[Path], findings: ValidationReport) -> None:
@@ -249,7 +253,9 @@ def _image_folder(root: Path, split: str, year: str, findings: ValidationReport,
         return "images" if common.is_dir() else ""
     if common.is_dir() and not any(_is_of_a_split(folder) for folder in common.iterdir()):
         return "images"  # one folder for all splits
-    findings.warn(f"split '{split}' has no image folder", f"{root / usual} or {root / 'images' / usual}")
+    findings.warn(
+        f"the image folder of split '{split}' is missing", f"expected {root / usual} or {root / 'images' / usual}"
+    )
     return usual
 
 

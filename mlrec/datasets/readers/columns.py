@@ -82,16 +82,16 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
             continue
         key = cell_key(text)
         if key in flags:
-            raise UsageError(f"--{flags[key]} and --{flag} are both '{text}'; a value can have only one meaning")
+            raise UsageError(f"--{flags[key]} and --{flag} are both '{text}'; choose a different value for one of them")
         if value != POSITIVE and MEANINGS.get(key) == POSITIVE:
-            raise UsageError(f"--{flag} {text}: this value means positive in every table")
+            raise UsageError(f"--{flag} {text}: this value always means positive; choose a different value")
         if value == POSITIVE and MEANINGS.get(key) == NEGATIVE:
-            raise UsageError(f"--{flag} {text}: this value means negative in every table")
+            raise UsageError(f"--{flag} {text}: this value always means negative; choose a different value")
         meanings[key] = value
         flags[key] = flag
     if options.empty is not None:
         if options.empty not in EMPTY:
-            raise UsageError(f"--empty {options.empty}: must be negative or unknown")
+            raise UsageError(f"--empty {options.empty}: expected negative or unknown")
         meanings[""] = EMPTY[options.empty]
     return meanings
 
@@ -181,10 +181,11 @@ class RoleFinder:
             if len(fitting) == 1:
                 return fitting[0]
         shown = ", ".join(f"'{table.columns[k]}'" for k in there or candidates or range(len(table.columns)))
-        what = "no image column"
         if candidates:
-            what = "multiple columns may contain the images"
-        raise DataError(f"{table.path}: {what}; choose one with --image-column; available columns: {shown}")
+            raise DataError(
+                f"{table.path}: multiple columns may contain the images; choose one of {shown} with --image-column"
+            )
+        raise DataError(f"{table.path}: no image column found; choose one of {shown} with --image-column")
 
     def _reported_as_no_label(self, column: int, chosen: Sequence[str] | None) -> bool:
         """Report a label column without any label value, with one error instead of one error per cell."""
@@ -196,7 +197,7 @@ class RoleFinder:
         row = next(row for row, cell in enumerate(self._table.column(column)) if cell.strip())
         self._findings.error(
             self._table.where(row, column),
-            f"'{self._table.rows[row][column].strip()}' is not 0, 1 or -1 (unknown); if the column is not a "
+            f"'{self._table.rows[row][column].strip()}' is not 0, 1 or -1 (unknown). If the column is not a "
             f"label, use --ignore-columns '{name}'; if it contains label names, use --label-column '{name}'",
         )
         return True
@@ -347,10 +348,12 @@ def label_columns(
         labels = [k for k in labels if not _is_flag(table.columns[k])]
     left_out = [table.columns[k] for k in rest if k not in labels and table.columns[k].casefold() != SPLIT_COLUMN]
     if not labels:
-        taken = f"; --labels accepts columns named like metadata ({', '.join(left_out)})" if left_out else ""
-        raise DataError(f"{table.path}: no label column; expected filename,label,...{taken}")
+        taken = f" (--labels accepts columns named like metadata: {', '.join(left_out)})" if left_out else ""
+        raise DataError(f"{table.path}: no label column found; expected filename,label,...{taken}")
     if left_out:
-        findings.warn("columns named like metadata are not labels; select them with --labels", ", ".join(left_out))
+        findings.warn(
+            "columns named like metadata were not used as labels; select them with --labels", ", ".join(left_out)
+        )
     return labels
 
 

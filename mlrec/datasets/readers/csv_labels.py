@@ -211,7 +211,9 @@ def _samples(
     cells = dict(zip(named, parsed, strict=True))
     labels = _schema_labels(rows, tables) or labels_of(cells.values())
     if cells and not labels:
-        raise DataError(f"{rows[0].table.path}: the label column contains no labels")
+        raise DataError(
+            f"{rows[0].table.path}: the label column contains no labels; choose a different one with --label-column"
+        )
     _warn_spelling(labels, findings)
     samples = []
     for k, read in enumerate(rows):
@@ -242,7 +244,7 @@ def _warn_spelling(labels: Sequence[str], findings: ValidationReport) -> None:
     for label in labels:
         other = folded.setdefault(label.casefold(), label)
         if other != label:
-            findings.warn("names that differ only in case are separate labels", f"{other} and {label}")
+            findings.warn("label names that differ only in case were kept as separate labels", f"{other} and {label}")
 
 
 def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: ValidationReport) -> None:
@@ -258,7 +260,8 @@ def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: 
         )
     if options.negative is not None and 0.0 in held and 0.0 not in given:
         findings.warn(
-            "0 means negative in addition to the value of --negative", f"{file} (use --unknown 0 to make 0 unknown)"
+            "0 was also read as negative, in addition to the value of --negative",
+            f"{file} (use --unknown 0 to make 0 unknown)",
         )
 
 
@@ -300,7 +303,10 @@ def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[T
     named = []
     for read, table in zip(rows, tables, strict=True):
         if table.image_column is None:
-            raise DataError(f"{table.source.path}: the table contains no images, but other tables in the folder do")
+            raise DataError(
+                f"{table.source.path}: the table contains no images, but other tables in the folder do; remove this "
+                "table"
+            )
         folder = _image_folder(read.splits[0], table.source.path, counts[read.splits[0]])
         named.append(replace(read, images=[f"{folder}/{name}" for name in read.images]))
     return named

@@ -48,7 +48,7 @@ class _CvatTarget:
 
     def start(self, tag: str, attrs: dict[str, str], /) -> None:
         if not self._path and tag != "annotations":
-            raise DataError("the root element is not <annotations>; this is not a 'CVAT for images' export")
+            raise DataError("the root element is not <annotations>; export the task as 'CVAT for images 1.1'")
         inside_image = self._path == ["annotations", "image"]
         self._path.append(tag)
         self._text = []
@@ -139,7 +139,9 @@ def _known(names: Iterable[str], labels: tuple[str, ...], where: str, findings: 
         if label in labels:
             known.append(label)
         else:
-            findings.error(where, f"'{label}' is not a label of the task{nearest(label, labels)}")
+            findings.error(
+                where, f"'{label}' is not a label of the task{nearest(label, labels) or '; export the task again'}"
+            )
     return known
 
 

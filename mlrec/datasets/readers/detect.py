@@ -48,8 +48,8 @@ def detect(path: Path) -> Detection:
         for kind, reason in fitting.items():
             return Detection(kind, reason)
     raise DataError(
-        f"{path}: {describe(path)}; specify the kind with mlrec prepare KIND {path}; "
-        f"kinds: {', '.join(known_readers())}"
+        f"{path}: {describe(path)}; specify the kind with mlrec prepare KIND {path} "
+        f"(kinds: {', '.join(known_readers())})"
     )
 
 

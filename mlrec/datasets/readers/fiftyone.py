@@ -52,11 +52,11 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
     root = (options.images or home).absolute()
     files = _files(path.absolute())
     if not files:
-        raise DataError(f"{home}: no {FILE} found; specify the folder of the FiftyOne export, or this file")
+        raise DataError(f"{home}: no {FILE} found; specify the folder of the FiftyOne export, or the path of this file")
     contents = {file: read_json(file, _LabelsFile, findings) for file in files}
     labels = _labels(contents, findings)
     if not labels:
-        raise DataError(f"{files[0]}: 'classes' lists no labels, and no image has a label")
+        raise DataError(f"{files[0]}: 'classes' lists no labels, and no image has a label; add labels")
     own = {file: file.parent.name for file in files if file.parent != home}
     names = resolve_names({name: str(file) for file, name in own.items()}, options.split_names, findings)
     finder = ImageFinder(root, findings)
@@ -113,7 +113,7 @@ def _targets(
     value: Any, labels: tuple[str, ...], classes: list[str] | None, where: str, findings: ValidationReport
 ) -> dict[str, int]:
     if value is None:
-        findings.warn("images without annotations have unknown labels", where)
+        findings.warn("labels of images without annotations were set to unknown", where)
         return dict.fromkeys(labels, UNKNOWN)
     known: dict[str, int] = {}
     for entry in _entries(value):
@@ -122,10 +122,12 @@ def _targets(
             known[clean_label(classes[entry], where, findings)] = POSITIVE
         elif number:
             findings.error(
-                where, f"{entry} is not the index of one of the {counted(len(classes or ()), 'class', 'classes')}"
+                where,
+                f"{entry} is not the index of one of the {counted(len(classes or ()), 'class', 'classes')}; correct "
+                "the index",
             )
         elif isinstance(entry, str) and clean_label(entry, where, findings) in labels:
             known[clean_label(entry, where, findings)] = POSITIVE
         else:
-            findings.error(where, f"label '{entry}' is not in 'classes'; add or correct it")
+            findings.error(where, f"label '{entry}' is not in 'classes'; add the label to 'classes'")
     return known

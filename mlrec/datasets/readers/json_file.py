@@ -122,7 +122,7 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
             fault += " (the file ends too early)"
         raise _broken(path, data, error.lineno, error.colno, fault) from error
     except RecursionError as error:
-        raise DataError(f"{path}: the JSON is nested too deeply for an annotation file") from error
+        raise DataError(f"{path}: the JSON is nested too deeply for an annotation file; check the path") from error
     except ValueError as error:
         if isinstance(error, DataError):
             raise

@@ -121,10 +121,12 @@ def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: V
         names = resolve_names({file.stem: str(file) for file in files}, given, findings)
         return {file: names[file.stem] for file in files}
     if len(files) != 1:
-        what = "no Label Studio JSON export found"
         if files:
-            what = f"{len(files)} Label Studio exports found"
-        raise DataError(f"{path}: {what}; specify the path of one file, or name the files after splits")
+            raise DataError(
+                f"{path}: the folder contains {len(files)} Label Studio exports; specify the path of one file, or name "
+                "the files after splits"
+            )
+        raise DataError(f"{path}: no Label Studio JSON export found; specify the path of the file")
     return {files[0]: WHOLE}
 
 
@@ -174,10 +176,10 @@ def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -
         return found[keys[0]]
     if keys:
         findings.error(
-            where, f"the task has multiple images ({', '.join(keys)}); only tasks with one image can be read"
+            where, f"the task has multiple images ({', '.join(keys)}), but only one is supported; remove the task"
         )
     else:
-        findings.error(where, "the task has no image; only image tasks can be read")
+        findings.error(where, "the task has no image, but only image tasks can be read; remove the task")
     return None
 
 
@@ -273,10 +275,10 @@ def _targets(
     task: _Task, names: Mapping[tuple[str, str], str], labels: Sequence[str], findings: ValidationReport
 ) -> dict[str, int]:
     if not task.annotations:
-        findings.warn("tasks without an annotation have unknown labels", task.where)
+        findings.warn("labels of tasks without an annotation were set to unknown", task.where)
         return dict.fromkeys(labels, UNKNOWN)
     votes = [{names[pair] for pair in chosen} for chosen in task.annotations]
     agreed, chosen = set.intersection(*votes), set.union(*votes)
     for label in sorted(chosen - agreed):
-        findings.warn("labels on which annotators disagree are unknown", f"{task.where} ('{label}')")
+        findings.warn("annotators disagree; label set to unknown", f"{task.where} ('{label}')")
     return dict.fromkeys(chosen, UNKNOWN) | dict.fromkeys(agreed, POSITIVE)

@@ -28,7 +28,7 @@ def load_mat(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = loadmat(str(path))
     except Exception as error:  # scipy raises many kinds of errors for damaged files
-        raise DataError(f"{path}: the file cannot be read as a MATLAB file ({error})") from error
+        raise DataError(f"{path}: the file cannot be read as a MATLAB file ({error}); download it again") from error
     return content
 
 

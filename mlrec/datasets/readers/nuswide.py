@@ -40,7 +40,7 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
     text_files = {file.name: file for file in files_below(base, Omitted()) if file.suffix.lower() == ".txt"}
     concepts = _concepts(text_files, findings)
     if not concepts:
-        raise DataError(f"{base}: neither {CONCEPTS} nor Labels_<concept>_Train.txt found; check the folder")
+        raise DataError(f"{base}: neither {CONCEPTS} nor Labels_<concept>_Train.txt found; specify the NUS-WIDE folder")
     finder = ImageFinder(root, findings)
     manifests = []
     for split, list_name in LISTS.items():
@@ -52,7 +52,11 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
         targets: dict[str, dict[str, int]] = {}
         for image in images:
             if image in targets:
-                findings.error(str(file), f"{image} is listed twice; the label lines would not match the images")
+                findings.error(
+                    str(file),
+                    f"{image} is listed twice, so label lines cannot be matched with images; unpack the archive of "
+                    "image lists again",
+                )
             targets[image] = {}
         for concept, label in concepts.items():
             name = f"Labels_{concept}_{SUFFIXES[split]}.txt"
@@ -63,7 +67,7 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
                 targets[image][label] = POSITIVE
         manifests.append(manifest_of(split, root, tuple(concepts.values()), targets, name="nuswide"))
     if not manifests:
-        raise DataError(f"{base}: no {' or '.join(LISTS.values())} found; check the folder")
+        raise DataError(f"{base}: no {' or '.join(LISTS.values())} found; specify the NUS-WIDE folder")
     return Reading("nuswide", manifests, {"kind": "nuswide", "path": str(base)})
 
 
@@ -86,13 +90,14 @@ def _positives(file: Path, images: list[str], image_list: Path, findings: Valida
     """Return the images whose line in a label file is 1."""
     values = lines_of(file)
     if len(values) != len(images):
-        have = counted(len(values), "line")
         findings.error(
             str(file),
-            f"the file has {have}, but {image_list.name} has {len(images):,} images; unpack the archive again",
+            f"the file has {counted(len(values), 'line')}, but {image_list.name} has {len(images):,} images; unpack "
+            "the archive "
+            "again",
         )
         return []
     for number, value in values:
         if value not in ("0", "1"):
-            findings.error(f"{file}: line {number}", f"'{value}' is not 0 or 1")
+            findings.error(f"{file}: line {number}", f"'{value}' is not 0 or 1; unpack the archive again")
     return [image for image, (_, value) in zip(images, values, strict=True) if value == "1"]

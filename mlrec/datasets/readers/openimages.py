@@ -46,7 +46,7 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
     files = [file for file in files_below(base, Omitted()) if file.suffix.lower() == ".csv"]
     tables = _tables(files, options, findings)
     if not tables:
-        raise DataError(f"{base}: no <split>-annotations-human-imagelabels.csv found; check the folder")
+        raise DataError(f"{base}: no <split>-annotations-human-imagelabels.csv found; specify the Open Images folder")
     names = _descriptions([file for file in files if _NAMES.fullmatch(file.stem)], findings)
     finder = ImageFinder(root, findings)
     skipped = 0
@@ -62,7 +62,7 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
         verified[split] = {image: known[key] for key, image in found.items()}
     codes = {code for known in verified.values() for values in known.values() for code in values}
     for code in sorted(codes - names.keys()):
-        findings.warn("labels without a description are named by their code", code)
+        findings.warn("labels without a description were named by their codes", code)
     ordered = [code for code in names if code in codes] + sorted(codes - names.keys())
     labels = clean_labels([names.get(code, code) for code in ordered], f"{base}: class descriptions", findings)
     label_of = dict(zip(ordered, labels, strict=True))
@@ -100,7 +100,10 @@ def _descriptions(files: list[Path], findings: ValidationReport) -> dict[str, st
     for file in files:
         for number, row in _rows(file):
             if len(row) != 2:
-                findings.error(f"{file}: line {number}", f"found {len(row)} cells, expected a code and a name")
+                findings.error(
+                    f"{file}: line {number}",
+                    f"found {len(row)} cells, expected a code and a name; download the file again",
+                )
             elif row[0] != "LabelName":
                 names.setdefault(row[0], row[1])
     return names
@@ -118,12 +121,14 @@ def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[s
         image, code, confidence = (header.index(name) for name in COLUMNS)
         for number, row in rows:
             if len(row) != len(header):
-                findings.error(f"{file}: line {number}", f"found {len(row)} cells, expected {len(header)}")
+                findings.error(
+                    f"{file}: line {number}", f"found {len(row)} cells, expected {len(header)}; download the file again"
+                )
                 continue
             values = known.setdefault(row[image], {})
             value = _value(row[confidence], f"{file}: line {number}", findings)
             if values.setdefault(row[code], value) != value:
-                findings.warn("labels with contradictory verifications are unknown", f"{file}: line {number}")
+                findings.warn("verifications contradict each other; label set to unknown", f"{file}: line {number}")
                 values[row[code]] = UNKNOWN
     return known
 
@@ -132,10 +137,10 @@ def _value(text: str, where: str, findings: ValidationReport) -> int:
     try:
         confidence = float(text)
     except ValueError:
-        findings.error(where, f"Confidence '{text}' is not a number")
+        findings.error(where, f"Confidence '{text}' is not a number; download the file again")
         return UNKNOWN
     if confidence not in (0, 1):
-        findings.warn("labels with a confidence between 0 and 1 were not verified and are unknown", where)
+        findings.warn("labels with a confidence between 0 and 1 are not verified; they were set to unknown", where)
         return UNKNOWN
     return POSITIVE if confidence == 1 else NEGATIVE
 

@@ -43,13 +43,18 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     labels = clean_labels(names, f"{file}: attributes", findings)
     targets = table[:, FIRST_LABEL:]
     if targets.shape[1] != len(labels) or not np.isin(targets, (0, 1)).all():
-        raise DataError(f"{file}: no column of 0 and 1 for each of the {len(labels)} attributes")
+        raise DataError(
+            f"{file}: expected a column of 0 and 1 for each of the {len(labels)} attributes; download the file again"
+        )
     finder = ImageFinder(root, findings)
     manifests = []
     for split in SPLITS:
         rows = division[split].astype(np.int64) - 1  # MATLAB indices start at 1
         if rows.size and not (rows.min() >= 0 and rows.max() < len(table)):
-            raise DataError(f"{file}: split '{split}' lists an image that is not one of the {len(table):,} images")
+            raise DataError(
+                f"{file}: split '{split}' lists an image that is not one of the {len(table):,} images; "
+                "download the file again"
+            )
         images = tuple(finder.find(f"{row + 1:05}.png", f"{file}: image {row + 1}", FOLDERS) for row in rows.tolist())
         manifests.append(Manifest("peta", split, root, labels, images, targets[rows].astype(np.int8)))
     return Reading("peta", manifests, {"kind": "peta", "path": str(file)}, footnotes=[PART])
@@ -71,7 +76,12 @@ def _parts(
     except DataError:
         raise
     except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(f"{file}: the file does not have the layout of the PETA annotations ({error!r})") from error
+        raise DataError(
+            f"{file}: the file does not have the layout of the PETA annotations ({error!r}); download it again"
+        ) from error
     if table.ndim != 2 or table.dtype.kind not in "uif" or any(p.dtype.kind not in "uif" for p in places.values()):
-        raise DataError(f"{file}: the file does not have the layout of the PETA annotations (no table of numbers)")
+        raise DataError(
+            f"{file}: the file does not have the layout of the PETA annotations (no table of numbers); "
+            "download it again"
+        )
     return table, names, places

@@ -128,8 +128,12 @@ class ImageFinder:
                 self._findings.error(where, what)
                 return files[0]
         if spellings[0].startswith(("/", "\\")) or _DRIVE.match(spellings[0]):
-            what = f"'{spellings[0]}' is an absolute path that matches no image below {self._root}"
-            self._findings.error(where, f"{what}; names must be relative to the image folder (--images)")
+            what = (
+                f"'{spellings[0]}' is an absolute path that matches no image below {self._root}; write the name "
+                "relative to "
+                "the image folder (--images)"
+            )
+            self._findings.error(where, what)
             return spellings[0]
         name = image_name(spellings[0].replace("\\", "/"), where, self._findings)
         return posixpath.join(folders[0], name)

@@ -97,7 +97,7 @@ def divide(
             )
             continue
         if not found:
-            findings.error(line.place, f"multiple images are named '{line.image}'; write their paths")
+            findings.error(line.place, f"multiple images are named '{line.image}'; write their full paths")
             continue
         rows.setdefault(resolved[line.split], {}).update(dict.fromkeys(found))
     taken = {row for chosen in rows.values() for row in chosen}

@@ -109,7 +109,7 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
     quoted = shlex.quote(text)
     findings.error(
         table.where(row, column),
-        f"'{text}' is not 0, 1 or -1 (unknown); use --positive, --negative or --unknown {quoted}; if the column is "
+        f"'{text}' is not 0, 1 or -1 (unknown); use --positive, --negative or --unknown {quoted}. If the column is "
         f"not a label, use --ignore-columns '{name}', or list the label columns with --labels",
     )
 
@@ -163,7 +163,7 @@ def parse_name_cells(
         parsed[cell] = tuple(dict.fromkeys(clean[name] for name in names))
     _check_no_label(parsed, places, column, no_label_value, findings)
     if with_others:
-        findings.warn("cells that contain both the --no-label-value text and labels keep their labels", column)
+        findings.warn("labels were kept in cells that also contain the text of --no-label-value", column)
     if lists:
         return NameCells(parsed, LIST)
     if separator and any(separator in cell for cell in places):
@@ -189,8 +189,8 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
     if len(present) == 1:
         return present[0]
     if present:
-        both = " and ".join(f"'{sign}'" for sign in present)
-        raise DataError(f"{column}: both {both} may separate labels; use --separator '{present[0]}'")
+        signs = " and ".join(f"'{sign}'" for sign in present)
+        raise DataError(f"{column}: both {signs} may separate labels; use --separator '{present[0]}'")
     if not any(BLANK in text for text in texts):
         return ""
     parts = {part for text in texts for part in text.split()}
@@ -201,7 +201,8 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
         return ""
     example = next(text for text in sorted(texts) if BLANK in text)
     raise DataError(
-        f"{column}: '{example}' may be one or multiple labels; use --separator ' ' (multiple) or --separator '' (one)"
+        f"{column}: '{example}' may be one label or multiple labels; use --separator ' ' (multiple) or "
+        "--separator '' (one)"
     )
 
 
@@ -221,7 +222,7 @@ def _parsed(cell: str, separator: str, where: str, findings: ValidationReport) -
     if is_list(text):
         names = _listed(text)
         if names is None:
-            findings.error(where, f"'{text}' is not a list of names")
+            findings.error(where, f"'{text}' is not a list of names; correct the cell")
             return []
     elif separator == BLANK:
         names = text.split()
@@ -285,7 +286,9 @@ def _check_no_label(
         texts = {cell.strip() for cell in places}
         if not any(no_label_value.strip() in text for text in texts):
             findings.error(
-                column, f"no cell has the value '{no_label_value}' (--no-label-value){nearest(no_label_value, texts)}"
+                column,
+                f"no cell has the value '{no_label_value}' (--no-label-value)"
+                f"{nearest(no_label_value, texts) or '; correct the option'}",
             )
         return
     for names in parsed.values():

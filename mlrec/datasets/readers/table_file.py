@@ -71,7 +71,7 @@ def _read_json_lines(path: Path, findings: ValidationReport) -> TextTable:
         try:
             value = json.loads(line, object_pairs_hook=_unique_keys)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: line {number}: {error}; expected one JSON object") from error
+            raise DataError(f"{path}: line {number}: {error}; expected one JSON object per line") from error
         if not isinstance(value, dict):
             raise DataError(f'{path}: line {number}: not a JSON object; expected {{"file_name": ...}}')
         objects.append((number, value))
@@ -100,7 +100,9 @@ def _read_excel(path: Path, findings: ValidationReport) -> TextTable:
     except ImportError as error:
         raise needs_extra(path, "Excel files", error) from error
     except Exception as error:  # openpyxl, zipfile and XML errors of a damaged file
-        raise DataError(f"{path}: the file cannot be read as an Excel file ({error})") from error
+        raise DataError(
+            f"{path}: the file cannot be read as an Excel file ({error}); save it again as .xlsx"
+        ) from error
     first, *others = sheets
     for name in others:
         if not sheets[name].empty:
@@ -110,7 +112,7 @@ def _read_excel(path: Path, findings: ValidationReport) -> TextTable:
     ]
     records = [(number, cells) for number, cells in records if any(cell.strip() for cell in cells)]
     if not records:
-        raise DataError(f"{path}: the first sheet is empty")
+        raise DataError(f"{path}: the first sheet is empty; move the table to the first sheet")
     check_header(records[0][1], path)
     return checked_table(records[0], records[1:], path, findings, drop_index=True, unit="row")
 

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from mlrec.datasets.image_paths import ImageIndex
 from mlrec.datasets.names import image_name, is_usual, normal
 from mlrec.datasets.readers.csv_file import TextTable
-from mlrec.utils.errors import ValidationReport
+from mlrec.utils.errors import ValidationReport, counted
 from mlrec.utils.texts import Texts
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")
@@ -86,14 +86,15 @@ class TableImages:
             if upload:
                 files = self._index.find(f"/{folder}/{upload[1]}")
         if len(files) != 1:
-            what = "multiple images" if files else "no image"
             self._findings.error(
-                where, f"'{cell}' is an absolute path that matches {what} below {self.root}; specify --images"
+                where,
+                f"'{cell}' is an absolute path that matches {counted(len(files), 'image')} below {self.root}; "
+                "specify --images",
             )
             return name
         other = self._meant.setdefault(files[0], cell)
         if other != cell:
-            self._findings.error(where, f"'{cell}' and '{other}' both refer to the file {files[0]}")
+            self._findings.error(where, f"'{cell}' and '{other}' both refer to the file {files[0]}; keep one")
         self._matched[cell] = files[0]
         if not inside:
             self._findings.warn(

@@ -125,7 +125,7 @@ def listed_samples(
                 codes[text] = [-1 - k for k in range(len(labels))]
         if not text.strip() and options.empty is None:
             findings.warn(
-                "images with a blank label cell are negative for every label; see --empty and --no-label-value",
+                "blank label cells were read as negative for every label; see --empty and --no-label-value",
                 read.table.where(row),
             )
         found.extend(codes[text])
@@ -186,12 +186,12 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
     if long:
         value = read.roles.value
         stated = "" if value is None else f", present or absent according to column '{read.table.columns[value]}'"
-        return f"one row per image and label: {column}{stated}"
+        return f"labels were read from {column}, with one row per image and label{stated}"
     if cells.separator is None:
-        return f"labels: {column}, one label per cell"
+        return f"labels were read from {column}, with one label per cell"
     if cells.separator == LIST:
-        return f"labels: {column}, one list per cell"
-    return f"labels: {column}, separated by {sign_name(cells.separator)}"
+        return f"labels were read from {column}, with one list per cell"
+    return f"labels were read from {column}, separated by {sign_name(cells.separator)}"
 
 
 def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:

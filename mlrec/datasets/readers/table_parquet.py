@@ -46,7 +46,7 @@ class ParquetTable:
         self.class_names = _class_names(self._schema.metadata or {}, path)
         images = [field.name for field in self._schema if _holds_bytes(field.type)]
         if len(images) > 1:
-            raise DataError(f"{path}: multiple columns contain bytes ({', '.join(images)})")
+            raise DataError(f"{path}: multiple columns contain bytes ({', '.join(images)}); keep one of these columns")
         self.image_column = next(iter(images), None)
 
     def texts(self) -> tuple[list[str], Iterator[list[str]]]:
@@ -79,7 +79,8 @@ class ParquetTable:
         if isinstance(value, int) and 0 <= value < len(names):
             return names[value]
         raise DataError(
-            f"{self.path}: column '{column}': class {value} is not one of the {len(names)} classes of the schema"
+            f"{self.path}: column '{column}': class {value} is not one of the {len(names)} classes in the schema; "
+            "write the file again"
         )
 
     def _image_names(self) -> list[str]:
@@ -138,7 +139,7 @@ class ParquetTable:
             image_name(name, where, findings)
             content = _bytes_of(value)
             if not content:
-                findings.error(where, f"image '{name}' has no bytes")
+                findings.error(where, f"image '{name}' has no bytes; add the bytes or remove the row")
             elif not findings.errors:
                 (folder / name).write_bytes(content)
         findings.raise_errors(f"{self.path}: the images cannot be written", "")
@@ -150,7 +151,9 @@ class ParquetTable:
         try:
             yield
         except (pyarrow.ArrowException, OSError) as error:
-            raise DataError(f"{self.path}: the file cannot be read as Parquet ({error})") from error
+            raise DataError(
+                f"{self.path}: the file cannot be read as Parquet ({error}); write the file again"
+            ) from error
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -177,7 +180,9 @@ def _class_names(metadata: Mapping[bytes, bytes], path: Path) -> dict[str, list[
     try:
         features = json.loads(text)["info"]["features"]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: the column descriptions in the schema cannot be read") from error
+        raise DataError(
+            f"{path}: the column descriptions in the schema cannot be read; write the file again"
+        ) from error
     names: dict[str, list[str]] = {}
     for column, feature in features.items():
         # A list of classes is written as {"feature": ...} or as [...], depending on the version.

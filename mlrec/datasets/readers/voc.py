@@ -102,7 +102,7 @@ def year_folder(path: Path, year: str) -> Path:
         if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):
             return folder.absolute()
     raise DataError(
-        f"{path}: {year} not found: neither {LISTS} nor {year}/{LISTS} exists; specify the VOCdevkit folder"
+        f"{path}: {year} was not found, because neither {LISTS} nor {year}/{LISTS} exists; specify the VOCdevkit folder"
     )
 
 
@@ -137,7 +137,9 @@ def read_year(
     for image in dict.fromkeys(image for images in lists.values() for image in images):
         file = root / ANNOTATIONS / f"{image}.xml"
         if image not in needed and not file.exists():
-            findings.warn("images without annotations have unknown labels and are used only for prediction", image)
+            findings.warn(
+                "labels of images without annotations were set to unknown; use these images only for prediction", image
+            )
         elif annotation := read_annotation(file, root, findings):
             annotations[image] = annotation
     targets = {image: targets_of(annotation, labels, findings) for image, annotation in annotations.items()}
@@ -192,7 +194,9 @@ def read_lists(
             kind = "lists that are not named after a split were not read; map them to splits with --splits OWN=val,..."
             findings.warn(kind, str(file))
     if not files:
-        raise DataError(f"{folder}: the folder contains none of {', '.join(f'{split}.txt' for split in USUAL)}")
+        raise DataError(
+            f"{folder}: the folder contains none of {', '.join(f'{split}.txt' for split in USUAL)}; add a list"
+        )
     names = resolve_names({file.stem: str(file) for file in files}, given or {}, findings)
     lists: dict[str, list[str]] = {}
     for file in files:

@@ -62,7 +62,10 @@ def read_class_lists(
         for image, known in targets.items():
             if len(known) < len(classes) and not findings.errors:
                 missing = next(label for label in classes if label not in known)
-                findings.error(str(lists[own][missing]), f"the list has no line for {image}, but other lists do")
+                findings.error(
+                    str(lists[own][missing]),
+                    f"the list has no line for {image}, but other lists do; unpack the lists again",
+                )
         files = {finder.find(image, f"{root / LISTS}: {image}", (IMAGES, "")): image for image in targets}
         by_file = {file: targets[image] for file, image in files.items()}
         clean = clean_labels(classes, str(root / LISTS), findings)
@@ -81,7 +84,7 @@ def _class_list(file: Path, findings: ValidationReport) -> dict[str, int]:
         image, _, value = line.rpartition(" ")
         where = f"{file}: line {number}"
         if value not in values or not image.strip():
-            findings.error(where, f"'{line}' is not an image name followed by 1, -1 or 0")
+            findings.error(where, f"'{line}' is not an image name followed by 1, -1 or 0; correct the line")
             continue
         if targets.setdefault(image.strip(), values[value]) != values[value]:
             findings.error(where, f"{image.strip()} occurs twice with different values; keep one")

@@ -106,7 +106,9 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
             annotations[stem] = annotation
     labels = tuple(options.labels or _collected(list(annotations.values()), findings))
     if not labels and not findings.errors:
-        raise DataError(f"{folder}: no annotation contains an object, so there are no labels; pass --labels")
+        raise DataError(
+            f"{folder}: no annotation contains an object, so there are no labels; list the labels with --labels"
+        )
     targets = {stem: targets_of(annotation, labels, findings) for stem, annotation in annotations.items()}
     root, names = _images_of(root, folder, options.images, annotations, findings)
     if findings.errors:
@@ -196,7 +198,9 @@ def _collected(annotations: Sequence[Annotation], findings: ValidationReport) ->
     for name in sorted(places):
         other = folded.setdefault(name.casefold(), name)
         if other != name:
-            findings.error(places[name], f"class '{name}' is spelled '{other}' elsewhere; pass --labels")
+            findings.error(
+                places[name], f"class '{name}' is spelled '{other}' elsewhere; list the correct names with --labels"
+            )
     return tuple(sorted(places))
 
 
@@ -235,7 +239,8 @@ def _images_of(
         if not found:
             near = _nearest_image(place, stem, index.names)
             findings.error(
-                annotation.where, f"no image with this name; the image must have the same name as the XML file{near}"
+                annotation.where,
+                f"no image has the same name as this XML file{near or '; rename the image or the file'}",
             )
             continue
         if len({without_ending(name) for name in found}) > 1:

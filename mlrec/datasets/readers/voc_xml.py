@@ -48,10 +48,10 @@ def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annot
     nodes = tree.findall("object")
     objects = tuple(_thing(node, f"{where}: object {k}", findings) for k, node in enumerate(nodes, 1))
     if not nodes:
-        findings.warn("images without any object are negative for every class", where)
+        findings.warn("images without any object were labeled negative for every class", where)
     for thing in objects:
         if thing.corners is not None and not _inside(thing.corners, size):
-            findings.warn("a box is outside its image; the label is kept", f"{where}: '{thing.label}'")
+            findings.warn("a box is outside its image; the label was kept", f"{where}: '{thing.label}'")
     return Annotation(where, objects, size)
 
 
@@ -66,9 +66,8 @@ def targets_of(annotation: Annotation, labels: Sequence[str], findings: Validati
         if not thing.label:
             continue  # already reported when the object was read
         if thing.label not in targets:
-            hint = nearest(thing.label, labels)
-            known = counted(len(labels), "class", "classes")
-            what = f"class '{thing.label}' is not one of the {known}{hint}"
+            hint = nearest(thing.label, labels) or "; correct the name"
+            what = f"class '{thing.label}' is not one of the {counted(len(labels), 'class', 'classes')}{hint}"
             findings.error(f"{annotation.where}: object {number}", what)
         elif not thing.difficult:
             targets[thing.label] = POSITIVE
@@ -84,16 +83,18 @@ def _parse(path: Path, where: str) -> ET.Element:
         raise DataError(f"{where}: no such annotation, but the image is listed; {remedy}")
     tree = parse_xml(path, where, ET.TreeBuilder(), MAX_BYTES)
     if not isinstance(tree, ET.Element) or tree.tag != "annotation":
-        raise DataError(f"{where}: the root element is not <annotation>; this is not a VOC annotation")
+        raise DataError(f"{where}: the root element is not <annotation>; replace the file with a VOC annotation")
     return tree
 
 
 def _check_filename(tree: ET.Element, stem: str, where: str, findings: ValidationReport) -> None:
     name = (tree.findtext("filename") or "").strip()
     if ".." in name.replace("\\", "/").split("/") or name.startswith("/"):
-        findings.error(where, f"<filename> '{name}' is outside the image folder; correct it")
+        findings.error(where, f"<filename> '{name}' is outside the image folder; correct the name")
     elif name and normal(stem) not in _last_part(name):
-        findings.warn("<filename> refers to a different image; the name of the XML file is used", f"{where} ('{name}')")
+        findings.warn(
+            "<filename> refers to a different image; the name of the XML file was used", f"{where} ('{name}')"
+        )
 
 
 def _last_part(name: str) -> tuple[str, str]:
@@ -117,12 +118,12 @@ def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
         label = clean_label(name, where, findings)
     difficult = (node.findtext("difficult") or "0").strip() or "0"
     if difficult.casefold() == "unspecified":
-        findings.warn("<difficult> is Unspecified; the object counts as not difficult", where)
+        findings.warn("<difficult> is Unspecified; the object was read as not difficult", where)
     elif difficult not in ("0", "1"):
-        findings.error(where, f"<difficult> is '{difficult}', expected 0 or 1")
+        findings.error(where, f"<difficult> is '{difficult}', expected 0 or 1; correct the value")
     numbers = [_number(node.findtext(f"bndbox/{corner}")) for corner in CORNERS]
     if not all(map(math.isfinite, numbers)):
-        findings.warn("an object has no valid box; the label is kept", where)
+        findings.warn("an object has no valid box; the label was kept", where)
         return Thing(label, difficult == "1", None)
     return Thing(label, difficult == "1", (numbers[0], numbers[1], numbers[2], numbers[3]))
 

@@ -92,12 +92,12 @@ def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport
         sorted({label for known in chosen.values() for found in known.values() for label in found})
     )
     if not labels and not findings.errors:
-        raise DataError(f"{place}: no sample has a label in a .json, .cls or .txt file")
+        raise DataError(f"{place}: no sample has a label in a .json, .cls or .txt file; add labels")
     manifests = []
     for split in sorted(chosen, key=usual_order):
         for name, found in chosen[split].items():
             for label in sorted(set(found) - set(labels)):
-                findings.error(name, f"label '{label}' is not in --labels")
+                findings.error(name, f"label '{label}' is not in --labels; add it to --labels")
         if not findings.errors:
             targets = {image: dict.fromkeys(found, POSITIVE) for image, found in chosen[split].items()}
             manifests.append(manifest_of(split, place, labels, targets))
@@ -184,15 +184,21 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
         if is_image(member.name):
             image_name(member.name, where, findings)  # '..' and absolute names are errors
             if sample.image:
-                findings.error(where, f"this is the second image of its sample, after {sample.image}; keep one")
+                findings.error(where, f"the sample already contains the image {sample.image}; keep one")
             if member.size > MAX_IMAGE:
-                findings.error(where, f"the image has {member.size:,} bytes; the limit is {MAX_IMAGE:,}")
+                findings.error(
+                    where, f"the image has {member.size:,} bytes, more than the limit of {MAX_IMAGE:,}; make it smaller"
+                )
             sample.image = member.name
         elif ending in LABEL_ENDINGS:
             if ending in sample.stored:
                 findings.error(where, "the member occurs twice; keep one")
             if member.size > MAX_LABELS:
-                findings.error(where, f"the label file has {member.size:,} bytes; the limit is {MAX_LABELS:,}")
+                findings.error(
+                    where,
+                    f"the label file has {member.size:,} bytes, more than the limit of {MAX_LABELS:,}; shorten the "
+                    "file",
+                )
                 continue
             try:
                 sample.stored[ending] = read_member(shard, content, MAX_LABELS).decode("utf-8-sig")
@@ -220,7 +226,7 @@ def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, finding
         values = _of_text(text)
     numbers = [value for value in values if isinstance(value, int)]
     if len(set(numbers)) < len(numbers):
-        findings.error(where, "a number is repeated; numbers must be class indices, not 0 or 1 for each class")
+        findings.error(where, "a number is repeated; write class indices instead of 0 or 1 for each class")
     labels = (_label(value, names, where, findings) for value in values)
     return [label for label in labels if label]
 
@@ -234,7 +240,7 @@ def _of_json(text: str, where: str, findings: ValidationReport) -> list[Any]:
     if isinstance(value, dict):
         key = next((key for key in KEYS if key in value), None)
         if key is None:
-            findings.error(where, f"the .json file has none of the keys {', '.join(KEYS)}")
+            findings.error(where, f"the .json file has none of the keys {', '.join(KEYS)}; add one of them")
             return []
         value = value[key]
     return as_list(value)
@@ -255,13 +261,15 @@ def _label(value: Any, names: Sequence[str] | None, where: str, findings: Valida
     if isinstance(value, str):
         return clean_label(value, where, findings)
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        findings.error(where, f"'{value}' is not the name or index of a label")
+        findings.error(where, f"'{value}' is not the name or index of a label; correct the value")
         return ""
     if names is None:
         findings.warn("labels are numbers; set their names with --labels a,b,... (in order from 0)", where)
         return str(value)
     if value >= len(names):
-        findings.error(where, f"{value} is not the index of one of the {len(names)} labels in --labels (from 0)")
+        findings.error(
+            where, f"{value} is not the index of one of the {len(names)} labels in --labels (from 0); correct the index"
+        )
         return ""
     return names[value]
 

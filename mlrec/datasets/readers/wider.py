@@ -84,7 +84,7 @@ def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> 
             manifests += _parts(persons, root)
         manifests.append(_manifest(split, persons, root))
     if not manifests:
-        raise DataError(f"{path}: no wider_attribute_trainval.json in {', '.join(FOLDERS)}; check the folder")
+        raise DataError(f"{path}: no wider_attribute_trainval.json in {', '.join(FOLDERS)}; specify the WIDER folder")
     published = {m.split: PERSONS[m.split] for m in manifests if m.split in PERSONS}
     return Reading("wider", manifests, {"kind": "wider", "path": str(root)}, published=published)
 
@@ -103,9 +103,11 @@ def _check_names(named: dict[str, str], file: Path, findings: ValidationReport) 
     for key in sorted(expected.keys() | named.keys(), key=lambda key: (len(key), key)):
         have, want = named.get(key), expected.get(key)
         if have is None or want is None or _folded(have) != _folded(want):
-            shown = "no entry" if have is None else f"'{have}'"
-            told = f"expected '{want}'" if want else f"expected {len(LABELS)} attributes"
-            findings.error(f"{file}: attribute_id_map[{key}]", f"found {shown}, {told}; the columns would be mixed up")
+            actual = "no entry" if have is None else f"'{have}'"
+            required = f"'{want}'" if want else f"{len(LABELS)} attributes"
+            findings.error(
+                f"{file}: attribute_id_map[{key}]", f"found {actual}, expected {required}; download the file again"
+            )
 
 
 def _folded(name: str) -> str:
@@ -133,7 +135,7 @@ def _persons(images: list[_WiderImage], file: Path, findings: ValidationReport) 
 def _values(target: _Target, where: str, findings: ValidationReport) -> list[int]:
     """Return the 14 targets of a person, or an empty list if the record is invalid."""
     if len(target.bbox) != 4:
-        findings.error(where, f"bbox has {len(target.bbox)} numbers, expected x, y, width, height")
+        findings.error(where, f"bbox has {len(target.bbox)} numbers; expected x, y, width and height")
     if len(target.attribute) != len(LABELS):
         findings.error(where, f"{len(target.attribute)} attributes, expected {len(LABELS)}")
         return []

@@ -42,7 +42,10 @@ class _Shallow:
     def start(self, tag: str, attrs: dict[str, str], /) -> Any:
         self._depth += 1
         if self._depth > MAX_DEPTH:
-            raise DataError(f"elements are nested deeper than {MAX_DEPTH}, the limit for annotations")
+            raise DataError(
+                f"elements are nested deeper than {MAX_DEPTH}, the limit for annotations; check that this is an "
+                "annotation file"
+            )
         return self._target.start(tag, attrs)
 
     def end(self, tag: str, /) -> Any:
@@ -64,7 +67,10 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
             raises this error.
     """
     if path.is_file() and path.stat().st_size > max_bytes:
-        raise DataError(f"{where}: the file is larger than {max_bytes:,} bytes, the limit for annotations")
+        raise DataError(
+            f"{where}: the file is larger than {max_bytes:,} bytes, the limit for annotations; check that this is an "
+            "annotation file"
+        )
     content = read_bytes(path)
     if not content.strip():
         raise DataError(f"{where}: the file is empty; unpack the archive again")

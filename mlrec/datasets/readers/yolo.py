@@ -107,7 +107,7 @@ def _splits(
     keys = [key for key, value in described.items() if isinstance(key, str) and value is not None]
     keys = [key for key in keys if key.casefold() in given or known_split(key) is not None]
     if not any(described[key] for key in keys):
-        raise DataError(f"{file}: the file has none of the keys {', '.join(SPLITS)}; specify where the images are")
+        raise DataError(f"{file}: the file has none of the keys {', '.join(SPLITS)}; add the location of the images")
     for key in described:
         if key not in OTHER_KEYS and key not in keys and key not in SPLITS:
             findings.warn("unknown keys were ignored", f"{file}: {key}")
@@ -180,7 +180,9 @@ class _Listing:
                 return self._root / name
         near = alike(self._root / entry)
         there = f"; did you mean {near}?" if near else ""
-        self._findings.error(where, f"'{entry}' is neither a folder nor a list below {self._root}{there}")
+        self._findings.error(
+            where, f"'{entry}' is neither a folder nor a list below {self._root}{there or '; correct the path'}"
+        )
         return None
 
     def _name_of(self, place: Path) -> str | None:
@@ -239,7 +241,7 @@ class _LabelFiles:
             if near := alike(wanted):
                 self._findings.error(image, f"the label file is named {near}; rename it to {wanted.name}")
             else:
-                self._findings.warn("images without a label file are negative for every class", image)
+                self._findings.warn("images without a label file were labeled negative for every class", image)
             return row
         for number, line in enumerate(read_text(file).split("\n"), 1):
             if line.strip():
@@ -318,7 +320,10 @@ def _class_of(fields: Sequence[str], labels: int, where: str, findings: Validati
         findings.error(where, "not in the numeric format 'class x y width height'; correct the line")
         return None
     if not 0 <= numbers[0] < labels:
-        known = f"{counted(labels, 'class', 'classes')}, 0 to {labels - 1}"
-        findings.error(where, f"class {numbers[0]:.0f} is not one of the {known}; see names")
+        known = counted(labels, "class", "classes")
+        findings.error(
+            where,
+            f"class {numbers[0]:.0f} is not one of the {known}, 0 to {labels - 1}; correct the line or the names",
+        )
         return None
     return int(numbers[0])

@@ -9,7 +9,7 @@ from typing import Any
 from mlrec.datasets.names import duplicates_in
 from mlrec.datasets.readers.samples import first_bytes, first_existing, lines_of
 from mlrec.datasets.split_names import WHOLE, known_split
-from mlrec.utils.errors import DataError
+from mlrec.utils.errors import DataError, counted
 from mlrec.utils.files import read_text
 
 FILE, YAML = "data.yaml", (".yaml", ".yml")
@@ -53,7 +53,8 @@ def find_description(path: Path) -> Path:
     other = first_existing(others)
     if other is None or yaml_files:
         raise DataError(
-            f"{path}: {len(yaml_files)} YAML files, but no {FILE}, {DARKNET} or {CLASSES}; specify the path of the file"
+            f"{path}: the folder contains {counted(len(yaml_files), 'YAML file')}, but no {FILE}, {DARKNET} or "
+            f"{CLASSES}; specify the path of the file"
         )
     return other
 
@@ -83,13 +84,15 @@ def _load_darknet(file: Path) -> dict[str, Any]:
             continue
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals or key in values:
-            raise DataError(f"{file}: line {number}: '{line}' is not a 'key = value' line with a new key")
+            raise DataError(
+                f"{file}: line {number}: '{line}' is not a 'key = value' line with a new key; correct the line"
+            )
         values[key] = value
     listed = values.pop("names", NAMES)
     places = [file.parent / listed, file.parent / listed.removeprefix(DARKNET_PREFIX), file.parent / Path(listed).name]
     names_file = first_existing(places)
     if names_file is None:
-        raise DataError(f"{file}: names is '{listed}', but this file does not exist")
+        raise DataError(f"{file}: names is '{listed}', but this file does not exist; correct the path")
     described: dict[str, Any] = {key: value for key, value in values.items() if known_split(key) and value}
     described["names"] = [line for _, line in lines_of(names_file)]
     count = values.get("classes", "")
@@ -125,7 +128,7 @@ def _load_yaml(file: Path) -> dict[str, Any]:
         where, place = "", getattr(error, "problem_mark", None)
         if place:
             where = f" at line {place.line + 1}, column {place.column + 1}"
-        raise DataError(f"{file}: invalid YAML{where}; correct it") from error
+        raise DataError(f"{file}: invalid YAML{where}; correct the syntax") from error
     if not isinstance(described, dict):
         raise DataError(f"{file}: not a YAML mapping; expected the keys names, train and val")
     return described
@@ -142,7 +145,10 @@ def _refuse_tricks(text: str, file: Path) -> None:
         opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
         depth += opens - closes
         if depth > MAX_DEPTH:
-            raise DataError(f"{file}: the YAML is nested deeper than {MAX_DEPTH}, the limit for dataset descriptions")
+            raise DataError(
+                f"{file}: the YAML is nested deeper than {MAX_DEPTH}, the limit for dataset descriptions; simplify the "
+                "file"
+            )
     top = yaml.compose(text, Loader=yaml.SafeLoader)
     if not isinstance(top, yaml.MappingNode):
         return

@@ -75,7 +75,7 @@ def test_labels_without_known_samples_are_harmless() -> None:
 
 
 def test_more_parts_than_groups_are_refused() -> None:
-    with pytest.raises(UsageError, match="2 sample groups cannot fill 3 parts"):
+    with pytest.raises(UsageError, match="2 sample groups cannot be divided into 3 parts"):
         stratified(labels(4, 0), np.array([0, 0, 1, 1]), [0.5, 0.3, 0.2], 0)
 
 

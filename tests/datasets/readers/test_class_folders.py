@@ -86,5 +86,5 @@ def test_names_that_differ_in_case_alone_and_files_that_are_not_taken(tmp_path: 
     assert "folders 'Cat' and 'cat' differ only in case" in findings.errors[0]
     text = "\n".join(findings.warnings)
     assert "2 files have no image extension (1 .heic, 1 .txt)" in text
-    assert "images in subfolders of a class folder have that class" in text
-    assert f"folders without images are not labels: {tmp_path}/none" in text
+    assert "images in subfolders of a class folder were assigned to that class" in text
+    assert f"folders without images were not used as labels: {tmp_path}/none" in text

@@ -145,8 +145,8 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
     by_name, _ = read(tmp_path, annotations=files)
     assert [m.split for m in by_name.manifests] == ["val", "all"]
     for splits, message in (
-        (("train",), "2 --annotations and 1 --split"),
-        (("train", "train"), "two --annotations have the split 'train'"),
+        (("train",), "2 files with --annotations, but 1 split with --split"),
+        (("train", "train"), "two --annotations files have the same split 'train'"),
         (("train", "../val"), "'../val' is not a split name"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -160,7 +160,7 @@ def test_own_files_one_a_split(tmp_path: Path) -> None:
     [
         ({"annotations": [annotation(17, 9, 3)]}, 'annotations[0] (id 17): image_id 9 is not in "images"'),
         ({"annotations": [annotation(17, 1, 77)]}, 'annotations[0] (id 17): category_id 77 is not in "categories"'),
-        ({"images": []}, "\"images\" is empty: no images in split 'train'"),
+        ({"images": []}, "\"images\" is empty, so split 'train' has no images"),
         (
             {"images": [image(1), image(2), image(1, file_name="x.jpg")]},
             "images[2]: id 1 occurs twice with different content",
@@ -217,7 +217,7 @@ def test_what_is_odd_but_usable_is_a_warning(tmp_path: Path) -> None:
         "bbox contains NaN or an infinite number and was ignored",
         "duplicate records were merged",
         "whitespace around label names was stripped",
-        "annotation ids are not unique; all annotations are used",
+        "annotation ids are not unique; all annotations were used",
     ]
 
 
@@ -319,7 +319,7 @@ def test_folders_of_splits_have_their_own_files_and_the_group_is_no_label(tmp_pa
         ("val", ("cat", "dog"), ("valid/001.jpg", "valid/002.jpg")),
     ]
     assert [m.targets.tolist() for m in reading.manifests] == [[[1, 0], [0, 0]], [[0, 0], [0, 1]]]
-    assert findings.warnings == ["a category that only groups the others is not used as a label: pets"]
+    assert findings.warnings == ["a category that only groups the others was not used as a label: pets"]
 
 
 def test_a_group_with_an_annotation_in_any_split_is_a_label_of_all(tmp_path: Path) -> None:
@@ -356,4 +356,4 @@ def test_names_end_with_the_split_and_two_of_one_split_are_an_error(tmp_path: Pa
     assert ([m.split for m in reading.manifests], findings.errors) == (["train", "val"], [])
     (tmp_path / "other_val.json").write_text(json.dumps(content()))
     _, findings = read(tmp_path)
-    assert "the file belongs to split 'val', like other_val.json; keep one" in findings.errors[0]
+    assert "the file belongs to the same split 'val' as other_val.json; keep one" in findings.errors[0]

@@ -33,7 +33,9 @@ def test_numbers_of_classes_in_their_order_and_null_is_unknown(tmp_path: Path) -
     assert (manifest.split, manifest.labels) == ("all", ("zebra", "cat", "ant"))
     assert manifest.images == tuple(f"data/{name}.jpg" for name in "abcde")
     assert manifest.targets.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 0], [-1, -1, -1], [0, 0, 1]]
-    assert [line.partition(":")[0] for line in findings.warnings] == ["images without annotations have unknown labels"]
+    assert [line.partition(":")[0] for line in findings.warnings] == [
+        "labels of images without annotations were set to unknown"
+    ]
     assert "labels.json has the keys" in str(recognizes(tmp_path / "x"))
 
 

@@ -76,14 +76,14 @@ def test_no_choice_is_negative_no_annotation_is_unknown_and_skipped_ones_do_not_
         "c.jpg": {"cat": -1, "dog": -1},
         "d.jpg": {"cat": -1, "dog": -1},
     }
-    assert len([line for line in findings.warnings if line.startswith("tasks without an annotation")]) == 1
+    assert len([line for line in findings.warnings if line.startswith("labels of tasks without an annotation")]) == 1
 
 
 def test_annotators_that_disagree_make_a_label_unknown_unless_one_is_the_truth(tmp_path: Path) -> None:
     both = (annotation(choice("cat", "dog")), annotation(choice("cat")))
     reading, findings = read(tmp_path, [task("a.jpg", *both)])
     assert targets(reading) == {"a.jpg": {"cat": 1, "dog": -1}}
-    assert "labels on which annotators disagree are unknown" in findings.warnings[0]
+    assert "annotators disagree; label set to unknown" in findings.warnings[0]
     reading, findings = read(tmp_path, [task("a.jpg", both[1], both[0] | {"ground_truth": True})])
     assert (targets(reading), findings.warnings) == ({"a.jpg": {"cat": 1, "dog": 1}}, [])
 

@@ -62,9 +62,13 @@ def test_images_that_were_not_downloaded_are_left_out_and_counted(tmp_path: Path
 @pytest.mark.parametrize(
     ("rows", "expected", "warning"),
     [
-        ("aa,v,/m/2,1\naa,c,/m/2,0\n", [-1], "labels with contradictory verifications are unknown"),
-        ("aa,v,/m/2,0.7\n", [-1], "labels with a confidence between 0 and 1 were not verified and are unknown"),
-        ("aa,v,/m/9,1\n", [1], "labels without a description are named by their code"),
+        ("aa,v,/m/2,1\naa,c,/m/2,0\n", [-1], "verifications contradict each other; label set to unknown"),
+        (
+            "aa,v,/m/2,0.7\n",
+            [-1],
+            "labels with a confidence between 0 and 1 are not verified; they were set to unknown",
+        ),
+        ("aa,v,/m/9,1\n", [1], "labels without a description were named by their codes"),
     ],
 )
 def test_what_is_unclear_is_a_warning(tmp_path: Path, rows: str, expected: list[int], warning: str) -> None:

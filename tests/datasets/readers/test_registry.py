@@ -28,7 +28,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.registry import Reading
 
 def recognizes(path):
-    return "it has herbarium.txt" if (path / "herbarium.txt").is_file() else None
+    return "only herbarium.txt" if (path / "herbarium.txt").is_file() else None
 
 def read(path, options, findings):
     names = (path / "herbarium.txt").read_text().split()
@@ -60,7 +60,7 @@ def test_another_package_adds_a_reader_but_replaces_none(tmp_path: Path) -> None
     (tmp_path / "plants/herbarium.txt").write_text("a.png\n")
     data = prepare("herbarium", tmp_path / "plants", out=tmp_path / "data")
     assert (data.info.labels, data.info.splits, data.info.source["kind"]) == (["leaf"], {"all": 1}, "herbarium")
-    assert recognizer_of("herbarium")(tmp_path / "plants") == "it has herbarium.txt"
+    assert recognizer_of("herbarium")(tmp_path / "plants") == "only herbarium.txt"
     assert recognizer_of("coco") is not recognizer_of("herbarium")
 
 

@@ -88,7 +88,7 @@ def test_a_short_name_that_two_images_share_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "twins.csv").write_text("filename,cat\na/1.png,0\nb/1.png,1\n")
     (tmp_path / "train.txt").write_text("1.png\n")
     files = [parse_split_file(f"train={tmp_path}/train.txt")]
-    with pytest.raises(DataError, match=r"multiple images are named '1\.png'; write their paths"):
+    with pytest.raises(DataError, match=r"multiple images are named '1\.png'; write their full paths"):
         prepare("csv", tmp_path / "twins.csv", out=tmp_path / "data", split_files=files, verify=False)
 
 

@@ -197,7 +197,10 @@ def test_the_column_of_images_has_any_usual_name_and_place(tmp_path: Path, heade
 
 def test_of_two_columns_of_images_the_one_whose_files_are_there(tmp_path: Path) -> None:
     path = write(tmp_path, "mask,photograph,cat\nm.png,a.jpg,1\nn.png,b.jpg,0\n")
-    with pytest.raises(DataError, match="multiple columns may contain the images; choose one with --image-column"):
+    with pytest.raises(
+        DataError,
+        match="multiple columns may contain the images; choose one of 'mask', 'photograph' with --image-column",
+    ):
         read(path)
     photograph(tmp_path / "in" / "a.jpg")
     photograph(tmp_path / "in" / "b.jpg")
@@ -273,7 +276,7 @@ def test_absolute_paths_mean_the_image_that_ends_so(tmp_path: Path) -> None:
     assert reading.manifests[0].images == ("images/pic.jpg",)
     photograph(tmp_path / "images" / "y" / "a.jpg")
     _, findings = read(write(tmp_path, "image,cat\n/content/a.jpg,1\n/nowhere/z.jpg,1\n/../etc/passwd,0\n"))
-    assert ["multiple images" in error for error in findings.errors] == [True, False, False]
+    assert ["matches 2 images" in error for error in findings.errors] == [True, False, False]
 
 
 def test_two_absolute_paths_of_one_file_are_an_error(tmp_path: Path) -> None:

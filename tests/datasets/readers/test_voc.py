@@ -91,7 +91,7 @@ def test_the_devkit_its_parent_and_the_year_are_all_found(tmp_path: Path) -> Non
     assert len(digests) == 1
     (path / "VOC2007").rename(path / "VOC2012")
     for place in (tmp_path / "elsewhere", path / "VOC2012"):  # all years are laid out alike
-        with pytest.raises(DataError, match=r"VOC2007 not found.*specify the VOCdevkit folder"):
+        with pytest.raises(DataError, match=r"VOC2007 was not found.*specify the VOCdevkit folder"):
             read(place)
 
 
@@ -168,10 +168,10 @@ def test_all_bad_annotations_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (annotation(), "images without any object are negative for every class: "),
+        (annotation(), "images without any object were labeled negative for every class: "),
         (annotation(thing("dog"), filename="7.jpg"), "<filename> refers to a different image"),
-        (annotation(thing("dog", box=OUTSIDE)), "a box is outside its image; the label is kept"),
-        (annotation(thing("dog", box=" ")), "an object has no valid box; the label is kept"),
+        (annotation(thing("dog", box=OUTSIDE)), "a box is outside its image; the label was kept"),
+        (annotation(thing("dog", box=" ")), "an object has no valid box; the label was kept"),
     ],
 )
 def test_what_is_odd_but_usable_is_a_warning(tmp_path: Path, content: str, said: str) -> None:

@@ -108,7 +108,7 @@ def test_an_annotation_without_its_image_is_an_error(tmp_path: Path) -> None:
     (root / "JPEGImages/b.jpg").unlink()
     _, findings = read(root)
     assert len(findings.errors) == 1
-    assert "b.xml: no image with this name" in findings.errors[0]
+    assert "b.xml: no image has the same name as this XML file" in findings.errors[0]
 
 
 def test_images_elsewhere_become_the_root(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_folder_in_small_letters_and_images_without_an_annotation(tmp_path: Pa
 
 def test_annotations_without_any_object_name_no_labels(tmp_path: Path) -> None:
     root = tree(tmp_path, {"a": xml()})
-    with pytest.raises(DataError, match=r"no annotation contains an object.*pass --labels"):
+    with pytest.raises(DataError, match=r"no annotation contains an object.*list the labels with --labels"):
         read(root)
     assert read(root, "dog")[0].manifests[0].targets.tolist() == [[0]]
 
@@ -165,7 +165,7 @@ def test_voc2012_lists_test_images_for_prediction(tmp_path: Path) -> None:
     assert {label for label, value in val.items() if value == 1} == {"person"}
     assert {label for label, value in val.items() if value == -1} == {"train"}
     assert findings.warnings == [
-        "images without annotations have unknown labels and are used only for prediction: 2008_000001"
+        "labels of images without annotations were set to unknown; use these images only for prediction: 2008_000001"
     ]
 
 

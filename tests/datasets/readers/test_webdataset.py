@@ -92,13 +92,13 @@ def test_numbers_are_named_by_the_labels_option(tmp_path: Path) -> None:
         ({"../../evil__jpg": b"", "../../evil__cls": "cat"}, "is outside the image directory"),
         ({"/etc/evil__jpg": b"", "/etc/evil__cls": "cat"}, "is absolute"),
         ({"a__jpg": b""}, r"all.tar: a: the sample has no labels; expected a .json, .cls or .txt file"),
-        ({"a__jpg": b"", "a__png": b"", "a__cls": "cat"}, "this is the second image of its sample"),
+        ({"a__jpg": b"", "a__png": b"", "a__cls": "cat"}, "the sample already contains the image"),
         ({"a__jpg": b"", "a__json": "{"}, "is not valid JSON"),
         ({"a__jpg": b"", "a__json": '{"caption": "x"}'}, "has none of the keys labels, label"),
         ({"a__jpg": b"", "a__json": '{"labels": [0, 1, 0]}'}, "a number is repeated"),
         ({"a__jpg": b"", "a__json": '{"labels": [0.5]}'}, "'0.5' is not the name or index of a label"),
         ({"a__jpg": b"", "a__txt": b"\xff\xfe"}, "is not UTF-8"),
-        ({"a__jpg": b"", "a__txt": b" " * 1_000_001}, "has 1,000,001 bytes; the limit is 1,000,000"),
+        ({"a__jpg": b"", "a__txt": b" " * 1_000_001}, "has 1,000,001 bytes, more than the limit of 1,000,000"),
     ],
 )
 def test_what_is_unsafe_or_unclear_is_an_error(tmp_path: Path, members: dict[str, Any], message: str) -> None:

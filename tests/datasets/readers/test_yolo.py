@@ -59,7 +59,7 @@ def test_folders_and_lists_of_images(tmp_path: Path, file: str) -> None:
     assert val.targets.tolist() == [[1, 1], [0, 0]]
     assert findings.warnings == [
         f"split 'test' is absent because data.yaml does not list it: {tmp_path}/street/data.yaml",
-        "images without a label file are negative for every class: more/d.png",
+        "images without a label file were labeled negative for every class: more/d.png",
     ]
 
 
