@@ -54,7 +54,7 @@ SHARES = {
 ENDING = 20.0  # seconds of thresholds, report page and contact sheet, besides scoring
 TRAINING_COST = 3.5  # time of a training step in forward passes
 PROBED = 32  # images whose features are computed to measure the speed
-MOST_EPOCHS, LEAST_EPOCHS = 30, 2
+MOST_EPOCHS, LEAST_EPOCHS = 30, 1
 FIRST_SHARE = 0.6  # of the time that is left for fine-tuning, for the first of several runs
 MOST_FORECASTS = 3  # forecasts of the time of one training
 PACE_STEPS, PACE_WARM = 12, 3  # steps that measure the speed of training, and those before them
@@ -185,8 +185,9 @@ class _Fit:
         """Run all stages; finished candidates from an interrupted fit are not trained again."""
         pretrained = candidates.reachable(backbone, weights)
         try:
-            self.compare_frozen(pretrained)
+            self.compare_frozen(pretrained, FROZEN_SHARE * 60 * self.state.minutes)
             self.fine_tune()
+            self.compare_frozen(pretrained, self.elapsed() + self.left() - self._reserve(), last=True)
             return self.finish()
         finally:
             self._save()  # the time that an interrupted fit has spent
@@ -201,33 +202,40 @@ class _Fit:
 
     # Stage 1: heads on the cached features of each backbone.
 
-    def compare_frozen(self, pretrained: list[Pretrained]) -> None:
-        """Compare heads on the first backbone, learning rates for the best head, and top heads on other backbones."""
-        until = FROZEN_SHARE * 60 * self.state.minutes
+    def compare_frozen(self, pretrained: list[Pretrained], until: float, *, last: bool = False) -> None:
+        """Compare heads on the first backbone, learning rates for the best head, and top heads on other backbones.
+
+        Args:
+            pretrained: Backbones, fastest first.
+            until: Seconds since the start of the fit after which no further candidate is trained.
+            last: Whether the candidates that were not tried are listed, because no later call may try them.
+        """
         first, *others = pretrained
         size = self.flags.get("img_size") or candidates.image_side(self._manifest("train"), self.device)
         base = {**candidates.FROZEN, **first.flags, "img_size": size, "lr": candidates.FROZEN_LR}
         self._limit_splits(base)
         for head, keys in candidates.HEADS.items():
             pair = f"{first.name}-{head}"
-            self._frozen(pair, pair, {**base, **keys}, until)
+            self._frozen(pair, pair, {**base, **keys}, until, last)
         best = self._ranked("frozen")[0]
         for lr in candidates.OTHER_FROZEN_LRS:
-            self._frozen(f"{best.pair}-lr{lr:g}", best.pair, {**best.flags, "lr": lr}, until)
+            self._frozen(f"{best.pair}-lr{lr:g}", best.pair, {**best.flags, "lr": lr}, until, last)
         for other in others:
             cost = self._seconds_per_image({**base, **other.flags}) * self._feature_images()
             if self.elapsed() + cost > until:
-                self._note(f"backbone {other.name} was not tried: computing its features would take {cost:.0f} s")
+                if last:
+                    self._note(f"backbone {other.name} was not tried: computing its features would take {cost:.0f} s")
                 continue
             for tried in self._ranked("frozen")[:2]:
                 pair = f"{other.name}-{tried.pair.partition('-')[2]}"
-                self._frozen(pair, pair, {**tried.flags, **other.flags}, until)
+                self._frozen(pair, pair, {**tried.flags, **other.flags}, until, last)
 
-    def _frozen(self, name: str, pair: str, flags: Flags, until: float) -> None:
+    def _frozen(self, name: str, pair: str, flags: Flags, until: float, last: bool) -> None:
         """Train a head, unless the time for this stage has run out; the first head is always trained."""
         known = self._ranked("frozen")
         if known and not self._is_known(name) and self.elapsed() + known[0].seconds > until:
-            self._note(f"{name} was not tried: the time for frozen features had run out")
+            if last:
+                self._note(f"{name} was not tried: the time had run out")
             return
         self._train(name, pair, "frozen", flags)
 
@@ -265,7 +273,7 @@ class _Fit:
             time_left = allowed - (time.monotonic() - begun) - per_image * len(self._manifest("val"))
             epochs = min(MOST_EPOCHS, int(time_left / (step_seconds * steps)))
             if epochs < LEAST_EPOCHS:
-                self._note(f"{name} was not trained: fewer than {LEAST_EPOCHS} epochs fit into the remaining time")
+                self._note(f"{name} was not trained: one epoch does not fit into the remaining time")
                 return False
             pace = _Pace(epochs * steps, time_left, can_grow=epochs < MOST_EPOCHS)
             watched = [pace]
