@@ -29,7 +29,6 @@ WEIGHTS, BEFORE, SPLIT, DATA = "weights", "trained before on", "train_split", "t
 # Keys that have an effect only if another key has none of these values.
 _WITHOUT_EFFECT: dict[str, tuple[str, tuple[Any, ...]]] = {
     "ema_decay": ("ema", (False,)),
-    "swa_epochs": ("ema", (False,)),
     "gamma_neg": ("loss", ("bce", "focal")),
     "gamma_pos": ("loss", ("bce",)),
     "asl_clip": ("loss", ("bce", "focal")),

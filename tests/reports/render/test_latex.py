@@ -158,7 +158,7 @@ def test_all_tables_compile_and_none_is_wider_than_the_page(tmp_path: Path, monk
 
 @needs_pdflatex
 def test_a_letter_that_pdflatex_lacks_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"pdflatex failed: .*漢.*lualatex"):
+    with pytest.raises(RunError, match=r"pdflatex failed .*漢.*lualatex"):
         write_pdf(latex([hostile("漢字")]), "", tmp_path / "t.pdf")
     assert not (tmp_path / "t.pdf").exists()
 

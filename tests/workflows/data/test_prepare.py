@@ -364,7 +364,7 @@ def test_boxes_are_repaired_and_those_without_area_left_out(
     assert manifest.boxes is not None
     assert manifest.boxes.tolist() == [[0, 3, 8, 9], [5, 3, 4, 5]]
     assert dataset.info.skipped == {"boxes without area": 2}
-    assert notes.warnings[0] == "the annotated size differs from the image size: a.jpg (99x12, is 16x12)"
+    assert notes.warnings[0] == "the annotated size differs from the image size: a.jpg (annotated 99x12, actual 16x12)"
     assert "boxes with swapped corners were corrected: a.jpg#1" in notes.warnings
     assert "boxes without area inside the image were skipped: 2 times, first a.jpg#2" in notes.warnings
 
@@ -474,7 +474,7 @@ def test_the_same_pixels_in_another_format_are_the_same_image(tmp_path: Path) ->
     photograph(tmp_path / "c.png", 1)
     table = tmp_path / "pets.csv"
     table.write_text("filename,split,dog\na.png,Training,1\nb.bmp,testing,1\nc.png,testing,0\n")
-    with pytest.raises(DataError, match=r"b\.bmp has the same pixels as a\.png; remove it"):
+    with pytest.raises(DataError, match=r"b\.bmp has the same pixels as a\.png; remove the image from one split"):
         prepare("csv", table, out=tmp_path / "data")
 
 
