@@ -221,11 +221,12 @@ class _Fit:
         for lr in candidates.OTHER_FROZEN_LRS:
             self._frozen(f"{best.pair}-lr{lr:g}", best.pair, {**best.flags, "lr": lr}, until, last)
         for other in others:
-            cost = self._seconds_per_image({**base, **other.flags}) * self._feature_images()
-            if self.elapsed() + cost > until:
-                if last:
-                    self._note(f"backbone {other.name} was not tried: computing its features would take {cost:.0f} s")
-                continue
+            if not any(one.pair.startswith(f"{other.name}-") for one in self.state.candidates):  # no features yet
+                cost = self._seconds_per_image({**base, **other.flags}) * self._feature_images()
+                if self.elapsed() + cost > until:
+                    if last:
+                        self._note(f"backbone {other.name} was not tried: its features would take {cost:.0f} s")
+                    continue
             for tried in self._ranked("frozen")[:2]:
                 pair = f"{other.name}-{tried.pair.partition('-')[2]}"
                 self._frozen(pair, pair, {**tried.flags, **other.flags}, until, last)

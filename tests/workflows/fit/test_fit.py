@@ -156,6 +156,18 @@ def test_an_interrupted_fit_does_not_train_again_what_it_has(tmp_path: Path, mon
         fit(data, minutes=0)
 
 
+def test_time_left_by_fine_tuning_goes_to_further_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    after_first_pass = []
+    monkeypatch.setattr(workflow, "FROZEN_SHARE", 0.0)
+    monkeypatch.setattr(workflow._Fit, "fine_tune", lambda own: after_first_pass.extend(own.state.candidates))
+    state = fit(
+        make_tiny(tmp_path / "tiny"), minutes=3, out=tmp_path / "runs", backbone="test_resnet", flags=TINY
+    ).state
+    assert [one.name for one in after_first_pass] == ["test_resnet-average"]
+    assert {one.pair for one in state.candidates} == {f"test_resnet-{head}" for head in candidates.HEADS}
+    assert not [note for note in state.notes if "not tried" in note]
+
+
 @pytest.mark.parametrize("head", ["average", "csra"])
 def test_fine_tuning_is_that_of_recipe_mlrec(head: str) -> None:
     flags = candidates.fine_tuned()
