@@ -1,4 +1,7 @@
-"""Published timm classifiers, also applied at each location of the last feature map (Figure 1 of the paper)."""
+"""Published timm classifiers, also applied at each location of the last feature map.
+
+See Figure 1 of the paper.
+"""
 
 from __future__ import annotations
 
