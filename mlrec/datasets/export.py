@@ -1,4 +1,4 @@
-"""Export of manifests to other formats, such as CSV and COCO.
+"""Export of manifests to the formats of other tools.
 
 The formats are CSV, COCO, Hugging Face imagefolder, Label Studio and FiftyOne.
 """

@@ -1,6 +1,6 @@
-"""Images specified by the user, for example as files, folders or globs.
+"""Listing of the images that the user specifies.
 
-Images are specified by files, folders, globs, lists, manifests, packed images, and a CSV of boxes.
+Images are specified as files, folders, globs, lists, manifests, packed images, or a CSV of boxes.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ BLOCK = 2048  # thumbnails compared at a time
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Fingerprint of an image file, for comparing images.
+    """Fingerprint of an image file, for finding duplicates.
 
     The fingerprint consists of the SHA-256 of the content, and an upright (32, 32) uint8 grey thumbnail.
     """

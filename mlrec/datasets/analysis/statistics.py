@@ -1,4 +1,4 @@
-"""Statistics of a dataset, such as label counts and label co-occurrence.
+"""Statistics of the labels and sizes in a dataset.
 
 The statistics are label counts per split, shifts between splits, label co-occurrence, and sizes.
 """
