@@ -116,7 +116,7 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
 def _contradicted(logits: NDArray[np.float64], given: NDArray[np.int8]) -> tuple[NDArray[np.bool_], list[float]]:
     """Return annotations of one label to review, and the expected numbers of errors.
 
-    The annotations are (N,). The number of errors is expected among annotations 0 and 1, respectively.
+    The annotations are a (N,) mask. The errors are counted separately among annotations 0 and 1.
     """
     each = np.stack([probabilities_of(-logits), probabilities_of(logits)])  # (2, N): of negative, of positive
     confident = np.stack([each[value] >= each[value][given == value].mean() - _EQUAL for value in (0, 1)])
