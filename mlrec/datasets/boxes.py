@@ -1,4 +1,7 @@
-"""Boxes from third-party annotations, clipped to their images: x, y, width, height in pixels of the stored image."""
+"""Boxes from third-party annotations, clipped to their images.
+
+A box is x, y, width, height in pixels of the stored image.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,10 @@ def inside(box: tuple[float, ...], width: int, height: int) -> tuple[float, floa
 
 
 def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]) -> NDArray[np.float64]:
-    """Clip boxes to their images, with positive width and height; a box outside the image gets width or height 0.
+    """Clip boxes to their images, with positive width and height.
 
-    A negative width or height means that the corners are in reverse order.
+    A box outside the image gets width or height 0. A negative width or height means that the corners are in reverse
+    order.
 
     Args:
         boxes: (N, 4) x, y, width, height in pixels.
@@ -41,6 +45,9 @@ def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | Non
 
 
 def non_empty(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return whether each of the (N, 4) boxes is at least one pixel wide and high after rounding, as in `crop`."""
+    """Return whether each of the (N, 4) boxes is at least one pixel wide and high.
+
+    Sizes are rounded first, as in `crop`.
+    """
     near, far = np.rint(boxes[:, :2]), np.rint(boxes[:, :2] + boxes[:, 2:])
     return (far[:, 0] > near[:, 0]) & (far[:, 1] > near[:, 1])

@@ -1,4 +1,7 @@
-"""`Dataset`: the folder `data/<name>` written by `prepare`, with one manifest per split and `dataset.json`."""
+"""`Dataset`: the folder `data/<name>` written by `prepare`.
+
+The folder contains one manifest per split and `dataset.json`.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,9 @@ class Dataset:
 
 
 def load_or_latest(path: Path | str | None, root: Path | str = "data") -> Dataset:
-    """Open the dataset in the folder `path`, or the most recently prepared dataset in `root` if `path` is None.
+    """Open the dataset in the folder `path`, or the most recently prepared dataset.
+
+    If `path` is None, the most recently prepared dataset in `root` is opened.
 
     Raises:
         DataError: See `Dataset.load` and `Dataset.latest`.

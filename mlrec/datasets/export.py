@@ -1,4 +1,7 @@
-"""Export of manifests to other formats: CSV, COCO, Hugging Face imagefolder, Label Studio and FiftyOne."""
+"""Export of manifests to the formats of other tools.
+
+The formats are CSV, COCO, Hugging Face imagefolder, Label Studio and FiftyOne.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,9 @@ class SplitScores:
 
 
 def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
-    """Convert a manifest to CSV with the header `filename,<label>...` and the cell values 1, 0 and -1 (unknown).
+    """Convert a manifest to CSV with one column per label.
+
+    The header is `filename,<label>...`, and the cell values are 1, 0 and -1 (unknown).
 
     Args:
         manifest: Manifest of one split.
@@ -68,7 +73,9 @@ def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
 
 
 def as_metadata(manifest: Manifest) -> str:
-    """Return the `metadata.csv` of a Hugging Face imagefolder: `file_name`, then one column of 1, 0 and -1 per label.
+    """Return the `metadata.csv` of a Hugging Face imagefolder.
+
+    The columns are `file_name`, then one column of 1, 0 and -1 per label.
 
     Raises:
         DataError: Samples are boxes, or a label has the same name as another column.
@@ -77,7 +84,9 @@ def as_metadata(manifest: Manifest) -> str:
 
 
 def as_labelstudio(manifest: Manifest, scores: SplitScores | None = None) -> list[dict[str, Any]]:
-    """Convert a manifest to Label Studio tasks with one annotation each. Images are referenced as local files.
+    """Convert a manifest to Label Studio tasks with one annotation each.
+
+    Images are referenced as local files.
 
     A task whose labels are all unknown has no annotation. With `scores`, each task also has a prediction: the labels
     with p >= 0.5, and the minimum of max(p, 1 - p) over labels as the prediction score, so that uncertain images can be
@@ -127,9 +136,10 @@ def labeling_config(labels: Sequence[str]) -> str:
 
 
 def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
-    """Convert a manifest to FiftyOne's image classification `labels.json`: `classes`, and class indices by image stem.
+    """Convert a manifest to FiftyOne's image classification `labels.json`.
 
-    An image whose labels are all unknown has the value null, which means that the image is not annotated.
+    The file contains `classes`, and class indices by image stem. An image whose labels are all unknown has the value
+    null, which means that the image is not annotated.
 
     Raises:
         DataError: Samples are boxes, some but not all labels of a sample are unknown, or two image names differ only in
@@ -162,7 +172,9 @@ def _without_endings(manifest: Manifest) -> list[str]:
 
 
 def as_coco(manifest: Manifest) -> dict[str, Any]:
-    """Convert a manifest to COCO: one category per label (ids from 1), one annotation without a box per positive label.
+    """Convert a manifest to COCO, with annotations without boxes.
+
+    There is one category per label (ids from 1), and one annotation without a box per positive label.
 
     Raises:
         DataError: Samples are boxes, or a label is unknown, which COCO cannot represent.
@@ -181,7 +193,10 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
 
 
 def as_coco_results(scores: SplitScores) -> list[dict[str, Any]]:
-    """Return COCO results for the dataset from `as_coco`: a probability per image and category, without boxes."""
+    """Return COCO results for the dataset from `as_coco`.
+
+    The results are a probability per image and category, without boxes.
+    """
     return [
         {"id": k, "image_id": row + 1, "category_id": column + 1, "score": round(float(p), 6)}
         for k, ((row, column), p) in enumerate(np.ndenumerate(scores.probabilities), 1)

@@ -1,4 +1,7 @@
-"""Conversion of manifests to and from data frames and Hugging Face datasets; see the methods of `Manifest`."""
+"""Conversion of manifests to and from data frames and Hugging Face datasets.
+
+See the methods of `Manifest`.
+"""
 
 from __future__ import annotations
 
@@ -195,7 +198,10 @@ def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8
 
 
 def _ids(frame: DataFrame, images: Sequence[str], boxed: bool) -> list[str]:
-    """Return the sample names: the index or the column `id`, otherwise the image, followed by a number for a box."""
+    """Return the sample names from the index, the column `id` or the images.
+
+    The names are the index or the column `id`, otherwise the image, followed by a number for a box.
+    """
     if frame.index.name == "id" or not any(name in frame for name in IMAGE_COLUMNS):
         return [str(name) for name in frame.index]
     if "id" in frame:
@@ -261,7 +267,10 @@ def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, lab
 
 
 def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str], list[NDArray[np.int8]]]:
-    """Return the label names and the targets of each label, from lists of positive and, optionally, unknown labels."""
+    """Return the label names and the targets of each label, from lists of labels.
+
+    The lists contain positive and, optionally, unknown labels.
+    """
     classes = getattr(dataset.features.get("labels"), "feature", None)
     names = getattr(classes, "names", None)
     if names is None:

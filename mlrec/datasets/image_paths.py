@@ -81,7 +81,9 @@ def without_ending(name: str) -> str:
 
 
 def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
-    """List all visible files below `folder`: the files of each folder by name, then the files of its subfolders.
+    """List all visible files below `folder`.
+
+    The files of each folder are listed by name, then the files of its subfolders.
 
     Args:
         folder: Folder to start in. The folder is entered even if it is hidden or a link.
@@ -122,9 +124,9 @@ def image_files(folder: Path, omitted: Omitted) -> Iterator[Path]:
 
 
 def matching_images(pattern: str, omitted: Omitted) -> Iterator[Path]:
-    """List the image files that a glob matches, in the order of their names; `**` matches any number of folders.
+    """List the image files that a glob matches, in the order of their names.
 
-    Hidden folders are skipped and links are followed once, as in `image_files`.
+    `**` matches any number of folders. Hidden folders are skipped and links are followed once, as in `image_files`.
     """
     if "**" not in Path(pattern).parts:
         matches: Iterator[Path] = map(Path, sorted(glob.glob(pattern)))  # noqa: PTH207 - Path.glob takes no absolute pattern
@@ -208,7 +210,9 @@ class ImageIndex:
                 self._by_base.setdefault(key, []).append(name)
 
     def find(self, name: str) -> list[str]:
-        """Return the files that `name` may refer to: one file, multiple files if the name is ambiguous, or no file.
+        """Return the files that `name` may refer to.
+
+        The result is one file, multiple files if the name is ambiguous, or no file.
 
         Backslashes are treated as folder separators. Names that differ only in their Unicode form (NFC or NFD) are
         treated as equal. A name without an image extension matches any extension. A file in a deeper folder is found by
@@ -261,7 +265,9 @@ def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dic
 
 
 def name_below(root: Path, path: Path) -> str | None:
-    """Return `path` relative to `root`, or None if `path` is not below `root`. Both paths may contain links.
+    """Return `path` relative to `root`, or None if `path` is not below `root`.
+
+    Both paths may contain links.
 
     Example:
         >>> name_below(Path("/data/pets"), Path("/data/pets/images/../images/a.jpg"))

@@ -33,7 +33,10 @@ class LabelGaps:
     always: tuple[str, ...]
 
     def messages(self, consequence: str = NOT_SCORED) -> dict[str, str]:
-        """Return the label names by message: one sentence per kind of gap, with the label count and `consequence`."""
+        """Return the label names by message, with one message per kind of gap.
+
+        A message is one sentence with the label count and `consequence`.
+        """
         no_negative = ", ".join(self.no_negative)
         if self.always:
             no_negative += f"; positive in every sample: {', '.join(self.always)}"

@@ -1,4 +1,7 @@
-"""Images specified by the user: files, folders, globs, lists, manifests, packed images, and a CSV of boxes."""
+"""Listing of the images that the user specifies.
+
+Images are specified as files, folders, globs, lists, manifests, packed images, or a CSV of boxes.
+"""
 
 from __future__ import annotations
 
@@ -222,7 +225,10 @@ def _file_source(path: str) -> Source:
 
 
 def _listed(file: Path) -> Iterator[Item]:
-    """Iterate over the images in a list, which is read line by line; a missing image is reported as unreadable."""
+    """Iterate over the images in a list, which is read line by line.
+
+    A missing image is reported as unreadable.
+    """
     try:
         with file.open(encoding="utf-8-sig") as lines:
             for line in lines:

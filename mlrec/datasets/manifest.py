@@ -279,7 +279,10 @@ class Manifest:
 
     @cached_property
     def image_ranks(self) -> NDArray[np.intp]:
-        """(N,) rank of each sample's image among all images sorted by name; equal for the persons in one image."""
+        """(N,) rank of each sample's image among all images sorted by name.
+
+        The ranks of the persons in one image are equal.
+        """
         return ranks(self.images)
 
     def changed(self, **changes: Any) -> Manifest:
@@ -330,7 +333,9 @@ class Manifest:
         return self.changed(labels=tuple(labels), targets=targets)
 
     def save(self, path: Path) -> None:
-        """Write the manifest to `path` atomically; for a large manifest, also write a binary copy next to the file.
+        """Write the manifest to `path` atomically.
+
+        For a large manifest, a binary copy is also written next to the file.
 
         Raises:
             DataError: The path of the root is not valid text.

@@ -1,4 +1,6 @@
-"""Binary copy of a large manifest next to its JSONL file, which loads quickly and allows processes to share memory.
+"""Binary copy of a large manifest next to its JSONL file.
+
+The copy loads quickly and allows processes to share memory.
 
 The JSONL file is authoritative: the copy stores the SHA-256 of the JSONL file and is ignored if the hash differs. The
 copy can be deleted at any time. Line 1 is a JSON header with the offset of each array; arrays are read through a memory

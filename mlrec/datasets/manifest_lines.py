@@ -46,7 +46,10 @@ class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class ManifestLines:
-    """Content of a manifest file; `key` is the SHA-256 of the file, and `sample_ids` is empty if no line has an id."""
+    """Content of a manifest file.
+
+    `key` is the SHA-256 of the file, and `sample_ids` is empty if no line has an id.
+    """
 
     header: Header
     images: Texts

@@ -1,4 +1,7 @@
-"""Names from third-party annotations: normalized image names, which must be inside the root, and label names."""
+"""Image names and label names from third-party annotations.
+
+Image names are normalized, and must be inside the root.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ def is_usual(name: str) -> bool:
 
 
 def holds_control(name: str) -> bool:
-    """Return whether a name contains a forbidden character (control character, lone surrogate or line separator)."""
+    """Return whether a name contains a forbidden character.
+
+    Control characters, lone surrogates and line separators are forbidden.
+    """
     return not name.isprintable() and any(unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") for char in name)
 
 
@@ -102,7 +108,9 @@ def _fault(name: str) -> str:
 
 
 def clean_label(name: str, where: str, findings: ValidationReport) -> str:
-    """Strip whitespace around a label name and convert it to Unicode form NFC; each change is reported as a warning.
+    """Strip whitespace around a label name and convert it to Unicode form NFC.
+
+    Each change is reported as a warning.
 
     Example:
         >>> clean_label(" cat ", "a.csv", ValidationReport())

@@ -1,4 +1,6 @@
-"""Annotated objects in a dataset: boxes and masks, read from the annotations used to prepare the dataset.
+"""Annotated objects in a dataset: boxes and masks.
+
+The objects are read from the annotations used to prepare the dataset.
 
 Objects are needed for AP by object size and for heat map localization. A manifest contains only image-level labels, so
 the annotation files listed in `dataset.json` must still exist.
@@ -52,7 +54,9 @@ class Objects:
         return len(self.ids)
 
     def mask(self, k: int) -> NDArray[np.bool_]:
-        """Return the (H, W) mask of object `k` in the stored image: the inside of its box if no mask is annotated.
+        """Return the (H, W) mask of object `k` in the stored image.
+
+        If no mask is annotated, the mask is the inside of the object's box.
 
         Raises:
             DataError: The segmentation is invalid, or the image size is not annotated.

@@ -19,7 +19,9 @@ Block = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
 
 
 class SparseTargets:
-    """Targets (N, C) that take two bytes per positive or unknown label, or four with more than 32,767 labels.
+    """Targets (N, C), stored as codes of the positive and unknown labels.
+
+    Each positive or unknown label takes two bytes, or four with more than 32,767 labels.
 
     Attributes:
         codes: (E,) column k for each positive label, `-1 - k` for each unknown label; sorted by sample, then by column.

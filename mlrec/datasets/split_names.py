@@ -1,4 +1,7 @@
-"""Names of splits: one case-insensitive vocabulary for all sources, written as train, val, trainval and test."""
+"""Names of splits: one case-insensitive vocabulary for all sources.
+
+The names are written as train, val, trainval and test.
+"""
 
 from __future__ import annotations
 

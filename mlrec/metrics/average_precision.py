@@ -1,4 +1,6 @@
-"""Average precision (AP), which measures how well the scores of a label rank positives above negatives.
+"""Average precision (AP), which measures the ranking of samples by the scores of a label.
+
+AP measures how well the scores rank positives above negatives.
 
 For each positive, AP needs the number of samples and the number of positives that score at least as high. Both numbers
 follow from two sorted lists of scores. Equal scores (ties) therefore share one step, and the order of the rows does not

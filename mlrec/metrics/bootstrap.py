@@ -1,4 +1,6 @@
-"""Bootstrap confidence intervals for metrics, differences, and the gain of the best of multiple candidates.
+"""Bootstrap confidence intervals for metrics and their differences.
+
+Intervals are also available for the gain of the best of multiple candidates.
 
 Units of a test set are drawn with replacement, see `resamples`; units are images even if the samples are persons. Two
 predictions are always compared on the same draws. To make a claim about a method rather than one trained model, pass
@@ -67,7 +69,10 @@ class Bootstrap:
         )
 
     def estimate(self, runs: Runs, method: int = 0) -> Estimate:
-        """Metrics of a method over its runs; methods with different `method` numbers draw their seeds independently."""
+        """Compute the metrics of a method over its runs.
+
+        Methods with different `method` numbers draw their seeds independently.
+        """
         each = runs_of(runs)
         rng = np.random.default_rng([self.seed, method])
         # (B, runs) weights: how often each seed is drawn in a resample, as a share.
@@ -80,7 +85,10 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Metrics on the whole test set (B = 1) and on each resample, for a method or for the difference of two methods."""
+    """Metrics on the whole test set (B = 1) and on each resample.
+
+    The metrics are those of a method, or the difference of two methods.
+    """
 
     whole: Replicates
     resampled: Replicates
@@ -101,11 +109,17 @@ class Estimate:
         return self._between(self.whole.values[name], self.resampled.values[name])
 
     def label(self, column: int) -> Interval | None:
-        """Return the confidence interval for the AP of a label; None for a label without positives or negatives."""
+        """Return the confidence interval for the AP of a label.
+
+        The result is None for a label without positives or negatives.
+        """
         return self._between(self.whole.average_precision[:, column], self.resampled.average_precision[:, column])
 
     def labels_mean(self, columns: Sequence[int]) -> Interval | None:
-        """Return the confidence interval for the mean of the defined APs of some labels; None if no AP is defined."""
+        """Return the confidence interval for the mean of the defined APs of some labels.
+
+        The result is None if no AP is defined.
+        """
         whole, drawn = (each.average_precision[:, list(columns)] for each in (self.whole, self.resampled))
         return self._between(mean_of_defined(whole), mean_of_defined(drawn))
 
@@ -144,10 +158,10 @@ def mAP_interval(scores: Runs, targets: ArrayLike, **options: Any) -> Interval |
 
 
 def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """Compute the confidence interval for `ours` minus `theirs` for each of `METRICS`, on the same resampled units.
+    """Compute the confidence interval for `ours` minus `theirs` for each of `METRICS`.
 
-    The arguments are those of `metric_intervals`. The methods may have different numbers of runs, which are drawn
-    independently.
+    Both methods are computed on the same resampled units. The arguments are those of `metric_intervals`. The methods
+    may have different numbers of runs, which are drawn independently.
     """
     difference = difference_of(ours, theirs, Bootstrap(targets, **options))
     return {name: difference.metric(name) for name in METRICS}
@@ -161,7 +175,10 @@ def paired_difference(ours: Runs, theirs: Runs, targets: ArrayLike, **options: A
 def paired_seeds(
     ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], targets: ArrayLike, **options: Any
 ) -> Interval | None:
-    """Compute `paired_difference` for paired runs, where run k is the same model in both; seeds are drawn once."""
+    """Compute `paired_difference` for paired runs, where run k is the same model in both.
+
+    Seeds are drawn once.
+    """
     bootstrap = Bootstrap(targets, **options)
     return bootstrap.estimate(ours).minus(bootstrap.estimate(theirs)).metric("mAP")
 
@@ -187,10 +204,10 @@ class Best:
 
 
 def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, **options: Any) -> Best:
-    """Compare the candidate with the highest mAP (the first one if tied) to the candidate at position `baseline`.
+    """Compare the candidate with the highest mAP to the candidate at position `baseline`.
 
-    The baseline is itself a candidate, so the gain is never negative, and a positive gain is not evidence of an
-    improvement.
+    If candidates are tied, the first one is compared. The baseline is itself a candidate, so the gain is never
+    negative, and a positive gain is not evidence of an improvement.
     """
     bootstrap = Bootstrap(targets, **options)
     whole = np.array([bootstrap.score(scores).mAP for scores in candidates], dtype=np.float64)
@@ -245,13 +262,19 @@ def _as_replicates(metrics: Metrics) -> Replicates:
 
 
 def _over_runs(runs: Sequence[Replicates], shares: NDArray[np.float64]) -> Replicates:
-    """Compute the mean over runs, weighted by the fraction of each run in each resample; `shares` is (B, runs)."""
+    """Compute the mean over runs, weighted by the fraction of each run in each resample.
+
+    `shares` is (B, runs).
+    """
     values = {name: _mean([run.values[name] for run in runs], shares) for name in METRICS}
     return Replicates(_mean([run.average_precision for run in runs], shares), values)
 
 
 def _mean(values: Sequence[NDArray[np.float64]], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the weighted mean; n runs drawn with replacement have (n - 1) / n of the variance, which is corrected."""
+    """Return the mean of runs weighted by `shares`, with a correction of the variance.
+
+    n runs drawn with replacement have (n - 1) / n of the variance, which is corrected.
+    """
     number = len(values)
     if number == 1:
         return values[0]

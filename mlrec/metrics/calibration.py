@@ -101,7 +101,10 @@ def reliability(logits: Floats, targets: NDArray[np.int8], bins: int = BINS) -> 
 
 
 def _fit(z: Numbers, positive: NDArray[np.bool_], *, slope: float | None = None) -> tuple[float, float]:
-    """Maximize Platt's likelihood by Newton's method and return a and b; if `slope` is set, a is fixed to `slope`."""
+    """Maximize Platt's likelihood by Newton's method and return a and b.
+
+    If `slope` is set, a is fixed to `slope`.
+    """
     hits, misses = int(positive.sum()), int((~positive).sum())
     wanted = np.where(positive, (hits + 1) / (hits + 2), 1 / (misses + 2))  # Platt's targets: never exactly 0 or 1
     columns = np.stack([z, np.ones_like(z)], axis=1)

@@ -141,9 +141,10 @@ def differences(one: Conventions, other: Conventions) -> list[str]:
 
 
 def implied_kind(values: Floats) -> ScoreKind | None:
-    """Return "logits" if a value is negative, or None if all values are in [0, 1] and could be of either kind.
+    """Return "logits" if a value is negative, or None if the kind is ambiguous.
 
-    `TOLERANCE` is allowed at both ends of [0, 1]. NaN and infinite values are ignored.
+    The kind is ambiguous if all values are in [0, 1]. `TOLERANCE` is allowed at both ends of [0, 1]. NaN and infinite
+    values are ignored.
 
     Raises:
         PredictionsError: No value is negative and a value is above 1, as in percentages.

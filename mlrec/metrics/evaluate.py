@@ -1,4 +1,7 @@
-"""`evaluate`: compute `Metrics` from scores and targets; all are fractions from 0 to 1, or None if undefined."""
+"""`evaluate`: compute `Metrics` from scores and targets.
+
+All metrics are fractions from 0 to 1, or None if undefined.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """Decision metrics for one label, with the number of samples. Rates are fractions, or None if undefined.
+    """Decision metrics for one label, with the number of samples.
+
+    Rates are fractions, or None if undefined.
 
     Attributes:
         precision: 0 if the label is never predicted, as in CP; None if no sample of the label is known.
@@ -62,7 +67,10 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class Rates:
-    """Precision, recall and F1 of decisions: CP, CR and CF1 are averaged over labels, OP, OR and OF1 are overall."""
+    """Precision, recall and F1 of decisions.
+
+    CP, CR and CF1 are averaged over labels, OP, OR and OF1 are overall.
+    """
 
     CP: float | None
     CR: float | None
@@ -85,7 +93,9 @@ class TopRates(Rates):
 
 @dataclass(frozen=True)
 class Metrics:
-    """Metrics of scored samples and their conventions; all are fractions from 0 to 1, or None if undefined.
+    """Metrics of scored samples and their conventions.
+
+    All metrics are fractions from 0 to 1, or None if undefined.
 
     Attributes:
         mAP: Mean AP over the labels that have a known positive and a known negative.
@@ -354,7 +364,10 @@ def check_top(top: int | None, labels: int) -> None:
 def _top_rates(
     scores: NDArray[np.floating[Any]], truth: NDArray[np.int8], threshold: Threshold, rules: Conventions, k: int
 ) -> TopRates:
-    """Return the rates for the K highest-scoring labels under the conventions, and F1@K, which has no threshold."""
+    """Return the rates for the K highest-scoring labels under the conventions, and F1@K.
+
+    F1@K has no threshold.
+    """
     values = rates(count_top_k(scores, truth, threshold, rules, k), rules)
     every = replace(rules, top_k="all", phantom=False)
     F1 = rates(count_top_k(scores, truth, threshold, every, k), every)["OF1"]

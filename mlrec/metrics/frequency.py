@@ -52,7 +52,9 @@ def members_of_groups(labels: Iterable[str], positives: Mapping[str, int]) -> di
 def by_frequency(
     average_precision: Mapping[str, float | None], positives: Mapping[str, int]
 ) -> dict[str, FrequencyGroup]:
-    """Group labels into head (more than 100 positives in training), medium (20 to 100) and tail (fewer than 20).
+    """Group labels into head, medium and tail by the number of training positives.
+
+    Head labels have more than 100 positives in training, medium labels 20 to 100, and tail labels fewer than 20.
 
     Args:
         average_precision: AP of each label.

@@ -1,4 +1,7 @@
-"""Matching of prediction ids to sample ids: both are equal, or one is an unambiguous path suffix of the other."""
+"""Matching of prediction ids to sample ids.
+
+Ids match if both are equal, or if one is an unambiguous path suffix of the other.
+"""
 
 from __future__ import annotations
 

@@ -81,7 +81,10 @@ def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, flo
 
 
 def percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
-    """Compute the ends of the plain percentile interval, for statistics whose bias must be kept, such as a maximum."""
+    """Compute the ends of the plain percentile interval.
+
+    This interval is for statistics whose bias must be kept, such as a maximum.
+    """
     low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)
 
@@ -97,7 +100,9 @@ Z95 = 1.959964
 
 
 def expected_half_width(positives: Sequence[int], average_precision: float) -> float | None:
-    """Estimate the half-width of the 95 % confidence interval for mAP, as a fraction; None if no label has a positive.
+    """Estimate the half-width of the 95 % confidence interval for mAP, as a fraction.
+
+    The result is None if no label has a positive.
 
     The AP of a label is treated as a proportion of n positives, with variance AP(1 - AP)/n (the binomial interval of
     Boyd, Eng and Page, 2013), and the labels are treated as independent. On the VOC2012 validation set the result is 10
@@ -119,7 +124,9 @@ def expected_half_width(positives: Sequence[int], average_precision: float) -> f
 
 
 def images_needed(images: int, half_width: float, wanted: float) -> int:
-    """Estimate the number of images that reduces the half-width of the confidence interval for mAP to `wanted`.
+    """Estimate the number of images that reduces the half-width for mAP to `wanted`.
+
+    The half-width is that of the confidence interval for mAP.
 
     Example:
         >>> images_needed(1000, half_width=0.02, wanted=0.01)

@@ -114,7 +114,10 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
 
 
 def _contradicted(logits: NDArray[np.float64], given: NDArray[np.int8]) -> tuple[NDArray[np.bool_], list[float]]:
-    """Return (N,) annotations of one label to review, and the expected number of errors among annotations 0 and 1."""
+    """Return annotations of one label to review, and the expected numbers of errors.
+
+    The annotations are a (N,) mask. The errors are counted separately among annotations 0 and 1.
+    """
     each = np.stack([probabilities_of(-logits), probabilities_of(logits)])  # (2, N): of negative, of positive
     confident = np.stack([each[value] >= each[value][given == value].mean() - _EQUAL for value in (0, 1)])
     likely = np.where(confident.all(axis=0), each[1] > each[0], confident[1]).astype(np.int8)
@@ -130,7 +133,9 @@ def _contradicted(logits: NDArray[np.float64], given: NDArray[np.int8]) -> tuple
 
 
 def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int]:
-    """Find the samples with the highest binary cross-entropy, averaged over the known labels of each sample.
+    """Find the samples with the highest binary cross-entropy.
+
+    The cross-entropy is averaged over the known labels of each sample.
 
     Args:
         logits: (N, C) logits.
@@ -147,7 +152,10 @@ def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int
 
 
 def precision_at(errors: Sequence[LikelyError], wrong: NDArray[np.bool_], k: int) -> float:
-    """Compute the fraction of the first k likely errors that are in `wrong` (N, C), such as injected errors."""
+    """Compute the fraction of the first k likely errors that are in `wrong` (N, C).
+
+    `wrong` marks, for example, injected errors.
+    """
     return float(np.mean([wrong[error.sample, error.label] for error in errors[:k]]))
 
 

@@ -49,14 +49,20 @@ class LabelTest(LabelInterval):
 
 
 def label_intervals(scores: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelInterval]:
-    """Compute the confidence interval for the AP of each label, in order; see `bootstrap.metric_intervals`."""
+    """Compute the confidence interval for the AP of each label, in order.
+
+    See `bootstrap.metric_intervals`.
+    """
     estimate = Bootstrap(targets, **options).estimate(scores)
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     return [LabelInterval(label, positives[c], estimate.label(c)) for c, label in enumerate(labels)]
 
 
 def label_tests(ours: Runs, theirs: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelTest]:
-    """Test the AP difference `ours` minus `theirs` for each label in order; see `bootstrap.paired_differences`."""
+    """Test the AP difference `ours` minus `theirs` for each label in order.
+
+    See `bootstrap.paired_differences`.
+    """
     return tests_of(difference_of(ours, theirs, Bootstrap(targets, **options)), targets, labels)
 
 
@@ -75,9 +81,10 @@ def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) ->
 
 
 def normal_p(value: float, drawn: ArrayLike) -> float:
-    """Return the two-sided p-value of a difference, from a normal distribution with the bootstrap standard deviation.
+    """Return the two-sided p-value of a difference, from a normal distribution.
 
-    Percentiles of 1,000 resamples cannot resolve p = 0.0005, which Holm's correction for 80 labels requires.
+    The standard deviation is that of the bootstrap. Percentiles of 1,000 resamples cannot resolve p = 0.0005, which
+    Holm's correction for 80 labels requires.
     """
     deviation = float(np.nanstd(np.asarray(drawn, dtype=np.float64)))
     if deviation == 0:
@@ -86,7 +93,10 @@ def normal_p(value: float, drawn: ArrayLike) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct p-values by Holm (1979): the smallest times n, the next times n - 1, ..., never decreasing, at most 1.
+    """Correct p-values for multiple tests by Holm (1979).
+
+    The smallest p-value is multiplied by n, the next by n - 1, and so on; corrected values never decrease and are at
+    most 1.
 
     Example:
         >>> holm([0.5, 0.25, 0.125])

@@ -97,7 +97,10 @@ def judge(
 
 
 def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
-    """Return whether each cell centre (h, w) is within `tolerance` cells of a `mask` (H, W) pixel in both axes."""
+    """Return whether each cell centre (h, w) is close to a `mask` (H, W) pixel.
+
+    A pixel is close if it is within `tolerance` cells in both axes.
+    """
     rows, columns = grid
     return np.array(
         [
@@ -111,7 +114,9 @@ def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
 
 
 def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
-    """Compute the fraction of each cell (h, w) covered by `mask` (H, W); a pixel belongs to the cell of its centre.
+    """Compute the fraction of each cell (h, w) covered by `mask` (H, W).
+
+    A pixel belongs to the cell of its centre.
 
     Example:
         >>> covered(np.array([[True, False], [True, True]]), (1, 2)).tolist()
@@ -134,7 +139,9 @@ def softmax(scores: Map, temperature: float = 1.0) -> NDArray[np.float64]:
 
 
 def effective_locations(attention: Map) -> NDArray[np.float64]:
-    """Compute the number of locations covered by an attention map (..., h, w): exp(entropy), from 1 to h·w.
+    """Compute the number of locations covered by an attention map (..., h, w).
+
+    The number is exp(entropy), from 1 to h·w.
 
     Example:
         >>> float(effective_locations(np.full((2, 2), 0.25)).round(6))
@@ -146,7 +153,9 @@ def effective_locations(attention: Map) -> NDArray[np.float64]:
 
 
 def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[Interval | None]:
-    """Compute the mean of each column with its confidence interval; None if all values of a column are NaN.
+    """Compute the mean of each column with its confidence interval.
+
+    The result is None if all values of a column are NaN.
 
     Args:
         values: (P, K) values of P image-label pairs; NaN is ignored.
@@ -169,7 +178,10 @@ def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[I
 
 
 def _touches(mask: Mask, down: float, across: float, height: float, width: float) -> bool:
-    """Return whether a `mask` pixel is in the window around a point; all lengths are fractions of the sides."""
+    """Return whether a `mask` pixel is in the window around a point.
+
+    All lengths are fractions of the sides.
+    """
     (top, bottom), (left, right) = (
         _pixels(centre, reach, side)
         for centre, reach, side in zip((down, across), (height, width), mask.shape, strict=True)

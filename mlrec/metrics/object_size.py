@@ -46,7 +46,9 @@ NUMBERS = (SizeRange("1 object", 1, 2), SizeRange("2-3", 2, 4), SizeRange("≥ 4
 
 
 def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
-    """Collect sizes and numbers of the objects that make a label positive, excluding difficult objects (VOC).
+    """Collect sizes and numbers of the objects that make a label positive.
+
+    Difficult objects (VOC) are excluded.
 
     Args:
         objects: Objects of each sample.
@@ -87,10 +89,10 @@ class SizeBin:
 def ap_by_size(
     methods: Sequence[Runs], targets: NDArray[np.int8], objects: Extents, *, resamples: int, **options: Any
 ) -> list[SizeBin]:
-    """Compute the mAP of each method for each range of sizes and numbers, without the positives of other ranges.
+    """Compute the mAP of each method for each range of object sizes and numbers.
 
-    AP depends on the fraction of positives, which differs between bins. Methods can therefore be compared within a bin,
-    but bins cannot be compared with each other.
+    Positives of other ranges are excluded. AP depends on the fraction of positives, which differs between bins. Methods
+    can therefore be compared within a bin, but bins cannot be compared with each other.
 
     Args:
         methods: (N, C) logits of each method, or a list of such arrays with different seeds, on the same samples. All

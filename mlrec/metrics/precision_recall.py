@@ -1,4 +1,7 @@
-"""Precision, recall and F1 of decisions per label (CP, CR, CF1) and overall (OP, OR, OF1), and top-3 decisions."""
+"""Precision, recall and F1 of decisions, per label and overall.
+
+Metrics per label are CP, CR and CF1; overall metrics are OP, OR and OF1. Top-3 decisions are also supported.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +39,20 @@ class Counts:
 
 
 def decide(scores: NDArray[np.floating[Any]], threshold: Threshold) -> NDArray[np.bool_]:
-    """Return the predicted labels (N, C), at or above the threshold, which is one number or one per label (C,)."""
+    """Return the predicted labels (N, C), at or above the threshold.
+
+    The threshold is one number or one per label (C,).
+    """
     return np.asarray(scores >= threshold)
 
 
 def decide_top_k(
     scores: NDArray[np.floating[Any]], threshold: Threshold, conventions: Conventions, k: int = TOP_K
 ) -> NDArray[np.bool_]:
-    """Return the predicted labels (N, C): the `k` highest-scoring labels of each sample that reach the threshold.
+    """Return the `k` highest-scoring labels of each sample that reach the threshold.
 
-    If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the label with the lowest index comes
-    first. An unknown label can be among the `k`.
+    The predicted labels are (N, C). If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the
+    label with the lowest index comes first. An unknown label can be among the `k`.
     """
     chosen = np.zeros(scores.shape, dtype=np.bool_)
     if k <= FEW_SEARCHES:

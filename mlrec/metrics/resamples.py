@@ -1,7 +1,8 @@
-"""Bootstrap resamples of a test set, and all metrics on each resample, without copying or sorting a resample.
+"""Bootstrap resamples of a test set, and all metrics on each resample.
 
-A resample draws as many units as the test set has, with replacement; a unit drawn twice counts twice. A resample is
-therefore a column of multiplicities, and AP is a ratio of sums of multiplicities over a single sorted order.
+No resample is copied or sorted. A resample draws as many units as the test set has, with replacement; a unit drawn
+twice counts twice. A resample is therefore a column of multiplicities, and AP is a ratio of sums of multiplicities over
+a single sorted order.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ BLOCK = 128  # resamples computed at a time: small enough for the processor's ca
 
 @dataclass(frozen=True)
 class Units:
-    """Bootstrap units: samples, or groups of samples that are drawn together (such as the persons in one image).
+    """Bootstrap units: samples, or groups of samples that are drawn together.
+
+    A group is, for example, the persons in one image.
 
     Attributes:
         of_sample: (N,) unit of each sample, counted from 0.
@@ -49,7 +52,10 @@ class Units:
         return cls(of_sample.reshape(-1), len(names))
 
     def draw(self, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-        """Draw multiplicities (U, block) of `resamples` resamples in blocks; the same seed produces the same draws."""
+        """Draw multiplicities (U, block) of `resamples` resamples in blocks.
+
+        The same seed produces the same draws.
+        """
         rng = np.random.default_rng(seed)
         for start in range(0, resamples, BLOCK):
             size = min(BLOCK, resamples - start)
@@ -60,8 +66,9 @@ class Units:
 
 @dataclass(frozen=True)
 class Replicates:
-    """Values of all metrics on B bootstrap resamples. NaN means undefined, such as the mAP on a resample without
-    positives.
+    """Values of all metrics on B bootstrap resamples.
+
+    NaN means undefined, such as the mAP on a resample without positives.
 
     Attributes:
         average_precision: (B, C) AP of each label.

@@ -1,4 +1,7 @@
-"""`Scores`: scores from any model, read from an `.npz` file with logits, a CSV, or the output of `mlrec predict`."""
+"""`Scores`: scores from any model, read from a file.
+
+The file is an `.npz` file with logits, a CSV, or the output of `mlrec predict`.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class Scores:
         values: (N, C) logits or probabilities, as read.
         kind: Kind of the values.
         targets: (N, C) 1, 0 or -1; None if the targets are not known yet.
-        note: How the kind was inferred, if it was neither stated nor certain from the values.
+        note: Explanation of how the kind was inferred; "" if the kind was specified or is unambiguous.
     """
 
     path: Path
@@ -130,7 +133,9 @@ class Scores:
 def read_scores(
     path: Path, findings: ValidationReport, *, kind: ScoreKind | None = None, labels: Sequence[str] | None = None
 ) -> Scores:
-    """Read scores from an `.npz` file (always logits), a CSV `filename,<label>...`, or the output of `mlrec predict`.
+    """Read scores from an `.npz` file, a CSV file, or the output of `mlrec predict`.
+
+    An `.npz` file always contains logits. The columns of a CSV file are `filename,<label>...`.
 
     Args:
         path: File with the extension `.npz`, `.csv` or `.jsonl` (from `mlrec predict --format jsonl`).

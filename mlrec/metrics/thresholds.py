@@ -43,7 +43,10 @@ class Thresholds:
 
 @dataclass(frozen=True, eq=False)
 class _Cuts:
-    """Candidate thresholds of a label, highest first, with the counts of each candidate (K,) and of the label."""
+    """Candidate thresholds of a label, highest first, with counts.
+
+    The counts are those of each candidate (K,) and of the label.
+    """
 
     thresholds: Numbers
     predicted: Numbers
@@ -119,7 +122,10 @@ def target_named(name: str) -> Target:
 
 
 def _label(scores: NDArray[np.floating[Any]], targets: NDArray[np.int8]) -> tuple[Numbers, Numbers]:
-    """Return the scores of the samples with a known target and those of the positives, both in ascending order."""
+    """Return the scores of the samples with a known target, and of the positives.
+
+    Both are in ascending order.
+    """
     exact = scores.astype(np.float64)
     return np.sort(exact[targets >= 0]), np.sort(exact[targets == 1])
 
@@ -170,7 +176,10 @@ def _most_recall(cuts: Sequence[_Cuts], precision: float) -> list[int]:
 
 
 def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
-    """Return the maximum by Dinkelbach's method (1967); for a fixed F, maximize 2·correct - F·predicted per label."""
+    """Return the maximum by Dinkelbach's method (1967).
+
+    For a fixed F, 2·correct - F·predicted is maximized per label.
+    """
     positive, reached = sum(c.positive for c in cuts), -1.0
     chosen = [0] * len(cuts)
     while True:
@@ -183,10 +192,11 @@ def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
 
 
 def _best_cf1(cuts: Sequence[_Cuts], prior: float) -> list[int]:
-    """Return the best of all weighted means of CP and CR; for a fixed weight, each label is optimized separately.
+    """Return the best of all weighted means of CP and CR.
 
-    CF1 increases with CP and CR, so the optimum is on the Pareto front of CP and CR. The weights trace the convex hull
-    of this front; for C labels, the optimum is at most about 1/C away from the hull.
+    For a fixed weight, each label is optimized separately. CF1 increases with CP and CR, so the optimum is on the
+    Pareto front of CP and CR. The weights trace the convex hull of this front; for C labels, the optimum is at most
+    about 1/C away from the hull.
     """
     with_positives = max(sum(c.positive > 0 for c in cuts), 1)
     with_known = max(sum(c.known > 0 for c in cuts), 1)

@@ -23,10 +23,11 @@ WITHOUT_HUB = "use --weights FILE, --weights efficientnet-lite0 with the matchin
 
 
 class Backbone(nn.Module):
-    """timm model without the classifier; returns the last feature map as (B, d, h, w) for every layout of timm models.
+    """timm model without the classifier, which returns the last feature map.
 
-    Class and register tokens are dropped after the final norm. A norm that the timm model applies after pooling
-    (ConvNeXt, ViTs with `fc_norm`) is applied at each location. Parameters that do not affect the map are frozen.
+    The feature map is (B, d, h, w) for every layout of timm models. Class and register tokens are dropped after the
+    final norm. A norm that the timm model applies after pooling (ConvNeXt, ViTs with `fc_norm`) is applied at each
+    location. Parameters that do not affect the map are frozen.
 
     Args:
         name: timm name, with or without a weights tag.
@@ -208,7 +209,10 @@ def quiet() -> Iterator[None]:
 
 
 def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
-    """Determine the size of the feature map on the meta device, and freeze parameters that do not affect the map."""
+    """Determine the size of the feature map on the meta device.
+
+    Parameters that do not affect the feature map are frozen.
+    """
     try:
         with torch.inference_mode(False), torch.enable_grad():  # the caller may have disabled gradients
             probe = copy.deepcopy(backbone).to("meta").eval()
@@ -228,7 +232,10 @@ def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
 
 
 def _grid(tokens: int, size: torch.Size) -> tuple[int, int]:
-    """Return the rows and columns of a grid with `tokens` patches, close to the aspect ratio of images of `size`."""
+    """Return the rows and columns of a grid with `tokens` patches.
+
+    The grid is close to the aspect ratio of images of `size`.
+    """
     rows = round(math.sqrt(tokens * size[0] / size[1]))
     return rows, tokens // max(rows, 1)
 

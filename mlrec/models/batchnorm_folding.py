@@ -1,4 +1,7 @@
-"""Folding of BatchNorm into the preceding convolution: the same function with fewer operations, only for inference."""
+"""Folding of BatchNorm into the preceding convolution.
+
+The result is the same function with fewer operations, only for inference.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Model files: a single safetensors file with the weights, architecture, labels, preprocessing and config."""
+"""Model files, each a single safetensors file.
+
+The file contains the weights, architecture, labels, preprocessing and config.
+"""
 
 from __future__ import annotations
 
@@ -95,7 +98,9 @@ def digest(state: Mapping[str, Tensor]) -> str:
 
 
 def load_model(path: Path | str) -> Classifier:
-    """Load a model from a run folder, an exported folder, a `.safetensors` file or the hub, on the CPU in eval mode.
+    """Load a model from a folder, a file or the hub, on the CPU in eval mode.
+
+    The source is a run folder, an exported folder, a `.safetensors` file or the hub.
 
     Args:
         path: Run folder, output folder of `mlrec import` or `mlrec export`, model file, or address on the Hugging Face
@@ -175,7 +180,10 @@ def read_metadata(path: Path | str) -> Metadata:
 
 
 def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessing:
-    """Return `own` with the mean, std and interpolation of the model at `source` if `source` is an mlrec model."""
+    """Return `own` with the preprocessing values of the mlrec model at `source`.
+
+    The values are mean, std and interpolation. They are replaced only if `source` is an mlrec model.
+    """
     path = Path(source)
     if not path.is_dir():
         try:

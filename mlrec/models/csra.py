@@ -1,4 +1,6 @@
-"""Class-specific residual attention (CSRA): Zhu and Wu, "Residual Attention", ICCV 2021, equations 2 to 13.
+"""Class-specific residual attention (CSRA; Zhu and Wu, ICCV 2021).
+
+Source: Zhu and Wu, "Residual Attention", ICCV 2021, equations 2 to 13.
 
 Shapes: B images, d channels, h × w locations, N = h·w, C labels, H heads.
 """
@@ -22,7 +24,9 @@ LAYOUTS = ("nchw", "nhwc", "tokens")
 
 
 class CSRA(nn.Module):
-    """Class-specific residual attention: the mean score of each label plus λ times the attention-weighted mean score.
+    """Class-specific residual attention, a classification head.
+
+    The logit is the mean score of each label plus λ times the attention-weighted mean score.
 
     Each head has a separate classifier m, normalized to unit length, and a separate temperature T. The attention is
     class-specific because it is computed for each label. The following equations apply to one label and one head, with

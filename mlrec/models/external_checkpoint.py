@@ -89,7 +89,9 @@ def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
 def assemble(
     foreign: ExternalCheckpoint, backbone: str, source: str, *, lam: float, img_size: int | None, labels: Sequence[str]
 ) -> tuple[Classifier, list[str]]:
-    """Convert a checkpoint to an mlrec model; also returns the names of unused tensors (a second classifier).
+    """Convert a checkpoint to an mlrec model, and return the names of unused tensors.
+
+    Unused tensors are, for example, those of a second classifier.
 
     Raises:
         ModelError: The tensors do not match `backbone`; the message counts matched, missing and unexpected tensors.
@@ -165,7 +167,10 @@ def _vit(backbone_tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def _vit_size(backbone_tensors: Mapping[str, Tensor]) -> int | None:
-    """Return the image side length for a positional embedding with one row per patch and one for the class token."""
+    """Return the image side length for a positional embedding.
+
+    The embedding has one row per patch and one for the class token.
+    """
     positions = backbone_tensors.get("pos_embed")
     if positions is None or positions.ndim != 3:
         return None

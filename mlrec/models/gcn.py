@@ -1,4 +1,7 @@
-"""The `gcn` head, whose classifiers are computed from a label graph (ML-GCN, Chen et al., CVPR 2019, Eq. 1-9)."""
+"""The `gcn` head, whose classifiers are computed from a label graph.
+
+The method is ML-GCN, Chen et al., CVPR 2019, Eq. 1-9.
+"""
 
 from __future__ import annotations
 
@@ -121,7 +124,10 @@ class GraphConvolution(nn.Module):
 
 
 def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: Path | str | None = None) -> LabelGraph:
-    """Create the label graph from training `targets` (N, C) of 1, 0 and -1, with word vectors or one-hot vectors."""
+    """Create the label graph from training targets, with word vectors or one-hot vectors.
+
+    `targets` (N, C) contains 1, 0 and -1.
+    """
     if word_vectors is None:
         words = np.eye(len(labels), dtype=np.float32)
     else:

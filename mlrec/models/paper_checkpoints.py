@@ -53,9 +53,10 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
 
 
 def fixed_lam(backbone: str, head: str) -> float:
-    """Return the predefined λ for Figure 1 (Table 1): 0.02 for the ResNet family, 0.2 for all other models.
+    """Return the predefined λ for Figure 1 (Table 1).
 
-    The value for other models also applies to ML-GCN, although the backbone is a ResNet.
+    λ is 0.02 for the ResNet family, 0.2 for all other models. The value for other models also applies to ML-GCN,
+    although the backbone is a ResNet.
 
     Args:
         backbone: timm name, with or without a tag.

@@ -17,7 +17,10 @@ NORMALIZATIONS: dict[str, tuple[Channels, Channels]] = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Preprocessing: resize to a square, scale to [0, 1], subtract `mean`, and divide by `std`, per RGB channel.
+    """Preprocessing of images for a model: resizing and normalization.
+
+    Images are resized to a square and scaled to [0, 1]; then `mean` is subtracted and the result is divided by `std`,
+    per RGB channel.
 
     Attributes:
         size: Side length of the square input in pixels.
@@ -31,7 +34,10 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def normalized(self, normalization: str) -> Preprocessing:
-        """Return a copy with the mean and std of "unit", "half" or "imagenet"; "weights" keeps the current values."""
+        """Return a copy with the mean and std of "unit", "half" or "imagenet".
+
+        "weights" keeps the current values.
+        """
         if normalization == "weights":
             return self
         mean, std = NORMALIZATIONS[normalization]

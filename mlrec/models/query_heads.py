@@ -74,7 +74,10 @@ class AttentionPooling(_QueryHead):
         return at_least_float32(self.linear(self.pool(self.project(self.tokens(features)))))
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of the query, averaged over heads, (B, C, N): equal for all labels, with sum 1."""
+        """Compute the attention of the query, averaged over heads, (B, C, N).
+
+        The attention is equal for all labels, and its sum is 1.
+        """
         tokens, pool = self.project(self.tokens(features)), self.pool
         batch, locations, width = tokens.shape
         query = pool.q(pool.latent).reshape(1, pool.num_heads, 1, pool.head_dim)
@@ -84,12 +87,13 @@ class AttentionPooling(_QueryHead):
 
 
 class MLDecoder(_QueryHead):
-    """ML-Decoder (Ridnik et al., WACV 2023, arXiv 2111.12933) with fixed random queries, one per group of labels.
+    """ML-Decoder (Ridnik et al., WACV 2023, arXiv 2111.12933) with fixed random queries.
 
-    Each query attends to the locations. The modules are those of timm's `MLDecoder`: a projection to e channels, a
-    decoder layer without self-attention, and one classifier per label, which is applied to the output of the group's
-    query. If there are at most `groups` labels, each label has a separate query. The layer is called directly, because
-    timm wraps the layer in torch's `TransformerDecoder`, which expects a layer with self-attention.
+    There is one query per group of labels. Each query attends to the locations. The modules are those of timm's
+    `MLDecoder`: a projection to e channels, a decoder layer without self-attention, and one classifier per label, which
+    is applied to the output of the group's query. If there are at most `groups` labels, each label has a separate
+    query. The layer is called directly, because timm wraps the layer in torch's `TransformerDecoder`, which expects a
+    layer with self-attention.
 
     Args:
         in_features: Number of feature channels d.
@@ -125,7 +129,10 @@ class MLDecoder(_QueryHead):
         return at_least_float32(logits[:, : self.num_labels] + self.decoder.duplicate_pooling_bias)
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of the query for each label's group, averaged over heads, (B, C, N), with sum 1."""
+        """Compute the attention of the query for each label's group, (B, C, N).
+
+        The attention is averaged over heads, and its sum is 1.
+        """
         layer = self.decoder.decoder.layers[0]
         memory, queries = self._memory_and_queries(features)
         _, weights = layer.multihead_attn(layer.norm1(queries + layer.dropout1(queries)), memory, memory)  # (B, K, N)
@@ -139,12 +146,12 @@ class MLDecoder(_QueryHead):
 
 
 class Query2Label(_QueryHead):
-    """Query2Label (Liu et al., arXiv 2107.10834): one query per label attends to other queries and to the locations.
+    """Query2Label (Liu et al., arXiv 2107.10834), with one query per label.
 
-    The head consists of a projection to e channels with a sinusoidal position encoding, torch decoder layers
-    (self-attention between labels, attention to locations, feed-forward network of width 4e), and one classifier with
-    bias per label. The published model has an encoder layer before the decoder and uses e = 2048. Both are omitted
-    here, so that only the head is compared.
+    Each query attends to other queries and to the locations. The head consists of a projection to e channels with a
+    sinusoidal position encoding, torch decoder layers (self-attention between labels, attention to locations,
+    feed-forward network of width 4e), and one classifier with bias per label. The published model has an encoder layer
+    before the decoder and uses e = 2048. Both are omitted here, so that only the head is compared.
 
     Args:
         in_features: Number of feature channels d.
@@ -185,7 +192,10 @@ class Query2Label(_QueryHead):
         return at_least_float32((decoded * self.weight).sum(-1) + self.bias)
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of each label's query in the last layer, averaged over heads, (B, C, N), with sum 1."""
+        """Compute the attention of each label's query in the last layer, (B, C, N).
+
+        The attention is averaged over heads, and its sum is 1.
+        """
         memory = self._memory(features)
         decoded = self.queries.expand(len(memory), -1, -1)
         for layer in self.decoder.layers[:-1]:

@@ -1,4 +1,7 @@
-"""Parts of a logit with and without λ, for applying λ to a trained model at test time (Figure 1 of the paper)."""
+"""Parts of a logit with and without λ, for applying λ at test time.
+
+λ is applied to a trained model, as in Figure 1 of the paper.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,10 @@ def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] =
 
 
 def attended_scores(scores: Tensor, temperature: float) -> Tensor:
-    """Compute Σ_j p_j s_j with p = softmax(T·s) over the last dimension of `scores`; for T = ∞ the maximum."""
+    """Compute Σ_j p_j s_j with p = softmax(T·s) over the last dimension of `scores`.
+
+    For T = ∞, the result is the maximum.
+    """
     if math.isinf(temperature):
         return scores.amax(-1)
     return (torch.softmax(temperature * scores, dim=-1) * scores).sum(-1)

@@ -1,7 +1,7 @@
-"""Safe reading of third-party weights files: only plain tensors are read, and no code is ever executed.
+"""Safe reading of third-party weights files.
 
-There is no unsafe mode. Other kinds of files (web page, Git LFS pointer, archive, program) are detected first and
-reported as such.
+Only plain tensors are read, and no code is ever executed. There is no unsafe mode. Other kinds of files (web page, Git
+LFS pointer, archive, program) are detected first and reported as such.
 """
 
 from __future__ import annotations
@@ -79,7 +79,9 @@ def model_file(path: Path | str) -> Path:
 
 
 def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
-    """Return the state dict in `content`, without wrappers (`state_dict`, `model`, ...) and prefixes (`module.`).
+    """Return the state dict in `content`, without wrappers and prefixes.
+
+    Wrappers are `state_dict`, `model`, ..., and prefixes are `module.`.
 
     Raises:
         ModelError: There are no named tensors, or a tensor claims more bytes than the file contains.

@@ -1,4 +1,7 @@
-"""Loading of weights into modules, which either succeeds completely or changes nothing; lineage of weights files."""
+"""Loading of weights into modules, and lineage of weights files.
+
+Loading either succeeds completely or changes nothing.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,10 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
 
 
 def backbone_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
-    """Select the backbone tensors without the classifier; positional embeddings are resampled to the backbone size."""
+    """Select the backbone tensors without the classifier.
+
+    Positional embeddings are resampled to the backbone size.
+    """
     if any(key.startswith(BACKBONE_PREFIX) for key in tensors):
         tensors = {
             key.removeprefix(BACKBONE_PREFIX): tensor
@@ -166,7 +172,10 @@ def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Line
 
 
 def _published(architecture: str) -> dict[str, str]:
-    """Return a mapping from the SHA-256 digits in published file names ("NAME-0676ba61.pth") to weights tags."""
+    """Return a mapping from SHA-256 digits to weights tags.
+
+    The digits are those in published file names ("NAME-0676ba61.pth").
+    """
     tags = dict(PUBLISHED.get(architecture, {}))
     for name in timm.list_pretrained(f"{architecture}.*"):
         settings = timm.get_pretrained_cfg(name)

@@ -1,4 +1,7 @@
-"""Word vectors for labels from a text file in the format of GloVe: one word per line, followed by numbers."""
+"""Word vectors for labels from a text file in the format of GloVe.
+
+The file contains one word per line, followed by numbers.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +72,10 @@ def _floats(path: Path, name: str, texts: Sequence[str]) -> list[float]:
 
 
 def _trailing_numbers(line: str) -> int:
-    """Count the numbers at the end of a line, that is, the vector length; the name may have any number of words."""
+    """Count the numbers at the end of a line, that is, the vector length.
+
+    The name may have any number of words.
+    """
     count = 0
     for text in reversed(line.split()[1:]):
         try:

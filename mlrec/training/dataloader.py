@@ -182,9 +182,10 @@ def eval_batches(
     world: int = 1,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
-    """Yield each sample once without augmentation, in batches of `batch_size` that are distributed over processes.
+    """Yield each sample once without augmentation, in batches of `batch_size`.
 
-    All batches have the same size: the last batch is padded with copies, which are marked by -1 in `samples`.
+    The batches are distributed over processes. All batches have the same size: the last batch is padded with copies,
+    which are marked by -1 in `samples`.
 
     Raises:
         DataError: An image cannot be read; the message states the file.
@@ -247,7 +248,9 @@ def run(
 
 
 def default_workers(device: torch.device) -> int:
-    """Return the default number of workers per process: one per core, at most 16; 0 for a model on the CPU.
+    """Return the default number of workers per process.
+
+    The number is one per core, at most 16, and 0 for a model on the CPU.
 
     If a worker takes a core away from one thread of a model on the CPU, all other threads wait. It is therefore faster
     to decode with all cores between two steps; measurements are in docs/performance.md.
@@ -300,7 +303,10 @@ def fitting_files(workers: int) -> int:
 
 
 def _worker_error(error: Exception) -> Exception:
-    """Convert a worker error to an error that states a setting to change; other errors are returned unchanged."""
+    """Convert a worker error to an error that states a setting to change.
+
+    Other errors are returned unchanged.
+    """
     text = str(error)
     if "shared memory" in text or "bus error" in text.lower():
         return MlrecError("out of shared memory; use fewer --workers, or a larger --shm-size in a container")
@@ -316,11 +322,12 @@ def _worker_error(error: Exception) -> Exception:
 
 
 def _start_worker(_: int, nice: int) -> None:
-    """Lower the priority of this worker by `nice`, and end the worker together with the process that started it.
+    """Lower the priority of this worker by `nice`, and make it end with its parent.
 
-    torch's own watchdog reads the PID of the parent after startup and does not notice a parent that has already exited.
-    SIGINT and SIGTERM, which a terminal or a job scheduler sends to all processes, are handled by the parent and
-    blocked here. A forked process inherits the blocked signals, but a process started by a fork server does not.
+    The worker ends together with the process that started it. torch's own watchdog reads the PID of the parent after
+    startup and does not notice a parent that has already exited. SIGINT and SIGTERM, which a terminal or a job
+    scheduler sends to all processes, are handled by the parent and blocked here. A forked process inherits the blocked
+    signals, but a process started by a fork server does not.
     """
     if nice and hasattr(os, "nice"):
         os.nice(nice)

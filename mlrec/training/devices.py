@@ -20,9 +20,10 @@ EVAL_OVER_TRAINING = 8  # maximum ratio of the evaluation batch size to the trai
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Return the device with this name; "auto" is CUDA if available, then MPS if available, otherwise the CPU.
+    """Return the device with this name; "auto" selects the best available device.
 
-    Under torchrun, "cuda" is the GPU of this process.
+    "auto" is CUDA if available, then MPS if available, otherwise the CPU. Under torchrun, "cuda" is the GPU of this
+    process.
 
     Raises:
         UsageError: This machine does not have the device.
@@ -53,7 +54,10 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def _own_index() -> int:
-    """Return the index of the GPU for this process; GPUs are assigned to the processes on a machine in order."""
+    """Return the index of the GPU for this process.
+
+    GPUs are assigned to the processes on a machine in order.
+    """
     index, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
     if index < count:
         return index
@@ -87,9 +91,10 @@ def _named_index(index: int) -> int:
 
 
 def _check_kernels(device: torch.device) -> None:
-    """Check that this torch build has kernels for the GPU; without kernels, the first operation would fail obscurely.
+    """Check that this torch build has kernels for the GPU.
 
-    A kernel for X.Y runs on X.Z with Z >= Y. For a GPU that is newer than all kernels, a "compute" version is compiled.
+    Without kernels, the first operation would fail obscurely. A kernel for X.Y runs on X.Z with Z >= Y. For a GPU that
+    is newer than all kernels, a "compute" version is compiled.
 
     Raises:
         UsageError: There are no kernels for the GPU.
@@ -168,11 +173,12 @@ def exact_float32() -> Iterator[None]:
 
 @contextmanager
 def repeatable_kernels() -> Iterator[None]:
-    """Make cuDNN choose kernels by shape instead of measured time inside the block, so that scores are reproducible.
+    """Make cuDNN choose kernels by shape instead of measured time inside the block.
 
-    `cudnn.benchmark` may choose different kernels in different processes, so that the scores of two processes, or of
-    `eval` and `predict`, would differ in the last bits. `deterministic` is also required, because it is part of cuDNN's
-    cache key; otherwise, a kernel that was chosen by measured time in training would be reused here.
+    Scores are therefore reproducible. `cudnn.benchmark` may choose different kernels in different processes, so that
+    the scores of two processes, or of `eval` and `predict`, would differ in the last bits. `deterministic` is also
+    required, because it is part of cuDNN's cache key; otherwise, a kernel that was chosen by measured time in training
+    would be reused here.
     """
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
@@ -217,7 +223,10 @@ def default_eval_batch(batch_size: int, device: torch.device) -> int:
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """Return the autocast context for a forward pass in half precision; a null context for other precisions."""
+    """Return the autocast context for a forward pass in half precision.
+
+    For other precisions, a null context is returned.
+    """
     if precision not in HALF:
         return nullcontext()
     return torch.autocast(device.type, dtype=HALF[precision])

@@ -80,7 +80,9 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def check_own_gpu(store: Any, device: torch.device) -> None:
-    """Check that no two processes use the same GPU; NCCL would fail with a message that does not state the cause.
+    """Check that no two processes use the same GPU.
+
+    Otherwise, NCCL would fail with a message that does not state the cause.
 
     Raises:
         UsageError: Processes share a GPU; raised in all of these processes.
@@ -98,7 +100,10 @@ def check_own_gpu(store: Any, device: torch.device) -> None:
 
 @contextmanager
 def first_on_machine() -> Iterator[None]:
-    """Run the block first in one process per machine, then in the other processes, which reuse the downloads."""
+    """Run the block first in one process per machine, then in the other processes.
+
+    The other processes reuse the downloads.
+    """
     if world_size() == 1:
         yield
         return
@@ -127,7 +132,10 @@ def store() -> Any:
 
 
 def gather(values: Tensor) -> list[Tensor]:
-    """Gather tensors with equal shape and dtype from all processes, in rank order, without changing any bits."""
+    """Gather tensors with equal shape and dtype from all processes, in rank order.
+
+    No bits are changed.
+    """
     if world_size() == 1:
         return [values]
     content = values.contiguous().view(torch.uint8)
@@ -195,9 +203,10 @@ def average_batch_norm(module: nn.Module) -> None:
 
 
 def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Module:
-    """Wrap a module so that gradients are averaged over processes, optionally with BatchNorm over the complete batch.
+    """Wrap a module so that gradients are averaged over processes.
 
-    Buffers are not broadcast in each forward pass, see `average_batch_norm`.
+    Optionally, BatchNorm uses the complete batch. Buffers are not broadcast in each forward pass, see
+    `average_batch_norm`.
     """
     if sync_bn:
         if device.type != "cuda":

@@ -1,4 +1,7 @@
-"""Average of the weights over the steps of a training: exponential, or uniform over the final epochs (SWA)."""
+"""Average of the weights over the steps of a training.
+
+The average is exponential, or uniform over the final epochs (SWA).
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ class WeightAverage(ModelEmaV3):
         return 1 - 1 / (step - self.uniform_from)
 
     def forget_tensors(self) -> None:
-        """List the tensors again at the next update; must be called if tensors of the model may have been replaced."""
+        """List the tensors again at the next update.
+
+        This method must be called if tensors of the model may have been replaced.
+        """
         self._lists = None
 
     def apply_update_(self, model: nn.Module, decay: float) -> None:

@@ -15,7 +15,9 @@ from mlrec.utils.errors import RunError, counted, is_out_of_memory
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Convert errors in a training run (out of memory, batch too small, compiler, lost process) to one-line errors.
+    """Convert errors in a training run to one-line errors.
+
+    These errors are out of memory, batch too small, compiler, and lost process.
 
     Raises:
         RunError: The training run failed with one of these errors.
@@ -94,7 +96,10 @@ def memory_explained(
 
 
 def _training_advice(config: Config, device: torch.device, precision: Precision) -> str:
-    """Return a message with the memory that ran out, the current sizes, and the smallest change that may help."""
+    """Return a message for a training run that ran out of memory.
+
+    The message states the memory that ran out, the current sizes, and the smallest change that may help.
+    """
     world = processes.world_size()
     own = max(1, config.batch_size // world)  # samples per step in this process
     batch = f"batch size {config.batch_size}" + (f" ({own} in each of {world} processes)" if world > 1 else "")

@@ -1,6 +1,7 @@
-"""Features from a frozen backbone, which are computed once and kept in memory, so that heads train in seconds.
+"""Features from a frozen backbone, which are computed once and kept in memory.
 
-The backbone is in eval mode: BatchNorm uses stored statistics, and dropout is disabled.
+Heads therefore train in seconds. The backbone is in eval mode: BatchNorm uses stored statistics, and dropout is
+disabled.
 """
 
 from __future__ import annotations
@@ -69,11 +70,12 @@ def compute_features(
     precision: Precision = "fp32",
     progress: Progress = SILENT,
 ) -> Features:
-    """Compute the features of all samples once, without augmentation or for `config.feature_copies` augmented copies.
+    """Compute the features of all samples once.
 
-    Copy k contains the augmented views of epoch k. The model is moved to `device` and remains in eval mode. With
-    multiple processes, each process computes a part of the batches, and all processes on a machine share the memory of
-    the result. Batches do not depend on the number of processes, so features are bit-identical.
+    The samples are used without augmentation or as `config.feature_copies` augmented copies. Copy k contains the
+    augmented views of epoch k. The model is moved to `device` and remains in eval mode. With multiple processes, each
+    process computes a part of the batches, and all processes on a machine share the memory of the result. Batches do
+    not depend on the number of processes, so features are bit-identical.
 
     Raises:
         DataError: An image cannot be read; the message states the file.
@@ -107,7 +109,9 @@ def compute_features(
 
 
 class FeatureCache:
-    """Feature cache by backbone and samples, which is shared by evaluations and by runs that differ only in the head.
+    """Feature cache by backbone and samples.
+
+    The cache is shared by evaluations and by runs that differ only in the head.
 
     Args:
         whole: Split whose parts will be requested later, such as the folds of a cross-validation. Features without
@@ -160,7 +164,10 @@ def feature_batches(
     rank: int = 0,
     world: int = 1,
 ) -> Iterator[Batch]:
-    """Yield batches like `train_batches`, with features (B, d, h, w) as `images`; epoch e uses copy e mod k."""
+    """Yield batches like `train_batches`, with features (B, d, h, w) as `images`.
+
+    Epoch e uses copy e mod k.
+    """
     manifest, targets = features.manifest, torch.from_numpy(features.manifest.targets)
     for key in train_keys(manifest, config, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world):
         samples = torch.from_numpy(key.samples)
@@ -169,7 +176,10 @@ def feature_batches(
 
 
 def on_device_if_it_fits(features: Features, device: torch.device) -> Features:
-    """Move features to a GPU if at most half of the free GPU memory is needed, to avoid copies in each step."""
+    """Move features to a GPU if at most half of the free GPU memory is needed.
+
+    Copies in each step are thereby avoided.
+    """
     if device.type != "cuda" or features.values.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return features
     return replace(features, values=features.values.to(device))
@@ -207,7 +217,10 @@ def _reserve(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _free_memory() -> int | None:
-    """Return the memory in bytes that is available without swapping; None if the system does not report the value."""
+    """Return the memory in bytes that is available without swapping.
+
+    The result is None if the system does not report the value.
+    """
     info = Path("/proc/meminfo")
     if info.exists():
         for line in info.read_text(encoding="ascii").splitlines():
@@ -221,7 +234,10 @@ def _free_memory() -> int | None:
 
 
 def _free_memory_of_macos(report: str) -> int | None:
-    """Return the total size in bytes of the pages that `vm_stat` lists as free, inactive, speculative or purgeable."""
+    """Return the free memory in bytes, from the output of `vm_stat`.
+
+    The result is the total size of the pages that are listed as free, inactive, speculative or purgeable.
+    """
     size = re.search(r"page size of (\d+) bytes", report)
     pages = re.findall(r"^Pages (?:free|inactive|speculative|purgeable): +(\d+)\.$", report, re.MULTILINE)
     if size and pages:

@@ -66,7 +66,9 @@ def count_hits(
     device: torch.device | None = None,
     progress: Progress = SILENT,
 ) -> Hits:
-    """Classify all images for all values of λ; the first batch is used to compare λ = 0 with the published logits.
+    """Classify all images for all values of λ.
+
+    The first batch is used to compare λ = 0 with the published logits.
 
     Raises:
         ModelError: The logits at λ = 0 differ from the published logits, see `ImageNetClassifier.check`.

@@ -59,7 +59,10 @@ class Steps:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Event after an epoch, starting from 0, with the mean loss; the caller may save and evaluate the state."""
+    """Event after an epoch, starting from 0, with the mean loss.
+
+    The caller may save and evaluate the state.
+    """
 
     epoch: int
     step: int
@@ -168,7 +171,10 @@ def fit(
 
 
 def _set_train_mode(module: nn.Module, config: Config) -> None:
-    """Set the module to training mode; with `freeze_bn`, the running statistics of BatchNorm layers do not change."""
+    """Set the module to training mode.
+
+    With `freeze_bn`, the running statistics of BatchNorm layers do not change.
+    """
     module.train()
     if config.freeze_bn:
         for norm in module.modules():
@@ -177,7 +183,10 @@ def _set_train_mode(module: nn.Module, config: Config) -> None:
 
 
 def train_step(state: State, network: Network, batch: Batch, loss: Loss, config: Config) -> tuple[Tensor, Tensor]:
-    """Run one optimizer step and return the loss and gradient norm as tensors, without waiting for the device."""
+    """Run one optimizer step and return the loss and gradient norm as tensors.
+
+    The function does not wait for the device.
+    """
     # Gradient accumulation: the batch is processed in parts, and each loss is weighted by the fraction of the complete
     # batch over all processes, so that the summed gradients are equal to those of a single large batch.
     parts = min(config.grad_accum_steps, len(batch.samples))
@@ -250,7 +259,10 @@ def _sync_is_due(state: State, device: torch.device, config: Config, steps_per_e
 
 
 def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids: Sequence[str] = ()) -> Steps:
-    """Fetch the losses and norms of a window from the device in one transfer, and check that all are finite."""
+    """Fetch the losses and norms of a window from the device in one transfer.
+
+    All values are checked to be finite.
+    """
     losses = distributed.mean(torch.stack(window.losses))
     values, norms = torch.stack([losses, torch.stack(window.norms).to(losses)]).tolist()
     first = state.step - len(values)

@@ -1,8 +1,9 @@
-"""Multi-label losses by name: the values per sample and label are weighted and averaged over known labels.
+"""Multi-label losses by name.
 
-The paper averages over samples and labels; a sum over labels would scale the learning rate by the number of labels.
-Losses are computed in float32, even under autocast. A new loss requires a function and one line in `LOSSES`, or an
-entry point of the group `mlrec.losses` in another package.
+The values per sample and label are weighted and averaged over known labels. The paper averages over samples and labels;
+a sum over labels would scale the learning rate by the number of labels. Losses are computed in float32, even under
+autocast. A new loss requires a function and one line in `LOSSES`, or an entry point of the group `mlrec.losses` in
+another package.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ from mlrec.utils.plugins import find_part
 
 
 class Loss(Protocol):
-    """Mean loss of a batch, computed from logits (B, C), targets (B, C) of 1, 0 and -1, and the epoch (from 0)."""
+    """Mean loss of a batch, computed from logits (B, C), targets (B, C) and the epoch.
+
+    Targets are 1, 0 and -1, and the epoch is counted from 0.
+    """
 
     def __call__(self, logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
         """Return the mean loss as a float32 scalar."""
@@ -61,7 +65,9 @@ def bce(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # no
 
 
 def asl(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """Asymmetric loss (Ridnik et al. 2021, equations 4 to 7), including the gradient of the focusing factors.
+    """Asymmetric loss (Ridnik et al. 2021, equations 4 to 7).
+
+    The gradient includes the gradient of the focusing factors.
 
     The loss is -(1 - p)^γ₊ log p for positives and -pₘ^γ₋ log(1 - pₘ) with pₘ = max(p - m, 0) for negatives, where
     γ₊ is `gamma_pos`, γ₋ is `gamma_neg`, and the margin m is `asl_clip`.
@@ -160,7 +166,9 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
 
 
 def prior_log_odds(context: LossContext) -> Tensor:
-    """Return log(π / (1 - π)) for each label, (C,), where half a positive and a negative are added to the prevalence π.
+    """Return log(π / (1 - π)) for each label, (C,), from the prevalence π.
+
+    For the prevalence π, half a positive and half a negative are added to the counts.
 
     Logit adjustment (Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arXiv 2007.07314, described for
     softmax and class priors) adds τ times the log odds to the logits, but only in the loss. The model then learns
@@ -171,9 +179,10 @@ def prior_log_odds(context: LossContext) -> Tensor:
 
 
 def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
-    """Return the weights (C,) of positives: None, negatives / positives of each label ("auto"), or weights from a file.
+    """Return the weights (C,) of positives.
 
-    Labels without positives or without negatives have weight 1.
+    The weights are None, negatives / positives of each label ("auto"), or weights from a file. Labels without positives
+    or without negatives have weight 1.
 
     Raises:
         ConfigError: The file is not a list of `label,weight` lines with a positive number for each label.
@@ -211,7 +220,10 @@ def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.d
 
 
 def _power(base: Tensor, exponent: float) -> Tensor:
-    """Compute `base ** exponent` for bases in [0, 1], with a finite gradient at 0 even for exponents below 1."""
+    """Compute `base ** exponent` for bases in [0, 1], with a finite gradient at 0.
+
+    The gradient is finite even for exponents below 1.
+    """
     if exponent == 0:
         return torch.ones_like(base)
     return base.clamp(min=torch.finfo(base.dtype).tiny).pow(exponent)

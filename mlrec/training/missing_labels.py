@@ -42,21 +42,22 @@ def focal_margin(logits: Tensor) -> Tensor:
 
 
 def hill(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # noqa: ARG001 - same signature for all losses
-    """Hill loss (Zhang et al., arXiv 2112.07368): (λ - p) p² for negatives, the focal margin loss for positives.
+    """Hill loss (Zhang et al., arXiv 2112.07368).
 
-    The gradient decreases for negatives with high p, because these may be missing positives.
+    The loss is (λ - p) p² for negatives, and the focal margin loss for positives. The gradient decreases for negatives
+    with high p, because these may be missing positives.
     """
     p = torch.sigmoid(logits)
     return positive * focal_margin(logits) + (1 - positive) * (HILL_LAMBDA - p) * p**2
 
 
 def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """Self-paced loss correction (Zhang et al., arXiv 2112.07368): unlabelled targets with p > τ become positives.
+    """Self-paced loss correction (SPLC; Zhang et al., arXiv 2112.07368).
 
-    The focal margin loss is used for positives, and the focal loss for negatives. No targets are corrected in the first
-    epoch, because p is not yet informative. The authors' code differs in one point: logits are shifted by the margin
-    before the correction, so that corrected targets have no margin. For 75 % of COCO's labels, the authors use
-    τ = 0.65.
+    Unlabelled targets with p > τ become positives. The focal margin loss is used for positives, and the focal loss for
+    negatives. No targets are corrected in the first epoch, because p is not yet informative. The authors' code differs
+    in one point: logits are shifted by the margin before the correction, so that corrected targets have no margin. For
+    75 % of COCO's labels, the authors use τ = 0.65.
     """
     if context.epoch >= SPLC_START:
         found = context.unlabelled & (torch.sigmoid(logits.detach()) > SPLC_THRESHOLD)
@@ -66,27 +67,30 @@ def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 
 
 def large_loss_rejection(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """LL-R (Kim et al., CVPR 2022): the unlabelled targets with the largest losses in the batch are ignored.
+    """Large loss rejection (LL-R; Kim et al., CVPR 2022).
 
-    The ignored fraction of the unlabelled targets is epoch · Δ, with Δ = `large_loss_rate` percent, and is 0 in the
-    first epoch. In the authors' code, the fraction refers to all targets in the batch, which is nearly the same if few
-    targets are labelled.
+    The unlabelled targets with the largest losses in the batch are ignored. The ignored fraction of the unlabelled
+    targets is epoch · Δ, with Δ = `large_loss_rate` percent, and is 0 in the first epoch. In the authors' code, the
+    fraction refers to all targets in the batch, which is nearly the same if few targets are labelled.
     """
     values = _cross_entropy(logits, positive)
     return torch.where(_largest(values, context), 0.0, values)
 
 
 def large_loss_correction(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """LL-Ct (Kim et al., CVPR 2022): the targets that LL-R ignores are treated as positives, only in this step."""
+    """Temporary large loss correction (LL-Ct; Kim et al., CVPR 2022).
+
+    The targets that LL-R ignores are treated as positives, only in this step.
+    """
     values = _cross_entropy(logits, positive)
     return torch.where(_largest(values, context), -logsigmoid(logits), values)
 
 
 def entropy_maximization(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
-    """Entropy maximization (EM; Zhou et al., ECCV 2022): the loss of unlabelled targets is -α times the entropy of p.
+    """Entropy maximization (EM; Zhou et al., ECCV 2022).
 
-    The loss of known targets is the cross-entropy. Asymmetric pseudo-labeling, the second part of the paper, is not
-    used.
+    The loss of unlabelled targets is -α times the entropy of the predicted probability p. The loss of known targets is
+    the cross-entropy. Asymmetric pseudo-labeling, the second part of the paper, is not used.
     """
     p = torch.sigmoid(logits)
     entropy = -(p * logsigmoid(logits) + (1 - p) * logsigmoid(-logits))
@@ -98,7 +102,10 @@ def _cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
 
 
 def _largest(values: Tensor, context: LossContext) -> Tensor:
-    """Return a (B, C) bool mask of the unlabelled targets with the largest losses, without a device synchronization."""
+    """Return a (B, C) bool mask of the unlabelled targets with the largest losses.
+
+    The mask is computed without a device synchronization.
+    """
     candidates = torch.where(context.unlabelled, values.detach(), -math.inf).flatten()
     share = min(context.epoch * context.config.large_loss_rate / 100, 1.0)
     count = (context.unlabelled.sum() * share).ceil()

@@ -14,7 +14,9 @@ from mlrec.utils.errors import ConfigError
 
 
 def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
-    """Return the backbone learning rate for a step; the head learning rate is multiplied by `head_lr_mult`.
+    """Return the backbone learning rate for a step.
+
+    The head learning rate is multiplied by `head_lr_mult`.
 
     Args:
         step: Number of previous optimizer steps.

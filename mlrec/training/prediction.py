@@ -68,7 +68,9 @@ class InferenceModel:
     batch_flag: str
 
     def features(self, images: Tensor) -> Tensor:
-        """Compute the features (B, d, h, w) of uint8 images (B, 3, S, S), in the dtype of the backbone computation.
+        """Compute the features (B, d, h, w) of uint8 images (B, 3, S, S).
+
+        The dtype is that of the backbone computation.
 
         Raises:
             RunError: The device ran out of memory.
@@ -78,7 +80,9 @@ class InferenceModel:
             return self.backbone(inputs.contiguous(memory_format=memory_format(self.device)))
 
     def run(self, images: Tensor, read: Callable[[Tensor], T]) -> T:
-        """Apply `read`, such as the head, to the float32 features of uint8 images (B, 3, S, S), without gradients.
+        """Apply `read`, such as the head, to the float32 features of uint8 images (B, 3, S, S).
+
+        No gradients are computed.
 
         Raises:
             RunError: The device ran out of memory.
@@ -127,10 +131,10 @@ def _backbone(model: Classifier, device: torch.device, precision: Precision) -> 
 
 
 def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
-    """Return a copy of a backbone with BatchNorm folded into convolutions, and with weights that are cast only once.
+    """Return a copy of a backbone for fast inference in half precision.
 
-    A ViT on a CPU is returned unchanged, because it has no BatchNorm to fold, and casting the weights once is not
-    faster.
+    BatchNorm is folded into convolutions, and weights are cast only once. A ViT on a CPU is returned unchanged, because
+    it has no BatchNorm to fold, and casting the weights once is not faster.
 
     Args:
         backbone: Backbone of a model on `device`, in float32.
@@ -217,7 +221,9 @@ def predict(
 def predict_parts(
     model: Classifier, manifest: Manifest, *, temperatures: Sequence[float] = (), **how: Any
 ) -> tuple[Predictions, tuple[NDArray[np.float32], ...]]:
-    """Compute the parts of the logits in a single pass: logits at λ = 0, and the term added at λ = 1 per temperature.
+    """Compute the parts of the logits in a single pass.
+
+    The parts are the logits at λ = 0, and the term added at λ = 1 per temperature.
 
     Args:
         model: Classifier with any head except the spatial head, which does not use averages.
@@ -258,7 +264,10 @@ def read_features(
     batch_flag: str = "--batch-size",
     mirror: bool = False,
 ) -> Tensor:
-    """Apply `read`, which maps features to (B, `number`, C), to all batches of a split; returns (N, `number`, C)."""
+    """Apply `read` to all batches of a split and return the values (N, `number`, C).
+
+    `read` maps features to (B, `number`, C).
+    """
     opened = open_on(model, device, precision, batch_flag=batch_flag)
     batches = eval_batches(
         manifest,
@@ -289,7 +298,9 @@ def read_features(
 
 
 def predict_features(model: Classifier, features: Features, *, batch_size: int = 16) -> Predictions:
-    """Compute logits like `predict`, from features without augmentation that were computed with the same batch size.
+    """Compute logits like `predict`, from features without augmentation.
+
+    The features were computed with the same batch size.
 
     Raises:
         MlrecError: A logit is NaN or infinite; the message states the sample.
@@ -308,7 +319,10 @@ def predict_features(model: Classifier, features: Features, *, batch_size: int =
 
 
 def as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:
-    """Convert the logits (N, C) for a split to `Predictions`; raises MlrecError if a logit is NaN or infinite."""
+    """Convert the logits (N, C) for a split to `Predictions`.
+
+    MlrecError is raised if a logit is NaN or infinite.
+    """
     values = logits.cpu()
     broken = (~torch.isfinite(values)).nonzero()
     if len(broken):

@@ -52,7 +52,10 @@ def draw_operations(rng: np.random.Generator, count: int, magnitude: int, size: 
 
 
 def operation_value(name: str, magnitude: int, size: int) -> float:
-    """Return the value of an operation at `magnitude`, in float32 as in torchvision; 0 without a magnitude."""
+    """Return the value of an operation at `magnitude`, in float32 as in torchvision.
+
+    Without a magnitude, the value is 0.
+    """
     if name == "Posterize":
         return float(8 - round(magnitude * 4 / (BINS - 1)))
     if name == "Solarize":

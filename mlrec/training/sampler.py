@@ -46,10 +46,10 @@ def epoch_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
 
 
 def class_aware_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
-    """Return the order for class-aware sampling (Shen et al., ECCV 2016), with one draw per sample in the manifest.
+    """Return the order for class-aware sampling (Shen et al., ECCV 2016).
 
-    Each draw selects a label with uniform probability, then a positive sample for this label. Samples without a
-    positive label are never drawn.
+    There is one draw per sample in the manifest. Each draw selects a label with uniform probability, then a positive
+    sample for this label. Samples without a positive label are never drawn.
 
     Raises:
         DataError: No sample has a positive label.
@@ -92,7 +92,9 @@ def steps_per_epoch(samples: int, batch_size: int, world: int = 1) -> int:
 def train_keys(
     manifest: Manifest, config: Config, *, epoch: int, start: int, epochs: int, rank: int, world: int
 ) -> Iterator[BatchKey]:
-    """Yield the keys for `epochs` epochs, starting with batch `start` of `epoch`, for the parts of process `rank`.
+    """Yield the keys for `epochs` epochs, starting with batch `start` of `epoch`.
+
+    The keys are for the parts of process `rank`.
 
     Raises:
         DataError: There are fewer samples than processes.

@@ -174,7 +174,10 @@ def make_state(model: Classifier, config: Config, device: torch.device, precisio
 
 
 def lay_out(model: Classifier, config: Config) -> None:
-    """Convert the weights to the memory format of the run, because other strides would change the summation order."""
+    """Convert the weights to the memory format of the run.
+
+    Other strides would change the summation order.
+    """
     device = next(model.parameters()).device
     model.to(memory_format=memory_format(device, channels_last=config.channels_last))
 
@@ -232,7 +235,10 @@ def eval_batch_size(config: Config, device: torch.device) -> int:
 
 
 def facts(model: Classifier, config: Config) -> dict[str, Any]:
-    """Return the description of the model for `run.json`; the backbone name includes the tag of the initial weights."""
+    """Return the description of the model for `run.json`.
+
+    The backbone name includes the tag of the initial weights.
+    """
     tagged = model.backbone.name
     source = config.init_from or config.weights
     published = config.pretrained and source is None

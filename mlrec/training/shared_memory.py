@@ -49,7 +49,10 @@ def shared_empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _file_of(size: int) -> Path:
-    """Create a file with `size` reserved bytes, so that a full disk raises an error instead of a later bus error."""
+    """Create a file with `size` reserved bytes.
+
+    A full disk therefore raises an error instead of a later bus error.
+    """
     folders = [folder for folder in (SHARED_MEMORY, Path(tempfile.gettempdir())) if folder.is_dir()]
     for folder in folders:
         if shutil.disk_usage(folder).free < size:

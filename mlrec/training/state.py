@@ -1,8 +1,9 @@
-"""`State`: all values that change in training, and checkpoints, from which a killed run is resumed bit-exactly.
+"""`State`: all values that change in training, and checkpoints.
 
-The sample order, augmentation and torch's random numbers are functions of the seed, the epoch and the sample or step,
-so they can be restored from the position in the epoch. The two newest checkpoints are kept. A SHA-256 is appended to
-each checkpoint, so that incomplete or damaged checkpoints are detected.
+A killed run is resumed bit-exactly from a checkpoint. The sample order, augmentation and torch's random numbers are
+functions of the seed, the epoch and the sample or step, so they can be restored from the position in the epoch. The two
+newest checkpoints are kept. A SHA-256 is appended to each checkpoint, so that incomplete or damaged checkpoints are
+detected.
 """
 
 from __future__ import annotations
@@ -84,7 +85,10 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        """Return the approximate checkpoint size in bytes, including optimizer moments that are allocated later."""
+        """Return the approximate checkpoint size in bytes.
+
+        The size includes optimizer moments that are allocated later.
+        """
         weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
         moments = 1
         if type(self.optimizer).__name__ == "AdamW":

@@ -67,7 +67,10 @@ class Meter:
 
     @classmethod
     def of(cls, model: Classifier, device: torch.device, precision: Precision, *, frozen: bool) -> Meter:
-        """Create the meter for a run; operations are counted only if the peak is known and the backbone is trained."""
+        """Create the meter for a run.
+
+        Operations are counted only if the peak is known and the backbone is trained.
+        """
         gpu = ""
         if device.type == "cuda":
             gpu = torch.cuda.get_device_name(device)
@@ -108,10 +111,11 @@ def peak_flops(gpu: str, precision: str) -> float | None:
 
 
 def training_flops(model: Classifier) -> int | None:
-    """Count the floating-point operations per image in the convolutions and matrix products of a training step.
+    """Count the floating-point operations per image of a training step.
 
-    The operations of the forward and backward pass are counted with a copy of the model on the meta device; a
-    multiplication and an addition count as two operations. Returns None if the model does not run on the meta device.
+    Only convolutions and matrix products are counted. The operations of the forward and backward pass are counted with
+    a copy of the model on the meta device; a multiplication and an addition count as two operations. Returns None if
+    the model does not run on the meta device.
     """
     size = model.preprocessing.size
     try:
@@ -133,9 +137,9 @@ def training_flops(model: Classifier) -> int | None:
 
 
 def seconds_per_image(model: Classifier, device: torch.device, precision: Precision) -> float:
-    """Measure the time in seconds of a forward pass for one image; the model and random state are unchanged.
+    """Measure the time in seconds of a forward pass for one image.
 
-    The faster of two passes is returned.
+    The model and random state are unchanged. The faster of two passes is returned.
     """
     size, training = model.preprocessing.size, model.training
     image = torch.zeros(1, 3, size, size, device=device)
@@ -245,10 +249,11 @@ def decoding_seconds(manifest: Manifest, config: Config, preprocessing: Preproce
 def computing_seconds(
     model: Classifier, manifest: Manifest, config: Config, device: torch.device, precision: Precision
 ) -> float:
-    """Measure the time in seconds in which the device trains on an image, or computes the features of an image.
+    """Measure the time in seconds that the device needs per image.
 
-    On a GPU, complete steps with the batch size of the run are measured, which also shows whether the memory is
-    sufficient. On a CPU, the time of a step is estimated from a forward pass.
+    In this time, the device trains on the image, or computes the features of the image. On a GPU, complete steps with
+    the batch size of the run are measured, which also shows whether the memory is sufficient. On a CPU, the time of a
+    step is estimated from a forward pass.
 
     Args:
         model: Model of the run, which is moved to the device and trained.

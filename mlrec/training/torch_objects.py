@@ -46,7 +46,9 @@ class ManifestDataset(Dataset[tuple[Any, Tensor]]):
 
 
 def torch_dataset(manifest: Manifest, transform: Callable[[Any], Any] | None = None) -> ManifestDataset:
-    """Return a map-style `torch.utils.data.Dataset` of (image, target), for a `DataLoader` with any number of workers.
+    """Return a map-style `torch.utils.data.Dataset` of (image, target).
+
+    The dataset is for a `DataLoader` with any number of workers.
 
     Args:
         manifest: Manifest with the samples; for a sample with a box, the image is cropped to the box.
@@ -80,11 +82,12 @@ def torch_metric(
     threshold: Threshold | None = None,
     value: str = "mAP",
 ) -> TorchMetric:
-    """Return a torchmetrics metric, so that `self.log("val/mAP", metric)` works in Lightning, even on multiple devices.
+    """Return a torchmetrics metric that can be logged in Lightning.
 
-    The metric accepts the same batches as `Metric` and returns exactly the same results. Processes may have different
-    numbers of samples. Copies added by a distributed sampler are ignored if the sample positions are passed to `update`
-    as `ids`. `metric.metrics()` returns all numbers as `Metrics`.
+    `self.log("val/mAP", metric)` works in Lightning, even on multiple devices. The metric accepts the same batches as
+    `Metric` and returns exactly the same results. Processes may have different numbers of samples. Copies added by a
+    distributed sampler are ignored if the sample positions are passed to `update` as `ids`. `metric.metrics()` returns
+    all numbers as `Metrics`.
 
     Args:
         labels: C unique label names [default: "0", "1", ...].

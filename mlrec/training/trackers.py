@@ -1,7 +1,8 @@
-"""Trackers that log the numbers and images of a run to TensorBoard, Weights & Biases, MLflow, trackio and others.
+"""Trackers that log the numbers and images of a run, for example to TensorBoard.
 
-`log.jsonl` is always written and is authoritative; trackers receive the same numbers. A new tracker requires a class
-and one line in `TRACKERS`, or an entry point of the group `mlrec.trackers` in another package.
+There are trackers for TensorBoard, Weights & Biases, MLflow, trackio and others. `log.jsonl` is always written and is
+authoritative; trackers receive the same numbers. A new tracker requires a class and one line in `TRACKERS`, or an entry
+point of the group `mlrec.trackers` in another package.
 """
 
 from __future__ import annotations
@@ -100,7 +101,10 @@ class TensorBoardTracker:
 
 
 class WandbTracker:
-    """Tracker for Weights & Biases; supports environment variables such as WANDB_PROJECT and WANDB_MODE=offline."""
+    """Tracker for Weights & Biases.
+
+    Environment variables such as WANDB_PROJECT and WANDB_MODE=offline are supported.
+    """
 
     def start(self, run: TrackedRun) -> str | None:
         """Start or resume a run; local files are written to the folder `wandb` in the run folder."""
@@ -132,7 +136,10 @@ class WandbTracker:
 
 
 class MlflowTracker:
-    """Tracker for MLflow; supports environment variables such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME."""
+    """Tracker for MLflow.
+
+    Environment variables such as MLFLOW_TRACKING_URI and MLFLOW_EXPERIMENT_NAME are supported.
+    """
 
     def start(self, run: TrackedRun) -> str:
         """Create or continue a run in the experiment "mlrec"; the user's active run is not changed."""
@@ -185,7 +192,10 @@ class TrackioTracker:
     """Tracker for trackio; supports environment variables such as TRACKIO_DIR."""
 
     def start(self, run: TrackedRun) -> str:
-        """Start or continue a run; the name is made unique, because run names may be repeated in different folders."""
+        """Start or continue a run under a unique name.
+
+        The name is made unique, because run names may be repeated in different folders.
+        """
         import trackio
 
         self._trackio = trackio

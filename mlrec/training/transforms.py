@@ -1,10 +1,10 @@
-"""Conversion of pixels to the square input of a model; random numbers depend only on the seed, epoch and sample.
+"""Conversion of pixels to the square input of a model.
 
-In training, images are flipped horizontally and cropped with random resized crops, as in the paper; RandAugment and
-Cutout are optional. In evaluation, the whole image is resized to a square without preserving the aspect ratio. There
-are two implementations of the same views: `tensors` (default), with uint8 tensors, and `pictures`, with PIL and
-torchvision's transforms v1, as in the paper's code. Pixels are uint8 until they are on the device, where `normalize`
-converts them to floats.
+Random numbers depend only on the seed, epoch and sample. In training, images are flipped horizontally and cropped with
+random resized crops, as in the paper; RandAugment and Cutout are optional. In evaluation, the whole image is resized to
+a square without preserving the aspect ratio. There are two implementations of the same views: `tensors` (default), with
+uint8 tensors, and `pictures`, with PIL and torchvision's transforms v1, as in the paper's code. Pixels are uint8 until
+they are on the device, where `normalize` converts them to floats.
 """
 
 from __future__ import annotations
@@ -51,7 +51,10 @@ class View:
 
 
 def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, size: int) -> View:
-    """Draw the augmentation for a sample of `height` x `width` pixels in an epoch; the output has `size` pixels."""
+    """Draw the augmentation for a sample of `height` x `width` pixels in an epoch.
+
+    The output has `size` pixels.
+    """
     rng = np.random.default_rng([config.seed, epoch, sample])
     flip = bool(rng.random() < config.hflip)
     box = (0, 0, height, width)
@@ -114,7 +117,10 @@ def filled(rows: Tensor, size: int) -> Tensor:
 
 @functools.cache
 def _scale_and_shift(preprocessing: Preprocessing, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the constants for `normalize`, cached on the device because a copy in each step would synchronize."""
+    """Return the constants for `normalize`, cached on the device.
+
+    A copy in each step would synchronize.
+    """
     mean, std = torch.tensor(preprocessing.mean).view(3, 1, 1), torch.tensor(preprocessing.std).view(3, 1, 1)
     return (1 / (255 * std)).to(device), (-mean / std).to(device)
 

@@ -20,7 +20,9 @@ SMALLEST, LARGEST = 0.25, 4.0  # scales
 
 @dataclass(frozen=True)
 class Views:
-    """Views of an image over which logits are averaged: one view per scale, and mirrored views if `flip` is set.
+    """Views of an image over which logits are averaged.
+
+    There is one view per scale, and mirrored views are added if `flip` is set.
 
     Attributes:
         flip: Whether to add the mirror image of each view.
@@ -57,7 +59,9 @@ class Views:
         return cls("flip" in parts, tuple(scales) or (1.0,))
 
     def sizes(self, size: int) -> list[int]:
-        """Return the side lengths in pixels for a model with input size `size`: multiples of 32, or `size` itself.
+        """Return the side lengths in pixels for a model with input size `size`.
+
+        The lengths are multiples of 32, or `size` itself.
 
         Example:
             >>> Views(scales=(0.75, 1.0, 1.25)).sizes(224)

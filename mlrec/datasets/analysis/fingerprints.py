@@ -29,7 +29,10 @@ class FingerprintCache:
 
     @classmethod
     def load(cls, path: Path, root: Path, names: Sequence[str]) -> FingerprintCache:
-        """Load the fingerprints of the images `names` below `root` from `path`; an unreadable cache is ignored."""
+        """Load the fingerprints of the images `names` below `root` from `path`.
+
+        An unreadable cache is ignored.
+        """
         stamps = {name: stamp for name in names if (stamp := _stamp(root / name))}
         prints = {name: fingerprint for name, (stamp, fingerprint) in _read(path).items() if stamps.get(name) == stamp}
         return cls(prints, stamps, [name for name in stamps if name not in prints])

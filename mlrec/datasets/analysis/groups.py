@@ -1,4 +1,7 @@
-"""Groups of samples that belong together: persons in one image, images of one patient, copies of one image."""
+"""Groups of samples that belong together, such as the persons in one image.
+
+Other groups are the images of one patient, and the copies of one image.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,9 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
 
 
 def joined(groupings: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Join groupings of the same N samples: samples that share a group in any grouping share a group in the result.
+    """Join groupings of the same N samples into one grouping.
+
+    Samples that share a group in any grouping share a group in the result.
 
     Example:
         >>> joined([np.array([0, 0, 1]), np.array([0, 1, 1])]).tolist()

@@ -22,7 +22,10 @@ BLOCK = 2048  # thumbnails compared at a time
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Fingerprint of an image file: the SHA-256 of its content, and an upright (32, 32) uint8 grey thumbnail."""
+    """Fingerprint of an image file, for finding duplicates.
+
+    The fingerprint consists of the SHA-256 of the content, and an upright (32, 32) uint8 grey thumbnail.
+    """
 
     digest: str
     thumbnail: NDArray[np.uint8]
@@ -30,7 +33,10 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Positions of two duplicate images: identical files (`exact`), or near-duplicates with their correlation."""
+    """Positions of two duplicate images.
+
+    The images are identical files (`exact`), or near-duplicates with their correlation.
+    """
 
     first: int
     second: int
@@ -79,7 +85,10 @@ def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[Dup
 
 
 def _alike(thumbnails: Sequence[NDArray[np.uint8]], alike: float) -> Iterator[tuple[int, int, float]]:
-    """Find thumbnail pairs with a correlation of at least `alike`, preselected by coarse thumbnails, in blocks."""
+    """Find thumbnail pairs with a correlation of at least `alike`.
+
+    The pairs are preselected by coarse thumbnails, in blocks.
+    """
     pixels = np.array(thumbnails, dtype=np.float32).reshape(len(thumbnails), SIDE, SIDE)
     cells = pixels.reshape(-1, SIDE // COARSE, COARSE, SIDE // COARSE, COARSE).mean(axis=(2, 4))
     coarse, fine = _directions(cells), _directions(pixels)
@@ -96,7 +105,10 @@ def _alike(thumbnails: Sequence[NDArray[np.uint8]], alike: float) -> Iterator[tu
 
 
 def _directions(images: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Convert each image to a unit vector, so that dot products are correlations; zeros for a nearly uniform image."""
+    """Convert each image to a unit vector, so that dot products are correlations.
+
+    The vector of a nearly uniform image is zero.
+    """
     vectors = images.reshape(len(images), math.prod(images.shape[1:]))
     vectors = vectors - vectors.mean(axis=1, keepdims=True)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,4 +1,7 @@
-"""Stratified splits: every label keeps its prevalence in each part, and groups of samples stay together."""
+"""Stratified splits of a dataset into parts.
+
+Every label keeps its prevalence in each part, and groups of samples stay together.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,9 @@ def stratified(
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """Sparse counts (G, K) of groups and columns; only counts above 0 are stored, sorted by group, then by column.
+    """Sparse counts (G, K) of groups and columns.
+
+    Only counts above 0 are stored, sorted by group, then by column.
 
     Attributes:
         shape: (G, K).
@@ -100,7 +105,10 @@ def _counts_of_groups(targets: SparseTargets, groups: NDArray[np.intp], amount: 
 
 
 def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -> Part:
-    """Assign whole groups to parts at random, with approximately these shares, as a baseline for stratification."""
+    """Assign whole groups to parts at random, with approximately these shares.
+
+    The result is a baseline for stratification.
+    """
     size = np.bincount(groups)
     order = np.random.default_rng(seed).permutation(len(size))
     middle = np.cumsum(size[order]) - size[order] / 2
@@ -110,7 +118,10 @@ def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -
 
 
 def prevalence_error(targets: NDArray[np.int8] | SparseTargets, chosen: NDArray[np.bool_]) -> float:
-    """Mean absolute difference in label prevalence between the chosen samples and all samples, as a fraction."""
+    """Return the mean absolute difference in label prevalence between chosen samples and all samples.
+
+    The difference is a fraction.
+    """
     if not chosen.any():
         return 1.0
     targets = sparse(targets)
@@ -159,7 +170,10 @@ def _improved(counts: GroupCounts, part: Part, shares: NDArray[np.float64]) -> P
 def _exchange(
     gain: NDArray[np.float64], part: Part, counts: GroupCounts, used: NDArray[np.float64]
 ) -> list[tuple[int, int]]:
-    """Return the best swap of two groups among the best candidates of all part pairs; empty if no swap has a gain."""
+    """Return the best swap of two groups among the best candidates of all part pairs.
+
+    The result is empty if no swap has a gain.
+    """
     best, moves = LEAST_GAIN, []
     for p, q in itertools.combinations(range(gain.shape[1]), 2):
         there, back = (

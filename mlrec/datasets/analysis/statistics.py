@@ -1,4 +1,7 @@
-"""Statistics of a dataset: label counts per split, shifts between splits, label co-occurrence, and sizes."""
+"""Statistics of the labels and sizes in a dataset.
+
+The statistics are label counts per split, shifts between splits, label co-occurrence, and sizes.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +64,10 @@ class SplitStatistics:
 
 @dataclass(frozen=True)
 class Shift:
-    """Label whose prevalence (a fraction) differs significantly between two splits; `z` is in standard errors."""
+    """Label whose prevalence (a fraction) differs significantly between two splits.
+
+    `z` is in standard errors.
+    """
 
     label: str
     first: float
@@ -71,7 +77,10 @@ class Shift:
 
 @dataclass(frozen=True)
 class Implication:
-    """Label implication: `other` is positive in all `count` samples with positive `label` and known `other`."""
+    """Label implication: samples with positive `label` are also positive for `other`.
+
+    `other` is positive in all `count` samples with positive `label` and known `other`.
+    """
 
     label: str
     other: str
@@ -80,7 +89,10 @@ class Implication:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Quantiles (at 0, 0.25, 0.5, 0.75 and 1) of the widths, heights or areas of `count` images or objects."""
+    """Quantiles of the widths, heights or areas of `count` images or objects.
+
+    The quantiles are at 0, 0.25, 0.5, 0.75 and 1.
+    """
 
     count: int
     quantiles: tuple[float, float, float, float, float]
@@ -144,7 +156,10 @@ def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Labels of the samples in a block: `columns`, concatenated by sample, and `lengths`, the number per sample."""
+    """Labels of the samples in a block, in sparse form.
+
+    `columns` are the labels, concatenated by sample, and `lengths` is the number of labels per sample.
+    """
 
     columns: NDArray[np.int64]
     lengths: NDArray[np.int64]
@@ -162,7 +177,9 @@ class SparseRows:
 
 
 def _add_pairs(counts: NDArray[np.int32], first: SparseRows, second: SparseRows) -> None:
-    """Add the number of samples with the row label in `first` and the column label in `second` to each cell.
+    """Add the number of samples with the row and the column label to each cell.
+
+    The row label is in `first`, and the column label is in `second`.
 
     If samples have few labels, pairs are counted one by one. Otherwise, a matrix product is faster.
     """
@@ -216,7 +233,10 @@ def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
 
 
 def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Select the splits that are not part of a larger split, in order, for example trainval and test of VOC."""
+    """Select the splits that are not part of a larger split, in order.
+
+    For example, trainval and test of VOC are selected.
+    """
     longest = sorted(manifests, key=len, reverse=True)
     names = {manifest.split for manifest, fresh in zip(longest, _not_earlier(longest), strict=True) if fresh.any()}
     return [manifest for manifest in manifests if manifest.split in names]

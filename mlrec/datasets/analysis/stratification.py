@@ -1,4 +1,6 @@
-"""Iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011).
+"""Iterative stratification for multi-label data (Sechidis et al., 2011).
+
+Source: Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011.
 
 The rarest remaining label is distributed first. Each sample with this label is assigned to the part with the largest
 shortage of the label. Ties are broken by the largest shortage of samples, then at random. The tests verify that the

@@ -83,7 +83,9 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
 
 
 def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | None, how: Decoder = "fast") -> Pixels:
-    """Decode the part of an image inside `box` (x, y, width, height in pixels of the stored image), upright.
+    """Decode the part of an image inside `box`, upright.
+
+    `box` is x, y, width, height in pixels of the stored image.
 
     If `box` is None, the whole image is decoded.
 
@@ -240,7 +242,10 @@ def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixe
 
 @contextmanager
 def _damage_reported(name: Path | str, what: str) -> Iterator[None]:
-    """Convert any Pillow error to a DataError about `name` that asks to replace `what` ("file" or "image")."""
+    """Convert any Pillow error to a DataError about `name`.
+
+    The error asks to replace `what` ("file" or "image").
+    """
     try:
         yield
     except DataError as error:
@@ -252,7 +257,10 @@ def _damage_reported(name: Path | str, what: str) -> Iterator[None]:
 
 
 class _Silence:
-    """Number of threads inside `_metadata_ignored`, and the context that restores the warnings after the last exit."""
+    """State that is shared by all threads inside `_metadata_ignored`.
+
+    The state is the number of threads inside, and the context that restores the warnings after the last exit.
+    """
 
     lock = threading.Lock()
     inside = 0
@@ -325,7 +333,10 @@ def _jpeg(image: Image.Image, data: bytes) -> Pixels:
 
 
 def _strictly(data: bytes, colours: str) -> Pixels | None:
-    """Decode a JPEG. Return None after a warning that does not indicate damage, and raise ValueError for damage."""
+    """Decode a JPEG, and raise ValueError for damage.
+
+    After a warning that does not indicate damage, None is returned.
+    """
     import simplejpeg
 
     try:
@@ -408,7 +419,10 @@ def _check_jpeg(data: bytes) -> None:
 
 
 def _markers(data: bytes) -> Iterator[int]:
-    """Iterate over the markers of the first image in a JPEG file, skipping markers inside segments (previews)."""
+    """Iterate over the markers of the first image in a JPEG file.
+
+    Markers inside segments (previews) are skipped.
+    """
     marker = _MARKER.search(data, 2)
     while marker is not None:
         kind = data[marker.start() + 1]
@@ -433,7 +447,10 @@ def _check_png(data: bytes) -> None:
 
 
 def _check_gif(data: bytes) -> None:
-    """Iterate over the blocks up to the trailer ";": images ",", extensions "!", each followed by sub-blocks."""
+    """Iterate over the blocks of a GIF up to the trailer ";".
+
+    The blocks are images "," and extensions "!", each followed by sub-blocks.
+    """
     at = 13 + _palette(data[10])
     while data[at : at + 1] not in (b"", b";"):
         if data[at] == ord(","):

@@ -1,4 +1,7 @@
-"""Folders that are named after classes: `FOLDER/<class>/<image>`, with or without a parent folder per split."""
+"""Folders that are named after classes: `FOLDER/<class>/<image>`.
+
+There may be a parent folder per split.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ class _Photograph:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as class folders (images in folders, no annotation files), or None."""
+    """Return the reason for recognizing `path` as class folders, or None.
+
+    Class folders contain images in folders, and no annotation files.
+    """
     if not path.is_dir():
         return None
     folders = _visible_folders(path)
@@ -60,7 +66,9 @@ def _files(place: Path) -> list[Path]:
 
 
 def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read class folders: an image is positive for the class of its folder and negative for all other classes.
+    """Read class folders, where the folder of an image is its class.
+
+    An image is positive for the class of its folder and negative for all other classes.
 
     An image that is in multiple class folders, with the same name and content, is one sample with multiple labels. If
     folders `train`, `valid` (or `val`) and `test` contain class folders, these folders are the splits; otherwise the
@@ -99,7 +107,9 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
 
 
 def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
-    """Return the images of all class folders, in order of class and name, for a model whose `classes` are known.
+    """Return the images of all class folders, for a model whose `classes` are known.
+
+    The images are in order of class and name.
 
     A class folder is named after its class (for ImageNet the WordNet id, `n01440764`) or after the class index, counted
     from 0. The columns of the targets are `classes`; each image has one class.
@@ -219,7 +229,9 @@ def _check_spelling(labels: Sequence[str], root: Path, findings: ValidationRepor
 
 
 def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationReport) -> list[_Photograph]:
-    """Return the samples of one split: files with equal name and content are merged, with all their classes.
+    """Return the samples of one split, with duplicate files merged.
+
+    Files with equal name and content are merged, with all their classes.
 
     Files with equal content but different names are separate samples, with a warning if their labels differ, because
     the same photograph would be both positive and negative for a class.

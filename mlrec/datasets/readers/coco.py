@@ -1,4 +1,6 @@
-"""COCO: one JSON file per split, in the layout of the official archives or of export tools, or a custom file.
+"""COCO: one JSON file per split.
+
+The layout is that of the official archives or of export tools, or the dataset is a custom file.
 
 An image is positive for every category that any of its annotations has, including crowd annotations. All other labels
 are negative. In LVIS, only labels that the image lists as verified are negative, and all others are unknown. Labels are
@@ -87,7 +89,10 @@ class _Split:
 
 
 def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read `path/annotations/instances_<split><year>.json`, with images in `path/<split><year>` or below `path/images`.
+    """Read a COCO dataset, by default in the layout of the official archives.
+
+    The annotations are `path/annotations/instances_<split><year>.json`, with images in `path/<split><year>` or below
+    `path/images`.
 
     These layouts are also supported: one file per split folder (Roboflow), files whose names end with a split (LVIS,
     Objects365), a single file in a folder (CVAT's `instances_default.json`), or `path` itself if it is a file. For a
@@ -213,7 +218,10 @@ def _paths(images: Sequence[Image], part: Part, findings: ValidationReport) -> t
 def _verified_negatives(
     images: Sequence[Image], category_ids: Sequence[int], part: Part, findings: ValidationReport
 ) -> NDArray[np.int8]:
-    """Return initial targets: negative if the image lists the category in `neg_category_ids`, otherwise unknown."""
+    """Return initial targets, which are negative only if verified.
+
+    A target is negative if the image lists the category in `neg_category_ids`, otherwise unknown.
+    """
     column = {category: k for k, category in enumerate(category_ids)}
     targets = np.full((len(images), len(category_ids)), UNKNOWN, dtype=np.int8)
     for row, image in enumerate(images):
@@ -227,7 +235,10 @@ def _verified_negatives(
 
 
 def _group(file: _CocoFile, labels: Sequence[str], category_ids: Sequence[int]) -> str | None:
-    """Return the label of category 0 if it is the supercategory of all others and has no annotation (Roboflow)."""
+    """Return the label of category 0 if it only groups the other categories (Roboflow).
+
+    Category 0 is such a group if it is the supercategory of all others and has no annotation.
+    """
     by_id = {category.id: category for category in file.categories}
     others = [category for category in by_id.values() if category.id != 0]
     if 0 not in by_id or not others or any(other.supercategory != by_id[0].name for other in others):

@@ -26,7 +26,10 @@ _START = re.compile(rb'\s*\{\s*"(info|images|annotations|categories|licenses)"\s
 
 @dataclass(frozen=True)
 class Part:
-    """Split of a COCO dataset: annotation file, root of the dataset, and image folder below the root ("" = root)."""
+    """Split of a COCO dataset: annotation file, root and image folder.
+
+    The image folder is below the root of the dataset ("" = root).
+    """
 
     split: str
     file: Path
@@ -106,7 +109,9 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
 
 
 def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport) -> tuple[str, list[Part]]:
-    """Return files not named `<split>.json`: one per split folder, names that end with a split, or one file.
+    """Return files not named `<split>.json`, as export tools write them.
+
+    The files are one per split folder, files with names that end with a split, or one file.
 
     Raises:
         DataError: There is no annotation file, or there are multiple files without a split.
@@ -195,7 +200,10 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
 
 
 def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -> dict[str, dict[str, Path]]:
-    """Return annotation files by year ("" for none) and split; two files for one split and year are an error."""
+    """Return annotation files by year ("" for none) and split.
+
+    Two files for one split and year are an error.
+    """
     files = [file for file in sorted(folder.glob("[!.]*.json")) if _split_of(file, given) is not None]
     years: dict[str, dict[str, Path]] = {}
     for file in files:
@@ -235,7 +243,10 @@ def _named(file: Path) -> tuple[str, str]:
 
 
 def _image_folder(root: Path, split: str, year: str, findings: ValidationReport, file: Path | None = None) -> str:
-    """Return the folder of a split's images, named after its annotation file, the split, or a synonym of the split."""
+    """Return the folder of a split's images.
+
+    The folder is named after the annotation file of the split, the split, or a synonym of the split.
+    """
     usual = f"{split}{year}"
     own = usual if file is None else file.stem.removeprefix("instances_")
     for folder in (own, f"images/{own}", usual, f"images/{usual}", *_other_spellings(root, split, year)):
@@ -260,7 +271,10 @@ def _image_folder(root: Path, split: str, year: str, findings: ValidationReport,
 
 
 def _other_spellings(root: Path, split: str, year: str) -> list[str]:
-    """Return folders below `root` that are named after a synonym of the split: `Validation`, `images/valid2017`."""
+    """Return folders below `root` that are named after a synonym of the split.
+
+    Examples are `Validation` and `images/valid2017`.
+    """
     folders = [folder for place in (root, root / "images") for folder in sorted(place.glob("[!.]*")) if folder.is_dir()]
     named = [(folder, _NAME.fullmatch(folder.name)) for folder in folders]
     return [
@@ -277,7 +291,10 @@ def _is_of_a_split(folder: Path) -> bool:
 
 
 def _link_in_words(root: Path, folder: str) -> str | None:
-    """Return the folder below `root` given in a small text file at `folder` (git's form of a symbolic link)."""
+    """Return the folder below `root` given in a small text file at `folder`.
+
+    Such a file is git's form of a symbolic link.
+    """
     file = root / folder
     if not file.is_file() or file.stat().st_size > LONGEST_LINK:
         return None

@@ -266,7 +266,9 @@ def letters(name: str) -> str:
 
 
 def words(name: str) -> list[str]:
-    """Return the words of a column name in lower case; a capital letter after a lowercase letter starts a new word.
+    """Return the words of a column name in lower case.
+
+    A capital letter after a lowercase letter starts a new word.
 
     Example:
         >>> words("Patient ID"), words("img_width"), words("isLabelled")
@@ -277,7 +279,9 @@ def words(name: str) -> list[str]:
 
 
 def column_named(table: TextTable, name: str, flag: str) -> int:
-    """Return the position of a column specified by the user; an exact match is preferred to a case-insensitive match.
+    """Return the position of a column specified by the user.
+
+    An exact match is preferred to a case-insensitive match.
 
     Raises:
         DataError: There is no such column; the message suggests the nearest name.
@@ -329,7 +333,9 @@ def _all_known(cells: Iterable[str], given: Mapping[str, str]) -> bool:
 def label_columns(
     table: TextTable, rest: Sequence[int], chosen: Sequence[str] | None, findings: ValidationReport
 ) -> list[int]:
-    """Return the label columns: the columns in `--labels`, otherwise all columns in `rest` except metadata.
+    """Return the label columns of a table.
+
+    The label columns are the columns in `--labels`, otherwise all columns in `rest` except metadata.
 
     Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all columns start with
     is_), in any case and with any separator, are skipped with a warning that lists them.

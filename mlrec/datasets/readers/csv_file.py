@@ -1,4 +1,7 @@
-"""CSV files from any source: encoding, delimiter, header and shape are checked before any cell is used."""
+"""CSV files from any source, which are checked before any cell is used.
+
+The encoding, delimiter, header and shape are checked.
+"""
 
 from __future__ import annotations
 
@@ -65,11 +68,12 @@ def read_csv(
     drop_index: bool = False,
     leading: tuple[str, ...] = (),
 ) -> TextTable:
-    """Read a comma-separated file: UTF-8 with or without byte order mark, any line endings; blank lines are skipped.
+    """Read a comma-separated file in UTF-8, with or without byte order mark.
 
-    A record with too few or too many cells is added to the errors of `findings` and skipped. With `drop_index`, an
-    unnamed column that numbers the records (the pandas index) is skipped with a warning. If the header starts with the
-    columns `leading`, later columns may repeat their names.
+    Line endings of any kind are accepted, and blank lines are skipped. A record with too few or too many cells is added
+    to the errors of `findings` and skipped. With `drop_index`, an unnamed column that numbers the records (the pandas
+    index) is skipped with a warning. If the header starts with the columns `leading`, later columns may repeat their
+    names.
 
     Raises:
         MlrecError: (of `kind`) The file is not UTF-8, has a NUL byte, an unclosed quotation mark, a cell over 128 KiB
@@ -89,7 +93,9 @@ def read_csv(
 
 @contextmanager
 def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[str]]:
-    """Open a delimited file, after checking it in chunks, so that a large file is never entirely in memory.
+    """Open a delimited file, after checking it in chunks.
+
+    A large file is therefore never entirely in memory.
 
     Raises:
         MlrecError: (of `kind`) The file is not UTF-8 or contains a NUL byte.
@@ -150,7 +156,9 @@ def checked_table(
     unit: str = "line",
     leading: tuple[str, ...] = (),
 ) -> TextTable:
-    """Create a table whose records all have the length of the header, and whose columns have valid, unique names.
+    """Create a table from a header and records, after checking both.
+
+    All records have the length of the header, and the columns have valid, unique names.
 
     Args:
         first: Header record.
@@ -230,7 +238,9 @@ class _Cells:
 def _unnamed(
     header: Sequence[str], table: _Cells, path: Path, findings: ValidationReport
 ) -> tuple[list[str], set[int]]:
-    """Return the names of all columns, and the unnamed columns that are skipped: an index, and columns without a cell.
+    """Return the names of all columns, and the unnamed columns that are skipped.
+
+    An index, and columns without a cell, are skipped.
 
     Only the first column that numbers the records is an index. An unnamed column of images gets a name. Any other
     column without a name is reported as an error.

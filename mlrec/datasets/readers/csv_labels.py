@@ -1,4 +1,7 @@
-"""Images and a label table: one column per label, a column of label names, or one row per image and label."""
+"""Images and a label table.
+
+The table has one column per label, a column of label names, or one row per image and label.
+"""
 
 from __future__ import annotations
 
@@ -136,7 +139,10 @@ def _all_rows(
     meanings: Mapping[float | str, int],
     findings: ValidationReport,
 ) -> list[TableRows]:
-    """Return the roles and images of all tables; each table with ambiguous roles is reported as a separate error."""
+    """Return the roles and images of all tables.
+
+    Each table with ambiguous roles is reported as a separate error.
+    """
     rows = []
     for table in tables:
         try:
@@ -277,7 +283,10 @@ def _manifests(samples: Samples, name: str, root: Path) -> list[Manifest]:
 
 
 def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
-    """Return one manifest per split, from one or more tables; an image in two tables of a split is an error."""
+    """Return one manifest per split, from one or more tables.
+
+    An image in two tables of a split is an error.
+    """
     by_split: dict[str, list[Manifest]] = {}
     for manifest in manifests:
         by_split.setdefault(manifest.split, []).append(manifest)
@@ -296,7 +305,10 @@ def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[M
 
 
 def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[TableRows]:
-    """Return the rows with the file names of images that are stored inside Parquet files: one folder per split."""
+    """Return the rows with the file names of images that are stored inside Parquet files.
+
+    The files are in one folder per split.
+    """
     counts: dict[str, int] = {}
     for read in rows:
         counts[read.splits[0]] = counts.get(read.splits[0], 0) + 1
@@ -313,7 +325,10 @@ def _packed_names(rows: Sequence[TableRows], tables: Sequence[_Table]) -> list[T
 
 
 def _image_folder(split: str, file: Path, files: int) -> str:
-    """Return the image folder of a file, which is separate for each file of a split because image names may repeat."""
+    """Return the image folder of a file.
+
+    The folder is separate for each file of a split because image names may repeat.
+    """
     if files == 1:
         return split
     return f"{split}/{file.stem}"

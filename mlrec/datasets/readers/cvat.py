@@ -1,4 +1,6 @@
-"""CVAT for images 1.1: one `annotations.xml` with the images of a task or project, their tags and their shapes.
+"""CVAT for images 1.1: one `annotations.xml` for a task or project.
+
+The file lists the images of the task or project, their tags and their shapes.
 
 A label is positive if the image has a tag or a shape with this label, otherwise negative. Labels are in the order of
 the task.
@@ -85,7 +87,9 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read `annotations.xml`, with images in `options.images`, in `images` next to it, or anywhere below its folder.
+    """Read `annotations.xml` and find the images of the CVAT task or project.
+
+    Images are in `options.images`, in `images` next to the file, or anywhere below its folder.
 
     The subsets of a project are the splits; without subsets, the only split is `all`.
 

@@ -39,9 +39,9 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read `labels.json` and the images in `data` next to it; each split folder can have its own `labels.json`.
+    """Read `labels.json` and the images in `data` next to it.
 
-    If `options.images` is set, the images are in that folder.
+    Each split folder can have its own `labels.json`. If `options.images` is set, the images are in that folder.
 
     Labels are in the order of `classes`; without `classes`, they are all labels that occur, sorted.
 
@@ -100,7 +100,10 @@ def _labels(contents: dict[Path, _LabelsFile], findings: ValidationReport) -> tu
 
 
 def _entries(value: Any) -> list[Any]:
-    """Return indices or names of labels. An entry with a confidence or attributes is an object with a `label`."""
+    """Return indices or names of labels.
+
+    An entry with a confidence or attributes is an object with a `label`.
+    """
     entries = []
     for entry in as_list(value):
         if isinstance(entry, dict):

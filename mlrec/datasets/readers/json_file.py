@@ -68,7 +68,10 @@ def _repeats_a_key(data: bytes, kind: type[Any]) -> bool:
 
 
 def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
-    """Return line, column and fault of invalid JSON from the msgspec error; None if the cause may be a NaN."""
+    """Return line, column and fault of invalid JSON from the msgspec error.
+
+    The result is None if the cause may be a NaN.
+    """
     match = _BYTE.search(told)
     at = int(match[1]) if match else len(data)
     if data[at : at + 1] in (b"N", b"I"):
@@ -86,7 +89,10 @@ def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> Data
 
 
 def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: Collection[str]) -> Any:
-    """Return the value without the `forgiven` keys that contain NaN; a fault is reported with its position."""
+    """Return the value without the `forgiven` keys that contain NaN.
+
+    A fault is reported with its position.
+    """
     _refuse_other_files(path, data)
     try:
         text = data.decode("utf-8")
@@ -160,6 +166,9 @@ def _named(record: dict[str, Any]) -> str:
 
 
 def _told(text: str) -> str:
-    """Move the position in a msgspec error, "Expected `int`, got `bool` - at `$.images[3].id`", to the front."""
+    """Move the position in a msgspec error to the front.
+
+    An example of an error is "Expected `int`, got `bool` - at `$.images[3].id`".
+    """
     place = _PLACE.match(text)
     return f"{place[2]}: {place[1]}" if place and place[2] else text

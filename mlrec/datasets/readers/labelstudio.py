@@ -68,7 +68,9 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read a Label Studio export: a JSON file, or a folder with one JSON file or one file per split (`train.json`).
+    """Read a Label Studio export.
+
+    The export is a JSON file, or a folder with one JSON file or one file per split (`train.json`).
 
     Labels are in the order of the labeling configuration if its XML is in the folder; otherwise they are the labels
     that occur, sorted. Images are in `options.images` or below the folder of the file; file names may lack the prefix
@@ -184,7 +186,10 @@ def _image_of(data: Mapping[str, Any], where: str, findings: ValidationReport) -
 
 
 def _spellings(reference: str) -> list[str]:
-    """Return possible file names for a reference to an upload, a storage or a URL, with and without the prefix."""
+    """Return possible file names for a reference to an upload, a storage or a URL.
+
+    The names are given with and without the prefix.
+    """
     parts = urlsplit(reference)
     local = parse_qs(parts.query).get("d")
     name = reference
@@ -199,7 +204,10 @@ def _spellings(reference: str) -> list[str]:
 
 
 def _full(annotations: Any, where: str, findings: ValidationReport) -> list[set[tuple[str, str]]]:
-    """Return the choices by each annotator. If one annotation is marked as ground truth, only this one is used."""
+    """Return the choices by each annotator.
+
+    If one annotation is marked as ground truth, only this one is used.
+    """
     try:
         decoded = msgspec.convert(annotations, list[_TaskAnnotation])
     except msgspec.ValidationError as error:
@@ -241,7 +249,10 @@ def _questions(records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
 
 
 def _minimal(record: Mapping[str, Any], questions: Sequence[str]) -> set[tuple[str, str]]:
-    """Return the choices of a JSON-MIN record: a string, an object of choices, or a list of regions with labels."""
+    """Return the choices of a JSON-MIN record.
+
+    The record contains a string, an object of choices, or a list of regions with labels.
+    """
     chosen = set()
     for question in questions:
         for entry in as_list(record.get(question, [])):

@@ -110,7 +110,10 @@ def _descriptions(files: list[Path], findings: ValidationReport) -> dict[str, st
 
 
 def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[str, int]]:
-    """Return the target by image and code. Contradictory verifications make a label unknown, with a warning."""
+    """Return the target by image and code.
+
+    Contradictory verifications make a label unknown, with a warning.
+    """
     known: dict[str, dict[str, int]] = {}
     for file in files:
         rows = _rows(file)

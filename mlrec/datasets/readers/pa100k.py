@@ -24,7 +24,9 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read `annotation.mat`: `attributes`, and `<split>_images_name` and `<split>_label` for train, val and test.
+    """Read the images and attributes in `annotation.mat`.
+
+    The variables are `attributes`, and `<split>_images_name` and `<split>_label` for train, val and test.
 
     Images are in `options.images`, in `release_data/release_data`, or anywhere below `path`.
 

@@ -27,7 +27,9 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read `PETA.mat`: a table of images and attributes, attribute names, and random partitions into splits.
+    """Read the images, attributes and random partitions in `PETA.mat`.
+
+    The file contains a table of images and attributes, attribute names, and random partitions into splits.
 
     The first image is `00001.png`. Images are in `options.images`, in `images`, or anywhere below `path`. All
     attributes are labels; the 35 attributes of the usual benchmark can be chosen with `--labels`. The first partition

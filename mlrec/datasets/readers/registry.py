@@ -1,4 +1,6 @@
-"""Interface for all readers of third-party annotations. A new reader requires one file and one line in `READERS`.
+"""Interface for all readers of third-party annotations.
+
+A new reader requires one file and one line in `READERS`.
 
 Other packages add readers with entry points in the group `mlrec.readers`: the name of the kind, and its function as
 `module:function`. Built-in kinds cannot be replaced. If the module also defines a function `recognizes`, the kind can

@@ -1,4 +1,7 @@
-"""Functions shared by most readers: targets from annotations, image files for names, and the first bytes of a file."""
+"""Functions shared by most readers of annotations.
+
+The functions return targets from annotations, image files for names, and the first bytes of a file.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""One synthetic scene: textured shapes of twelve classes on clutter, determined only by a random generator.
+"""One synthetic scene: textured shapes of twelve classes on clutter.
 
-A class is a combination of a texture and a shape ("striped star"). Colours, sizes, positions and angles are not
-informative, and every texture and every shape belongs to multiple classes, so neither determines the label by itself.
-Unlabelled distractors have only a texture or only a shape: textured blobs and plain shapes.
+A scene is determined only by a random generator. A class is a combination of a texture and a shape ("striped star").
+Colours, sizes, positions and angles are not informative, and every texture and every shape belongs to multiple classes,
+so neither determines the label by itself. Unlabelled distractors have only a texture or only a shape: textured blobs
+and plain shapes.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ class Object:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A shape on the canvas: the position of its upper left corner, and the (h, w) opacity inside its bounding box."""
+    """A shape on the canvas, with its position and opacity.
+
+    The position is the upper left corner, and the (h, w) opacity is that inside the bounding box.
+    """
 
     left: int
     top: int
@@ -97,7 +101,10 @@ def _choose_labels(rng: np.random.Generator) -> list[int]:
 
 
 def _place(objects: list[Object], label: int, patch: Patch, size: tuple[int, int]) -> list[Object] | None:
-    """Return the objects with one more object in front, or None if too little of an object would be visible."""
+    """Return the objects with one more object in front.
+
+    The result is None if too little of an object would be visible.
+    """
     seen = np.zeros(size, dtype=np.bool_)
     seen[patch.window] = patch.alpha >= 0.5
     below = [Object(o.label, o.mask & ~seen, o.area) for o in objects]

@@ -1,6 +1,6 @@
-"""The synthetic dataset `shapes`: scenes with boxes and instance masks, drawn once and stored in COCO format.
+"""The synthetic dataset `shapes`: scenes with boxes and instance masks.
 
-The COCO reader reads this dataset like any other COCO dataset.
+The scenes are drawn once and stored in COCO format. The COCO reader reads this dataset like any other COCO dataset.
 """
 
 from __future__ import annotations

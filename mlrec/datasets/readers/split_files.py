@@ -151,7 +151,10 @@ def _lines(file: SplitFile, known: Mapping[str, list[int]], names: Mapping[str, 
 
 
 def _found_name(image: str, known: Mapping[str, list[int]]) -> str:
-    """Return the name as listed, or its last part if only this part is known: lists may contain longer paths."""
+    """Return the name as listed, or its last part if only this part is known.
+
+    Lists may contain longer paths.
+    """
     name = normal(image)
     last = name.rpartition("/")[2]
     return last if name not in known and last in known else image

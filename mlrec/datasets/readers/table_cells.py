@@ -91,7 +91,10 @@ class _Values:
         return cls(column, meaning, keys, blank[:1].tolist(), len(blank))
 
     def targets(self, begin: int, end: int) -> NDArray[np.int8]:
-        """Return the targets of a range of rows, with `MEANINGLESS` and `BLANK_CELL` for cells without a target."""
+        """Return the targets of a range of rows.
+
+        Cells without a target have the values `MEANINGLESS` and `BLANK_CELL`.
+        """
         codes = self.column.codes
         return self.meaning[begin:end] if codes is None else self.meaning[codes[begin:end]]
 

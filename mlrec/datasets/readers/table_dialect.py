@@ -100,7 +100,10 @@ def _aligned(text: Iterable[str]) -> Iterator[Record]:
 
 
 def _width(line: str, delimiter: str) -> int:
-    """Return the number of cells in one line. A cell that continues on the next line is cut at the end of the line."""
+    """Return the number of cells in one line.
+
+    A cell that continues on the next line is cut at the end of the line.
+    """
     try:
         return len(next(csv.reader([line], delimiter=delimiter), []))
     except csv.Error:  # a cell beyond the size limit; the full reading reports it with its line

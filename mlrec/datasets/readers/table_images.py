@@ -108,7 +108,10 @@ def _unchanged(name: str) -> str:
 
 
 def _plain(cell: str) -> str:
-    """Return a cell as a path with `/`: the path of a URL, or the part after `?d=` in a Label Studio local file."""
+    """Return a cell as a path with `/`.
+
+    The result is the path of a URL, or the part after `?d=` in a Label Studio local file.
+    """
     if QUERY in cell:
         return normal(unquote(cell.partition(QUERY)[2]))
     if "://" in cell:

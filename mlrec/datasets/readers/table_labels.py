@@ -1,4 +1,7 @@
-"""Labels from one table: one column per label, a column of label names, or one row per image and label."""
+"""Labels from one table.
+
+The table has one column per label, a column of label names, or one row per image and label.
+"""
 
 from __future__ import annotations
 
@@ -203,7 +206,10 @@ def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
 
 
 def without_repeats(samples: Samples, findings: ValidationReport) -> Samples:
-    """Merge identical records with a warning; an image with different labels in two records is reported as an error."""
+    """Merge identical records with a warning.
+
+    An image with different labels in two records is reported as an error.
+    """
     first = first_places(samples.images)
     kept = first == np.arange(len(first))
     again = np.flatnonzero(~kept)

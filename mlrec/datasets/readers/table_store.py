@@ -1,4 +1,7 @@
-"""Table cells, stored by column. Columns with few distinct strings take one byte per cell instead of fifty bytes."""
+"""Table cells, stored by column.
+
+Columns with few distinct strings take one byte per cell instead of fifty bytes.
+"""
 
 from __future__ import annotations
 

@@ -73,7 +73,9 @@ def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -
 
 
 def year_folders(path: Path) -> list[Path]:
-    """Return the folders of VOC years (`VOC2007`, ...) with image lists: `path` itself, or folders in its devkit.
+    """Return the folders of VOC years (`VOC2007`, ...) with image lists.
+
+    The result is `path` itself, or folders in its devkit.
 
     Example:
         >>> year_folders(Path("no such folder"))
@@ -93,7 +95,9 @@ def _recognizes(path: Path, year: str) -> str | None:
 
 
 def year_folder(path: Path, year: str) -> Path:
-    """Return the folder with `Annotations` and `ImageSets`: `path`, `path/<year>` or `path/VOCdevkit/<year>`.
+    """Return the folder with `Annotations` and `ImageSets`.
+
+    The folder is `path`, `path/<year>` or `path/VOCdevkit/<year>`.
 
     Raises:
         DataError: No folder contains `Annotations` and `ImageSets`.
@@ -237,7 +241,10 @@ def _list(file: Path, split: str, findings: ValidationReport, is_known: Callable
 
 
 def _stem_of(line: str, is_known: Callable[[str], bool]) -> str:
-    """Return the annotation name of a line: `a`, `a.jpg`, or either of these followed by a second column (`a -1`)."""
+    """Return the annotation name of a line.
+
+    The line is `a`, `a.jpg`, or either of these followed by a second column (`a -1`).
+    """
     if _is_plain(line) and is_known(line):
         return line
     first = re.sub(r"\s+-?[01]$", "", line)

@@ -15,7 +15,10 @@ LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
 
 
 def has_no_annotations(root: Path) -> bool:
-    """Return whether labels are available only in class lists: there is no XML file, but there is a class list."""
+    """Return whether labels are available only in class lists.
+
+    This is the case if there is no XML file, but there is a class list.
+    """
     if next((root / ANNOTATIONS).glob("*.xml"), None) is not None:
         return False
     return bool(class_lists(root / LISTS))
@@ -34,7 +37,9 @@ def class_lists(folder: Path) -> dict[str, dict[str, Path]]:
 def read_class_lists(
     root: Path, name: str, options: ReadOptions, findings: ValidationReport, *, labels: Sequence[str] | None = None
 ) -> Reading:
-    """Read the labels of `ImageSets/Main/<class>_<split>.txt`: 1 positive, -1 negative, 0 (difficult) unknown.
+    """Read the labels of `ImageSets/Main/<class>_<split>.txt`.
+
+    The values are 1 positive, -1 negative, 0 (difficult) unknown.
 
     Args:
         root: Folder of `ImageSets` and `JPEGImages`.

@@ -1,4 +1,7 @@
-"""Custom datasets in VOC's XML format, as written by labelling tools: any labels, any image format, optional lists."""
+"""Custom datasets in VOC's XML format, as written by labelling tools.
+
+Any labels and any image format are supported, and lists are optional.
+"""
 
 from __future__ import annotations
 
@@ -258,7 +261,10 @@ def _images_of(
 
 
 def _find_any(index: ImageIndex, stem: str) -> list[str]:
-    """Return candidate images of an annotation, even if each split has its own `Annotations` and `JPEGImages`."""
+    """Return candidate images of an annotation.
+
+    The images are found even if each split has its own `Annotations` and `JPEGImages`.
+    """
     parts = stem.split("/")
     stems = [stem]
     if ANNOTATIONS in parts[:-1]:

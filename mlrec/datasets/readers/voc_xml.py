@@ -19,7 +19,10 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True)
 class Thing:
-    """One annotated object: its class, whether it is difficult, and xmin, ymin, xmax, ymax (1-based) if stated."""
+    """One annotated object: its class, whether it is difficult, and its box.
+
+    The box is xmin, ymin, xmax, ymax (1-based) if stated.
+    """
 
     label: str
     difficult: bool
@@ -36,7 +39,10 @@ class Annotation:
 
 
 def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annotation | None:
-    """Read one annotation; if it is invalid, add an error with the path below `root` to `findings` and return None."""
+    """Read one annotation, or return None if it is invalid.
+
+    For an invalid annotation, an error with the path below `root` is added to `findings`.
+    """
     where = str(path.relative_to(root.parent))
     try:
         tree = _parse(path, where)

@@ -1,4 +1,7 @@
-"""Multiple VOC years in one devkit, read as one dataset: papers often train on VOC2007 and VOC2012 together."""
+"""Multiple VOC years in one devkit, read as one dataset.
+
+Papers often train on VOC2007 and VOC2012 together.
+"""
 
 from __future__ import annotations
 

@@ -57,10 +57,10 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read a tar file or a folder of tar files; file or folder names determine the split (`train-000000.tar`).
+    """Read a tar file or a folder of tar files.
 
-    Labels are `options.labels` (numbers count from 0 in that order), otherwise the labels that occur, sorted. Images
-    will be written to `<shard>/<name>`.
+    File or folder names determine the split (`train-000000.tar`). Labels are `options.labels` (numbers count from 0 in
+    that order), otherwise the labels that occur, sorted. Images will be written to `<shard>/<name>`.
 
     Raises:
         DataError: There is no shard, or a shard cannot be read.
@@ -122,7 +122,10 @@ def _stem(shard: Path, place: Path) -> str:
 
 
 def _split_of(shard: Path, place: Path, options: ReadOptions) -> str | None:
-    """Return the split in the name of a shard or of its folders: `train-000000`, `pets_train_12`, `val/000000`."""
+    """Return the split in the name of a shard or of its folders.
+
+    Examples of names are `train-000000`, `pets_train_12` and `val/000000`.
+    """
     parts = [part for piece in _stem(shard, place).split("/") for part in re.split(r"[-_.]", piece)]
     for part in parts:
         split = options.split_names.get(part.casefold()) or known_split(part)
@@ -210,7 +213,10 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
 
 
 def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, findings: ValidationReport) -> list[str]:
-    """Return the labels of a sample. A sample without a label file is an error because its labels are unknown."""
+    """Return the labels of a sample.
+
+    A sample without a label file is an error because its labels are unknown.
+    """
     ending = next((ending for ending in LABEL_ENDINGS if ending in sample.stored), None)
     if ending is None:
         findings.error(where, "the sample has no labels; expected a .json, .cls or .txt file with the same name")

@@ -1,4 +1,7 @@
-"""WIDER-Attribute: persons in images, each with a box and 14 attributes that are positive, negative or unspecified."""
+"""WIDER-Attribute: persons in images, each with a box and 14 attributes.
+
+The attributes are positive, negative or unspecified.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,10 @@ class _WiderFile(msgspec.Struct):
 
 @dataclass(frozen=True)
 class _Person:
-    """One sample: its image below the root, its position in the image's list of persons, its targets and box."""
+    """One sample: a person in an image.
+
+    The attributes are the image below the root, the position in the image's list of persons, the targets and the box.
+    """
 
     image: str
     place: int

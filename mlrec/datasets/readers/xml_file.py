@@ -32,7 +32,10 @@ class XmlTarget(Protocol):
 
 
 class _Shallow:
-    """Passes elements to a target, and rejects files that nest elements deeply enough to exhaust the stack."""
+    """Target for an XML parser that rejects files with deeply nested elements.
+
+    Elements are passed to another target. Deep nesting could exhaust the stack.
+    """
 
     def __init__(self, target: XmlTarget) -> None:
         self._target = target

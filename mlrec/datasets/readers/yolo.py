@@ -43,12 +43,13 @@ _FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]"
 
 
 def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read the dataset that `data.yaml`, `obj.data` or `classes.txt` describes; `path` is that file or its folder.
+    """Read the dataset that `data.yaml`, `obj.data` or `classes.txt` describes.
 
-    `names` is a list, or a mapping from class indices. `train`, `val` (or `valid`, ...) and `test` are one or more
-    folders of images or text files that list images, below `path:` or the folder of the file. The boxes of
-    `images/.../x.jpg` are in `labels/.../x.txt`; an image without that file is negative for every class, but a split
-    without any such file is reported as an error. Links are not resolved. A label is positive if it has a box.
+    `path` is that file or its folder. `names` is a list, or a mapping from class indices. `train`, `val` (or `valid`,
+    ...) and `test` are one or more folders of images or text files that list images, below `path:` or the folder of the
+    file. The boxes of `images/.../x.jpg` are in `labels/.../x.txt`; an image without that file is negative for every
+    class, but a split without any such file is reported as an error. Links are not resolved. A label is positive if it
+    has a box.
 
     Raises:
         DataError: The file does not exist or does not describe a dataset.
@@ -186,7 +187,10 @@ class _Listing:
         return None
 
     def _name_of(self, place: Path) -> str | None:
-        """Return the name of a file or folder below the root; None if it is outside the root or does not exist."""
+        """Return the name of a file or folder below the root.
+
+        The result is None if the file or folder is outside the root or does not exist.
+        """
         if not _exists(place):
             return None
         return name_below(self._root, place)
@@ -294,7 +298,10 @@ class _LabelFiles:
 
 
 def _spellings_in(folder: Path) -> dict[str, str]:
-    """Return the file names in a folder, keyed by name and by normalized name; empty if the folder does not exist."""
+    """Return the file names in a folder, keyed by name and by normalized name.
+
+    The result is empty if the folder does not exist.
+    """
     if not folder.is_dir():
         return {}
     names = [entry.name for entry in folder.iterdir()]

@@ -1,4 +1,7 @@
-"""The file that describes a YOLO dataset, and its content: `data.yaml`, Darknet's `obj.data`, or `classes.txt`."""
+"""The file that describes a YOLO dataset, and its content.
+
+The file is `data.yaml`, Darknet's `obj.data`, or `classes.txt`.
+"""
 
 from __future__ import annotations
 
@@ -102,7 +105,10 @@ def _load_darknet(file: Path) -> dict[str, Any]:
 
 
 def _load_classes(file: Path) -> dict[str, Any]:
-    """Parse `classes.txt`: one class per line; images are in `images` or next to it, with or without split folders."""
+    """Parse `classes.txt`, which contains one class per line.
+
+    Images are in `images` or next to the file, with or without split folders.
+    """
     root = file.parent
     if root.name == "labels":
         root = root.parent
