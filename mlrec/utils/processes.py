@@ -78,7 +78,7 @@ def keep_freed_memory() -> None:
 def launcher() -> str:
     """Return the part of the command line before the subcommand.
 
-    It starts as many processes as this job. To use multiple machines, the user has to add the torchrun options.
+    That part starts as many processes as this job. To use multiple machines, the user has to add the torchrun options.
     """
     if world_size() == 1:
         return "mlrec"
