@@ -22,7 +22,10 @@ def main() -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Redirect closed standard streams to /dev/null, so that files opened later do not get their descriptors."""
+    """Redirect closed standard streams to /dev/null.
+
+    Otherwise, files opened later would get the descriptors of these streams.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115, PTH123 - stays open until the process exits

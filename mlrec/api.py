@@ -240,9 +240,10 @@ def load_run(path: PathLike) -> Run:
 
 @contextmanager
 def _reported(progress: bool | Progress) -> Iterator[Progress]:
-    """Print progress bars, notes and warnings, or issue warnings as Python warnings if `progress` is False.
+    """Print progress bars, notes and warnings.
 
-    If `progress` is an object, this object draws the progress bars.
+    If `progress` is False, warnings are issued as Python warnings instead. If `progress` is an object, this object
+    draws the progress bars.
     """
     if progress is True:
         from mlrec.cli.console import Records, Terminal

@@ -275,7 +275,9 @@ OTHER_NAMES = {  # names of keys in other toolkits, used only for suggestions
 
 
 def value_kind(key: str) -> Any:
-    """Return the type of the values of `key`: bool, int, float, str, `list` or `tuple` (of floats), or `Literal`.
+    """Return the type of the values of `key`.
+
+    The type is bool, int, float, str, `list` or `tuple` (of floats), or `Literal`.
 
     Example:
         >>> value_kind("heads"), value_kind("temperatures"), value_kind("data")
@@ -305,7 +307,10 @@ def panel_of(key: str) -> str:
 
 
 def nearest_key(key: str) -> str:
-    """Return a suggestion for an unknown key, such as `"; did you mean 'lr'?"`; includes names from other toolkits."""
+    """Return a suggestion for an unknown key, such as `"; did you mean 'lr'?"`.
+
+    Suggestions include names from other toolkits.
+    """
     known = dict(zip(FIELDS, FIELDS, strict=True)) | OTHER_NAMES
     close = difflib.get_close_matches(key.replace("-", "_").lower(), known, n=1, cutoff=0.6)
     return f"; did you mean '{known[close[0]]}'?" if close else ""

@@ -270,7 +270,10 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
 
 
 def _all_of(faults: Sequence[str]) -> Sequence[str]:
-    """Format a single fault as one line, or multiple faults as a heading and one line for each of the first ten."""
+    """Format one or more faults as a message.
+
+    A single fault is one line; multiple faults are a heading and one line for each of the first ten.
+    """
     if len(faults) == 1:
         return faults
     lines = ["config errors:", *(f"  {fault}" for fault in faults[:LINES_SHOWN])]

@@ -81,12 +81,15 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def is_cutmix(self) -> bool:
-        """Whether the initial weights are the paper's ResNet-cut, according to the declared origin or the file name."""
+        """Whether the initial weights are the paper's ResNet-cut.
+
+        This is determined by the declared origin or the file name.
+        """
         file = self.origin in ("declared", "unknown")
         return self.declared == CUTMIX_TAG or (file and "cutmix" in self.weights.lower())
 
     def followed_by(self, training: Training) -> Lineage:
-        """Return the lineage of a model that was initialized with these weights and then trained in `training`."""
+        """Return the lineage of a model initialized with these weights and then trained in `training`."""
         return msgspec.structs.replace(self, trainings=(*self.trainings, training))
 
     def extra_data(self, train: Training | None) -> str:
@@ -107,12 +110,18 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(dict.fromkeys(filter(None, parts)))
 
     def on_same_data(self, train: Training) -> list[Training]:
-        """Return earlier trainings on the data of `train` or a part of this data, which add epochs but no new data."""
+        """Return earlier trainings on the data of `train` or a part of this data.
+
+        Such trainings add epochs but no new data.
+        """
         return [training for training in self.trainings if not _beyond(training, train)]
 
 
 def lineage_from(value: Any) -> Lineage | None:
-    """Read a lineage stored as JSON; returns None if the value is missing or cannot be read by this version."""
+    """Read a lineage stored as JSON.
+
+    Returns None if the value is missing or cannot be read by this version.
+    """
     try:
         return None if value is None else msgspec.convert(value, Lineage)
     except msgspec.ValidationError:

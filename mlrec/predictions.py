@@ -179,7 +179,10 @@ def _names(array: NDArray[np.generic] | Texts, what: str, path: Path) -> Sequenc
 
 
 def _read_arrays(path: Path) -> dict[str, Any]:
-    """Read the arrays in an `.npz` file; an array that claims more bytes than exist is rejected before allocation."""
+    """Read the arrays in an `.npz` file.
+
+    An array that claims more bytes than exist is rejected before allocation.
+    """
     check_regular(path, PredictionsError)
     try:
         with zipfile.ZipFile(path) as archive:

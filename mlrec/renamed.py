@@ -92,7 +92,10 @@ def first_keys(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def old_keys(values: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str, bool]]:
-    """Iterate over old names in config values and tables: old name, current name, and whether both are set."""
+    """Iterate over old names in config values and tables.
+
+    Yields the old name, the current name, and whether both are set.
+    """
     for key, value in values.items():
         name = KEYS.get(key) or ALIASES.get(key)
         if name is not None and (key in KEYS or name in values):

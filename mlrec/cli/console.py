@@ -95,7 +95,10 @@ def _line(text: str, style: str) -> None:
 
 
 def _ends_of(facts: str) -> str:
-    """Return the first and last facts, for narrow terminals; in training, these are the loss and the remaining time."""
+    """Return the first and last facts, for narrow terminals.
+
+    In training, these are the loss and the remaining time.
+    """
     parts = facts.split(", ")
     return ", ".join(parts if len(parts) < 3 else [parts[0], parts[-1]])
 
@@ -110,7 +113,10 @@ class Records(logging.Handler):
 
 
 class Terminal:
-    """Progress display on stderr: bars on a terminal, otherwise a plain line every 5 % or every 30 seconds."""
+    """Progress display on stderr.
+
+    On a terminal, progress is shown as bars; otherwise, a plain line is printed every 5 % or every 30 seconds.
+    """
 
     def say(self, text: str) -> None:
         """Print a note."""

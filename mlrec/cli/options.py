@@ -132,7 +132,10 @@ def model_or_last(model: Path | None, runs: Path) -> Path:
 
 
 def names(text: str | None) -> list[str] | None:
-    """Parse `a,b,c` into names, normalized as in manifests; names with a comma are quoted. Returns None for None."""
+    """Parse `a,b,c` into names, normalized as in manifests; return None for None.
+
+    Names with a comma are quoted.
+    """
     if text is None:
         return None
     return [unicodedata.normalize("NFC", name) for name in config_layers.parse_names(text)]
@@ -190,7 +193,9 @@ def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -
 
 
 def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """Return the values from `--set key=value` and from flags; a flag overrides `--set`, but both values are checked.
+    """Return the values from `--set key=value` and from flags.
+
+    A flag overrides `--set`, but both values are checked.
 
     Raises:
         ConfigError: A key is unknown or a value is invalid.

@@ -1,4 +1,7 @@
-"""AP, precision, recall and F1 by label: columns for each method, one table per block of comparable rows."""
+"""AP, precision, recall and F1 by label.
+
+Each method has its own columns, and each block of comparable rows has its own table.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,9 @@ LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 
 
 def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None) -> list[Table]:
-    """Return a per-label table for each block of comparable results, and a table by training frequency if known.
+    """Return a per-label table for each block of comparable results.
+
+    If the training frequency of the labels is known, a table by training frequency is added.
 
     Args:
         rows: Results, one per column.

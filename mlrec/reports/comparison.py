@@ -94,7 +94,9 @@ def comparison_tables(
     what: str,
     training: Mapping[str, int] | None = None,
 ) -> list[Table]:
-    """Return the tables of A − B: one row per metric, per label and, if known, per group of labels by frequency.
+    """Return the tables of A − B: one row per metric and one row per label.
+
+    If the label frequencies are known, there is also one row per group of labels by frequency.
 
     Args:
         ours: Method A.

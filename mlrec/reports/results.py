@@ -259,7 +259,10 @@ def mean_of(numbers: Sequence[float | None]) -> float | None:
 
 
 def deviation_of(numbers: Sequence[float | None]) -> float | None:
-    """Return the sample standard deviation; None if any number is None or there are fewer than two numbers."""
+    """Return the sample standard deviation, or None if it is undefined.
+
+    It is undefined if any number is None or there are fewer than two numbers.
+    """
     known = [number for number in numbers if number is not None]
     if len(known) < 2 or len(known) < len(numbers):
         return None

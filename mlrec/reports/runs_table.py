@@ -66,7 +66,9 @@ ALWAYS = ("method", "backbone", "resolution", *(column.key for column in SCORES)
 
 
 def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None, title: str = "Finished runs") -> Table:
-    """Return a table with one row per result, in groups of comparable results, with the best result marked.
+    """Return a table with one row per result, in groups of comparable results.
+
+    The best result is marked.
 
     Args:
         results: Results, one per row.
@@ -89,7 +91,10 @@ def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None,
 
 
 def heading(result: Result, among: Sequence[Result]) -> str:
-    """Describe the evaluation data of a group, in enough detail to distinguish it from the other groups in `among`."""
+    """Describe the evaluation data of a group of results.
+
+    The description has enough detail to distinguish the group from the other groups in `among`.
+    """
     facts = [
         f"{result.dataset} {result.split}".strip(),
         counted(result.samples, "sample"),
@@ -107,7 +112,7 @@ def heading(result: Result, among: Sequence[Result]) -> str:
 
 
 def differences(results: Sequence[Result]) -> list[str]:
-    """Return one line per dataset and split with multiple groups, listing the differences between the groups."""
+    """Return the differences between groups: one line per dataset and split with multiple groups."""
     lines = []
     for dataset, split in dict.fromkeys((r.dataset, r.split) for r in results):
         rows = [r for r in results if (r.dataset, r.split) == (dataset, split)]
@@ -265,7 +270,10 @@ def frequency_cells(label: str, training: Mapping[str, int] | None) -> tuple[Cel
 
 
 def _label_table(metrics: Metrics, training: Mapping[str, int] | None, *, all_labels: bool) -> Table:
-    """Return one row per label, labels with few positives last; with many labels, only the lowest and highest APs."""
+    """Return a table with one row per label, labels with few positives last.
+
+    With many labels, the table contains only the lowest and highest APs.
+    """
     columns = (Column("label", "Label"), Column("AP", "AP", "percent"), *LABEL_RATES, SUPPORT, *FREQUENCY_COLUMNS)
     title, notes = "By label", _notes(metrics)
     if training is not None and not metrics.by_frequency.keys() - {"head"}:

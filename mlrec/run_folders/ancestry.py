@@ -42,7 +42,9 @@ def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineag
 
 
 def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | None:
-    """Return the lineage of an mlrec model, including the training of the model itself; None if there is no lineage.
+    """Return the lineage of an mlrec model, including the training of the model itself.
+
+    Returns None if there is no lineage.
 
     Args:
         source: Run folder, folder of an imported model, or model file.

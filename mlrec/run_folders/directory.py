@@ -57,7 +57,9 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Check that `path` does not exist, or contains only a run that was killed before the record was written.
+    """Check that `path` does not exist, or contains only a run that was killed at the beginning.
+
+    Such a run was killed before the record was written.
 
     Raises:
         RunError: The path already exists and contains other files.
@@ -67,7 +69,7 @@ def check_free(path: Path) -> None:
 
 
 def only_begun(path: Path) -> bool:
-    """Return whether `path` contains only the files of a run that was killed before the record was written."""
+    """Return whether `path` contains only the files of a run killed before the record was written."""
     if not path.is_dir():
         return False
     names = {entry.name for entry in path.iterdir()}

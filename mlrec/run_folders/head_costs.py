@@ -1,4 +1,7 @@
-"""`HeadCosts`: parameters, operations and time of heads on the same backbone, stored in a sweep folder."""
+"""`HeadCosts`: parameters, operations and time of heads on the same backbone.
+
+The costs are stored in a sweep folder.
+"""
 
 from __future__ import annotations
 

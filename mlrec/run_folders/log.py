@@ -78,13 +78,19 @@ def _entry(line: bytes, path: Path) -> dict[str, Any]:
 
 
 def rewind(folder: Path, step: int) -> None:
-    """Remove events that a resumed run will repeat: events after `step`, and the end of an epoch at `step`."""
+    """Remove events that a resumed run will repeat.
+
+    These are the events after `step`, and the end of an epoch at `step`.
+    """
     kept = [e for e in entries(folder) if e["step"] < step or (e["step"] == step and e["event"] == "steps")]
     write_text(folder / directory.LOG, "".join(json.dumps(entry) + "\n" for entry in kept))
 
 
 def draw_curves(folder: Path) -> None:
-    """Draw the loss, mAP and learning rate of a run against the step, and write `curves.png` to the run folder."""
+    """Draw the loss, mAP and learning rate of a run against the step.
+
+    The figure is written to `curves.png` in the run folder.
+    """
     from matplotlib.figure import Figure
 
     events: dict[str, list[dict[str, Any]]] = {"steps": [], "epoch": [], "scored": []}

@@ -1,4 +1,7 @@
-"""`RunRecord`: settings, data, environment and status of a run, stored as `run.json` in the run folder."""
+"""`RunRecord`: settings, data, environment and status of a run.
+
+The record is stored as `run.json` in the run folder.
+"""
 
 from __future__ import annotations
 
@@ -271,7 +274,9 @@ def latest_run(root: Path | str = "runs") -> Run:
 
 
 def environment(device: torch.device, precision: str) -> dict[str, Any]:
-    """Return the versions, machine, device, precision, threads and processes that are stored in `run.json`.
+    """Return the properties of the environment that are stored in `run.json`.
+
+    These are versions, machine, device, precision, threads and processes.
 
     Args:
         device: Device of the model; for CUDA, the GPU name and the CUDA version are added.

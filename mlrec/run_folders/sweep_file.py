@@ -1,4 +1,7 @@
-"""`sweep.json`: the runs of a sweep and the settings of the runs. The progress is stored in the run folders."""
+"""`sweep.json`: the runs of a sweep and the settings of the runs.
+
+The progress is stored in the run folders.
+"""
 
 from __future__ import annotations
 

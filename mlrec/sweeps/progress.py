@@ -175,7 +175,10 @@ def _worth_showing(states: Sequence[TrialState]) -> list[TrialState]:
 
 
 def _seconds_per_trial(plan: SweepPlan, states: Sequence[TrialState]) -> float | None:
-    """Return the median over this sweep, or over similar runs in the same folder, scaled by samples and epochs."""
+    """Return the median time per trial in seconds.
+
+    The median is over this sweep, or over similar runs in the same folder, scaled by samples and epochs.
+    """
     own = [state.seconds for state in states if state.seconds is not None]
     if own:
         return statistics.median(own)

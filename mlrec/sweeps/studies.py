@@ -1,7 +1,7 @@
-"""The paper's ablations as sweeps (Tables 6-8, Figure 5), CSRA compared with the baseline, and all heads.
+"""Predefined sweeps: the paper's ablations, CSRA compared with the baseline, and all heads.
 
-The defaults for each table are those of the paper; flags override them. Controls that are not in the paper are marked,
-and are excluded with `paper_only`.
+The ablations are Tables 6-8 and Figure 5. The defaults for each table are those of the paper; flags override them.
+Controls that are not in the paper are marked, and are excluded with `paper_only`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,10 @@ def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
 
 
 def _poolings(*, paper_only: bool) -> dict[str, Flags]:
-    """Return the poolings; "average only" has the classifier of the other rows, or is the baseline as in the paper."""
+    """Return the poolings to compare.
+
+    The pooling "average only" has the classifier of the other rows, or is the baseline as in the paper.
+    """
     average: Flags = {"head": "csra", "lam": 0.0}
     if paper_only:
         average = {"head": "average"}

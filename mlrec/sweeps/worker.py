@@ -96,7 +96,9 @@ class Worker:
         self._features: FeatureCache | None = None
 
     def train(self, name: str) -> float | None:
-        """Train or resume a trial; return the mAP, or None if the trial was interrupted or taken by another worker.
+        """Train or resume a trial, and return the mAP.
+
+        Returns None if the trial was interrupted or taken by another worker.
 
         Raises:
             TrialFailed: Training failed; the complete error is in the log of the trial.
@@ -163,7 +165,10 @@ class Worker:
         )
 
     def _core_flags(self, trial: Trial) -> dict[str, Any]:
-        """Return the number of cores for each part of this worker: an equal share, unless the user set a number."""
+        """Return the number of cores for each part of this worker.
+
+        The default is an equal share; numbers set by the user are kept.
+        """
         task, config = self._task, self._task.plan.base.config
         share = max(1, processes.cores() // task.jobs)
         threads = trial.flags.get("threads", config.threads)

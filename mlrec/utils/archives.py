@@ -1,4 +1,7 @@
-"""Safe unpacking of tar and zip archives: only regular files below the target folder, with a size limit."""
+"""Safe unpacking of tar and zip archives.
+
+Only regular files are unpacked, only below the target folder, and with a size limit.
+"""
 
 from __future__ import annotations
 

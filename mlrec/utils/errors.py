@@ -1,4 +1,6 @@
-"""Errors that mlrec reports, and `ValidationReport`, which collects the errors and warnings from a check.
+"""Errors that mlrec reports, and `ValidationReport`.
+
+`ValidationReport` collects the errors and warnings from a check.
 
 ::
 
@@ -25,11 +27,11 @@ LONGEST_LINE = 1000
 
 
 class MlrecError(ValueError):
-    """Base class of all errors raised by mlrec; the message states what is wrong, where, and how to fix it.
+    """Base class of all errors raised by mlrec.
 
-    The message is a single line. Additional arguments add further lines, for errors that list multiple faults. Because
-    names in a message may come from third-party files, control characters are escaped and long lines are shortened when
-    an error is converted to a string.
+    The message states what is wrong, where, and how to fix it. The message is a single line. Additional arguments add
+    further lines, for errors that list multiple faults. Because names in a message may come from third-party files,
+    control characters are escaped and long lines are shortened when an error is converted to a string.
 
     Attributes:
         exit_code: Exit code of the command line.
@@ -83,7 +85,10 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error of Python, torch (CPU, CUDA, MPS, cuDNN, cuBLAS) or ONNX Runtime means out of memory."""
+    """Return whether an error means out of memory.
+
+    Errors of Python, torch (CPU, CUDA, MPS, cuDNN, cuBLAS) and ONNX Runtime are recognized.
+    """
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return True
     library = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime.")
@@ -146,7 +151,9 @@ def _both_ends(text: str, longest: int) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a suggestion with the known name most similar to `name`, to append to a message; "" if none is similar.
+    """Return a suggestion with the known name most similar to `name`, to append to a message.
+
+    Returns "" if no name is similar.
 
     Example:
         >>> nearest("lrr", ["lr", "epochs"])
@@ -159,10 +166,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 @dataclass
 class ValidationReport:
-    """Errors and warnings from a check: errors are collected before raising, and warnings are aggregated by kind.
+    """Errors and warnings from a check.
 
-    A reader adds errors and warnings for each record. The workflow raises a single error, and stores the warnings with
-    the result.
+    Errors are collected before raising, and warnings are aggregated by kind. A reader adds errors and warnings for each
+    record. The workflow raises a single error, and stores the warnings with the result.
 
     Example:
         >>> report = ValidationReport()
@@ -192,7 +199,9 @@ class ValidationReport:
         ]
 
     def raise_errors(self, heading: str, log: str, kind: type[MlrecError] = DataError) -> None:
-        """Raise an error if any errors were added: one line for a single error, otherwise `heading` and the first ten.
+        """Raise an error if any errors were added.
+
+        A single error is one line; the message for multiple errors is `heading` and the first ten.
 
         Args:
             heading: First line of the message if there are multiple errors.

@@ -151,7 +151,10 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder next to `path` that is removed when the block ends, unless it was moved elsewhere."""
+    """Yield an empty folder next to `path` that is removed when the block ends.
+
+    The folder is not removed if it was moved elsewhere.
+    """
     temporary = _temporary(Path(path))
     try:
         temporary.parent.mkdir(parents=True, exist_ok=True)
@@ -197,7 +200,10 @@ def is_temporary(path: Path) -> bool:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove temporary files of killed processes, and restore folders that were moved away but never replaced."""
+    """Remove temporary files of killed processes.
+
+    Folders that were moved away but never replaced are restored.
+    """
     if not folder.is_dir():
         return
     for entry in folder.iterdir():
@@ -223,7 +229,9 @@ def remove_shared_temporary(folder: Path) -> None:
 
 
 def file_in(path: Path, name: str) -> Path:
-    """Return the path of the file `name` in `path` if `path` is a folder; otherwise return `path` unchanged.
+    """Return the path of the file `name` in `path` if `path` is a folder.
+
+    Otherwise, `path` is returned unchanged.
 
     Example:
         >>> file_in(Path("."), "labels.json").name, file_in(Path("own.json"), "labels.json").name
@@ -253,7 +261,10 @@ def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
 
 @contextlib.contextmanager
 def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[bytes]]:
-    """Open the regular file `path` for reading in chunks; raises `kind` with a one-line message on failure."""
+    """Open the regular file `path` for reading in chunks.
+
+    Raises `kind` with a one-line message on failure.
+    """
     path = Path(path)
     check_regular(path, kind)
     try:
@@ -264,7 +275,10 @@ def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[by
 
 
 def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
-    """Raise `kind` if `path` is a folder, a device or a pipe instead of a file; a missing file is accepted."""
+    """Raise `kind` if `path` is a folder, a device or a pipe instead of a file.
+
+    A missing file is accepted.
+    """
     try:
         other = path.exists() and not path.is_file()
     except (OSError, ValueError) as error:

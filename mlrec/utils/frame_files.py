@@ -1,4 +1,7 @@
-"""Writing of data frames to CSV, Excel and Parquet files; all spreadsheet files are written by this module."""
+"""Writing of data frames to CSV, Excel and Parquet files.
+
+All spreadsheet files are written by this module.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,10 @@ def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = F
 
 
 def write_csv(rows: Iterable[Sequence[Any]], path: Path) -> None:
-    """Write rows to a CSV file without pandas, in the format of `csv_text`; None is written as an empty cell."""
+    """Write rows to a CSV file without pandas, in the format of `csv_text`.
+
+    None is written as an empty cell.
+    """
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([_without_formula(cell) for cell in row] for row in rows)
     write_text(path, stream.getvalue())

@@ -1,4 +1,7 @@
-"""Large arrays in an `.npz` file: written block by block without compression, and memory-mapped for reading."""
+"""Large arrays in an `.npz` file.
+
+The arrays are written block by block without compression, and memory-mapped for reading.
+"""
 
 from __future__ import annotations
 

@@ -27,7 +27,10 @@ def added_by_packages(group: str) -> dict[str, str]:
 
 
 def is_part(kind: str, name: str, own: Collection[str]) -> bool:
-    """Return whether `own` or another package has a part with this name; the arguments are those of `part_names`."""
+    """Return whether `own` or another package has a part with this name.
+
+    The arguments are those of `part_names`.
+    """
     return name in own or name in added_by_packages(
         GROUPS[kind]
     )  # built-in parts first, to avoid a search for packages

@@ -1,4 +1,7 @@
-"""Rank of this process under torchrun, and the cores and memory available to the process; does not require torch."""
+"""Rank of this process under torchrun, and the cores and memory available to the process.
+
+This module does not require torch.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from <malloc.h>
 
 
 def rank() -> int:
-    """Return the rank of this process. Rank 0 writes files and prints; without torchrun, the rank is always 0."""
+    """Return the rank of this process.
+
+    Rank 0 writes files and prints. Without torchrun, the rank is always 0.
+    """
     return int(os.environ.get("RANK", "0"))
 
 
@@ -35,16 +41,19 @@ def cores() -> int:
 
 
 def own_cores() -> int:
-    """Return the number of cores for this process; all processes of a job on a machine share the cores evenly."""
+    """Return the number of cores for this process.
+
+    All processes of a job on a machine share the cores evenly.
+    """
     return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def set_idle_policy() -> None:
-    """Make idle OpenMP threads sleep early instead of busy-waiting; must be called before torch is imported.
+    """Make idle OpenMP threads sleep early instead of busy-waiting.
 
-    On a shared machine, a busy-waiting thread may occupy the core that another thread needs. Measurements are in
-    docs/performance.md. If the user has set OMP_WAIT_POLICY or GOMP_SPINCOUNT, the value is kept. Child processes
-    inherit the setting.
+    The function must be called before torch is imported. On a shared machine, a busy-waiting thread may occupy the core
+    that another thread needs. Measurements are in docs/performance.md. If the user has set OMP_WAIT_POLICY or
+    GOMP_SPINCOUNT, the value is kept. Child processes inherit the setting.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
@@ -67,9 +76,9 @@ def keep_freed_memory() -> None:
 
 
 def launcher() -> str:
-    """Return the part of the command line before the subcommand, which starts as many processes as this job.
+    """Return the part of the command line before the subcommand.
 
-    To use multiple machines, the user has to add the torchrun options.
+    That part starts as many processes as this job. To use multiple machines, the user has to add the torchrun options.
     """
     if world_size() == 1:
         return "mlrec"

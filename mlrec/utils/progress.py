@@ -1,4 +1,7 @@
-"""Progress bars, and handling of notes and warnings, which are log records of "mlrec" and child loggers."""
+"""Progress bars, and handling of notes and warnings.
+
+Notes and warnings are log records of "mlrec" and child loggers.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,10 @@ def logged_to(handler: logging.Handler) -> Iterator[None]:
 
 @contextlib.contextmanager
 def logged_from(level: int) -> Iterator[None]:
-    """Drop log records below a level: WARNING drops notes (for one of many runs), `NOTHING` drops all records."""
+    """Drop log records below a level.
+
+    WARNING drops notes (for one of many runs), and `NOTHING` drops all records.
+    """
     before = LOGGER.level
     LOGGER.setLevel(max(level, LOGGER.getEffectiveLevel()))
     try:

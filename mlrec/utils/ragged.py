@@ -1,7 +1,8 @@
-"""Rows of different lengths stored in two arrays: the concatenated values of all rows, and the start of each row.
+"""Rows of different lengths stored in two arrays.
 
-For millions of short rows, such as image names, the overhead is eight bytes per row. With Python objects, the overhead
-would be about eighty bytes per row, and rows could not be shared with other processes through a memory-mapped file.
+The arrays are the concatenated values of all rows, and the start of each row. For millions of short rows, such as image
+names, the overhead is eight bytes per row. With Python objects, the overhead would be about eighty bytes per row, and
+rows could not be shared with other processes through a memory-mapped file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Convert SIGINT and SIGTERM to an exception, so that an interrupted command can remove temporary files.
+"""Convert SIGINT and SIGTERM to an exception.
+
+An interrupted command can then remove temporary files.
 
 Python drops an exception that a signal handler raises inside a destructor or a weak reference callback, or while C code
 compiles or imports a module. A dropped exception is raised again at the next step of a progress bar, or when the

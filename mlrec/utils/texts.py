@@ -1,4 +1,7 @@
-"""`Texts`: a sequence of strings stored in two arrays, and functions that compare millions of names without a set."""
+"""`Texts`: a sequence of strings stored in two arrays.
+
+The module also contains functions that compare millions of names without a set.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,10 @@ def batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 class TextsBuilder:
-    """Builder of `Texts` from blocks of strings, so that not all strings exist as Python objects at the same time."""
+    """Builder of `Texts` from blocks of strings.
+
+    With blocks, not all strings exist as Python objects at the same time.
+    """
 
     def __init__(self) -> None:
         self._parts: list[tuple[NDArray[np.uint8], NDArray[np.int64]]] = []

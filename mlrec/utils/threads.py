@@ -1,4 +1,7 @@
-"""Parallel processing of many images in threads; reading and decoding release the GIL, so all cores are used."""
+"""Parallel processing of many images in threads.
+
+Reading and decoding release the GIL, so all cores are used.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +22,10 @@ Result = TypeVar("Result")
 def thread_map(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int | None = None
 ) -> Iterator[Iterator[Result]]:
-    """Yield the results of `function` in the order of `items`; all threads end with the block, even after an error.
+    """Yield the results of `function` in the order of `items`.
 
-    Threads are used instead of processes because a process that receives a signal during startup prints a traceback or
-    hangs.
+    All threads end with the block, even after an error. Threads are used instead of processes because a process that
+    receives a signal during startup prints a traceback or hangs.
 
     Args:
         function: Function to call in the threads.

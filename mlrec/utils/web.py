@@ -1,7 +1,8 @@
-"""Download of small files from the public web: only http(s), limited in size and time, no private addresses.
+"""Download of small files from the public web.
 
-Every address that a host name resolves to is checked, and the connection is made to a checked address, so that a second
-DNS response cannot change the address. Redirects are checked in the same way. Proxies are not used.
+Only http(s) is supported, size and time are limited, and private addresses are rejected. Every address that a host name
+resolves to is checked, and the connection is made to a checked address, so that a second DNS response cannot change the
+address. Redirects are checked in the same way. Proxies are not used.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ def resolve(host: str, port: int) -> list[str]:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is on the public internet; IPv4 addresses embedded in IPv6 addresses are also checked.
+    """Return whether an address is on the public internet.
+
+    IPv4 addresses embedded in IPv6 addresses are also checked.
 
     Example:
         >>> [is_public(ipaddress.ip_address(text)) for text in ("93.184.215.14", "10.0.0.1", "::ffff:127.0.0.1")]

@@ -1,4 +1,7 @@
-"""`mlrec demo`: compare CSRA with average pooling on synthetic scenes, with all steps of a real experiment."""
+"""`mlrec demo`: compare CSRA with average pooling on synthetic scenes.
+
+The demo runs all steps of a real experiment.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,9 @@ def demo(
     flags: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> Demo:
-    """Draw scenes, train both heads with each seed, and compare the heads; all files are written to the folder `out`.
+    """Draw scenes, train both heads with each seed, and compare the heads.
+
+    All files are written to the folder `out`.
 
     Args:
         out: Output folder; runs from an earlier demo are replaced.

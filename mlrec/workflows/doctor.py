@@ -379,7 +379,10 @@ def _parameters(model: Any) -> int:
 
 
 def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
-    """Determine whether the data pipeline or the device would be the bottleneck in the run started by `train`."""
+    """Determine whether the data pipeline or the device would be the bottleneck in training.
+
+    The run is the one started by `train`.
+    """
     if not models:
         return
     from mlrec.training.dataloader import default_workers

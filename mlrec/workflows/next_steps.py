@@ -1,4 +1,7 @@
-"""Suggestions for the next command that works with this dataset on this machine; torch is not imported."""
+"""Suggestions for the next command that works with this dataset on this machine.
+
+This module does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,10 @@ HUB_SECONDS = 2.0
 
 
 def after_prepare(dataset: Dataset) -> str | None:
-    """Suggest `mlrec train`, or `mlrec split` if training or scored splits are missing; None if neither works."""
+    """Suggest `mlrec train`, or `mlrec split` if training or scored splits are missing.
+
+    Returns None if neither works.
+    """
     try:
         default_splits(dataset)
     except DataError:
@@ -29,7 +35,10 @@ def after_prepare(dataset: Dataset) -> str | None:
 
 
 def train_command(dataset: Dataset, train: str | None = None, scored: str | None = None) -> str:
-    """Return a training command for this machine, with the splits `train` and `scored` if they are not the default."""
+    """Return a training command for this machine.
+
+    The command contains the splits `train` and `scored` if they are not the default.
+    """
     command = f"mlrec train --data {shlex.quote(str(dataset.path))}"
     if train is not None and scored is not None and not _is_default(dataset, train, scored):
         command += f" --train-split {shlex.quote(train)} --split {shlex.quote(scored)}"
@@ -39,7 +48,10 @@ def train_command(dataset: Dataset, train: str | None = None, scored: str | None
 
 
 def quick(command: str) -> str:
-    """Return a training command that takes minutes on a CPU, with a small frozen backbone; works without the hub."""
+    """Return a training command that takes minutes on a CPU, with a small frozen backbone.
+
+    The command works without the hub.
+    """
     if weight_packages.installed(WEIGHTS):
         return f"{command} --recipe demo"
     if hub_answers():
@@ -66,7 +78,10 @@ def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> 
 
 
 def has_gpu() -> bool:
-    """Return whether a GPU is likely present; only torch knows for certain, but importing torch takes seconds."""
+    """Return whether a GPU is likely present.
+
+    Only torch knows for certain, but importing torch takes seconds.
+    """
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return False
     devices = (Path("/dev/nvidia0"), Path("/dev/kfd"))
@@ -89,7 +104,10 @@ def _is_default(dataset: Dataset, train: str, scored: str) -> bool:
 
 
 def _split_command(dataset: Dataset) -> str | None:
-    """Return the `mlrec split` command for the first divisible labelled split; new splits receive unused names."""
+    """Return the `mlrec split` command for the first divisible labelled split.
+
+    New splits receive unused names.
+    """
     from mlrec.workflows.data.split import POOLS
 
     labelled = [name for name in dataset.info.splits if name != "test" and has_labels(dataset.manifest(name))]

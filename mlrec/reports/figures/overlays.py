@@ -49,7 +49,9 @@ class ColourScale:
 
     @classmethod
     def over(cls, maps: Sequence[NDArray[np.floating]], quantile: float = 1.0) -> ColourScale:
-        """Return a scale for some maps: symmetric about 0, or only the upper half if the maps have no negative values.
+        """Return a colour scale for some heat maps.
+
+        The scale is symmetric about 0, or only the upper half if the maps have no negative values.
 
         Args:
             maps: Heat maps as arrays (..., h, w).

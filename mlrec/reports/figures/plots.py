@@ -84,7 +84,9 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
 
 
 def sweep_figure(series: Sequence[Series], key: str) -> Figure:
-    """Draw mAP against λ or H: one line per series, error bars of one standard deviation, and a ring at the peak.
+    """Draw mAP against λ or H, with one line per series.
+
+    Error bars show one standard deviation, and a ring marks the peak.
 
     Args:
         series: Series to draw, one line each.
@@ -109,9 +111,10 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
 
 
 def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
-    """Draw training loss and mAP of methods against the epoch: mean over seeds with a band of one standard deviation.
+    """Draw training loss and mAP of methods against the epoch.
 
-    A run that is evaluated only once has no mAP curve; if no run has a curve, the panel is omitted.
+    Curves are the mean over seeds, with a band of one standard deviation. A run that is evaluated only once has no mAP
+    curve; if no run has a curve, the panel is omitted.
 
     Args:
         logs: Entries of `log.jsonl` for each seed, by method name.
@@ -169,9 +172,9 @@ def _legend(name: str, seeds: Sequence[object]) -> str:
 def precision_recall_figure(
     logits: Floats, targets: NDArray[np.int8], average_precision: Mapping[str, float | None]
 ) -> Figure:
-    """Draw precision against recall, one panel per label with AP, number of positives n, and a dot at p = 0.5.
+    """Draw precision against recall, with one panel per label.
 
-    Labels without a positive have no panel.
+    A panel shows AP, the number of positives n, and a dot at p = 0.5. Labels without a positive have no panel.
 
     Args:
         logits: Logits (N, C).

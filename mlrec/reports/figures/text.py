@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 @functools.cache
 def font(size: int) -> FreeTypeFont:
-    """Return the font DejaVu Sans, which is included in matplotlib and has Latin, Greek and Cyrillic letters.
+    """Return the font DejaVu Sans in a given size.
+
+    The font is included in matplotlib, and has Latin, Greek and Cyrillic letters.
 
     Args:
         size: Size in pixels.
@@ -29,7 +31,9 @@ def font(size: int) -> FreeTypeFont:
 
 
 def cut(text: str, width: float, size: int) -> str:
-    """Shorten a text to one line with a maximum width; the end is kept, because file names differ at the end.
+    """Shorten a text to one line with a maximum width.
+
+    The end of the text is kept, because file names differ at the end.
 
     Args:
         text: Text; control characters are escaped.

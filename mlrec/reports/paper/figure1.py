@@ -102,7 +102,9 @@ def size_table(
     *,
     seeds: Sequence[int] = (),
 ) -> Table:
-    """Return a table with the mAP of each method and its difference from the first, by size or number of objects.
+    """Return a table with the mAP of each method by object size or number of objects.
+
+    The table also contains the difference of each method from the first.
 
     Args:
         size_bins: Bins of size or number, one per row.

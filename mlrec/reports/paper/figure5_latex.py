@@ -20,7 +20,7 @@ _STYLES = (
 
 
 def lambda_figure(panels: Sequence[CurvePanel]) -> str:
-    r"""Return a `figure` environment with one plot for each panel, after a comment with the required packages.
+    r"""Return a LaTeX `figure` with one plot per panel, preceded by a comment with the required packages.
 
     Args:
         panels: Panels, see `figure5_panels`.

@@ -71,7 +71,9 @@ def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def variation(config: dict[str, Any]) -> str:
-    """Return how a CSRA head differs from the paper's head in temperatures and logit scale; "" if it does not differ.
+    """Return how a CSRA head differs from the paper's head in temperatures and logit scale.
+
+    Returns "" if the head does not differ.
 
     Args:
         config: Configuration keys of a run.

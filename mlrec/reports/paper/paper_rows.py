@@ -211,7 +211,9 @@ def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
 
 
 def reasons_apart(result: Result, dataset: str) -> list[str]:
-    """Return how the scored data of a run differ from those of published rows; empty if there are no differences.
+    """Return how the scored data of a run differ from those of published rows.
+
+    The result is empty if there are no differences.
 
     Args:
         result: Result of the run.
@@ -231,7 +233,10 @@ def reasons_apart(result: Result, dataset: str) -> list[str]:
 
 
 def _apart(reasons: Sequence[str], extra: Sequence[str]) -> str:
-    """Return the end of a heading: the reasons without extra data, which have a column in the paper's tables."""
+    """Return the end of a heading: the reasons without extra data.
+
+    Extra data have a column in the paper's tables.
+    """
     others = [reason for reason in reasons if reason not in extra]
     if not others:
         return ""

@@ -218,7 +218,10 @@ def _own_row(own: MethodSweeps) -> Row:
 
 
 def _reasons_apart(result: Result, sweep: LambdaSweep, dataset: str) -> list[str]:
-    """Return why a sweep is not comparable with the published rows for a dataset; empty if it is comparable."""
+    """Return why a sweep is not comparable with the published rows for a dataset.
+
+    The result is empty if the sweep is comparable.
+    """
     scored = replace(result, samples=sweep.samples, labels=tuple(sweep.labels or result.labels), kind=sweep.kind)
     reasons = reasons_apart(scored, dataset)
     printed = {row.resolution for row in paper_rows(1) if row.dataset == dataset}

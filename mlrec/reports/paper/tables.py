@@ -149,7 +149,9 @@ AGAINST = {
 
 
 def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
-    """Return whether a run belongs to a table, based on the head and, unless the user listed the run, the dataset.
+    """Return whether a run belongs to a table.
+
+    The decision is based on the head and, unless the user listed the run, the dataset.
 
     Args:
         record: Record of the run.

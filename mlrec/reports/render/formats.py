@@ -22,7 +22,10 @@ from mlrec.utils.files import check_ending
 
 
 def csv_text(tables: Sequence[Table]) -> str:
-    """Return tables as CSV: a header line with column keys, one line per row, and an empty line between tables."""
+    """Return tables as CSV, with an empty line between tables.
+
+    Each table has a header line with column keys, and one line per row.
+    """
     return "\n".join(frame_files.csv_text(table.to_frame()) for table in tables)
 
 
@@ -68,7 +71,9 @@ SUFFIXES |= frame_files.ENDINGS
 
 
 def format_of(asked: str | None, out: Path | None) -> str:
-    """Return the format of a report: the requested format, otherwise that of the file extension, otherwise "table".
+    """Return the format of a report.
+
+    This is the requested format, otherwise that of the file extension, otherwise "table".
 
     Args:
         asked: Name of the requested format, or None.

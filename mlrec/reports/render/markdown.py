@@ -34,7 +34,10 @@ def escape(text: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Escape text at the beginning of a line, where it could be parsed as a heading, a list or a quotation."""
+    """Escape text at the beginning of a line.
+
+    Otherwise, the text could be parsed as a heading, a list or a quotation.
+    """
     line = escape(text)
     numbered = _NUMBERED.match(line)
     if numbered:

@@ -55,7 +55,10 @@ def _fitted(table: Table, columns: int | None, full: bool) -> list[Table]:
 
 
 def _fits_wrapped(table: Table, columns: int) -> bool:
-    """Return whether the table fits after its widest text is wrapped and stays readable, as in a sentence column."""
+    """Return whether the table fits after its widest text is wrapped and stays readable.
+
+    An example of such a text is a column of sentences.
+    """
     bodies, _ = _sizes(table, _cells(table, False))
     widest = max((size for size, column in zip(bodies, table.columns, strict=True) if column.kind == "text"), default=0)
     return widest - (_total(table) - columns) >= READABLE
@@ -142,7 +145,10 @@ def _wrap_cell(parts: Parts, k: int, size: int) -> Parts:
 
 
 def _wrapped(text: str, columns: int | None, *, at_hyphens: bool = False) -> list[str]:
-    """Break text into lines of at most `columns` characters, between words or after a hyphen in a long word."""
+    """Break text into lines of at most `columns` characters.
+
+    Lines are broken between words, or after a hyphen in a long word.
+    """
     if columns is None:
         return [text]
     lines = [""]
@@ -166,7 +172,10 @@ def _cells(table: Table, styled: bool) -> list[Parts]:
 
 
 def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
-    """Return the width of body (or title) and tail for each column; the first column of a block fits the heading."""
+    """Return the width of body (or title) and tail for each column.
+
+    The first column of a block fits the heading.
+    """
     columns = table.columns
     bodies = []
     for k, column in enumerate(columns):
@@ -230,6 +239,9 @@ def _pad(cell: str, size: int, left: bool) -> str:
 
 
 def width(cell: str) -> int:
-    """Return the width of `cell` in terminal columns: two for wide characters, zero for combining characters."""
+    """Return the width of `cell` in terminal columns.
+
+    The width is two for wide characters and zero for combining characters.
+    """
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in cell)
     return len(cell) + wide - sum(unicodedata.combining(char) != 0 for char in cell)

@@ -1,4 +1,7 @@
-"""`mlrec download`: download, check and unpack the official files of a dataset; failed downloads can be resumed."""
+"""`mlrec download`: download, check and unpack the official files of a dataset.
+
+Failed downloads can be resumed.
+"""
 
 from __future__ import annotations
 

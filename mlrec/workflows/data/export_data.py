@@ -152,7 +152,10 @@ def _write_coco(folder: Path, manifest: Manifest, scores: SplitScores | None) ->
 
 
 def _write_imagefolder(folder: Path, manifest: Manifest, _: SplitScores | None) -> Manifest:
-    """Link images next to `metadata.csv`, as expected by Hugging Face, or copy them if links are not possible."""
+    """Link images next to `metadata.csv`, as expected by Hugging Face.
+
+    Images are copied if links are not possible.
+    """
     place = folder / manifest.split
     text = as_metadata(manifest)
     for image, path in zip(manifest.images, map(manifest.path_of, range(len(manifest))), strict=True):
@@ -180,7 +183,10 @@ def _write_labelstudio(folder: Path, manifest: Manifest, scores: SplitScores | N
 
 
 def _write_fiftyone(folder: Path, manifest: Manifest, scores: SplitScores | None) -> Manifest:
-    """Return the names as they are read back: names of existing files, without the extension for missing files."""
+    """Write a split for FiftyOne, and return the split as it is read back.
+
+    Images have the names of existing files; names of missing files have no extension.
+    """
     file = folder / manifest.split / "labels.json"
     write_json(file, as_fiftyone(manifest))
     if scores is not None:

@@ -1,4 +1,7 @@
-"""`mlrec prepare`: convert third-party annotations to a prepared dataset (read, check, decode all images, write)."""
+"""`mlrec prepare`: convert third-party annotations to a prepared dataset.
+
+The steps are: read, check, decode all images, write.
+"""
 
 from __future__ import annotations
 
@@ -161,9 +164,10 @@ def _read(
 
 @contextmanager
 def _unpacked(reading: Reading, target: Path, findings: ValidationReport, dry_run: bool) -> Iterator[Path | None]:
-    """Yield a temporary folder with images that the source stores inside other files; None if there are none.
+    """Yield a temporary folder with images that the source stores inside other files.
 
-    The images are needed for the checks, before the dataset is moved to the final folder.
+    Yields None if there are none. The images are needed for the checks, before the dataset is moved to the final
+    folder.
     """
     if reading.unpack is None or findings.errors or dry_run:
         yield None
@@ -174,7 +178,10 @@ def _unpacked(reading: Reading, target: Path, findings: ValidationReport, dry_ru
 
 
 def _with_root(reading: Reading, root: Path) -> Reading:
-    """Return the reading with images below `root`, and a note that the images belong to the prepared dataset."""
+    """Return the reading with images below `root`.
+
+    A note that the images belong to the prepared dataset is added.
+    """
     manifests = [manifest.changed(root=root.absolute()) for manifest in reading.manifests]
     return replace(reading, manifests=manifests, source={**reading.source, "unpacked": True})
 
@@ -293,7 +300,10 @@ def _log(out: Path | str, name: str, dry_run: bool) -> Path | None:
 
 @contextmanager
 def _error_log(log: Path | None, findings: ValidationReport, path: Path | str) -> Iterator[None]:
-    """Raise errors collected in the block: a single error as the message, multiple errors with a list in `log`."""
+    """Raise errors collected in the block.
+
+    A single error is the message; multiple errors are listed in `log`.
+    """
     try:
         yield
     except DataError as error:
@@ -353,7 +363,10 @@ def _warn_missing(manifests: Sequence[Manifest], findings: ValidationReport) -> 
 
 
 def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
-    """Bring the columns of all splits into the order of the first split; differing label sets raise an error."""
+    """Bring the columns of all splits into the order of the first split.
+
+    Differing label sets raise an error.
+    """
     reordered = []
     for manifest in manifests:
         try:

@@ -154,7 +154,9 @@ def summary(splits: NewSplits) -> Table:
 
 
 def pool_of(dataset: Dataset, name: str | None) -> Manifest:
-    """Return the split to divide or copy, without images in `test`; by default trainval, otherwise all, or train.
+    """Return the split to divide or copy, without images in `test`.
+
+    By default, this is trainval, otherwise all, or train.
 
     Raises:
         UsageError: The split is `test`, or there is no split to divide.
@@ -201,9 +203,10 @@ def _error(targets: SparseTargets, part: NDArray[np.intp], held_out: Sequence[in
 
 
 def add_splits(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: str | None) -> Dataset:
-    """Atomically add the new splits of `pool`, and remove earlier splits whose names begin with `outdated`.
+    """Atomically add the new splits of `pool`, and remove outdated splits.
 
-    If files were replaced one by one, a killed process could leave a mixture of old and new splits.
+    Earlier splits are outdated if their names begin with `outdated`. If files were replaced one by one, a killed
+    process could leave a mixture of old and new splits.
     """
     info = dataset.info
     sizes, origins = dict(info.splits), dict(info.source.get(MADE, {}))

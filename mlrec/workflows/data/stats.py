@@ -96,7 +96,10 @@ def _any_known(split: SplitStatistics) -> bool:
 
 
 def _tested(splits: Sequence[SplitStatistics]) -> str | None:
-    """Return the split to score: test, otherwise val, otherwise the last split; None if it has no positives."""
+    """Return the split to score: test, otherwise val, otherwise the last split.
+
+    Returns None if the split has no positives.
+    """
     labelled = [one.split for one in splits if any(one.positives)]
     for split in ("test", "val", *reversed(labelled)):
         if split in labelled:

@@ -75,7 +75,10 @@ def _digest(pixels: NDArray[np.uint8]) -> str:
 def note_images(
     images: Mapping[str, Verified], stated: Mapping[str, tuple[int, int]], skip_bad: bool, findings: ValidationReport
 ) -> None:
-    """Report unusable images (errors, or warnings with `skip_bad`), animations, and incorrect annotated sizes."""
+    """Report unusable images, animations, and incorrect annotated sizes.
+
+    Unusable images are errors, or warnings with `skip_bad`.
+    """
     for name, verified in images.items():
         if verified.size is None:
             if skip_bad:
@@ -93,7 +96,10 @@ def note_images(
 
 
 def _leaves(path: Path, root: Path) -> bool:
-    """Return whether a file is a link to a file outside the dataset; folders may be links, as on many clusters."""
+    """Return whether a file is a link to a file outside the dataset.
+
+    Folders may be links, as on many clusters.
+    """
     try:
         real = os.path.realpath(path)
     except (OSError, ValueError):

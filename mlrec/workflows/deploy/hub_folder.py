@@ -1,4 +1,7 @@
-"""Model folder for the Hugging Face hub: timm's `config.json`, front matter of the model card, and upload."""
+"""Model folder for the Hugging Face hub.
+
+This includes timm's `config.json`, the front matter of the model card, and the upload.
+"""
 
 from __future__ import annotations
 
@@ -100,9 +103,10 @@ def with_front_matter(body: str, name: str, record: RunRecord | None, metrics: M
 
 
 def push(folder: Path, repository: str, *, public: bool = False) -> str:
-    """Upload the folder to a hub repository, which is created if necessary, and return the URL of the repository.
+    """Upload the folder to a hub repository, and return the URL of the repository.
 
-    The token is read by huggingface_hub, from `hf auth login` or the environment variable HF_TOKEN.
+    The repository is created if necessary. The token is read by huggingface_hub, from `hf auth login` or the
+    environment variable HF_TOKEN.
 
     Args:
         folder: Folder to upload.

@@ -215,7 +215,10 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None) -
 
 
 def _normalization(external: ExternalCheckpoint, known: str | None) -> str:
-    """Return the normalization: [0, 1] for CSRA except on WIDER, otherwise the normalization of the weights."""
+    """Return the normalization of an imported checkpoint.
+
+    This is [0, 1] for CSRA except on WIDER, otherwise the normalization of the weights.
+    """
     if not external.heads:
         if external.family == "vit":
             logger.warning(

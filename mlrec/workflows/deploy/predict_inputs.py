@@ -166,7 +166,10 @@ def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
 
 
 def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
-    """Return the pixels of a tensor (3, H, W), or of each image in (B, 3, H, W); uint8, or floats from 0 to 1."""
+    """Return the pixels of a tensor (3, H, W), or of each image in (B, 3, H, W).
+
+    The values are uint8, or floats from 0 to 1.
+    """
     import torch
 
     if tensor.ndim not in (3, 4) or tensor.shape[-3] != 3 or not tensor.numel():

@@ -192,7 +192,10 @@ def write_predictions(
 
 
 def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step) -> tuple[int, int]:
-    """Write the parts of this process, and return the total number of parts and the number finished by this process."""
+    """Write the parts of this process, and return the numbers of parts.
+
+    Returns the total number of parts and the number finished by this process.
+    """
     writer = None
     if processes.rank() == 0:
         writer = PartWriter(job)  # compares settings, even if all parts are finished
@@ -369,7 +372,10 @@ def _check_output(job: PredictJob) -> None:
 
 
 def _completed(job: PredictJob, total: int, resumed: int) -> Summary:
-    """Finalize the output if all parts are finished; two processes may do this concurrently, with the same result."""
+    """Finalize the output if all parts are finished.
+
+    Two processes may do this concurrently, with the same result.
+    """
     unreadable_file = job.folder / UNREADABLE
     if job.is_file:
         unreadable_file = job.out.with_name(f"{job.out.stem}.unreadable.jsonl")

@@ -1,7 +1,7 @@
-"""`mlrec predict --engine ray`: Ray Data pipeline whose actors write the parts, one actor per GPU or CPU core.
+"""`mlrec predict --engine ray`: Ray Data pipeline whose actors write the parts.
 
-Model, images and output must have the same paths on all machines, as on a shared file system. An actor that dies is
-replaced, and the actor's part is written again.
+There is one actor per GPU or CPU core. Model, images and output must have the same paths on all machines, as on a
+shared file system. An actor that dies is replaced, and the actor's part is written again.
 """
 
 from __future__ import annotations

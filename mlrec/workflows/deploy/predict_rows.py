@@ -95,7 +95,10 @@ class TextWriter:
 
 
 class ParquetWriter:
-    """Parquet writer with columns `id`, `labels` (list of strings), and one double column per label, as in CSV."""
+    """Parquet writer with the same columns as CSV.
+
+    The columns are `id`, `labels` (list of strings), and one double column per label.
+    """
 
     def __init__(self, stream: IO[bytes], labels: Sequence[str]) -> None:
         pyarrow = parquet_library()

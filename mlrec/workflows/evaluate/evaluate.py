@@ -156,7 +156,10 @@ class EvalTarget:
     changes: list[str]
 
     def folder(self, what: str) -> Path:
-        """Return the folder for a kind of results, such as "eval": in the model folder, or next to the model file."""
+        """Return the folder for a kind of results, such as "eval".
+
+        The folder is in the model folder, or next to the model file.
+        """
         name = f"{what}-{self.manifest.name}-{self.manifest.split}"
         if self.model.is_dir():
             return self.model / name

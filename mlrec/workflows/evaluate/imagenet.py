@@ -1,4 +1,7 @@
-"""`mlrec imagenet DATA --backbone NAME`: evaluate a timm classifier as published, and with λ times the maximum."""
+"""`mlrec imagenet DATA --backbone NAME`: evaluate a timm classifier.
+
+The classifier is evaluated as published, and with λ times the maximum.
+"""
 
 from __future__ import annotations
 

@@ -329,7 +329,10 @@ def _by_size(
     fixed: LambdaSetting,
     resamples: int,
 ) -> list[SizeBin]:
-    """Return AP by size and number of objects for average pooling, fixed λ, and maximum (or attention) only."""
+    """Return AP by size and number of objects.
+
+    The results are for average pooling, fixed λ, and maximum (or attention) only.
+    """
     object_extents = extents(load_objects(target.dataset, target.manifest.split), target.manifest.labels)
     methods = [parts.average, parts.logits(fixed), parts.added[0]]
     groups = [image_of(sample) for sample in sample_ids]

@@ -47,7 +47,10 @@ class Pretrained:
 
 
 def fine_tuned() -> Flags:
-    """Return the settings of the mlrec recipe for all heads, without epochs, which depend on the time limit."""
+    """Return the settings of the mlrec recipe for all heads, without epochs.
+
+    The number of epochs depends on the time limit.
+    """
     _, keys = recipes.chain("mlrec")[0]
     own = ("epochs", "head_epochs", "head_phase_lr")  # the head was trained on the frozen backbone before
     plain = {key: value for key, value in keys.items() if key not in own and not isinstance(value, Mapping)}

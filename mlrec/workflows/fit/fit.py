@@ -1,6 +1,7 @@
-"""`mlrec fit`: prepare, compare heads and backbones, fine-tune, tune thresholds, and report within a time limit.
+"""`mlrec fit`: train a model for a dataset within a time limit.
 
-All choices are made on the split `val`; the reported split is scored only once, at the end.
+The steps are: prepare, compare heads and backbones, fine-tune, tune thresholds, and report. All choices are made on the
+split `val`; the reported split is scored only once, at the end.
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ class _OtherPace(Exception):  # noqa: N818 - not an error: training starts again
 
 @dataclass
 class _Pace:
-    """Callback that measures the time per step, and raises `_OtherPace` if the run would not finish in time.
+    """Callback that measures the time per step.
+
+    It raises `_OtherPace` if the run would not finish in time.
 
     Attributes:
         total: Number of steps in the run.
@@ -203,7 +206,10 @@ class _Fit:
     # Stage 1: heads on the cached features of each backbone.
 
     def compare_frozen(self, pretrained: list[Pretrained], until: float, *, last: bool = False) -> None:
-        """Compare heads on the first backbone, learning rates for the best head, and top heads on other backbones.
+        """Compare candidates with frozen backbones.
+
+        First, heads are compared on the first backbone, then learning rates for the best head, and then top heads on
+        other backbones.
 
         Args:
             pretrained: Backbones, fastest first.
@@ -264,7 +270,10 @@ class _Fit:
                 return
 
     def _fine_tuned(self, name: str, pair: str, flags: dict[str, Any], allowed: float) -> bool:
-        """Fine-tune with the number of epochs that fit into `allowed` seconds; return False if too few epochs fit."""
+        """Fine-tune with the number of epochs that fit into `allowed` seconds.
+
+        Returns False if too few epochs fit.
+        """
         per_image = self._seconds_per_image(flags)
         samples = len(self._manifest("train"))
         steps = max(1, samples // int(flags["batch_size"]))
@@ -339,7 +348,10 @@ class _Fit:
         self._save(splits=names)
 
     def _train(self, name: str, pair: str, stage: str, flags: Flags, callbacks: Sequence[object] = ()) -> None:
-        """Train a candidate and record its mAP on `val`; recorded or finished candidates are not trained again."""
+        """Train a candidate and record its mAP on `val`.
+
+        Recorded or finished candidates are not trained again.
+        """
         if self._is_known(name):
             return
         begun, place, quiet = time.monotonic(), self.folder / CANDIDATES / name, RunProgress(self.progress)
@@ -413,7 +425,10 @@ def _finished(place: Path) -> Run | None:
 
 @logged_from(NOTHING)
 def _probe(keys: Mapping[str, Any]) -> float:
-    """Return seconds per image for decoding and features, measured on the first images in the training split."""
+    """Return seconds per image for decoding and features.
+
+    They are measured on the first images in the training split.
+    """
     from mlrec.training import setup
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.features import compute_features

@@ -40,11 +40,11 @@ class FitSplits:
 
 
 def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> FitSplits:
-    """Return the splits for `mlrec fit`, and add missing splits to the dataset; existing splits do not change.
+    """Return the splits for `mlrec fit`, and add missing splits to the dataset.
 
-    If train, val and test exist, they are used. If only one of test and val exists, this split is reported, and a fifth
-    of the remaining samples is held out for model selection. A dataset with a single split is divided 60 : 20 : 20.
-    Label prevalence is preserved, and near-duplicate images stay in the same part.
+    Existing splits do not change. If train, val and test exist, they are used. If only one of test and val exists, this
+    split is reported, and a fifth of the remaining samples is held out for model selection. A dataset with a single
+    split is divided 60 : 20 : 20. Label prevalence is preserved, and near-duplicate images stay in the same part.
 
     Raises:
         UsageError: No split can be divided.
@@ -72,7 +72,10 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
 
 
 def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dataset, str]:
-    """Return at most `most` random samples from a split, or the whole split if it has at most `most` samples."""
+    """Return at most `most` random samples from a split.
+
+    The whole split is returned if it has at most `most` samples.
+    """
     manifest = dataset.manifest(split)
     if len(manifest) <= most:
         return dataset, split

@@ -1,4 +1,7 @@
-"""`mlrec compare A B`: compare two models, or two methods with multiple seeds each, on the same samples."""
+"""`mlrec compare A B`: compare two models or two methods on the same samples.
+
+Each method has multiple seeds.
+"""
 
 from __future__ import annotations
 

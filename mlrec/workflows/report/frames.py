@@ -1,4 +1,7 @@
-"""Runs, reports, comparisons and statistics as data frames, with the same content as the command-line tables."""
+"""Runs, reports, comparisons and statistics as data frames.
+
+The frames have the same content as the command-line tables.
+"""
 
 from __future__ import annotations
 
@@ -142,7 +145,9 @@ def compare(
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
 ) -> dict[str, DataFrame]:
-    r"""Compare two models on the same images with paired bootstrap confidence intervals, as in `mlrec compare`.
+    r"""Compare two models on the same images with paired bootstrap confidence intervals.
+
+    The comparison is that of `mlrec compare`.
 
     Args:
         ours: Method A: a run or a score file; multiple entries are seeds of one method.

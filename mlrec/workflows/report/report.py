@@ -247,7 +247,10 @@ def _intervals(rows: Sequence[Result], runs: Sequence[Run], labels: Sequence[str
 
 
 def _interval(row: Result, runs: Sequence[Run], labels: Sequence[str] | None) -> dict[str, tuple[float, float] | None]:
-    """Return the interval bounds for the metrics of a row, by bootstrap over images (and seeds, if multiple)."""
+    """Return the interval bounds for the metrics of a row, by bootstrap.
+
+    The bootstrap resamples images (and seeds, if multiple).
+    """
     logits, targets, options = _stored(row, runs, labels)
     bounds: dict[str, tuple[float, float] | None] = {}
     for name, interval in metric_intervals(logits, targets, **options).items():

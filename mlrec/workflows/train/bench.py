@@ -1,4 +1,7 @@
-"""`mlrec bench head`: measure the cost of heads on the same backbone, as in the paper's timing comparison (§4.4)."""
+"""`mlrec bench head`: measure the cost of heads on the same backbone.
+
+The measurement corresponds to the paper's timing comparison (§4.4).
+"""
 
 from __future__ import annotations
 
@@ -78,7 +81,9 @@ def bench_head(
 def bench_sweep(
     folder: Path, *, steps: int = 10, machine: RuntimeOptions | None = None, progress: Progress = SILENT
 ) -> HeadCosts:
-    """Measure the head in each row of a sweep, and write the result to the sweep folder for `mlrec report --study`.
+    """Measure the head in each row of a sweep.
+
+    The result is written to the sweep folder for `mlrec report --study`.
 
     Args:
         folder: Folder of a sweep whose rows have the same backbone, input size and set of labels.
@@ -113,7 +118,10 @@ def bench_sweep(
 
 
 def _first_runs(folder: Path) -> list[tuple[str, Run]]:
-    """Return the name and the first finished run of each row in a sweep; rows without a finished run are omitted."""
+    """Return the name and the first finished run of each row in a sweep.
+
+    Rows without a finished run are omitted.
+    """
     sweep, runs = SweepFile.load(folder), []
     for entries in sweep.settings():
         finished = [run for entry in entries if (run := finished_run(folder / entry.name)) is not None]

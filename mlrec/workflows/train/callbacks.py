@@ -45,7 +45,9 @@ class TrainEvent:
 
 
 class CallbackFailed(Exception):  # noqa: N818 - the error is in it
-    """Wrapper for an exception raised by a callback, so that training does not report it as an mlrec error.
+    """Wrapper for an exception raised by a callback.
+
+    Because of the wrapper, training does not report the exception as an mlrec error.
 
     Attributes:
         error: Exception with the traceback of the user code.

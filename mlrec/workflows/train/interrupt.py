@@ -17,7 +17,10 @@ from mlrec.utils.signals import SignalReceived
 
 
 class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
-    """Raised if a run was stopped by a signal and can be resumed; the exit code is 128 plus the signal number."""
+    """Exception for a run that was stopped by a signal and can be resumed.
+
+    The exit code is 128 plus the signal number.
+    """
 
     def __init__(self, message: str, number: int) -> None:
         super().__init__(message)

@@ -287,7 +287,10 @@ def check_backbone_name(name: str) -> None:
 
 @cache
 def _names_in_source() -> frozenset[str]:
-    """Return the model names registered in timm's source, read as text, without models from other packages."""
+    """Return the model names registered in timm's source, without models from other packages.
+
+    The source is read as text.
+    """
     spec = importlib.util.find_spec("timm")
     if spec is None or spec.origin is None:
         return frozenset()

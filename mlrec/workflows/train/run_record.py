@@ -45,7 +45,10 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def write_config(folder: Path, plan: TrainPlan) -> None:
-    """Write `config.toml` with all keys that have a value; `mlrec train --config` with this file repeats the run."""
+    """Write `config.toml` with all keys that have a value.
+
+    `mlrec train --config` with this file repeats the run.
+    """
     import tomli_w
 
     values = {key: value for key, value in msgspec.to_builtins(plan.config).items() if value is not None}
@@ -112,7 +115,10 @@ def trained_lineage(record: RunRecord) -> Lineage:
 
 
 def unknown_origin(record: RunRecord) -> str | None:
-    """Return a warning if a run starts from weights of unknown origin, because tables list such runs separately."""
+    """Return a warning if a run starts from weights of unknown origin.
+
+    The reason for the warning is that tables list such runs separately.
+    """
     lineage = _lineage_of(record)
     if lineage.origin != "unknown":
         return None
@@ -123,7 +129,10 @@ def unknown_origin(record: RunRecord) -> str | None:
 
 
 def _lineage_of(record: RunRecord) -> Lineage:
-    """Return the lineage of the starting weights; for records from earlier versions, the lineage is inferred."""
+    """Return the lineage of the starting weights.
+
+    For records from earlier versions, the lineage is inferred.
+    """
     if record.lineage is not None:
         return record.lineage
     from mlrec.run_folders.ancestry import lineage_of
@@ -144,9 +153,10 @@ def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) ->
 
 
 def best_epoch(history: Sequence[EpochScore], plan: TrainPlan) -> EpochScore | None:
-    """Return the first epoch with the highest mAP on the selection split, or on the scored split if there is none.
+    """Return the first epoch with the highest mAP on the selection split.
 
-    Returns None if no epochs were evaluated; without a selection split, `eval_every` must be set.
+    If there is no selection split, the scored split is used. Returns None if no epochs were evaluated; without a
+    selection split, `eval_every` must be set.
     """
     if plan.select is None and not plan.config.eval_every:
         return None
@@ -256,7 +266,10 @@ def _as_json(value: Any) -> Any:
 
 
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return a warning if versions, device or threads differ, because the resumed run will not be bit-exact."""
+    """Return a warning if versions, device or threads differ when a run is resumed.
+
+    In this case, the resumed run will not be bit-exact.
+    """
     keys = ("torch", "device", "gpu", "precision", "threads")
     changed = [f"{key} was {was.get(key)}, is now {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
     if not changed:
@@ -265,7 +278,10 @@ def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
 
 def little_room(folder: Path, checkpoint: int) -> str | None:
-    """Return a warning if the disk has little space for two checkpoints of `checkpoint` bytes and the weights."""
+    """Return a warning if the disk has little space for checkpoints and weights.
+
+    The space is compared with two checkpoints of `checkpoint` bytes and the weights.
+    """
     free = shutil.disk_usage(folder).free
     if free > 6 * checkpoint:
         return None

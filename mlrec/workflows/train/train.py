@@ -83,7 +83,9 @@ def resume(
     callbacks: Sequence[object] = (),
     progress: Progress = SILENT,
 ) -> Run:
-    """Resume a run that was stopped or killed; the result is bit-identical to that of an uninterrupted run.
+    """Resume a run that was stopped or killed.
+
+    The result is bit-identical to that of an uninterrupted run.
 
     Args:
         run: Run folder.

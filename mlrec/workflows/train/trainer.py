@@ -147,7 +147,7 @@ class Trainer:
     # Setup: from the plan to a model on its device and a locked run folder.
 
     def setup(self, folder_lock: ExitStack) -> None:
-        """Build model, optimizer and network, open the run folder, and restore the checkpoint of a resumed run.
+        """Build model, optimizer and network, open the run folder, and load the checkpoint of a resumed run.
 
         Args:
             folder_lock: Stack on which the lock of the run folder is kept until the run ends.
@@ -410,7 +410,7 @@ class Trainer:
             )
 
     def add_score(self, epoch: int, split: str, predictions: Predictions) -> bool:
-        """Add the mAP of an epoch to the history and the log; return whether it is the best so far on this split."""
+        """Add the mAP of an epoch to the history and the log; return whether it is the best on this split."""
         mAP = metrics_of(predictions).mAP
         entry = EpochScore(epoch, split, mAP)
         others = [score for score in self.state.history if (score.epoch, score.split) != (epoch, split)]
