@@ -186,8 +186,8 @@ def _columns(settings: Sequence[SettingResult]) -> tuple[Column, ...]:
         Column("difference_low", "low", "points", block="95 % Δ", absent=""),
         Column("difference_high", "high", "points", block="95 % Δ", absent=""),
         *(Column(key, key, "percent", ranked=True) for key in METRICS),
-        Column("epochs", f"epochs to {NEAR:.0%}", "number", absent=""),
-        Column("loss", "loss", "number", absent=""),
+        Column("epochs_to_near", f"epochs to {NEAR:.0%}", "number", absent=""),
+        Column("training_loss", "train loss", "number", absent=""),
         Column("head_parameters", "parameters", "count", block="head", absent=""),
         Column("head_mflops", "MFLOPs", "mean", block="head", absent=""),
         Column("ms_per_image", "ms", "mean", block="per image", absent=""),
@@ -204,8 +204,8 @@ def _cells(setting: SettingResult, first: SettingResult) -> dict[str, Cell]:
         "mAP": mean,
         "sd": deviation_of([trial.result.values["mAP"] for trial in setting.trials]),
         "seeds": len(setting.trials),
-        "epochs": _rounded(mean_of([_epochs_to_near(trial.history) for trial in setting.trials])),
-        "loss": _rounded(mean_of([_last_loss(trial) for trial in setting.trials])),
+        "epochs_to_near": _rounded(mean_of([_epochs_to_near(trial.history) for trial in setting.trials])),
+        "training_loss": _rounded(mean_of([_last_loss(trial) for trial in setting.trials])),
         **{key: _mean_metric(setting, key) for key in METRICS},
     }
     base = _mean_metric(first, "mAP")
@@ -352,7 +352,7 @@ def _column_notes(finished: Sequence[SettingResult], intervals: bool) -> list[st
             f"epochs to {NEAR:.0%}: first epoch whose mAP is at least {NEAR:.0%} of the run's last mAP, over all labels"
         )
     if any(trial.losses for trial in trials):
-        lines.append("loss: training loss, mean over the last epoch")
+        lines.append("train loss: mean over the last epoch")
     if intervals:
         lines.append(BOOTSTRAP_NOTE)
     return lines
