@@ -58,7 +58,7 @@ def test_printed_f1_follows_from_precision_and_recall_except_in_three_known_cell
         (5, "ViT-B/16 + CSRA", {}, 2.7),
         (6, "average + spatial", {}, 3.2),
         (7, "ViT-L/16 + CSRA", {"heads": 8}, 0.7),
-        (8, "ResNet-101 + CSRA, unnormalised classifier", {"heads": 2}, -0.1),
+        (8, "ResNet-101 + CSRA, unnormalized classifier", {"heads": 2}, -0.1),
     ],
 )
 def test_differences_to_the_matching_baseline(number, method, cells, gain):
