@@ -2,8 +2,8 @@
 
 python benchmarks/heat_maps.py FOLDER_OF_PHOTOGRAPHS [--images 24] [--rounds 5]
 
-Both sides read a photograph, draw it next to three maps with labels and a colour bar, and encode the picture. One side
-draws as mlrec attend does. The other blends in floating point with matplotlib's colour map and writes an optimized PNG,
+Both sides read a photograph, draw it next to three maps with labels and a color bar, and encode the picture. One side
+draws as mlrec attend does. The other blends in floating point with matplotlib's color map and writes an optimized PNG,
 once for the picture and once for the contact sheet, as mlrec did before. They alternate in one process on one thread.
 """
 

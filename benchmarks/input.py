@@ -3,7 +3,7 @@
     python benchmarks/input.py FOLDER_OF_JPEGS [--rounds 20] [--workers 0]
 
 The reference is the paper's code as described: PIL, torchvision transforms v1 (flip, random resized crop, resize,
-to float, normalise by 0 and 1) and the default collation of float batches. Both sides run in this process tree, on one
+to float, normalize by 0 and 1) and the default collation of float batches. Both sides run in this process tree, on one
 core, in alternation; the figure is the ratio of images per second and its 95 % interval over the rounds.
 """
 

@@ -4,7 +4,7 @@
     python benchmarks/training.py data/voc2007                          # tf_efficientnet_lite0 at 224 px on a CPU
     python benchmarks/training.py data/voc2007 --device cuda            # resnet101 at 448 px on a GPU
 
-The plain loop is that of plain.py, with an optimiser without fusion and the loss fetched in each step; on CUDA also
+The plain loop is that of plain.py, with an optimizer without fusion and the loss fetched in each step; on CUDA also
 with TF32 off. Both sides have the same weights, batches of one size and as many loader processes, and each a process of
 its own, mlrec's set up as its command does. Rates are of steps in the middle of a run, in alternation: loader processes
 live through all rounds, and steps that are not counted come first, as many as loader processes have batches ready after

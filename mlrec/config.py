@@ -195,7 +195,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Count | None,
         _key(
             "Evaluation",
-            "Batch size in evaluation [default: on CUDA 64, at most 8 times the training batch size; otherwise the "
+            "Evaluation batch size [default: the training batch size; on CUDA, the smaller of 64 and 8 times the "
             "training batch size].",
         ),
     ] = None

@@ -26,7 +26,7 @@ def attend(
         typer.Option(help="Temperature of the head whose attention is drawn instead of contributions (inf: maximum)."),
     ] = None,
     scale: Annotated[
-        Literal["image", "sheet"], typer.Option(help="Colour scale: one per image, or one for all images.")
+        Literal["image", "sheet"], typer.Option(help="Color scale: one per image, or one for all images.")
     ] = "image",
     boxes: options.Boxes = None,
     out: Annotated[Path, typer.Option(help="Output folder for figures.")] = Path("attention"),

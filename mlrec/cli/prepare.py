@@ -60,7 +60,7 @@ def prepare(
         str | None,
         typer.Option(
             help="Mapping from split names in the source to new names, such as learning=train,holdout=test.",
-            metavar="OWN=val,...",
+            metavar="NAME=val,...",
         ),
     ] = None,
     split_file: Annotated[

@@ -92,7 +92,7 @@ class Dataset:
             DataError: There is no such split; the message lists the available splits.
         """
         if split not in self.info.splits:
-            raise DataError(f"{self.path}: no split '{split}'; available splits: {', '.join(self.info.splits)}")
+            raise DataError(f"{self.path}: no split '{split}'; choose one of {', '.join(self.info.splits)}")
         return self.loaded.get(split) or Manifest.load(self.manifest_path(split))
 
     def manifest_path(self, split: str) -> Path:

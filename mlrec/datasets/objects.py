@@ -36,7 +36,7 @@ class Objects:
         boxes: (K, 4) x, y, width, height in pixels of the stored image, from 0.
         areas: (K,) areas in square pixels, of the segmentation if annotated, otherwise of the box.
         crowd: (K,) whether the annotation is a region with many objects (COCO).
-        difficult: (K,) whether the object is hard to recognise (VOC).
+        difficult: (K,) whether the object is hard to recognize (VOC).
         size: Annotated width and height of the stored image, or None.
         segmentations: (K,) segmentations as annotated, in JSON; `null` if there is no segmentation.
     """

@@ -61,7 +61,7 @@ def disjoint(first: str, second: str) -> bool:
 
 
 def parse_names(text: str) -> dict[str, str]:
-    """Parse the value of `--splits`, `OWN=val,...`; the original names are not case-sensitive.
+    """Parse the value of `--splits`, `NAME=val,...`; the original names are not case-sensitive.
 
     Raises:
         UsageError: The text is malformed, lists a split twice, or contains a split name that is not a valid file name.
@@ -75,7 +75,7 @@ def parse_names(text: str) -> dict[str, str]:
         own, equals, split = (part.strip() for part in pair.partition("="))
         split = known_split(split) or split
         if not equals or not own or not SPLIT_NAME.fullmatch(split):
-            raise UsageError(f"--splits {text}: '{pair}' is not OWN=train, OWN=val or OWN=test")
+            raise UsageError(f"--splits {text}: '{pair}' is invalid; use NAME=train, NAME=val or NAME=test")
         if own.casefold() in names:
             raise UsageError(f"--splits {text}: '{own}' is listed twice; list it once")
         names[own.casefold()] = split
@@ -108,7 +108,8 @@ def resolve_names(
             findings.error(place, f"'{split}' is not a valid split name; use train, val or test")
         elif key not in given and known_split(own) is None:
             findings.warn(
-                "split names other than train, val, trainval and test were kept; rename them with --splits OWN=val,...",
+                "split names other than train, val, trainval and test were kept; rename them with "
+                "--splits NAME=val,...",
                 f"{split} ({place})",
             )
         other = first.setdefault(split.casefold(), own)

@@ -168,13 +168,12 @@ def read_metadata(path: Path | str) -> Metadata:
     except ModelError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise ModelError(f"{file}: damaged metadata ({error}); download the file again") from error
+        raise ModelError(f"{file}: the metadata are damaged ({error}); download the file again") from error
     named, count = len(metadata.labels), metadata.architecture.num_labels
     if named != count:
         raise ModelError(
             f"{file}: the head is for {counted(count, 'label')}, but the file has {counted(named, 'label name')}; "
-            "download it "
-            "again"
+            "download the file again"
         )
     return metadata
 

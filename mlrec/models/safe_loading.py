@@ -46,7 +46,7 @@ def read_tensors(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise ModelError(f"{path}: {_why_refused(path)}") from error
     except Exception as error:  # torch raises many kinds of exceptions on damaged files
-        raise ModelError(f"{path}: damaged or truncated, not a readable checkpoint; download it again") from error
+        raise ModelError(f"{path}: the checkpoint is damaged or truncated; download it again") from error
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -54,7 +54,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # as above
-        raise ModelError(f"{path}: damaged safetensors file ({error}); download it again") from error
+        raise ModelError(f"{path}: the safetensors file is damaged ({error}); download it again") from error
 
 
 def model_file(path: Path | str) -> Path:

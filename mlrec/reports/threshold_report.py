@@ -62,7 +62,7 @@ def threshold_table(tuned: Tuned) -> Table:
         Column("own", "threshold"),
     )
     note = (
-        "p: sigmoid of the logit z; calibrated: sigmoid(a·z + b); common: the label has too few positives for its own "
+        "p: sigmoid of the logit z. calibrated: sigmoid(a·z + b). common: the label has too few positives for its own "
         "threshold"
     )
     return Table("Thresholds by label", columns, tuple(rows), (note,))

@@ -311,7 +311,7 @@ def _held_out(base: TrainPlan, progress: Progress) -> tuple[str, str]:
     """Return the splits for tuning: the original train and val splits, or parts of the training split."""
     available, pool = base.dataset.info.splits, base.train.split
     if pool == "trainval" and {"train", "val"} <= set(available) and base.scored.split not in ("train", "val"):
-        logger.info("tuning: train on train, choose on val")
+        logger.info("tuning: training on split train, selecting on split val")
         return "train", "val"
     if "tune-val" not in available:
         parts = split(base.dataset.path, val=HELD_OUT, pool=pool, prefix="tune-", progress=progress)

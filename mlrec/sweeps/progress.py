@@ -106,7 +106,10 @@ def dry_run(plan: SweepPlan, states: Sequence[TrialState], *, jobs: int = 1) -> 
         left += plan.max_trials - len(states)
     if plan.tuning:
         later = len(plan.settings) * len(plan.seeds) * len(plan.splits)
-        notes.append(f"these runs choose {', '.join(plan.tune)}; {later} runs with the chosen values follow")
+        notes.append(
+            f"these runs select the best value of {', '.join(plan.tune)} for each setting; {later} runs with the "
+            "selected values follow"
+        )
         left += later
     seconds = _seconds_per_trial(plan, states)
     if seconds is None:

@@ -92,12 +92,12 @@ def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
     if name == "table7" and paper_only:
         return Study("Table 7: number of heads", defaults, _heads())
     if name == "table8" and paper_only:
-        return Study("Table 8: normalised classifier", defaults, _normalized())
+        return Study("Table 8: normalized classifier", defaults, _normalized())
     if name == "table7":
         return Study("Table 7: number of heads", defaults, _heads() | _controls(), notes=(_CONTROLS_NOTE,))
     if name == "table8":
         tune = {"head_lr_mult": [round(base.head_lr_mult * factor, 12) for factor in HEAD_LR_MULTS]}
-        return Study("Table 8: normalised classifier", defaults, _normalized(), tune=tune)
+        return Study("Table 8: normalized classifier", defaults, _normalized(), tune=tune)
     if name == "figure5":
         return Study("Figure 5: mAP against λ, one training per value", defaults, axes={"lam": LAMBDAS})
     if name == "heads":

@@ -53,7 +53,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
                     stream.write(block)
     # zipfile raises NotImplementedError for an unknown compression method, and RuntimeError for an encrypted file.
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{archive}: damaged archive ({error}); download it again") from error
+        raise DataError(f"{archive}: the archive is damaged ({error}); download it again") from error
     return written
 
 

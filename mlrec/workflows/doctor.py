@@ -364,7 +364,7 @@ def _weights(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check
     from_hub = config.pretrained and config.init_from is None and config.weights is None
     local = msgspec.structs.replace(config, pretrained=config.pretrained and not from_hub)
     model = build_model(local, plan.train, paper=plan.paper)
-    source = model.backbone.origin or f"{model.backbone.name}: random initialisation"
+    source = model.backbone.origin or f"{model.backbone.name}: random initialization"
     if from_hub:
         name = config.backbone
         if plan.paper:

@@ -46,7 +46,7 @@ def test_missing_or_broken_datasets_are_reported_in_one_line(tmp_path: Path) -> 
     dataset = written(tmp_path / "voc2007")
     with pytest.raises(DataError, match=r"no prepared dataset found; did you mean 'voc2007'\?"):
         Dataset.load(tmp_path / "voc207")
-    with pytest.raises(DataError, match="no split 'test'; available splits: all"):
+    with pytest.raises(DataError, match="no split 'test'; choose one of all"):
         dataset.manifest("test")
     (tmp_path / "voc2007" / "dataset.json").write_text('{"name": 3}')
     with pytest.raises(DataError, match=r"dataset\.json: .*name.*; remove the folder and prepare it again"):

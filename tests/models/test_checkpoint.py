@@ -81,8 +81,8 @@ def test_equal_models_give_equal_bytes(saved: Path, tmp_path: Path) -> None:
         ),
         (lambda t, m: m.update(labels=["cat"]), "3 labels, but the file has 1 label name"),
         (lambda t, m: m.update(format="other"), "not an mlrec model file"),
-        (lambda t, m: m.update(architecture="{"), "damaged metadata"),
-        (lambda t, m: m.pop("sha256"), "damaged metadata"),
+        (lambda t, m: m.update(architecture="{"), "metadata are damaged"),
+        (lambda t, m: m.pop("sha256"), "metadata are damaged"),
     ],
 )
 def test_damage_is_told_in_one_line(saved: Path, damage: object, told: str) -> None:

@@ -76,7 +76,9 @@ def test_folds_and_tuning_end_in_one_table(tmp_path: Path) -> None:
     assert {"cv2-fold0-train", "cv2-fold1-val"} <= set(Dataset.load(data).info.splits)
     tuned = plan_sweep({**flags, "lam": 0.5}, tune={"lr": "0.02,0.2"}, seeds=[3], out=tmp_path / "runs", name="tuned")
     assert [trial.flags["split"] for trial in tuned.tuning] == ["tune-val"] * 2
-    assert "1 runs with the chosen values follow" in dry_run(tuned, SweepExecutor(tuned).current_states()).footnotes[-2]
+    assert (
+        "1 runs with the selected values follow" in dry_run(tuned, SweepExecutor(tuned).current_states()).footnotes[-2]
+    )
 
     states = last_states(folds)
     assert [(s.status, s.trial.values["fold"]) for s in states] == [(FINISHED, 0), (FINISHED, 1)] * 2

@@ -50,7 +50,7 @@ def test_a_sound_machine_and_sound_data_train(data: Path, tmp_path: Path, monkey
     assert "samples of tiny trained, scored, saved and loaded" in named(found)["training"].found
     assert named(found)["images of val"].found.startswith("9 tested")
     assert named(found)["settings"].found == "recipe paper: train on train, score val"
-    assert named(found)["weights"].found.startswith("test_efficientnet.r160_in1k: random initialisation; 32 px")
+    assert named(found)["weights"].found.startswith("test_efficientnet.r160_in1k: random initialization; 32 px")
     assert re.fullmatch(
         r"data: [\d,.]+ images/s with \d+ cores?; cpu: [\d,.]+ images/s; the (device|data path) limits training",
         named(found)["speed"].found,

@@ -321,7 +321,7 @@ def split_column(table: TextTable, image: int, options: ReadOptions, findings: V
     example = min(cells).strip()
     findings.warn(
         "a numeric column 'split' was not used; map its values to splits with --splits",
-        f"{table.path} ({values}; --splits {example}=train,...)",
+        f"{table.path} ({values}), for example --splits {example}=train,...",
     )
     return None
 

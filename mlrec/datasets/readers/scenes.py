@@ -1,7 +1,7 @@
 """One synthetic scene: textured shapes of twelve classes on clutter.
 
 A scene is determined only by a random generator. A class is a combination of a texture and a shape ("striped star").
-Colours, sizes, positions and angles are not informative, and every texture and every shape belongs to multiple classes,
+Colors, sizes, positions and angles are not informative, and every texture and every shape belongs to multiple classes,
 so neither determines the label by itself. Unlabelled distractors have only a texture or only a shape: textured blobs
 and plain shapes.
 """

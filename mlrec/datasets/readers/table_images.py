@@ -43,7 +43,7 @@ class TableImages:
         """Return the image of each row, as a path relative to the root.
 
         Relative names are below the root or below the folder of the table. A leading folder that equals the name of the
-        root is removed. Absolute names from another machine match the only image whose path has the same ending. Names
+        root is removed. Absolute names from another machine match the only image whose path ends with this name. Names
         that differ from the file in extension, folders or backslashes are matched when images are searched.
         """
         cells = table.column(column)

@@ -195,7 +195,7 @@ def read_lists(
         files = found
     for file in found:
         if own and file not in files:
-            kind = "lists that are not named after a split were not read; map them to splits with --splits OWN=val,..."
+            kind = "lists whose names are not split names were skipped; map them to splits with --splits LIST=val,..."
             findings.warn(kind, str(file))
     if not files:
         raise DataError(

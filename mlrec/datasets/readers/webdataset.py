@@ -74,7 +74,7 @@ def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport
         unnamed = next(shard for shard, split in splits.items() if split is None)
         raise DataError(
             f"{unnamed}: the shard is not named after a split, but other shards are; "
-            "set its split with --splits OWN=train,..."
+            "set its split with --splits NAME=train,..."
         )
     chosen: dict[str, dict[str, list[str]]] = {}
     members: dict[Path, dict[str, str]] = {}

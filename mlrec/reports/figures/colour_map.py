@@ -1,7 +1,7 @@
 """Diverging colour map for signed values: blue below zero, light grey at zero, red above.
 
-Both halves are straight lines in CIELAB, between grey and two colours of the same lightness and chroma. Equal
-differences in value are therefore equal differences in colour, and equal magnitudes are equally far from grey.
+Both halves are straight lines in CIELAB, between grey and two colors of the same lightness and chroma. Equal
+differences in value are therefore equal differences in color, and equal magnitudes are equally far from grey.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 ENTRIES = 255  # odd, so that zero has an entry of its own, the middle one
 ZERO = ENTRIES // 2
 GREY, STRONG, CHROMA = 92.0, 46.0, 66.0  # lightness L* at zero and at both ends; chroma at both ends
-BLUE, RED = 289.0, 20.0  # hues in degrees; also distinct for colour-blind readers
+BLUE, RED = 289.0, 20.0  # hues in degrees; also distinct for color-blind readers
 WHITE = np.array([0.95047, 1.0, 1.08883])  # XYZ of D65
 XYZ_TO_RGB = np.array(
     [[3.2404542, -1.5371385, -0.4985314], [-0.9692660, 1.8760108, 0.0415560], [0.0556434, -0.2040259, 1.0572252]]

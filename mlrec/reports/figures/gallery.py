@@ -15,7 +15,7 @@ from mlrec.utils.files import write_bytes
 
 COLUMNS = 4
 LINE = 0.075  # height of a line of text, as a fraction of the height of an image
-# Colour-blind readers can distinguish blue, vermilion and grey; the signs mean the same without colour.
+# Color-blind readers can distinguish blue, vermilion and grey; the signs mean the same without color.
 RIGHT, WRONG, MISSED = ("✓", "#0072B2"), ("✗", "#D55E00"), ("○", "#555555")
 
 

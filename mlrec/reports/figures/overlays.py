@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]
 Corners = tuple[int, int, int, int]  # left, top, right, bottom in pixels
 
-OPACITY = 0.85  # of the strongest colour: the photograph stays visible below it
+OPACITY = 0.85  # of the strongest color: the photograph stays visible below it
 PEAKS_BELOW = 0.9  # quantile of the peaks of many images that has the strongest color
 GAP, LINE, SMALL, LARGE = 10, 18, 13, 15  # pixels: space, height of a line, sizes of text
-BAR = 12  # pixels: width of a colour bar
+BAR = 12  # pixels: width of a color bar
 SHEET_WIDTH = 1600  # pixels: narrow strips share a row of a sheet up to this width
 QUALITY = 90  # of JPEG
 
@@ -38,8 +38,8 @@ class ColourScale:
     """Colour scale for values: blue below 0, transparent at 0, red above 0.
 
     Attributes:
-        limit: Magnitude with the strongest colour; larger magnitudes have the same colour.
-        low: Lowest value on the colour bar, `-limit` or 0.
+        limit: Magnitude with the strongest color; larger magnitudes have the same color.
+        low: Lowest value on the color bar, `-limit` or 0.
         exceeded: Whether some values are larger than `limit`.
     """
 
@@ -55,7 +55,7 @@ class ColourScale:
 
         Args:
             maps: Heat maps as arrays (..., h, w).
-            quantile: Quantile of the peak magnitudes of the maps at which the strongest colour is used.
+            quantile: Quantile of the peak magnitudes of the maps at which the strongest color is used.
         """
         peaks = np.concatenate([np.abs(values).max(axis=(-2, -1)).ravel() for values in maps])
         # Of maps with a single strong one, the quantile may be 0.
@@ -103,12 +103,12 @@ def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, b
     """Overlay a map on an image, with higher opacity for larger magnitudes.
 
     Where the map is 0, the image is unchanged. A white line encloses magnitudes of at least half the limit of the
-    scale; the line is also visible on objects that have the colour of the map.
+    scale; the line is also visible on objects that have the color of the map.
 
     Args:
         pixels: Image (H, W, 3).
         values: Map (h, w); the cells divide the image or the box evenly, because evaluation resizes both to a square.
-        scale: Colour scale.
+        scale: Color scale.
         box: Part of the image that the map covers, in pixels; the box may extend beyond the image. By default the whole
             image.
     """
@@ -119,7 +119,7 @@ def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, b
     # Bilinear: bicubic would add negative rings around peaks that the map does not have.
     smooth = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
     entries = scale.entries(smooth)
-    # Pillow looks colours up and blends them several times faster than NumPy.
+    # Pillow looks colors up and blends them several times faster than NumPy.
     colours = Image.fromarray(entries)
     opacity = colours.point(_opacities())
     colours.putpalette(colour_map().tobytes())

@@ -1,6 +1,6 @@
 """Report figures: line plots, precision-recall curves, AP by label, and co-occurrence.
 
-Colours are distinguishable for colour-blind readers, and lines also differ in style or marker. Drawing does not require
+Colors are distinguishable for color-blind readers, and lines also differ in style or marker. Drawing does not require
 a display.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mlrec.reports.paper.figure5 import Series
 
-# Okabe and Ito (2008): eight colours that are distinct in every common kind of colour blindness.
+# Okabe and Ito (2008): eight colors that are distinct in every common kind of color blindness.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STYLES = ("-", "--", "-.", ":")

@@ -66,7 +66,7 @@ def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
     head = str(config.get("head", ""))
     name = backbone_name(config, cutmix=cutmix) + HEADS.get(head, f" + {head}")
     if head in ("csra", "spatial") and config.get("normalize") is False:
-        name += ", unnormalised classifier"
+        name += ", unnormalized classifier"
     return ", ".join(filter(None, [name, variation(config)]))
 
 

@@ -29,7 +29,7 @@ class PaperRow:
         apart: Reasons other than extra data why a row is not comparable with published rows, to append to a heading; ""
             if the row is comparable.
         scores: Metrics by column key, as fractions.
-        normalize: Whether the classifier is normalised.
+        normalize: Whether the classifier is normalized.
         variation: Difference from the paper's CSRA head, see `method_names.variation`.
         extra: Data that the weights were trained on, other than ImageNet and this dataset.
         temperature: Temperature of the attention; "" if there is no temperature or none is printed.
@@ -112,7 +112,7 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
         head=row.head,
         heads=heads,
         lam=row.lam,
-        normalize="unnormalised" not in row.method,
+        normalize="unnormalized" not in row.method,
         extra=row.extra_data,
         augmentation=row.augmentation,
         temperature=row.temperature,

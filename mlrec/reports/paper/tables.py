@@ -44,7 +44,7 @@ class PaperTable:
         conventions: Scoring conventions of own runs.
         scores: Metrics in the table.
         heads: Heads of own runs that belong to the table; empty for any head.
-        against: Baseline of the differences: average pooling, one head, or the normalised classifier.
+        against: Baseline of the differences: average pooling, one head, or the normalized classifier.
         ablation: Whether own runs on any dataset belong to the table, in separate groups.
         note: Footnote.
     """
@@ -57,7 +57,7 @@ class PaperTable:
     conventions: str = "csra"
     scores: tuple[str, ...] = ("mAP",)
     heads: tuple[str, ...] = ()
-    against: Literal["average", "H = 1", "normalised"] = "average"
+    against: Literal["average", "H = 1", "normalized"] = "average"
     ablation: bool = False
     note: str = ""
 
@@ -121,13 +121,13 @@ TABLES = {
         ablation=True,
     ),
     8: PaperTable(
-        "Table 8: normalised classifier",
+        "Table 8: normalized classifier",
         "mAP (%) on MS-COCO with and without normalization of the classifier, by the number of heads H.",
         "normalization",
         "coco2014",
         448,
         heads=("csra",),
-        against="normalised",
+        against="normalized",
         ablation=True,
     ),
 }
@@ -144,7 +144,7 @@ SETTINGS_NOTE = (
 AGAINST = {
     "average": "Δ: mAP minus that of average pooling (or CSRA with λ = 0) with the same backbone and settings",
     "H = 1": "Δ: mAP minus that of one head with the same backbone and settings",
-    "normalised": "Δ: mAP minus that of the normalised classifier with the same number of heads and settings",
+    "normalized": "Δ: mAP minus that of the normalized classifier with the same number of heads and settings",
 }
 
 

@@ -86,7 +86,7 @@ class PageGallery:
         title: Heading.
         why: Reason for showing these samples, as text.
         sections: Sections of the gallery, each with cards.
-        scale: Colour bar of the heat maps.
+        scale: Color bar of the heat maps.
     """
 
     title: str

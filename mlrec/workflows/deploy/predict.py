@@ -39,7 +39,7 @@ class Scorer:
     Attributes:
         labels: Names of the C labels.
         preprocessing: Image preprocessing.
-        logits: Function that maps uint8 images (B, 3, S, S), not normalised, to logits (B, C).
+        logits: Function that maps uint8 images (B, 3, S, S), not normalized, to logits (B, C).
         decode: Image backend used in training.
         batch_size: Number of images per batch, unless the user sets one.
         identity: Other values that affect the scores: digests of weights and calibration, device type, precision.

@@ -95,7 +95,7 @@ def attend(
         labels: Labels whose maps are drawn; by default the `top` most probable labels of each image.
         top: Number of labels per image.
         temperature: Temperature of the head whose attention is drawn, instead of the contributions of all heads.
-        scale: "image" for a separate colour scale per image, or "sheet" for one scale for all images.
+        scale: "image" for a separate color scale per image, or "sheet" for one scale for all images.
         out: Output folder.
         machine: Runtime options.
         progress: Progress display.
@@ -141,7 +141,7 @@ def draw_maps(
     Args:
         maps: Heat maps of the images.
         out: Output folder.
-        shared: Colour scale shared by all images; None for one scale per image.
+        shared: Color scale shared by all images; None for one scale per image.
         note: Line at the top of the contact sheets.
         progress: Progress display.
 
@@ -250,7 +250,7 @@ def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
 
     Args:
         maps: Heat maps of the image.
-        scale: Colour scale.
+        scale: Color scale.
     """
     image, box = picture_of(maps.item, SIDE, maps.decode)
     original = image if box is None else outlined(image, box)

@@ -224,7 +224,7 @@ def summary(errors: LabelErrors) -> Table:
     )
     total, expected = int(review.flags.sum()), float(review.expected.sum())
     notes = (
-        f"{counted(total, 'annotation')} to review; about {expected:,.0f} errors expected (confident learning)",
+        f"{counted(total, 'annotation')} to review; about {expected:,.0f} errors are expected (confident learning)",
         f"probabilities: {errors.folder / TABLE}",
         f"contact sheet: {errors.folder / SHEET}",
     )

@@ -210,8 +210,8 @@ def _selection_target(target: EvalTarget, split: str) -> EvalTarget:
     if shared:
         raise UsageError(
             f"--select-on {split}: {shared:,} of the images in this split are also scored as part of "
-            f"{target.manifest.split}; choose a split with different images, or omit --select-on, which marks the "
-            "result with †"
+            f"{target.manifest.split}; choose a split with different images, or omit --select-on (the result is "
+            "then marked with †)"
         )
     seen = seen_in_training(record_at(target.model), selection.manifest)
     if seen:

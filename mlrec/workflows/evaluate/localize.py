@@ -267,7 +267,7 @@ def _table(result: Localization) -> Table:
             cells = _cells(group)
             rows.append(Row(tuple(cells[column.key] for column in columns), title))
     notes = (
-        f"pair: an image and one of its labels; maps of {result.grid[0]} x {result.grid[1]} cells; peak: maximum "
+        f"pair: an image and one of its labels. A map has {result.grid[0]} x {result.grid[1]} cells. peak: maximum "
         f"within {result.tolerance:g} cells of an object",
         "T = 1: softmax of the scores, summed over heads; contributions: positive part of the logit terms",
         "±: half-width of the 95 % bootstrap confidence interval over images; crowds and difficult objects are ignored",

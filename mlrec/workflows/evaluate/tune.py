@@ -93,7 +93,7 @@ def tune(
         model: Model, see `evaluate_run`.
         split: Split for tuning, other than the split whose metrics are reported.
         data: Dataset, see `evaluate_run`.
-        target: Metric to maximise, a name in `TARGETS`.
+        target: Metric to maximize, a name in `TARGETS`.
         precision: Minimum precision for each label; replaces `target`.
         least: Number of positives below which a label uses the common threshold and slope.
         machine: Runtime options.
@@ -171,8 +171,8 @@ def _warn_overlaps(target: EvalTarget, record: RunRecord | None) -> int:
     scored = record.scored if record else None
     if scored and (scored.dataset, scored.split) == (name, split):
         logger.warning(
-            f"this run reports its metrics on {name}/{split}; do not report metrics on this split with thresholds "
-            "chosen on the same split. The metrics below are cross-fitted; use a held-out split instead (mlrec split)"
+            f"the thresholds are chosen on {name}/{split}, on which this run also reports its metrics; use a held-out "
+            "split instead (mlrec split). The metrics below are cross-fitted"
         )
     seen = seen_in_training(record, target.manifest)
     if seen:

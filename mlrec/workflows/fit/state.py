@@ -73,7 +73,7 @@ def state_at(folder: Path, minutes: float, dataset: Dataset) -> FitState:
     try:
         state = msgspec.json.decode((folder / FILE).read_bytes(), type=FitState)
     except (OSError, msgspec.MsgspecError) as error:
-        raise RunError(f"{folder / FILE}: damaged; remove the folder and start again") from error
+        raise RunError(f"{folder / FILE}: the file is damaged; remove the folder and start again") from error
     if state.best is not None:
         raise UsageError(f"{folder}: this fit is finished; choose a different --name, or remove the folder")
     if Path(state.data).resolve() != dataset.path.resolve():

@@ -523,5 +523,5 @@ def test_the_command_takes_values_and_names_of_splits(tmp_path: Path) -> None:
     assert dataset.info.source["options"] == {"split_names": {"north": "train", "south": "test"}, "negative": "-1"}
     with pytest.raises(DataError, match="--negative -1 or --unknown -1"):
         CliRunner().invoke(app, words, catch_exceptions=False)
-    with pytest.raises(UsageError, match="is not OWN=train"):
+    with pytest.raises(UsageError, match="use NAME=train"):
         CliRunner().invoke(app, [*words, "--splits", "north"], catch_exceptions=False)
