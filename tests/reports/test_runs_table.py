@@ -44,7 +44,7 @@ def test_a_run_is_a_row_with_its_stored_numbers(tmp_path):
     ("config", "method"),
     [
         ({"head": "average"}, "ResNet-101"),
-        ({"head": "csra", "normalize": False}, "ResNet-101 + CSRA, unnormalized classifier"),
+        ({"head": "csra", "normalize": False}, "ResNet-101 + CSRA, unnormalised classifier"),
         ({"head": "spatial"}, "ResNet-101 + CSRA, spatial only"),
         (
             {"backbone": "resnet101.tv_in1k", "weights": "x/resnet101_cutmix_pretrained.pth"},

@@ -82,7 +82,7 @@ def test_a_study_of_the_paper_only_has_the_rows_of_the_printed_table(name, runs)
     if name == "figure5":
         assert [config.heads for config in configs] == [1]
         return
-    facts = [(row.head, row.heads, "unnormalized" not in row.method) for row in paper_rows(int(name[-1]))]
+    facts = [(row.head, row.heads, "unnormalised" not in row.method) for row in paper_rows(int(name[-1]))]
     if name == "table6":  # H of average pooling has no meaning
         assert [config.head for config in configs] == [head for head, _, _ in facts]
         return

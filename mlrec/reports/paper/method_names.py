@@ -66,7 +66,7 @@ def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
     head = str(config.get("head", ""))
     name = backbone_name(config, cutmix=cutmix) + HEADS.get(head, f" + {head}")
     if head in ("csra", "spatial") and config.get("normalize") is False:
-        name += ", unnormalized classifier"
+        name += ", unnormalised classifier"  # as in paper_results.csv
     return ", ".join(filter(None, [name, variation(config)]))
 
 

@@ -112,7 +112,7 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
         head=row.head,
         heads=heads,
         lam=row.lam,
-        normalize="unnormalized" not in row.method,
+        normalize="unnormalised" not in row.method,
         extra=row.extra_data,
         augmentation=row.augmentation,
         temperature=row.temperature,
