@@ -113,7 +113,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("Augmentation", "Image pipeline: fast (uint8 tensors), or pil (PIL and transforms v1, as in the paper)."),
     ] = "fast"
     feature_copies: Annotated[
-        int, _key("Augmentation", "Number of augmented copies in the feature cache (0 disables augmentation).", ge=0)
+        int,
+        _key(
+            "Augmentation", "Number of augmented copies per image in the feature cache (0 disables augmentation).", ge=0
+        ),
     ] = 0
 
     loss: Annotated[str, _key("Loss", "Loss function (hill, splc, ll-r, ll-ct and em are for missing labels).")] = "bce"

@@ -69,7 +69,8 @@ def report(
     columns: DocumentColumns = None,
     notes: Notes = False,
     figure: Annotated[
-        int | None, typer.Option(help="Number of a figure in the paper: 5 (mAP against λ).", metavar="N")
+        int | None,
+        typer.Option(help="Figure of the paper to reproduce from the runs; only 5 (mAP against λ).", metavar="N"),
     ] = None,
     study: Annotated[
         list[Path] | None,

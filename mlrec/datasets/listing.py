@@ -83,7 +83,7 @@ def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) 
 def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Source]:
     """Iterate over the image sources in `paths`, in order.
 
-    Folders and globs are read as needed, as described in `image_paths`. A file that is specified directly may have any
+    Folders and globs are read lazily, see `image_paths`. A file that is specified directly may have any
     extension. Samples of a manifest (`.jsonl`) keep their ids and boxes; the ids of other images are paths. Packed
     files are tar shards and Parquet files; a folder without image files may contain packed files. A list (`.txt`) has
     one path per line, relative to the folder of the list.

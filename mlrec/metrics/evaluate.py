@@ -283,7 +283,8 @@ def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
             f"threshold has shape {cut.shape}; expected one number, or shape ({labels},) with one threshold per label"
         )
     if kind == "probabilities" and ((cut < 0) | (np.isfinite(cut) & (cut > 1))).any():
-        raise PredictionsError("a threshold is outside [0, 1]; pass probability thresholds from 0 to 1")
+        outside = cut[(cut < 0) | (np.isfinite(cut) & (cut > 1))].flat[0]
+        raise PredictionsError(f"threshold {outside:g} is outside [0, 1]; pass probability thresholds")
     return float(cut) if cut.ndim == 0 else cut
 
 

@@ -46,7 +46,7 @@ NUMBERS = (SizeRange("1 object", 1, 2), SizeRange("2-3", 2, 4), SizeRange("≥ 4
 
 
 def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
-    """Collect sizes and numbers of the objects that make a label positive.
+    """Return the largest object size and the object count for each sample and label.
 
     Difficult objects (VOC) are excluded.
 

@@ -47,7 +47,7 @@ class Scores:
         sample_ids: N unique ids.
         values: (N, C) logits or probabilities, as read.
         kind: Kind of the values.
-        targets: (N, C) 1, 0 or -1; None if the targets are not known yet.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown); None if the targets are not known yet.
         note: Explanation of how the kind was inferred; "" if the kind was specified or is unambiguous.
     """
 

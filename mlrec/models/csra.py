@@ -277,8 +277,8 @@ class FeatureLayout:
             raise ModelError(f"features have shape {shape}, expected {expected} with layout='{self.layout}'{other}")
         if self.layout == "tokens" and shape[1] <= self.prefix_tokens:
             raise ModelError(
-                f"features have shape {shape}, so no token is left after prefix_tokens={self.prefix_tokens}; use a "
-                "smaller number"
+                f"features have shape {shape}, so no tokens remain after removing prefix_tokens={self.prefix_tokens} "
+                "tokens; use a smaller number"
             )
 
 

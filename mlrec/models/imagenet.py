@@ -1,4 +1,4 @@
-"""Published timm classifiers, also applied at each location of the last feature map.
+"""Published timm classifiers that can also be applied at each location of the last feature map.
 
 See Figure 1 of the paper.
 """

@@ -63,7 +63,7 @@ class RunProgress:
 
 
 class PythonWarnings(logging.Handler):
-    """A handler that converts warnings to Python warnings and drops notes."""
+    """Logging handler that issues a Python warning for each logged warning and ignores lower levels."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

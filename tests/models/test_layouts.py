@@ -107,7 +107,7 @@ def test_a_swin_transformer_of_timm_is_nhwc() -> None:
         ("nchw", (2, 50, 5), r"expected \(B, 5, h, w\) with layout='nchw'; use layout='tokens'"),
         ("nhwc", (2, 5, 7, 7), r"expected \(B, h, w, 5\) with layout='nhwc'; use layout='nchw'"),
         ("tokens", (2, 5, 50), r"expected \(B, N, 5\) with layout='tokens'; pass features of the expected shape$"),
-        ("tokens", (2, 2, 5), "no token is left after prefix_tokens=2"),
+        ("tokens", (2, 2, 5), "no tokens remain after removing prefix_tokens=2 tokens"),
     ],
 )
 def test_features_of_another_layout_are_refused(name: str, layout: str, shape: tuple[int, ...], message: str) -> None:

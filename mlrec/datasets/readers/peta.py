@@ -46,7 +46,7 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     targets = table[:, FIRST_LABEL:]
     if targets.shape[1] != len(labels) or not np.isin(targets, (0, 1)).all():
         raise DataError(
-            f"{file}: expected a column of 0 and 1 for each of the {len(labels)} attributes; download the file again"
+            f"{file}: expected a column of 0s and 1s for each of the {len(labels)} attributes; download the file again"
         )
     finder = ImageFinder(root, findings)
     manifests = []

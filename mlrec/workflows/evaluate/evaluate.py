@@ -342,7 +342,7 @@ def run_model(
         one_pass: Function with the same arguments as `training.prediction.predict`.
 
     Returns:
-        Result of `one_pass`, and the environment.
+        Result of `one_pass`, and the environment in which it ran.
 
     Raises:
         ModelError: The model was trained on different labels.

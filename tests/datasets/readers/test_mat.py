@@ -107,7 +107,7 @@ def test_peta_counts_from_one_and_uses_the_first_division(tmp_path: Path) -> Non
     assert (reading.manifests[0].targets == table[[2, 0], 4:]).all()
     table[0, 5] = 7
     io.savemat(tmp_path / "PETA.mat", {"peta": peta})
-    with pytest.raises(DataError, match="expected a column of 0 and 1 for each of the 2 attributes"):
+    with pytest.raises(DataError, match="expected a column of 0s and 1s for each of the 2 attributes"):
         read_peta(tmp_path, ReadOptions(), ValidationReport())
     io.savemat(tmp_path / "PETA.mat", {"peta": np.zeros(3)})
     with pytest.raises(DataError, match="the file does not have the layout of the PETA annotations"):
