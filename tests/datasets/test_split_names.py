@@ -154,7 +154,7 @@ def test_other_lists_are_named_and_class_lists_are_not(tmp_path: Path) -> None:
     path = voc_lists(tmp_path, ["Train", "Test", "cat_train", "north"])
     reading, findings = read("voc", path)
     assert images(reading) == {"train": ["0.jpg"], "test": ["1.jpg"]}
-    (warning,) = [warning for warning in findings.warnings if "were not read" in warning]
+    (warning,) = [warning for warning in findings.warnings if "not split names" in warning]
     assert "north.txt" in warning
 
 

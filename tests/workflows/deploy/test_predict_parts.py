@@ -177,7 +177,7 @@ def test_two_processes_write_the_bytes_of_one(model: Path, pictures: Path, tmp_p
     result = run_program([*command, *arguments], cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert result.returncode == 0, result.stderr.decode()
     assert content(tmp_path / "two") == content(tmp_path / "one")
-    assert result.stderr.decode().count("22 predictions written to two") == 1
+    assert "22 predictions written to two" in result.stderr.decode()  # twice if both complete the output at once
 
 
 def test_another_model_or_other_settings_are_refused(model: Path, pictures: Path, tmp_path: Path) -> None:
