@@ -308,7 +308,7 @@ def evaluate_scores(
     """Evaluate arrays of scores on any scale, see `evaluate`.
 
     Args:
-        scores: (N, C) finite scores, ranked unchanged.
+        scores: (N, C) finite scores on any scale; used for ranking without conversion.
         targets: (N, C); 1 positive, 0 negative, -1 unknown.
         threshold: Minimum score of a predicted label: one number, or one per label (C,).
         labels: C unique names. By default "0", "1", ...
