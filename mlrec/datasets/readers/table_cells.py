@@ -193,7 +193,10 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
         return present[0]
     if present:
         signs = " and ".join(f"'{sign}'" for sign in present)
-        raise DataError(f"{column}: both {signs} separate labels in the cells; choose one, for example with --separator '{present[0]}'")
+        raise DataError(
+            f"{column}: the label separator is ambiguous (the cells contain {signs}); set it, for example with "
+            f"--separator '{present[0]}'"
+        )
     if not any(BLANK in text for text in texts):
         return ""
     parts = {part for text in texts for part in text.split()}
