@@ -33,9 +33,9 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Positions of two duplicate images.
+    """Pair of duplicate images, as positions in the list of images.
 
-    The images are identical files (`exact`), or near-duplicates with their correlation.
+    If `exact` is True, the files are identical. Otherwise, the images are near-duplicates.
     """
 
     first: int

@@ -193,7 +193,9 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
         return present[0]
     if present:
         signs = " and ".join(f"'{sign}'" for sign in present)
-        raise DataError(f"{column}: both {signs} separate labels in the cells; choose one, for example with --separator '{present[0]}'")
+        raise DataError(
+            f"{column}: both {signs} separate labels in the cells; choose one, for example with --separator '{present[0]}'"
+        )
     if not any(BLANK in text for text in texts):
         return ""
     parts = {part for text in texts for part in text.split()}
