@@ -1,6 +1,6 @@
 """Listing of the images that the user specifies.
 
-Images are specified as files, folders, globs, lists, manifests, packed images, or a CSV of boxes.
+Images are specified as files, folders, globs, lists, manifests, packed files, or a CSV file of boxes.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Item:
 
     Attributes:
         id: Name of the item in results.
-        path: Image file, or the name of an image that is not a file.
+        path: Path of the image file, or the name of an image that is not stored as a separate file.
         box: Box to use instead of the whole image.
-        content: Content to use instead of the file at `path`: bytes of an image file, a function that returns these
-            bytes, or RGB pixels (H, W, 3) uint8.
+        content: Content to use instead of the file at `path`. It can be the bytes of an image file, a function that
+            returns these bytes, or an (H, W, 3) uint8 array of RGB pixels.
     """
 
     id: str
@@ -84,12 +84,13 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
     """Iterate over the image sources in `paths`, in order.
 
     Folders and globs are read lazily, see `image_paths`. A file that is specified directly may have any
-    extension. Samples of a manifest (`.jsonl`) keep their ids and boxes; the ids of other images are paths. Packed
+    extension. Samples of a manifest (`.jsonl`) keep their ids and boxes; for other images, the path is used as the
+    id. Packed
     files are tar shards and Parquet files; a folder without image files may contain packed files. A list (`.txt`) has
     one path per line, relative to the folder of the list.
 
     Args:
-        paths: Files, folders (with all folders below), globs, lists, manifests, and packed files.
+        paths: Paths of files, folders (including subfolders), lists, manifests and packed files, or globs.
         report: Function that receives one line per folder or glob with skipped files, after the last image of the
             folder or glob.
 
@@ -110,8 +111,8 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
 def boxes_of(file: Path) -> list[Item]:
     """Read boxes from a CSV file with the columns `filename,x,y,width,height` and, optionally, `id`.
 
-    File names are relative to the folder of the CSV file. The default id of a box is `filename#k`, with k counted from
-    0.
+    File names are relative to the folder of the CSV file. The default id of a box is `filename#k`, where k is the
+    number of the box, counted from 0.
 
     Raises:
         DataError: A column is missing or a number is invalid; all errors are listed.
@@ -183,7 +184,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
 
 
 def is_packed(name: str) -> bool:
-    """Return whether a file contains images, based on its name.
+    """Return whether a file is a packed file that contains images, based on its name.
 
     Example:
         >>> is_packed("train-000000.tar"), is_packed("a.jpg")

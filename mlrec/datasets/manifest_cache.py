@@ -50,7 +50,7 @@ def cache_path(manifest: Path) -> Path:
 
 
 def write(manifest: Path, key: str, fields: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the copy of the manifest file with this key; nothing is written to a read-only folder."""
+    """Write the binary copy of a manifest file, unless the folder is read-only."""
     described, begin = {}, 0
     for name, array in arrays.items():
         begin = -(-begin // ALIGNED) * ALIGNED
@@ -66,12 +66,12 @@ def write(manifest: Path, key: str, fields: Mapping[str, Any], arrays: Mapping[s
 
 
 def read(manifest: Path, key: str, *, checked: bool = True) -> tuple[dict[str, Any], Arrays] | None:
-    """Read the copy of the manifest file with this key.
+    """Read the binary copy of a manifest file.
 
     Args:
         manifest: Manifest file.
         key: SHA-256 of the manifest file.
-        checked: Whether to compare the arrays with their checksums.
+        checked: Whether to verify the checksums of the arrays.
 
     Returns:
         Fields and arrays as written; None if the copy is missing or damaged.

@@ -35,7 +35,8 @@ class Fingerprint:
 class DuplicatePair:
     """Pair of duplicate images, as positions in the list of images.
 
-    If `exact` is True, the files are identical. Otherwise, the images are near-duplicates.
+    If `exact` is True, the files are identical. Otherwise, the images are near-duplicates, and `correlation` is the
+    correlation of their thumbnails.
     """
 
     first: int

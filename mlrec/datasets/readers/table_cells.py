@@ -194,7 +194,8 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
     if present:
         signs = " and ".join(f"'{sign}'" for sign in present)
         raise DataError(
-            f"{column}: both {signs} separate labels in the cells; choose one, for example with --separator '{present[0]}'"
+            f"{column}: both {signs} separate labels in the cells; choose one, "
+            f"for example with --separator '{present[0]}'"
         )
     if not any(BLANK in text for text in texts):
         return ""
