@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: one `annotations.xml` for a task or project.
+"""Reader for the format "CVAT for images 1.1": one `annotations.xml` for a task or project.
 
 The file lists the images of the task or project, their tags and their shapes.
 

@@ -43,7 +43,7 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
 
     Each split folder can have its own `labels.json`. If `options.images` is set, the images are in that folder.
 
-    Labels are in the order of `classes`; without `classes`, they are all labels that occur, sorted.
+    Labels are in the order of `classes`. Without `classes`, all labels that occur are used, sorted by name.
 
     Raises:
         DataError: There is no labels.json, or the file is not an image classification export.
