@@ -144,7 +144,9 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
 
 
 def annotated_path(folder: str, image: Image) -> str:
-    """Return the path of an image relative to the root, as annotated and without checks. For LVIS, the path is taken from the URL.
+    """Return the path of an image relative to the root, as annotated and without checks.
+
+    For LVIS, the path is taken from the URL.
 
     Example:
         >>> annotated_path("train2017", Image(9, "000000000009.jpg"))

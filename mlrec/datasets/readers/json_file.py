@@ -37,8 +37,8 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
         path: File in UTF-8, with or without a byte order mark.
         kind: A msgspec structure, or a list of structures; unknown fields of the file are ignored.
         findings: Report to which warnings are added.
-        forgiven: Keys for which NaN and infinite values are allowed. Such a value is replaced by the default in
-            `kind`, with a warning.
+        forgiven: Keys that may contain NaN or an infinite number. Such a key is ignored with a warning, so `kind`
+            must have a default for it.
 
     Raises:
         DataError: The file cannot be read or is invalid; the message states the file, and the line and column or the

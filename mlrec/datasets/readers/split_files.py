@@ -64,10 +64,10 @@ def parse_split_file(text: str) -> SplitFile:
 def divide(
     manifests: Sequence[Manifest], files: Sequence[SplitFile], names: Mapping[str, str], findings: ValidationReport
 ) -> list[Manifest]:
-    """Divide the samples in a source using files that list the images in each split.
+    """Divide the samples of a source into splits, according to files that list the images of each split.
 
-    A listed image is found by its path, by its file name, or by either without the extension. Samples of unlisted
-    images and listed images that the source lacks are skipped, each with a warning.
+    A listed image is found by its path or by its file name, with or without the extension. Images that are not listed
+    are skipped with a warning, and so are listed images that are not in the source.
 
     Args:
         manifests: Manifest of the only split in the source.
