@@ -1,6 +1,6 @@
-"""Names of splits: one case-insensitive vocabulary for all sources.
+"""Split names: conversion of the names used in different sources to train, val, trainval and test.
 
-The names are written as train, val, trainval and test.
+Known names are compared without regard to case.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def known_split(name: str) -> str | None:
 
 
 def disjoint(first: str, second: str) -> bool:
-    """Return whether two splits must not share images: all pairs except trainval (or all) and its parts.
+    """Return whether two splits must not share images; only trainval (or all) may share with its parts.
 
     Example:
         >>> disjoint("train", "test"), disjoint("trainval", "train")
@@ -85,9 +85,10 @@ def parse_names(text: str) -> dict[str, str]:
 def resolve_names(
     places: Mapping[str, str], given: Mapping[str, str], findings: ValidationReport, *, one_column: bool = False
 ) -> dict[str, str]:
-    """Map each name in a source to a split, by `--splits` or by the vocabulary; other names are unchanged.
+    """Return the split for each split name in a source; names that are not known are unchanged.
 
-    Two names for one split are an error because they may mean two sets of images; `--splits` joins such names. In one
+    Names are looked up in `--splits`, then among the known names. If two names mean the same split, an error is
+    reported, because they may mean two sets of images. With `--splits`, such names can be joined. In one
     column of a table, names that differ only in case are joined with a warning.
 
     Args:
@@ -97,7 +98,7 @@ def resolve_names(
         one_column: Whether the names are cells of one column.
 
     Returns:
-        A split for each name of `places`, in that order.
+        Mapping from each name in `places` to its split, in the same order.
     """
     resolved: dict[str, str] = {}
     first: dict[str, str] = {}

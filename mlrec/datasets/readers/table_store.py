@@ -57,7 +57,7 @@ class TextColumn(Sequence[str]):
         return TextColumn(self.texts, self.codes[rows])
 
     def renamed(self, names: Mapping[str, str]) -> TextColumn:
-        """Return the column with each string replaced by its value in a mapping."""
+        """Return the column with each string replaced by its value in `names`."""
         if self.codes is None:
             return TextColumn(tuple(names[text] for text in self.texts))
         return TextColumn([names[text] for text in self.texts], self.codes)

@@ -65,10 +65,11 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
     XML files are read in all subfolders. Splits are read from `ImageSets/Main`, or from folders of XML files that are
-    named after splits (`train`, `valid`, `test`); otherwise the only split is `all`. Labels are `options.labels`, in
-    that order, and any other name is an error; by default, the labels are the names that occur, sorted. Images are in
-    `options.images`, in `JPEGImages`, in `images`, or next to the XML files, and have the name (and folder) of their
-    XML file. Otherwise, the only image with that name below `path` is used. Unused files cause a warning.
+    named after splits (`train`, `valid`, `test`); otherwise the only split is `all`. If `options.labels` is set,
+    these labels are used in that order, and any other class name is an error. Otherwise, all class names that occur
+    are used, sorted. Images are in `options.images`, in `JPEGImages`, in `images`, or next to the XML files. An image
+    has the same name (and the same subfolder) as its XML file. If there is no such image, but exactly one image with
+    that name below `path`, this image is used. Unused files cause a warning.
 
     A devkit with multiple VOC years is read as one dataset; see `read_years`. Without XML files, labels are read from
     the class lists in `ImageSets/Main`.
