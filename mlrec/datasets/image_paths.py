@@ -1,9 +1,8 @@
 """Listing of image files, and search for the image files that annotations name.
 
 A listing contains every file with an image extension in a folder and its subfolders at any depth. Hidden files and
-folders are
-skipped. Links to folders are followed, but each real folder is visited only once, so circular links terminate. Links
-are not replaced by their targets because labels are looked up by name (YOLO: `images` → `labels`).
+folders are skipped. Links to folders are followed, but each real folder is visited only once, so circular links
+terminate. Links are not replaced by their targets because labels are looked up by name (YOLO: `images` → `labels`).
 """
 
 from __future__ import annotations

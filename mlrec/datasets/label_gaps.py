@@ -1,4 +1,4 @@
-"""Labels that cannot be learned from a split and have no AP on this split."""
+"""Search for labels in a split that have no positives or no negatives, so that AP is undefined."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NOT_LEARNED = "so a model trained on this split cannot learn them"
 
 @dataclass(frozen=True)
 class LabelGaps:
-    """Labels that cannot be learned from a split and have no AP on this split.
+    """Labels of a split that have no positives or no negatives, so that AP is undefined.
 
     Attributes:
         split: Name of the split.

@@ -83,9 +83,8 @@ def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) 
 def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Source]:
     """Iterate over the image sources in `paths`, in order.
 
-    Folders and globs are read lazily, see `image_paths`. A file that is specified directly may have any
-    extension. Samples of a manifest (`.jsonl`) keep their ids and boxes; for other images, the path is used as the
-    id. Packed
+    Folders and globs are read lazily, see `image_paths`. A file that is specified directly may have any extension.
+    Samples of a manifest (`.jsonl`) keep their ids and boxes; for other images, the path is used as the id. Packed
     files are tar shards and Parquet files; a folder without image files may contain packed files. A list (`.txt`) has
     one path per line, relative to the folder of the list.
 

@@ -1,7 +1,6 @@
 """Official files of the datasets used in the paper, with sizes and SHA-256 digests.
 
-Sizes and digests of the VOC and COCO archives are from TensorFlow Datasets (`url_checksums` in tensorflow/datasets).
-No
+Sizes and digests of the VOC and COCO archives are from TensorFlow Datasets (`url_checksums` in tensorflow/datasets). No
 digest is published for WIDER Attribute, and its files are on Google Drive, which requires a browser.
 """
 

@@ -88,8 +88,8 @@ def resolve_names(
     """Return the split for each split name in a source; names that are not known are unchanged.
 
     Names are looked up in `--splits`, then among the known names. If two names mean the same split, an error is
-    reported, because they may mean two sets of images. With `--splits`, such names can be joined. In one
-    column of a table, names that differ only in case are joined with a warning.
+    reported, because they may mean two sets of images. With `--splits`, such names can be joined. In one column of a
+    table, names that differ only in case are joined with a warning.
 
     Args:
         places: All names in the source, with their positions for messages.

@@ -3,9 +3,9 @@
 Regular files in the formats JPEG, PNG, BMP, GIF, TIFF and WEBP with at most 89,478,485 pixels are accepted. Only the
 first frame of an animation is used. A truncated JPEG, PNG or GIF raises an error, even if only one byte is missing.
 Files in other formats raise an error if pixels are missing. Grey and CMYK images are converted to RGB, 16-bit values
-are divided by 257,
-transparent pixels are blended with white, and float and 32-bit integer pixels raise an error. The EXIF orientation is
-applied to the image and to its box, which is in pixels of the stored image. Invalid EXIF or ICC data is ignored.
+are divided by 257, transparent pixels are blended with white, and float and 32-bit integer pixels raise an error. The
+EXIF orientation is applied to the image and to its box, which is in pixels of the stored image. Invalid EXIF or ICC
+data is ignored.
 """
 
 from __future__ import annotations

@@ -70,9 +70,8 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
 
     An image is positive for the class of its folder and negative for all other classes.
 
-    If files in multiple class folders have the same name and content, they are read as one sample with multiple
-    labels. If
-    folders `train`, `valid` (or `val`) and `test` contain class folders, these folders are the splits; otherwise the
+    If files in multiple class folders have the same name and content, they are read as one sample with multiple labels.
+    If folders `train`, `valid` (or `val`) and `test` contain class folders, these folders are the splits; otherwise the
     only split is `all`. Labels are sorted by name.
 
     Raises:

@@ -3,10 +3,9 @@
 The layouts of the official archives and of export tools are supported, and also custom files.
 
 An image is positive for a category if it has at least one annotation of this category. Crowd annotations also count.
-All other labels
-are negative. In LVIS, a label is negative only if the image lists it as a verified negative; all other labels are
-unknown. Labels are sorted by category id. For COCO 2014 and 2017, images without any annotation are skipped by
-default, as in the paper; for other sources, they are kept. In COCO 2014, 82,081 of 82,783 training images and 40,137
+All other labels are negative. In LVIS, a label is negative only if the image lists it as a verified negative; all other
+labels are unknown. Labels are sorted by category id. For COCO 2014 and 2017, images without any annotation are skipped
+by default, as in the paper; for other sources, they are kept. In COCO 2014, 82,081 of 82,783 training images and 40,137
 of 40,504 validation images remain.
 """
 

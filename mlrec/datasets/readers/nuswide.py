@@ -30,8 +30,7 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
 
     The files may be in any folder below `path`. Concepts are read from `Concepts81.txt` in the order of the file.
     Without this file, all concepts that have label files are used, sorted by name. Images are in `options.images`, in
-    `Flickr`, or anywhere below
-    `path`.
+    `Flickr`, or anywhere below `path`.
 
     Raises:
         DataError: There are no image lists or no concepts.

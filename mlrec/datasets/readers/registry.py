@@ -2,10 +2,9 @@
 
 To add a reader, add one file and one line in `READERS`.
 
-Other packages add readers with entry points in the group `mlrec.readers`. The name of the entry point is the kind,
-and its value is the reader function as `module:function`. Built-in kinds cannot be replaced. If the module also
-defines a function `recognizes`, the kind can
-be detected.
+Other packages add readers with entry points in the group `mlrec.readers`. The name of the entry point is the kind, and
+its value is the reader function as `module:function`. Built-in kinds cannot be replaced. If the module also defines a
+function `recognizes`, the kind can be detected.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Synthetic scenes: textured shapes of twelve classes on a cluttered background.
 
-A scene is determined completely by the state of a random number generator. A class is a combination of a texture and
-a shape ("striped star").
-Colors, sizes, positions and angles do not depend on the class. Every texture and every shape belongs to multiple
-classes, so only the combination determines the label. Scenes also contain unlabelled distractors: textured blobs and
-shapes without a texture.
+A scene is determined completely by the state of a random number generator. A class is a combination of a texture and a
+shape ("striped star"). Colors, sizes, positions and angles do not depend on the class. Every texture and every shape
+belongs to multiple classes, so only the combination determines the label. Scenes also contain unlabelled distractors:
+textured blobs and shapes without a texture.
 """
 
 from __future__ import annotations

@@ -45,8 +45,7 @@ def draw_shapes(
 
     Identical arguments produce identical scenes. Each scene has its own random seed, derived from the seed, the split
     and the scene number. Therefore, the first scenes are the same for any number of images. A folder that contains
-    exactly these scenes is not changed; a folder with
-    other scenes drawn by mlrec is replaced.
+    exactly these scenes is not changed; a folder with other scenes drawn by mlrec is replaced.
 
     Args:
         path: Output folder.

@@ -1,8 +1,7 @@
 """PASCAL VOC: XML annotations, and one image list per split.
 
-Targets are created by `voc_xml.targets_of`; if all objects of a class in an image are difficult, the class is
-unknown. The training settings and the
-metric conventions determine how unknown labels are used.
+Targets are created by `voc_xml.targets_of`; if all objects of a class in an image are difficult, the class is unknown.
+The training settings and the metric conventions determine how unknown labels are used.
 """
 
 from __future__ import annotations
@@ -32,12 +31,18 @@ _YEAR = re.compile(r"VOC(19|20)\d\d")
 
 
 def recognizes_voc2007(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as VOC2007, or None (also if the devkit has other years)."""
+    """Return the reason for recognizing `path` as VOC2007, or None.
+
+    If the devkit also contains other years, the result is None.
+    """
     return _recognizes(path, "VOC2007")
 
 
 def recognizes_voc2012(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as VOC2012, or None (also if the devkit has other years)."""
+    """Return the reason for recognizing `path` as VOC2012, or None.
+
+    If the devkit also contains other years, the result is None.
+    """
     return _recognizes(path, "VOC2012")
 
 

@@ -1,4 +1,7 @@
-"""Reader for VOC annotation files, which may be from untrusted sources."""
+"""Reader for VOC annotation files, which may be from untrusted sources.
+
+Files that contain a DTD, are nested too deeply or are larger than 10 MB are rejected.
+"""
 
 from __future__ import annotations
 

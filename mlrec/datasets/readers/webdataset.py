@@ -1,4 +1,6 @@
-"""WebDataset: tar files ("shards") of samples. A sample consists of an image and its labels, in files with the same name but different extensions.
+"""WebDataset: tar files ("shards") of samples.
+
+A sample consists of an image and its labels, in files with the same name but different extensions.
 
 Labels are in one of three files. `name.json` contains a list with the key `labels`, or one label with the key
 `label`, `cls`, etc. `name.cls` contains a number or a string. `name.txt` contains one label per line, or labels

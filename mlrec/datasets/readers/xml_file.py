@@ -1,4 +1,7 @@
-"""Safe parsing of XML files from unknown sources."""
+"""Safe parsing of XML files from unknown sources.
+
+Files that contain a DTD, are nested too deeply or exceed a size limit are rejected.
+"""
 
 from __future__ import annotations
 
