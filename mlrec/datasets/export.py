@@ -88,10 +88,10 @@ def as_labelstudio(manifest: Manifest, scores: SplitScores | None = None) -> lis
 
     Images are referenced as local files.
 
-    A task whose labels are all unknown has no annotation. With `scores`, each task also has a prediction with the
-    labels for which p >= 0.5. The score of the prediction is the minimum of max(p, 1 - p) over the labels, so that
-    uncertain images can be reviewed first. The probabilities are in the `meta` field of the task. File references are
-    relative to the root.
+    If all labels of an image are unknown, its task has no annotation. With `scores`, each task also has a prediction
+    with the labels for which p >= 0.5. The score of the prediction is the minimum of max(p, 1 - p) over the labels, so
+    that uncertain images can be reviewed first. The probabilities are in the `meta` field of the task. File references
+    are relative to the root.
 
     Raises:
         DataError: Samples are boxes, or some but not all labels of a sample are unknown.
@@ -139,7 +139,7 @@ def labeling_config(labels: Sequence[str]) -> str:
 def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
     """Convert a manifest to FiftyOne's image classification `labels.json`.
 
-    The file contains `classes`, and class indices by image stem. An image whose labels are all unknown has the value
+    The file contains `classes`, and class indices by image stem. If all labels of an image are unknown, its value is
     null, which means that the image is not annotated.
 
     Raises:

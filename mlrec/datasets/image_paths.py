@@ -216,8 +216,8 @@ class ImageIndex:
 
         Backslashes are treated as folder separators. Names that differ only in their Unicode form (NFC or NFD) are
         treated as equal. A name without an image extension matches any extension. A file in a deeper folder is found by
-        the end of its path. An absolute path is assumed to come from another machine, so its longest matching suffix is
-        used.
+        the end of its path. An absolute path may come from another machine, so the file that matches the longest part
+        at the end of the path is used.
         """
         parts = [part for part in normal(name).split("/") if part not in ("", ".")]
         absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None
@@ -242,7 +242,7 @@ def _ends_with(file: str, tail: str) -> bool:
 def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dict[str, str]:
     """Find the image files for names that are spelled differently in the annotation.
 
-    Each different spelling is reported as a warning, and a name that matches multiple files as an error. A name for
+    If the spelling differs, a warning is reported. If a name matches multiple files, an error is reported. A name for
     which there is no file is skipped; an error is raised later when the file is opened.
 
     Returns:

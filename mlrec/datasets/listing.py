@@ -90,8 +90,8 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
 
     Args:
         paths: Paths of files, folders (including subfolders), lists, manifests and packed files, or globs.
-        report: Function that receives one line per folder or glob with skipped files, after the last image of the
-            folder or glob.
+        report: Function that is called once for each folder or glob with skipped files, after its last image. It
+            receives one line about the skipped files.
 
     Raises:
         UsageError: A path does not exist, or a folder or glob contains no images. The error is raised before the first

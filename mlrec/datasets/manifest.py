@@ -1,8 +1,8 @@
 """`Manifest`: one split of one dataset, in the format that all other modules read.
 
-A manifest is a JSONL file: line 1 contains the dataset, the split, the root folder and the labels; each further line
-contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The use of unknown labels
-is set by the training configuration during training, and by the metric conventions during evaluation.
+A manifest is a JSONL file. Line 1 contains the names of the dataset and the split, the root folder and the labels. Each
+further line contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The use of
+unknown labels is set by the training configuration during training, and by the metric conventions during evaluation.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class Manifest:
     """One split of a dataset, with N samples and C labels.
 
     `len(manifest)`, `manifest[3]`, `manifest[10:20]` and `for sample in manifest` work as with a list. A sample has
-    `id`, `path`, `labels` (the positive labels), `unknown`, `target` (C,), `box` and `pixels()`.
+    the attributes `id`, `path`, `labels` (the positive labels), `unknown`, `target` and `box`, and the method
+    `pixels()`; see `frames.Sample`.
 
     Attributes:
         name, split: Names of the dataset ("voc2007") and of the split ("test").
@@ -187,8 +188,9 @@ class Manifest:
     def to_hf(self) -> Any:
         """Return a Hugging Face `datasets.Dataset`.
 
-        The columns are `id`, `image`, `labels` and `unknown` (`Sequence(ClassLabel)`), and `box` if the samples have
-        boxes. Characters that the library does not allow in split names are replaced by `_`.
+        The columns are `id`, `image`, `labels` and `unknown`, and `box` if the samples have boxes. The type of
+        `labels` and `unknown` is `Sequence(ClassLabel)`. Characters that the library does not allow in split names
+        are replaced by `_`.
 
         Raises:
             DataError: The package `datasets` is not installed.
@@ -212,7 +214,8 @@ class Manifest:
         Args:
             dataset: Dataset with a column `image` and either a column `labels` or one column per label with the
                 values 1, 0 and -1.
-            root: Folder of the image files. Images that are stored in the dataset are written to this folder.
+            root: Folder of the image files. If the dataset contains image data, the images are written to this
+                folder.
             name: Name of the dataset in the manifest.
             split: Name of the split. By default, the split name of the dataset.
             labels: Label columns; by default, the class names of the column `labels`.
@@ -302,7 +305,7 @@ class Manifest:
         return Manifest(**{**kept, "targets": targets, **changes})
 
     def subset(self, samples: Sequence[int] | NDArray[np.integer[Any]], split: str | None = None) -> Manifest:
-        """Return a manifest of the samples at these positions, in this order, optionally with a new split name."""
+        """Return a manifest of the samples at these positions, in this order, optionally as a new split."""
         chosen = np.asarray(samples, dtype=np.intp)
         images = taken(self.images, chosen)
         sparse = self.__dict__.get("_sparse")
@@ -372,8 +375,8 @@ class Manifest:
         """Read a manifest file. A large manifest is read from its binary copy if the copy is up to date.
 
         Raises:
-            DataError: The file is not a manifest, a line is invalid, a label is unknown, or an id is repeated; the
-                message states the file and line.
+            DataError: The file is not a manifest, a line is invalid, a label is not in the header, or an id is
+            repeated. The message states the file and line.
         """
         path = Path(path)
         check_regular(path)

@@ -2,9 +2,9 @@
 
 The copy loads quickly and allows processes to share memory.
 
-The JSONL file is authoritative: the copy stores the SHA-256 of the JSONL file and is ignored if the hash differs. The
-copy can be deleted at any time. Line 1 is a JSON header with the offset of each array; arrays are read through a memory
-map.
+The JSONL file is authoritative. The copy stores the SHA-256 of the JSONL file, and is ignored if the JSONL file has
+changed. The copy can be deleted at any time. Line 1 is a JSON header with the offset of each array; arrays are read
+through a memory map.
 """
 
 from __future__ import annotations

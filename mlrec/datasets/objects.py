@@ -98,7 +98,8 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
     """Load the objects in each sample of `split`, in the order of the manifest.
 
     Raises:
-        DataError: The source has no objects (for example a CSV), or its annotations are missing or have changed.
+        DataError: The source has no annotated objects (for example, a CSV file), or its annotations are missing or
+        have changed.
     """
     manifest = dataset.manifest(split)
     source = dataset.info.source

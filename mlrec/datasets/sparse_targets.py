@@ -1,4 +1,4 @@
-"""`SparseTargets`: the positive and the unknown labels of each sample; all other labels are negative."""
+"""`SparseTargets`: targets that store only the positive and unknown labels of each sample."""
 
 from __future__ import annotations
 

@@ -64,7 +64,8 @@ def parse_names(text: str) -> dict[str, str]:
     """Parse the value of `--splits`, `NAME=val,...`; the original names are not case-sensitive.
 
     Raises:
-        UsageError: The text is malformed, lists a split twice, or contains a split name that is not a valid file name.
+        UsageError: The text is malformed, contains a split twice, or contains a split name that is not a valid file
+        name.
 
     Example:
         >>> parse_names("Fold0=train, holdout=val")

@@ -24,7 +24,7 @@ BLOCK = 2048  # thumbnails compared at a time
 class Fingerprint:
     """Fingerprint of an image file, for finding duplicates.
 
-    The fingerprint consists of the SHA-256 of the content, and an upright (32, 32) uint8 grey thumbnail.
+    The fingerprint consists of the SHA-256 of the file content and an upright grey thumbnail, (32, 32) uint8.
     """
 
     digest: str

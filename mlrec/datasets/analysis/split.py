@@ -26,10 +26,10 @@ LEAST_GAIN = 1e-4
 def stratified(
     targets: NDArray[np.int8] | SparseTargets, groups: NDArray[np.intp], shares: Sequence[float], seed: int
 ) -> Part:
-    """Assign each sample to a part, 0 to len(shares) - 1, by iterative stratification of whole groups.
+    """Assign each sample to a part by iterative stratification of whole groups.
 
-    The number of positives of a label in a group is encoded for the algorithm as binary columns: "at least one", "at
-    least two", "at least four", ...
+    Because the algorithm requires binary labels, the number of positives of a label in a group is encoded as binary
+        columns: "at least one", "at least two", "at least four", and so on.
 
     Args:
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown). The proportion of unknown labels is also
@@ -40,7 +40,7 @@ def stratified(
         seed: Random seed for ties.
 
     Returns:
-        (N,) part number of each sample.
+        (N,) part number of each sample, 0 to len(shares) - 1.
 
     Raises:
         UsageError: There are fewer groups than parts.
@@ -120,7 +120,7 @@ def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -
 
 
 def prevalence_error(targets: NDArray[np.int8] | SparseTargets, chosen: NDArray[np.bool_]) -> float:
-    """Return the mean absolute difference in label prevalence between chosen samples and all samples.
+    """Return the mean absolute difference in label prevalence between a subset and all samples.
 
     Prevalences are fractions from 0 to 1.
     """

@@ -4,9 +4,9 @@ Source: Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data
 
 In each step, the samples with the rarest remaining label are assigned. Each sample with this label is assigned to the
 part with the largest shortage of the label. Ties are broken by the largest shortage of samples, then at random. The
-tests verify that the result equals that of the package iterative-stratification. The package is not used here because
-importing scikit-learn and SciPy takes longer than all other work in `mlrec split`, and because the package recounts all
-labels of all remaining samples for each label.
+tests verify that the result is the same as with the package iterative-stratification. The package is not used here
+for two reasons. Importing its dependencies scikit-learn and SciPy takes longer than all other work in `mlrec split`.
+In addition, the package counts the labels of all remaining samples again for each label.
 """
 
 from __future__ import annotations

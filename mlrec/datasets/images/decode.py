@@ -3,9 +3,9 @@
 Regular files in the formats JPEG, PNG, BMP, GIF, TIFF and WEBP with at most 89,478,485 pixels are accepted. Only the
 first frame of an animation is used. A truncated JPEG, PNG or GIF raises an error, even if only one byte is missing.
 Files in other formats raise an error if pixels are missing. Grey and CMYK images are converted to RGB, 16-bit values
-are divided by 257, transparent pixels are blended with white, and float and 32-bit integer pixels raise an error. The
-EXIF orientation is applied to the image and to its box, which is in pixels of the stored image. Invalid EXIF or ICC
-data is ignored.
+are divided by 257, and transparent pixels are blended with white. Images with float or 32-bit integer pixels raise an
+error. The EXIF orientation is applied to the image and to the box. Boxes are in pixels of the stored image. Invalid
+EXIF or ICC data is ignored.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | 
 
 
 def load(path: Path | str, how: Decoder = "fast") -> Stored:
-    """Decode an image file without applying its orientation; with `how="pil"` the orientation is always 1.
+    """Decode an image file without applying its orientation; with `how="pil"`, the orientation is 1.
 
     Raises:
         DataError: See `decode`.
@@ -403,7 +403,7 @@ _END, _SCAN = 0xD9, 0xDA
 
 
 def check_whole(data: bytes, format_: str | None) -> None:
-    """Raise OSError for a JPEG, PNG or GIF that is truncated, or has a wrong checksum or too many scans."""
+    """Raise OSError if a JPEG, PNG or GIF is truncated, has a wrong checksum, or has too many scans."""
     if format_ == "JPEG":
         _check_jpeg(data)
     elif format_ == "PNG":

@@ -71,8 +71,8 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     An image is positive for the class of its folder and negative for all other classes.
 
     If files in multiple class folders have the same name and content, they are read as one sample with multiple labels.
-    If folders `train`, `valid` (or `val`) and `test` contain class folders, these folders are the splits; otherwise the
-    only split is `all`. Labels are sorted by name.
+    If the class folders are inside folders named `train`, `valid` (or `val`) and `test`, these folders are the
+    splits. Otherwise, the only split is `all`. Labels are sorted by name.
 
     Raises:
         DataError: There is no class folder with an image, or it is ambiguous whether folders are classes or splits.

@@ -101,7 +101,8 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     splits, and images are below `options.images` (default: `path`).
 
     Raises:
-        DataError: There is no annotation file, there are multiple years and none is chosen, or a file cannot be read.
+        DataError: There is no annotation file, a file cannot be read, or there are multiple years and `options.year`
+        is not set.
     """
     name, parts = find_parts(path, options, findings)
     splits: list[_Split] = []

@@ -68,7 +68,7 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     """Return the default name of the dataset and its splits.
 
     Raises:
-        DataError: There is no annotation file, or there are multiple years and none is chosen.
+        DataError: There is no annotation file, or there are multiple years and `options.year` is not set.
         UsageError: A split of a custom annotation file is missing, invalid or repeated.
     """
     if options.annotations:

@@ -126,8 +126,8 @@ class RoleFinder:
         """Return the roles of all columns.
 
         Raises:
-            DataError: There is no image or label column, or multiple columns match equally well; the message states the
-                option to set.
+            DataError: There is no image column or no label column, or multiple columns match equally well. The
+            message states the option to set.
         """
         image = self.image()
         split = split_column(self._table, image, self._options, self._findings)

@@ -164,7 +164,8 @@ def checked_table(
         first: Header record.
         records: Records after the header.
         path: Source file.
-        findings: Report to which records with a different length, changed names and duplicate names are added.
+        findings: Report that receives errors and warnings about records with a different length, changed names and
+            duplicate names.
         kind: Class of the errors that are raised.
         drop_index: Whether to skip a pandas index, and columns that have no name and only empty cells.
         unit: See `TextTable`.

@@ -1,7 +1,8 @@
 """FiftyOne's image classification export: a folder `data` of images and `labels.json`.
 
-`labels` maps each image name without its extension to labels: indices of `classes`, or strings if `classes` is null. An
-empty list means that the image has no labels. `null` means that the image is not annotated, so all labels are unknown.
+In the file, `labels` maps each image name (without extension) to its labels. Labels are indices into `classes`, or
+strings if `classes` is null. An empty list means that the image has no labels. `null` means that the image is not
+annotated, so all labels are unknown.
 """
 
 from __future__ import annotations

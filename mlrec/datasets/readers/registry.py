@@ -34,7 +34,8 @@ class ReadOptions:
             (csv).
         empty: Meaning of a blank cell, "negative" or "unknown" (csv).
         image_column, label_column: Name of the image column, and of the label-name column (csv).
-        separator: Separator of the labels in the label column; an empty string means one label per cell (csv).
+        separator: Text between two labels in a cell of the label column. An empty string means one label per cell
+            (csv).
         no_label_value: Text in the label column that means no label (csv).
         ignore_columns: Columns that are not labels (csv).
         keep_empty: Whether to keep images without any annotation (by default, COCO skips them, as in the paper).
@@ -73,8 +74,8 @@ class Reading:
         recipe: Training recipe for this source.
         footnotes: Lines that `prepare` prints.
         published: Number of samples in the paper for each split, which is printed next to the actual number.
-        unpack: Function that writes the images into a folder, for sources with images inside other files. The
-            names in `manifests` are below that folder, and their `root` is not used.
+        unpack: Function that writes the images into a folder, if the source contains images inside other files. The
+            image names in `manifests` are then relative to this folder, and `root` is not used.
     """
 
     name: str

@@ -111,7 +111,7 @@ class ImageFinder:
         are verified. A name that is not a path inside the folder is reported as an error.
 
         Args:
-            names: The annotated name, and alternative spellings in the order in which they are tried.
+            names: Annotated name, followed by alternative spellings in the order in which they are tried.
             where: Position of the name in the annotation, for messages.
             folders: Usual folders of images below the root.
         """

@@ -41,7 +41,7 @@ def read_shapes(path: Path, options: ReadOptions, findings: ValidationReport) ->
 def draw_shapes(
     path: Path, *, seed: int = 0, images: Mapping[str, int] | None = None, progress: Progress = SILENT
 ) -> None:
-    """Draw train and val scenes into the folder `path`: JPEG files and COCO JSON with boxes and RLE masks.
+    """Write train and val scenes as JPEG files and COCO JSON with boxes and RLE masks.
 
     Identical arguments produce identical scenes. Each scene has its own random seed, derived from the seed, the split
     and the scene number. Therefore, the first scenes are the same for any number of images. A folder that contains

@@ -1,6 +1,7 @@
-"""Official splits in separate files: a list of images per split, or a table of images and split names.
+"""Reader for official split files: one image list per split, or a table of images and split names.
 
-ChestX-ray14 has `train_val_list.txt` and `test_list.txt`; CelebA has `list_eval_partition.csv` with 0, 1 and 2.
+For example, ChestX-ray14 has the lists `train_val_list.txt` and `test_list.txt`, and CelebA has the table
+`list_eval_partition.csv` with the splits 0, 1 and 2.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class SplitFile:
 
     Attributes:
         path: Text file.
-        split: Split of all images listed in the file; None if a second column contains the split of each image.
+        split: Split of all images in the file, or None if the file has a second column with the split of each image.
     """
 
     path: Path

@@ -118,7 +118,7 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
 
 
 def report_blanks(table: TextTable, first: tuple[int, int], amount: int, findings: ValidationReport) -> None:
-    """Report blank cells as one error; the message states the row and the column of the first blank cell."""
+    """Report all blank cells as one error; the message states the position of the first blank cell."""
     what = "the cell is empty"
     if amount > 1:
         what += f" (one of {amount:,} blank cells)"

@@ -23,7 +23,7 @@ from mlrec.utils.errors import DataError, ValidationReport
 def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
     """Merge the splits of multiple years into one dataset. Image names start with the folder of the year.
 
-    A test list of images without annotations, such as the test list of 2012, is skipped with a warning.
+    If the images of a test list have no annotations, as in 2012, the list is skipped with a warning.
 
     Raises:
         DataError: No list with annotated images remains.
