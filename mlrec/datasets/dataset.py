@@ -33,7 +33,7 @@ class Info(msgspec.Struct, frozen=True):
         labels: Names of the C labels, in the order of the target columns.
         splits: Number of samples per split.
         skipped: Number of skipped records, by reason.
-        warnings: One line per kind of warning, as printed by `prepare`.
+        warnings: Warnings as printed by `prepare`, with one line per kind of warning.
     """
 
     name: str

@@ -137,10 +137,10 @@ def labeling_config(labels: Sequence[str]) -> str:
 
 
 def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
-    """Convert a manifest to FiftyOne's image classification `labels.json`.
+    """Convert a manifest to the `labels.json` of FiftyOne's image classification format.
 
-    The file contains `classes`, and class indices by image stem. If all labels of an image are unknown, its value is
-    null, which means that the image is not annotated.
+    The file contains `classes`, and a mapping from image names without extension to class indices. If all labels of an
+    image are unknown, its value is null, which means that the image is not annotated.
 
     Raises:
         DataError: Samples are boxes, some but not all labels of a sample are unknown, or two image names differ only in

@@ -38,7 +38,7 @@ class Sample:
         labels: Names of the positive labels.
         unknown: Names of the unknown labels; all other labels are negative.
         target: (C,) int8 array of 1 (positive), 0 (negative) or -1 (unknown).
-        box: x, y, width, height in pixels of the stored image, or None for the whole image.
+        box: Box as x, y, width, height in pixels of the stored image, or None for the whole image.
     """
 
     id: str

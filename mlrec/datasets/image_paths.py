@@ -87,7 +87,7 @@ def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
 
     Args:
         folder: Folder to start in. The folder is entered even if it is hidden or a link.
-        omitted: Object to which the folders that were not entered are added.
+        omitted: Object that collects the folders that were not entered.
     """
     listed = {os.path.realpath(folder)}
 
@@ -215,9 +215,9 @@ class ImageIndex:
         The list contains one file, or multiple files if the name is ambiguous, or is empty if there is no such file.
 
         Backslashes are treated as folder separators. Names that differ only in their Unicode form (NFC or NFD) are
-        treated as equal. A name without an image extension matches any extension. A file in a deeper folder is found by
-        the end of its path. An absolute path may come from another machine, so the file that matches the longest part
-        at the end of the path is used.
+        treated as equal. A name without an image extension matches any extension. A file in a subfolder is also found
+        if its path ends with the name. An absolute path may come from another machine, so the file that matches the
+        longest part at the end of the path is used.
         """
         parts = [part for part in normal(name).split("/") if part not in ("", ".")]
         absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None
@@ -246,7 +246,7 @@ def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dic
     which there is no file is skipped; an error is raised later when the file is opened.
 
     Returns:
-        File names relative to `root`, keyed by the name in the annotation.
+        Mapping from names in the annotation to file names relative to `root`.
     """
     missing = [name for name in names if not os.path.lexists(root / name)]
     if not missing:

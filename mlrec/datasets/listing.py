@@ -32,12 +32,12 @@ PACKED = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that contain images
 
 @dataclass(frozen=True)
 class Item:
-    """An image, or a box in an image (x, y, width, height in pixels of the stored image).
+    """Image, or box inside an image, that a command processes.
 
     Attributes:
         id: Name of the item in results.
         path: Path of the image file, or the name of an image that is not stored as a separate file.
-        box: Box to use instead of the whole image.
+        box: Box to use instead of the whole image, as x, y, width, height in pixels of the stored image.
         content: Content to use instead of the file at `path`. It can be the bytes of an image file, a function that
             returns these bytes, or an (H, W, 3) uint8 array of RGB pixels.
     """

@@ -1,6 +1,6 @@
 """Binary copy of a large manifest next to its JSONL file.
 
-The copy loads quickly and allows processes to share memory.
+The copy can be loaded quickly, and multiple processes can share its memory.
 
 The JSONL file is authoritative. The copy stores the SHA-256 of the JSONL file, and is ignored if the JSONL file has
 changed. The copy can be deleted at any time. Line 1 is a JSON header with the offset of each array; arrays are read
@@ -74,7 +74,7 @@ def read(manifest: Path, key: str, *, checked: bool = True) -> tuple[dict[str, A
         checked: Whether to verify the checksums of the arrays.
 
     Returns:
-        Fields and arrays as written; None if the copy is missing or damaged.
+        The fields and arrays that were written, or None if the copy is missing, damaged or out of date.
     """
     path = cache_path(manifest)
     try:

@@ -49,7 +49,7 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
 
 
 def is_usual(name: str) -> bool:
-    """Return whether a name is valid and needs no further checks, which is true for most names."""
+    """Return whether a name is valid and does not need further checks, as is the case for most names."""
     return len(name) <= LONGEST_PART and _USUAL.fullmatch(name) is not None
 
 

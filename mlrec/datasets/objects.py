@@ -95,7 +95,7 @@ class _ObjectsFile(msgspec.Struct):
 
 
 def load_objects(dataset: Dataset, split: str) -> list[Objects]:
-    """Load the objects in each sample of `split`, in the order of the manifest.
+    """Load the annotated objects of each sample in `split`, in the order of the manifest.
 
     Raises:
         DataError: The source has no annotated objects (for example, a CSV file), or its annotations are missing or

@@ -41,7 +41,7 @@ def usual_order(split: str) -> tuple[int, str]:
 
 
 def known_split(name: str) -> str | None:
-    """Return the split for a name, or None if the name is not in the vocabulary.
+    """Return the split for a known split name, or None if the name is not known.
 
     Example:
         >>> known_split("Validation"), known_split("holdout")
@@ -95,7 +95,7 @@ def resolve_names(
     Args:
         places: All names in the source, with their positions for messages.
         given: Split names from `--splits`; see `parse_names`.
-        findings: Report to which errors and warnings are added.
+        findings: Report that receives errors and warnings.
         one_column: Whether the names are cells of one column.
 
     Returns:

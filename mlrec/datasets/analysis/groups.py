@@ -1,6 +1,6 @@
 """Groups of samples that belong together, such as the persons in one image.
 
-Other groups are the images of one patient, and the copies of one image.
+Other examples of groups are the images of one patient and the copies of one image.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Find duplicate images: identical files and near-duplicates (re-encoded or resized copies)."""
+"""Search for duplicate images: identical files, and near-duplicates such as resized copies."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class GroupCounts:
         return np.repeat(np.arange(self.shape[0]), np.diff(self.offsets))
 
     def rows(self, groups: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the dense rows of the given groups, with `values` (E,) instead of the counts."""
+        """Return dense rows for the given groups, with the (E,) `values` in place of the counts."""
         columns, offsets = ragged.taken(self.columns, self.offsets, groups)
         rows = np.zeros((len(groups), self.shape[1]))
         rows[np.repeat(np.arange(len(groups)), np.diff(offsets)), columns] = ragged.taken(values, self.offsets, groups)[

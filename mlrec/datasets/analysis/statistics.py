@@ -29,12 +29,12 @@ Counts = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """Image, sample and label counts for one split.
+    """Number of images, samples and labels in one split.
 
     Attributes:
         split: Name of the split.
         images: Number of image files.
-        samples: Number of samples; larger than `images` if persons are labelled.
+        samples: Number of samples, which is larger than `images` if each person in an image is a sample.
         labels: C label names.
         positives, negatives, unknown: Number of samples with this target, for each of the C labels.
         histogram: Number of samples with 0, 1, 2, ... positive labels.
@@ -55,7 +55,7 @@ class SplitStatistics:
         return sum(self.positives) / max(self.samples, 1)
 
     def prevalence(self, label: int) -> float | None:
-        """Fraction of positives among the samples with a known label; None if there are no such samples."""
+        """Fraction of positives among the samples in which the label is known, or None without such samples."""
         known = self.positives[label] + self.negatives[label]
         if known == 0:
             return None
@@ -64,7 +64,7 @@ class SplitStatistics:
 
 @dataclass(frozen=True)
 class Shift:
-    """Label whose prevalence (a fraction) differs significantly between two splits.
+    """Significant difference in the prevalence of a label between two splits.
 
     `z` is the difference divided by its standard error.
     """

@@ -53,7 +53,7 @@ class Stored(NamedTuple):
 
     Attributes:
         pixels: (H, W, 3) uint8 RGB pixels.
-        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        orientation: EXIF orientation, from 1 (upright) to 8.
         animated: Whether the file has additional frames or pages, which are ignored.
     """
 
@@ -86,7 +86,7 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
 def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | None, how: Decoder = "fast") -> Pixels:
     """Decode the part of an image inside `box` to upright pixels.
 
-    `box` is x, y, width, height in pixels of the stored image.
+    `box` contains x, y, width and height in pixels of the stored image.
 
     If `box` is None, the whole image is decoded.
 

@@ -75,7 +75,7 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     splits. Otherwise, the only split is `all`. Labels are sorted by name.
 
     Raises:
-        DataError: There is no class folder with an image, or it is ambiguous whether folders are classes or splits.
+        DataError: No class folder contains images, or it is unclear whether the folders are classes or splits.
     """
     root = path.absolute()
     if not root.is_dir():

@@ -1,4 +1,4 @@
-"""Role of each column in a table: image, split, label, multiple labels, or none of these."""
+"""Detection of column roles in a table: image names, split names, labels, or lists of labels."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
 
 
 class RoleFinder:
-    """Finder of the column roles in one table, based on column names and a sample of the cells."""
+    """Detector of the column roles in one table, based on column names and some of the cells."""
 
     def __init__(
         self,

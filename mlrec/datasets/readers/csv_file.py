@@ -38,9 +38,9 @@ class TextTable:
 
     Attributes:
         path: File from which the table was read.
-        columns: Names in the header row: stripped, in Unicode form NFC, and unique.
+        columns: Unique column names from the header row, stripped and in Unicode form NFC.
         rows: Cells of each record, with one unchanged string per column.
-        lines: Line of the file on which each record begins; the header is line 1.
+        lines: Number of the first line of each record in the file; the header is line 1.
         unit: Unit of record numbers: "line", or "row" for files without lines.
     """
 
@@ -70,10 +70,10 @@ def read_csv(
 ) -> TextTable:
     """Read a comma-separated file in UTF-8, with or without byte order mark.
 
-    Line endings of any kind are accepted, and blank lines are skipped. A record with too few or too many cells is added
-    to the errors of `findings` and skipped. With `drop_index`, an unnamed column that numbers the records (the pandas
-    index) is skipped with a warning. If the header starts with the column names in `leading`, later columns may have
-    the same names.
+    Line endings of any kind are accepted, and blank lines are skipped. If a record has too few or too many cells, it is
+    skipped, and an error is added to `findings`. With `drop_index`, an unnamed column that numbers the records (the
+    pandas index) is skipped with a warning. If the header starts with the column names in `leading`, later columns may
+    have the same names.
 
     Raises:
         MlrecError: (of `kind`) The file is not UTF-8, or contains a NUL byte, an unclosed quotation mark, a cell
@@ -156,7 +156,7 @@ def checked_table(
     unit: str = "line",
     leading: tuple[str, ...] = (),
 ) -> TextTable:
-    """Create a table from a header and records, after checking both.
+    """Check a header and records, and create a table from them.
 
     All records have the length of the header, and the columns have valid, unique names.
 

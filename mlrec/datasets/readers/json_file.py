@@ -1,4 +1,4 @@
-"""Third-party annotation files in JSON: valid files are read fast, invalid files are diagnosed.
+"""Reader for third-party JSON files, with detailed error messages for invalid files.
 
 The parser msgspec reads and validates 335 MB per second. However, if a key is repeated, msgspec silently keeps only the
 last value, and its error messages have few details. A file that msgspec rejects is read again by the standard library,
@@ -35,7 +35,7 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
     Args:
         path: File in UTF-8, with or without a byte order mark.
         kind: A msgspec structure, or a list of structures; unknown fields of the file are ignored.
-        findings: Report to which warnings are added.
+        findings: Report that receives warnings.
         forgiven: Keys that may contain NaN or an infinite number. Such a key is ignored with a warning, so `kind`
             must have a default for it.
 

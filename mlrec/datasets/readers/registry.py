@@ -22,10 +22,10 @@ from mlrec.utils.plugins import GROUPS, added_by_packages, load_part
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """User options for a source; each reader uses the options that apply to its format.
+    """Options set by the user for a source; each reader uses the options that apply to its format.
 
     Attributes:
-        images: Image folder, if it is not in the usual place for the source layout.
+        images: Folder of the images, if it is not in the usual place for this kind of source.
         annotations, splits: Paths of custom COCO JSON files, and the split of each file.
         labels: Labels to use, in this order. For custom VOC folders, this is the list of all labels.
         year: Year, if a COCO folder contains multiple years.
@@ -33,7 +33,7 @@ class ReadOptions:
         positive, negative, unknown: Cell values that mean positive, negative or unknown, in addition to 1, 0 and -1
             (csv).
         empty: Meaning of a blank cell, "negative" or "unknown" (csv).
-        image_column, label_column: Name of the image column, and of the label-name column (csv).
+        image_column, label_column: Names of the column with image names and the column with label names (csv).
         separator: Text between two labels in a cell of the label column. An empty string means one label per cell
             (csv).
         no_label_value: Text in the label column that means no label (csv).

@@ -74,7 +74,7 @@ def divide(
         manifests: Manifest of the only split in the source.
         files: Files with split names, passed with `--split-file`.
         names: Split names from `--splits`, for the split column of a table.
-        findings: Report to which errors and warnings are added.
+        findings: Report that receives errors and warnings.
 
     Raises:
         DataError: The source already has splits, or a file cannot be read.

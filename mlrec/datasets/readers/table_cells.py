@@ -149,7 +149,7 @@ def parse_name_cells(
         column: Name of the column in messages.
         separator: Text between two labels; an empty string means one label per cell. Lists do not need a separator.
         no_label_value: Value of `--no-label-value`.
-        findings: Report to which an error is added for each cell that cannot be parsed.
+        findings: Report that receives one error for each cell that cannot be parsed.
     """
     lists = [cell for cell in places if is_list(cell)]
     parsed: dict[str, tuple[str, ...]] = {}

@@ -1,4 +1,4 @@
-"""Tables in a folder, and the split of each table."""
+"""Search for the tables in a folder, and for the split of each table."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     Args:
         folder: Folder in which to search for tables.
         given: Mapping from `--splits`. The original split names in it are also recognized.
-        findings: Report to which warnings about unused files are added, or None.
+        findings: Report that receives warnings about unused files, or None.
     """
     visible = sorted(file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
     tables = [file for file in visible if _is_table(file)]

@@ -1,4 +1,4 @@
-"""Conversion of image names in a table to paths below the image root."""
+"""Conversion of image names in a table to paths relative to the image root."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ MOST_CODED = 256  # maximum number of distinct strings in a column with one byte
 
 
 class TextColumn(Sequence[str]):
-    """Cells of one table column, stored as distinct strings and codes if possible.
+    """Cells of one table column; if possible, stored as distinct strings and integer codes.
 
     Attributes:
         texts: Distinct strings, in order of first appearance, or all N strings if `codes` is None.

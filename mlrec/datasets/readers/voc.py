@@ -136,7 +136,7 @@ def read_year(
         name: Name of the dataset.
         root: Folder of `Annotations`, `ImageSets` and `JPEGImages`.
         labels: Classes, in the order of the target columns.
-        findings: Report to which errors and warnings are added.
+        findings: Report that receives errors and warnings.
         unlabelled: Splits in which images may have no annotation. All labels of such images are unknown, with a
             warning.
         skipped: Splits that are not read.
@@ -186,7 +186,7 @@ def read_lists(
 
     Args:
         folder: Folder of the lists.
-        findings: Report to which errors and warnings are added.
+        findings: Report that receives errors and warnings.
         is_known: Function that returns whether an annotation with a given name exists. It is used to parse lines such
             as `a.jpg` or `a 1`.
         own: Whether the dataset is custom. The lists of a custom dataset may have other names than in VOC; these

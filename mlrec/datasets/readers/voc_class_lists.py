@@ -45,7 +45,7 @@ def read_class_lists(
         root: Folder of `ImageSets` and `JPEGImages`.
         name: Name of the dataset.
         options: Options with the split names.
-        findings: Report to which errors and warnings are added.
+        findings: Report that receives errors and warnings.
         labels: Class names, in order. By default, all classes that have lists are used, sorted by name.
     """
     lists = class_lists(root / LISTS)

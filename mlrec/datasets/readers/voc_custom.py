@@ -1,6 +1,6 @@
 """Custom datasets in VOC's XML format, as written by labelling tools.
 
-Any labels and any image format are supported, and lists are optional.
+The dataset may have any labels and any image format, and image lists are optional.
 """
 
 from __future__ import annotations
@@ -225,7 +225,7 @@ def _images_of(
         folder: Folder of the annotations.
         images: Folder of the images, if set.
         annotations: Annotations by relative path below `folder`, without the extension.
-        findings: Report to which errors and warnings are added.
+        findings: Report that receives errors and warnings.
     """
     place = _image_folder(root, folder, images)
     home = root if place.is_relative_to(root) else place

@@ -65,7 +65,7 @@ def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annot
 
 
 def targets_of(annotation: Annotation, labels: Sequence[str], findings: ValidationReport) -> list[int]:
-    """Return the target of each label: positive, unknown or negative, as in the class lists of VOC itself.
+    """Return the target of each label (positive, negative or unknown), as in the class lists of VOC.
 
     A label is positive if at least one object of this class is not difficult. A label is unknown if all objects of
     this class are difficult. If the class of an object is not one of the labels, an error is reported, with the

@@ -164,7 +164,7 @@ def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
 
 
 def read_member(shard: Path, content: IO[bytes], limit: int) -> bytes:
-    """Read at most `limit` bytes of a member that `tar_members` yields.
+    """Read at most `limit` bytes of a file in a shard; the file is an item from `tar_members`.
 
     Raises:
         DataError: The shard ends before the end of the member.
