@@ -66,7 +66,7 @@ class SplitStatistics:
 class Shift:
     """Significant difference in the prevalence of a label between two splits.
 
-    `z` is the difference divided by its standard error.
+    `first` and `second` are the prevalences as fractions, and `z` is the difference divided by its standard error.
     """
 
     label: str
