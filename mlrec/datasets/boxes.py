@@ -1,6 +1,6 @@
 """Boxes from third-party annotations, clipped to their images.
 
-A box is x, y, width, height in pixels of the stored image.
+A box consists of x, y, width and height in pixels of the stored image.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ def inside(box: tuple[float, ...], width: int, height: int) -> tuple[float, floa
 
 
 def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | None]) -> NDArray[np.float64]:
-    """Clip boxes to their images, with positive width and height.
+    """Clip boxes to their images, and make negative widths and heights positive.
 
     A box outside the image gets width or height 0. A negative width or height means that the corners are in reverse
     order.
 
     Args:
-        boxes: (N, 4) x, y, width, height in pixels.
+        boxes: (N, 4) boxes as x, y, width, height in pixels.
         sizes: Width and height of the stored image for each of the N boxes. If an entry is None, the box is clipped
             only at 0.
 
     Returns:
-        (N, 4) x, y, width, height in pixels.
+        (N, 4) clipped boxes as x, y, width, height in pixels.
     """
     limits = np.array([size or (np.inf, np.inf) for size in sizes], dtype=np.float64).reshape(-1, 2)
     with np.errstate(over="ignore"):  # an overflow to infinity is clipped like any other coordinate
@@ -45,9 +45,9 @@ def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | Non
 
 
 def non_empty(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return whether each of the (N, 4) boxes is at least one pixel wide and high.
+    """Return, for each of the (N, 4) boxes, whether it is at least one pixel wide and high.
 
-    Sizes are rounded first, as in `crop`.
+    Before the comparison, sizes are rounded as in `crop`.
     """
     near, far = np.rint(boxes[:, :2]), np.rint(boxes[:, :2] + boxes[:, 2:])
     return (far[:, 0] > near[:, 0]) & (far[:, 1] > near[:, 1])

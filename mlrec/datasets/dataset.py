@@ -27,12 +27,13 @@ class Info(msgspec.Struct, frozen=True):
 
     Attributes:
         name: Name of the dataset.
-        source: `kind` (a key of `READERS`), `path`, and the options needed to read the source again.
+        source: The `kind` (a key of `READERS`) and `path` of the source, and the options needed to read the source
+            again.
         recipe: Default training recipe.
-        labels: C label names, in the order of the target columns.
+        labels: Names of the C labels, in the order of the target columns.
         splits: Number of samples per split.
         skipped: Number of skipped records, by reason.
-        warnings: One line per kind of warning, as printed by `prepare`.
+        warnings: Warnings as printed by `prepare`, with one line per kind of warning.
     """
 
     name: str
@@ -89,7 +90,7 @@ class Dataset:
         """Load the manifest of `split`.
 
         Raises:
-            DataError: There is no such split; the message lists the available splits.
+            DataError: The dataset has no split with this name; the message lists the available splits.
         """
         if split not in self.info.splits:
             raise DataError(f"{self.path}: no split '{split}'; choose one of {', '.join(self.info.splits)}")
@@ -114,7 +115,7 @@ def load_or_latest(path: Path | str | None, root: Path | str = "data") -> Datase
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Check that a folder is absent, empty or a prepared dataset, so that it can be replaced.
+    """Check that a folder can be replaced: it is absent, empty or a prepared dataset.
 
     Raises:
         DataError: The folder contains files that mlrec did not write.
@@ -136,7 +137,7 @@ def refuse_foreign(folder: Path) -> None:
 
 
 def write(folder: Path, info: Info, manifests: Sequence[Manifest]) -> None:
-    """Write manifests, then `dataset.json`, into an existing folder."""
+    """Write the manifests and then `dataset.json` into an existing folder."""
     for manifest in manifests:
         manifest.save(folder / f"{manifest.split}.jsonl")
     write_json(folder / DATASET_FILE, msgspec.to_builtins(info))

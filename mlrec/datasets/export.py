@@ -34,7 +34,7 @@ class SplitScores:
 
     Attributes:
         model: Name of the model.
-        probabilities: (N, C) probabilities.
+        probabilities: (N, C) array of probabilities.
     """
 
     model: str
@@ -75,7 +75,7 @@ def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
 def as_metadata(manifest: Manifest) -> str:
     """Return the `metadata.csv` of a Hugging Face imagefolder.
 
-    The columns are `file_name`, then one column of 1, 0 and -1 per label.
+    The first column is `file_name`, followed by one column per label with the values 1, 0 and -1 (unknown).
 
     Raises:
         DataError: Samples are boxes, or a label has the same name as another column.
@@ -88,9 +88,10 @@ def as_labelstudio(manifest: Manifest, scores: SplitScores | None = None) -> lis
 
     Images are referenced as local files.
 
-    A task whose labels are all unknown has no annotation. With `scores`, each task also has a prediction: the labels
-    with p >= 0.5, and the minimum of max(p, 1 - p) over labels as the prediction score, so that uncertain images can be
-    reviewed first. The probabilities are in the `meta` field of the task. File references are relative to the root.
+    If all labels of an image are unknown, its task has no annotation. With `scores`, each task also has a prediction
+    with the labels for which p >= 0.5. The score of the prediction is the minimum of max(p, 1 - p) over the labels, so
+    that uncertain images can be reviewed first. The probabilities are in the `meta` field of the task. File references
+    are relative to the root.
 
     Raises:
         DataError: Samples are boxes, or some but not all labels of a sample are unknown.
@@ -136,10 +137,10 @@ def labeling_config(labels: Sequence[str]) -> str:
 
 
 def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
-    """Convert a manifest to FiftyOne's image classification `labels.json`.
+    """Convert a manifest to the `labels.json` of FiftyOne's image classification format.
 
-    The file contains `classes`, and class indices by image stem. An image whose labels are all unknown has the value
-    null, which means that the image is not annotated.
+    The file contains `classes`, and a mapping from image names without extension to class indices. If all labels of an
+    image are unknown, its value is null, which means that the image is not annotated.
 
     Raises:
         DataError: Samples are boxes, some but not all labels of a sample are unknown, or two image names differ only in
@@ -152,7 +153,7 @@ def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
 
 
 def as_fiftyone_predictions(manifest: Manifest, scores: SplitScores) -> dict[str, Any]:
-    """Return the predicted labels (p >= 0.5) and their confidences, formatted as in `as_fiftyone`."""
+    """Return predicted labels (p >= 0.5) with confidences, in the format of `as_fiftyone`."""
     rows = [
         [{"label": int(k), "confidence": round(float(p[k]), 6)} for k in np.flatnonzero(p >= PREDICTED)]
         for p in scores.probabilities
@@ -172,9 +173,9 @@ def _without_endings(manifest: Manifest) -> list[str]:
 
 
 def as_coco(manifest: Manifest) -> dict[str, Any]:
-    """Convert a manifest to COCO, with annotations without boxes.
+    """Convert a manifest to COCO format; the annotations have no boxes.
 
-    There is one category per label (ids from 1), and one annotation without a box per positive label.
+    Each label is a category (ids start at 1), and each positive label of an image is an annotation.
 
     Raises:
         DataError: Samples are boxes, or a label is unknown, which COCO cannot represent.
@@ -193,9 +194,9 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
 
 
 def as_coco_results(scores: SplitScores) -> list[dict[str, Any]]:
-    """Return COCO results for the dataset from `as_coco`.
+    """Return model probabilities as COCO results that match the dataset from `as_coco`.
 
-    The results are a probability per image and category, without boxes.
+    There is one result per image and category, with the probability as the score and without a box.
     """
     return [
         {"id": k, "image_id": row + 1, "category_id": column + 1, "score": round(float(p), 6)}

@@ -37,8 +37,8 @@ class Sample:
         path: Path of the image file.
         labels: Names of the positive labels.
         unknown: Names of the unknown labels; all other labels are negative.
-        target: (C,) int8; 1 positive, 0 negative, -1 unknown.
-        box: x, y, width, height in pixels of the stored image, or None for the whole image.
+        target: (C,) int8 array of 1 (positive), 0 (negative) or -1 (unknown).
+        box: Box as x, y, width, height in pixels of the stored image, or None for the whole image.
     """
 
     id: str
@@ -49,7 +49,7 @@ class Sample:
     box: tuple[float, float, float, float] | None
 
     def pixels(self) -> Pixels:
-        """Decode the image, or the part inside its box, to (H, W, 3) uint8 RGB, upright.
+        """Decode the image, or the part inside its box, to upright RGB pixels, (H, W, 3) uint8.
 
         Raises:
             DataError: The file is missing or is not an image.
@@ -61,7 +61,7 @@ def sample_of(manifest: Manifest, position: int) -> Sample:
     """Return the sample at a position; a negative position counts from the end.
 
     Raises:
-        IndexError: There is no such sample.
+        IndexError: The position is out of range.
     """
     if not -len(manifest) <= position < len(manifest):
         raise IndexError(f"sample {position} is out of range for {counted(len(manifest), 'sample')}")

@@ -1,8 +1,8 @@
-"""Lists of image files, and lookup of image files by the names in annotations.
+"""Listing of image files, and search for the image files that annotations name.
 
-A list contains every file with an image extension, in a folder and all folders below it. Hidden files and folders are
-skipped. Links to folders are followed, but each real folder is visited only once, so circular links terminate. Links
-are not replaced by their targets because labels are looked up by name (YOLO: `images` → `labels`).
+A listing contains every file with an image extension in a folder and its subfolders at any depth. Hidden files and
+folders are skipped. Links to folders are followed, but each real folder is visited only once, so circular links
+terminate. Links are not replaced by their targets because labels are looked up by name (YOLO: `images` → `labels`).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class Omitted:
 
     Attributes:
         files: Visible files without an image extension.
-        folders: Messages about folders that were not entered: links to folders that are already listed, and unreadable
-            folders.
+        folders: Messages about folders that were not entered, because they are unreadable or are links to folders
+            that are already listed.
     """
 
     files: list[Path] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
 
     def describe(self) -> str:
-        """Return one line with counts by extension, or an empty string if nothing was skipped.
+        """Return one line with file counts by extension, or an empty string if nothing was skipped.
 
         Example:
             >>> Omitted([Path("a.txt"), Path("b.HEIC"), Path("c.txt")]).describe()
@@ -83,11 +83,11 @@ def without_ending(name: str) -> str:
 def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
     """List all visible files below `folder`.
 
-    The files of each folder are listed by name, then the files of its subfolders.
+    For each folder, its own files are listed first, sorted by name, followed by the files in its subfolders.
 
     Args:
         folder: Folder to start in. The folder is entered even if it is hidden or a link.
-        omitted: Object to which the folders that were not entered are added.
+        omitted: Object that collects the folders that were not entered.
     """
     listed = {os.path.realpath(folder)}
 
@@ -124,7 +124,7 @@ def image_files(folder: Path, omitted: Omitted) -> Iterator[Path]:
 
 
 def matching_images(pattern: str, omitted: Omitted) -> Iterator[Path]:
-    """List the image files that a glob matches, in the order of their names.
+    """List the image files that match a glob, sorted by name.
 
     `**` matches any number of folders. Hidden folders are skipped and links are followed once, as in `image_files`.
     """
@@ -177,7 +177,7 @@ def _as_regex(part: str) -> str:
 def unused_images(root: Path, used: Iterable[str]) -> list[str]:
     """List the image files below `root` that are not in `used`, as paths relative to `root`.
 
-    A file that has two names because one of its folders is a link counts as used under both names.
+    If a file has two paths because of a link to a folder, and one path is in `used`, the file is not listed.
     """
     real: dict[str, str] = {}
 
@@ -193,7 +193,7 @@ def unused_images(root: Path, used: Iterable[str]) -> list[str]:
 
 
 class ImageIndex:
-    """Index of the image files below a folder, for names that are spelled differently in annotations.
+    """Index of the image files below a folder, used to find files by the names in annotations.
 
     Attributes:
         root: Folder of the images.
@@ -212,12 +212,12 @@ class ImageIndex:
     def find(self, name: str) -> list[str]:
         """Return the files that `name` may refer to.
 
-        The result is one file, multiple files if the name is ambiguous, or no file.
+        The list contains one file, or multiple files if the name is ambiguous, or is empty if there is no such file.
 
         Backslashes are treated as folder separators. Names that differ only in their Unicode form (NFC or NFD) are
-        treated as equal. A name without an image extension matches any extension. A file in a deeper folder is found by
-        the end of its path. An absolute path is assumed to come from another machine, so its longest matching suffix is
-        used.
+        treated as equal. A name without an image extension matches any extension. A file in a subfolder is also found
+        if its path ends with the name. An absolute path may come from another machine, so the file that matches the
+        longest part at the end of the path is used.
         """
         parts = [part for part in normal(name).split("/") if part not in ("", ".")]
         absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None
@@ -240,13 +240,13 @@ def _ends_with(file: str, tail: str) -> bool:
 
 
 def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dict[str, str]:
-    """Find the files for names that are spelled differently in the annotation.
+    """Find the image files for names that are spelled differently in the annotation.
 
-    Each different spelling is reported as a warning, and a name that matches multiple files as an error. A name without
-    a file is skipped; opening the file raises an error later.
+    If the spelling differs, a warning is reported. If a name matches multiple files, an error is reported. A name for
+    which there is no file is skipped; an error is raised later when the file is opened.
 
     Returns:
-        File names relative to `root`, keyed by the name in the annotation.
+        Mapping from names in the annotation to file names relative to `root`.
     """
     missing = [name for name in names if not os.path.lexists(root / name)]
     if not missing:
@@ -283,7 +283,7 @@ def name_below(root: Path, path: Path) -> str | None:
 
 
 def without_dots(path: Path) -> Path:
-    """Remove `..` from a path. Links are kept, unless a `..` leaves the linked folder."""
+    """Remove `..` from a path. Links are not resolved, unless a `..` leads out of the linked folder."""
     if ".." not in path.parts:
         return path
     plain = Path(os.path.normpath(path.absolute()))

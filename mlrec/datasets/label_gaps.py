@@ -1,4 +1,4 @@
-"""Labels that cannot be learned from a split and have no AP on this split."""
+"""Search for labels in a split that have no positives or no negatives, so that AP is undefined."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ NOT_LEARNED = "so a model trained on this split cannot learn them"
 
 @dataclass(frozen=True)
 class LabelGaps:
-    """Labels that cannot be learned from a split and have no AP on this split.
+    """Labels of a split that have no positives or no negatives, so that AP is undefined.
 
     Attributes:
         split: Name of the split.
         labels: Number of all labels.
         no_positive: Labels without positives.
         no_negative: Labels with positives but without known negatives.
-        always: Labels of `no_negative` that are positive in every sample.
+        always: Labels in `no_negative` that are positive in every sample.
     """
 
     split: str
@@ -33,9 +33,9 @@ class LabelGaps:
     always: tuple[str, ...]
 
     def messages(self, consequence: str = NOT_SCORED) -> dict[str, str]:
-        """Return the label names by message, with one message per kind of gap.
+        """Return a mapping from messages to label names, with one message per kind of gap.
 
-        A message is one sentence with the label count and `consequence`.
+        Each message is one sentence that contains the number of labels and `consequence`.
         """
         no_negative = ", ".join(self.no_negative)
         if self.always:
@@ -55,7 +55,7 @@ class LabelGaps:
 
 
 def label_gaps(manifest: Manifest) -> LabelGaps:
-    """Find labels without positives or without known negatives; empty if no label of the split is known."""
+    """Find labels without positives or known negatives. The result is empty if all labels are unknown."""
     targets, samples = manifest.sparse_targets, len(manifest)
     positives, unknowns = targets.counts(POSITIVE), targets.counts(UNKNOWN)
     some_known = bool((unknowns < samples).any())

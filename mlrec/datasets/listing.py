@@ -1,6 +1,6 @@
 """Listing of the images that the user specifies.
 
-Images are specified as files, folders, globs, lists, manifests, packed images, or a CSV of boxes.
+Images are specified as files, folders, globs, lists, manifests, packed files, or a CSV file of boxes.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ PACKED = (".tar", ".tar.gz", ".tgz", ".parquet")  # files that contain images
 
 @dataclass(frozen=True)
 class Item:
-    """An image, or a box in an image (x, y, width, height in pixels of the stored image).
+    """Image, or box inside an image, that a command processes.
 
     Attributes:
         id: Name of the item in results.
-        path: Image file, or the name of an image that is not a file.
-        box: Box to use instead of the whole image.
-        content: Content to use instead of the file at `path`: bytes of an image file, a function that returns these
-            bytes, or RGB pixels (H, W, 3) uint8.
+        path: Path of the image file, or the name of an image that is not stored as a separate file.
+        box: Box to use instead of the whole image, as x, y, width, height in pixels of the stored image.
+        content: Content to use instead of the file at `path`. It can be the bytes of an image file, a function that
+            returns these bytes, or an (H, W, 3) uint8 array of RGB pixels.
     """
 
     id: str
@@ -83,15 +83,15 @@ def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) 
 def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Source]:
     """Iterate over the image sources in `paths`, in order.
 
-    Folders and globs are read lazily, see `image_paths`. A file that is specified directly may have any
-    extension. Samples of a manifest (`.jsonl`) keep their ids and boxes; the ids of other images are paths. Packed
+    Folders and globs are read lazily, see `image_paths`. A file that is specified directly may have any extension.
+    Samples of a manifest (`.jsonl`) keep their ids and boxes; for other images, the path is used as the id. Packed
     files are tar shards and Parquet files; a folder without image files may contain packed files. A list (`.txt`) has
     one path per line, relative to the folder of the list.
 
     Args:
-        paths: Files, folders (with all folders below), globs, lists, manifests, and packed files.
-        report: Function that receives one line per folder or glob with skipped files, after the last image of the
-            folder or glob.
+        paths: Paths of files, folders (including subfolders), lists, manifests and packed files, or globs.
+        report: Function that is called once for each folder or glob with skipped files, after its last image. It
+            receives one line about the skipped files.
 
     Raises:
         UsageError: A path does not exist, or a folder or glob contains no images. The error is raised before the first
@@ -110,8 +110,8 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
 def boxes_of(file: Path) -> list[Item]:
     """Read boxes from a CSV file with the columns `filename,x,y,width,height` and, optionally, `id`.
 
-    File names are relative to the folder of the CSV file. The default id of a box is `filename#k`, with k counted from
-    0.
+    File names are relative to the folder of the CSV file. The default id of a box is `filename#k`, where k is the
+    number of the box, counted from 0.
 
     Raises:
         DataError: A column is missing or a number is invalid; all errors are listed.
@@ -183,7 +183,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
 
 
 def is_packed(name: str) -> bool:
-    """Return whether a file contains images, based on its name.
+    """Return whether a file is a packed file that contains images, based on its name.
 
     Example:
         >>> is_packed("train-000000.tar"), is_packed("a.jpg")

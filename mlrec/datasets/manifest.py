@@ -1,8 +1,8 @@
 """`Manifest`: one split of one dataset, in the format that all other modules read.
 
-A manifest is a JSONL file: line 1 contains the dataset, the split, the root folder and the labels; each further line
-contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The training configuration
-sets how training uses unknown labels, and the metric conventions set how scoring uses them.
+A manifest is a JSONL file. Line 1 contains the names of the dataset and the split, the root folder and the labels. Each
+further line contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The use of
+unknown labels is set by the training configuration during training, and by the metric conventions during evaluation.
 """
 
 from __future__ import annotations
@@ -42,17 +42,20 @@ class Manifest:
     """One split of a dataset, with N samples and C labels.
 
     `len(manifest)`, `manifest[3]`, `manifest[10:20]` and `for sample in manifest` work as with a list. A sample has
-    `id`, `path`, `labels` (the positive labels), `unknown`, `target` (C,), `box` and `pixels()`.
+    the attributes `id`, `path`, `labels` (the positive labels), `unknown`, `target` and `box`, and the method
+    `pixels()`; see `frames.Sample`.
 
     Attributes:
         name, split: Names of the dataset ("voc2007") and of the split ("test").
         root: Absolute path of the folder to which `images` are relative.
         labels: C label names, in the order of the target columns.
-        images: N paths below `root`, as spelled on disk; multiple samples may share one path (the persons in one
-            image).
-        targets: (N, C) int8; 1 positive, 0 negative, -1 unknown.
-        boxes: (N, 4) float64 x, y, width, height in pixels of the stored image, or None for whole images.
-        sample_ids: N unique names: the image, or `image#k` for the k-th person annotated in the image, counted from 0.
+        images: N image paths relative to `root`, as spelled on disk. Multiple samples may have the same path, for
+            example the persons in one image.
+        targets: (N, C) int8 array of 1 (positive), 0 (negative) or -1 (unknown).
+        boxes: (N, 4) float64 array of boxes as x, y, width, height in pixels of the stored image, or None for whole
+            images.
+        sample_ids: N unique names of the samples. The name is the image path, or `image#k` for the k-th person
+            annotated in the image, counted from 0.
 
     Raises:
         DataError: The shapes of the arrays do not match.
@@ -124,14 +127,15 @@ class Manifest:
         return (self[k] for k in range(len(self)))
 
     def to_frame(self, *, labels_only: bool = False) -> DataFrame:
-        """Return one row per sample, with the sample ids as the index.
+        """Return a data frame with one row per sample; the index contains the sample ids.
 
-        The columns are `image`, `split`, `x`, `y`, `width`, `height` (for boxes), and one column per label: 1, 0, or
-        `pandas.NA` if unknown, so that means and sums are computed over the known samples.
+        The columns are `image`, `split`, `x`, `y`, `width` and `height` (only if samples are boxes), and one column
+        per label. Label values are 1, 0, or `pandas.NA` if unknown, so that means and sums are computed over the
+        known samples.
 
         Args:
-            labels_only: Return only the label columns as int8, with -1 for unknown: the targets that `evaluate`
-                accepts.
+            labels_only: Whether to return only the label columns, as int8 with -1 for unknown labels. `evaluate`
+                accepts these values as targets.
 
         Raises:
             DataError: A label has the same name as another column.
@@ -158,16 +162,18 @@ class Manifest:
         """Create a manifest from a data frame. Image files are not opened.
 
         Args:
-            frame: One row per sample: `image` or `filename` (or the index), optionally `id`, `split`, `x`, `y`, `width`
-                and `height`, and one column per label: 1 or True, 0 or False, -1 or empty if unknown.
+            frame: Data frame with one row per sample. Image names are in the column `image` or `filename`, or in the
+                index. The columns `id`, `split`, `x`, `y`, `width` and `height` are optional. Each label has one
+                column with the values 1 or True, 0 or False, and -1 or empty if unknown.
             root: Folder of the images; absolute paths below this folder are converted to relative paths.
             name: Name of the dataset.
-            split: Split to select from the column `split`; without this column, the name of the split.
+            split: Split to select from the column `split`. If there is no such column, this is the name of the new
+                split.
             labels: Label columns. By default, all columns that are not listed above.
 
         Raises:
-            DataError: A column or a cell is invalid, a sample is repeated, or there are multiple splits and none is
-                chosen.
+            DataError: A column or a cell is invalid, a sample is repeated, or `split` is missing for a frame with
+            multiple splits.
 
         Example:
             >>> import pandas as pd
@@ -182,8 +188,9 @@ class Manifest:
     def to_hf(self) -> Any:
         """Return a Hugging Face `datasets.Dataset`.
 
-        The columns are `id`, `image`, `labels` and `unknown` (`Sequence(ClassLabel)`), and `box` if the samples have
-        boxes. Characters that the library does not allow in split names are replaced by `_`.
+        The columns are `id`, `image`, `labels` and `unknown`, and `box` if the samples have boxes. The type of
+        `labels` and `unknown` is `Sequence(ClassLabel)`. Characters that the library does not allow in split names
+        are replaced by `_`.
 
         Raises:
             DataError: The package `datasets` is not installed.
@@ -205,8 +212,10 @@ class Manifest:
         """Create a manifest from one split of a `datasets.Dataset`; see `frames.from_hf`.
 
         Args:
-            dataset: Dataset with a column `image`, and `labels` or one column of 1, 0, -1 per label.
-            root: Folder of the image files. Images that are stored in the dataset are written to this folder.
+            dataset: Dataset with a column `image` and either a column `labels` or one column per label with the
+                values 1, 0 and -1.
+            root: Folder of the image files. If the dataset contains image data, the images are written to this
+                folder.
             name: Name of the dataset in the manifest.
             split: Name of the split. By default, the split name of the dataset.
             labels: Label columns; by default, the class names of the column `labels`.
@@ -245,7 +254,7 @@ class Manifest:
 
     @property
     def sparse_targets(self) -> SparseTargets:
-        """Targets by sample: only positive and unknown labels.
+        """Targets in sparse form, which stores only the positive and unknown labels of each sample.
 
         With many labels, sparse targets are much smaller than the dense array.
         """
@@ -254,7 +263,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of labels and samples, but not of `root`, so that moved data keeps the same digest."""
+        """SHA-256 of labels and samples, without `root`, so that the digest is the same after moving files."""
         content = hashlib.sha256(msgspec.json.encode(self.labels))
         for line in self._lines():
             content.update(b"\n" + line)
@@ -272,23 +281,23 @@ class Manifest:
         return x, y, width, height
 
     def target_rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
-        """Return the dense targets of the given samples, (len(samples), C), without creating the full array."""
+        """Return a dense (len(samples), C) array of targets without creating the array of all samples."""
         sparse = self.__dict__.get("_sparse")
         rows: NDArray[np.int8] = self.targets[samples] if sparse is None else sparse.rows(samples)
         return rows
 
     @cached_property
     def image_ranks(self) -> NDArray[np.intp]:
-        """(N,) rank of each sample's image among all images sorted by name.
+        """(N,) rank of the image of each sample when all images are sorted by name.
 
-        The ranks of the persons in one image are equal.
+        Persons in the same image have the same rank.
         """
         return ranks(self.images)
 
     def changed(self, **changes: Any) -> Manifest:
         """Return a copy of the manifest with some attributes replaced, like `dataclasses.replace`.
 
-        Unchanged targets keep their representation, so no dense array is created.
+        Targets that are not replaced stay dense or sparse, so that no dense array is created.
         """
         own = self.__dict__
         kept = {key: own[key] for key in ("name", "split", "root", "labels", "images", "boxes", "sample_ids")}
@@ -296,7 +305,7 @@ class Manifest:
         return Manifest(**{**kept, "targets": targets, **changes})
 
     def subset(self, samples: Sequence[int] | NDArray[np.integer[Any]], split: str | None = None) -> Manifest:
-        """Return the samples at these positions, in this order, optionally as a split with a different name."""
+        """Return a manifest of the samples at these positions, in this order, optionally as a new split."""
         chosen = np.asarray(samples, dtype=np.intp)
         images = taken(self.images, chosen)
         sparse = self.__dict__.get("_sparse")
@@ -317,15 +326,15 @@ class Manifest:
         return self.of_columns(labels, label_order(self.labels, labels))
 
     def with_labels(self, chosen: Sequence[str]) -> Manifest:
-        """Return the same samples with only these labels, in this order.
+        """Return a manifest of the same samples with only these labels, in this order.
 
         Raises:
-            DataError: There is no such label; the message suggests the nearest label.
+            DataError: The manifest does not have one of the labels; the message suggests the nearest label.
         """
         return self.of_columns(chosen, label_columns(self.labels, chosen, f"{self.name}/{self.split}"))
 
     def of_columns(self, labels: Sequence[str], columns: Sequence[int] | NDArray[np.intp]) -> Manifest:
-        """Return the same samples with these columns, in this order, and these label names."""
+        """Return a manifest of the same samples with only these target columns, renamed to `labels`."""
         if np.array_equal(columns, np.arange(len(self.labels))):
             return self
         sparse = self.__dict__.get("_sparse")
@@ -338,7 +347,7 @@ class Manifest:
         For a large manifest, a binary copy is also written next to the file.
 
         Raises:
-            DataError: The path of the root is not valid text.
+            DataError: The path of `root` cannot be encoded as text.
         """
         header = Header(FORMAT, self.name, self.split, str(self.root), list(self.labels))
         try:
@@ -366,8 +375,8 @@ class Manifest:
         """Read a manifest file. A large manifest is read from its binary copy if the copy is up to date.
 
         Raises:
-            DataError: The file is not a manifest, a line is invalid, a label is unknown, or an id is repeated; the
-                message states the file and line.
+            DataError: The file is not a manifest, a line is invalid, a label is not in the header, or an id is
+            repeated. The message states the file and line.
         """
         path = Path(path)
         check_regular(path)
@@ -457,7 +466,7 @@ def _load_copy(path: Path, key: str) -> Manifest:
 
 
 def image_of(sample_id: str) -> str:
-    """Return the image of a sample: `image` for the id `image#k` of a box, otherwise the id itself.
+    """Return the image name from a sample id; for the id `image#k` of a box, this is `image`.
 
     Example:
         >>> image_of("a.jpg#0"), image_of("a#1.jpg")

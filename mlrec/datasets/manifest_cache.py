@@ -1,10 +1,10 @@
 """Binary copy of a large manifest next to its JSONL file.
 
-The copy loads quickly and allows processes to share memory.
+The copy can be loaded quickly, and multiple processes can share its memory.
 
-The JSONL file is authoritative: the copy stores the SHA-256 of the JSONL file and is ignored if the hash differs. The
-copy can be deleted at any time. Line 1 is a JSON header with the offset of each array; arrays are read through a memory
-map.
+The JSONL file is authoritative. The copy stores the SHA-256 of the JSONL file, and is ignored if the JSONL file has
+changed. The copy can be deleted at any time. Line 1 is a JSON header with the offset of each array; arrays are read
+through a memory map.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def cache_path(manifest: Path) -> Path:
 
 
 def write(manifest: Path, key: str, fields: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the copy of the manifest file with this key; nothing is written to a read-only folder."""
+    """Write the binary copy of a manifest file, unless the folder is read-only."""
     described, begin = {}, 0
     for name, array in arrays.items():
         begin = -(-begin // ALIGNED) * ALIGNED
@@ -66,15 +66,15 @@ def write(manifest: Path, key: str, fields: Mapping[str, Any], arrays: Mapping[s
 
 
 def read(manifest: Path, key: str, *, checked: bool = True) -> tuple[dict[str, Any], Arrays] | None:
-    """Read the copy of the manifest file with this key.
+    """Read the binary copy of a manifest file.
 
     Args:
         manifest: Manifest file.
         key: SHA-256 of the manifest file.
-        checked: Whether to compare the arrays with their checksums.
+        checked: Whether to verify the checksums of the arrays.
 
     Returns:
-        Fields and arrays as written; None if the copy is missing or damaged.
+        The fields and arrays that were written, or None if the copy is missing, damaged or out of date.
     """
     path = cache_path(manifest)
     try:

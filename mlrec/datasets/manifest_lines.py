@@ -1,4 +1,4 @@
-"""Encoding and decoding of the lines in a manifest file, one block of samples at a time."""
+"""Encoding and decoding of manifest files, one block of samples at a time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Header(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Line(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """Line of one sample in a manifest file."""
+    """Line that stores one sample in a manifest file."""
 
     image: str
     positive: list[str]

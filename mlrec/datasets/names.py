@@ -32,8 +32,8 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
     Args:
         name: Name in the annotation.
         where: File, record and field, for messages.
-        findings: Report to which errors are added for absolute paths, drives, URLs, `..`, control characters, and names
-            that are too long for a file system.
+        findings: Report that receives the errors. Absolute paths, drives, URLs, `..`, control characters, and names
+            that are too long for a file system are errors.
 
     Example:
         >>> image_name("./a//b.jpg", "train.csv: line 2", ValidationReport())
@@ -49,7 +49,7 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
 
 
 def is_usual(name: str) -> bool:
-    """Return whether a name is valid and needs no further checks, which is true for most names."""
+    """Return whether a name is valid and does not need further checks, as is the case for most names."""
     return len(name) <= LONGEST_PART and _USUAL.fullmatch(name) is not None
 
 
@@ -130,7 +130,7 @@ def clean_label(name: str, where: str, findings: ValidationReport) -> str:
 
 
 def duplicates_in(names: Iterable[str]) -> list[str]:
-    """Return repeated names, each once, in order of their second appearance.
+    """Return the names that occur more than once, in order of their second appearance.
 
     Example:
         >>> duplicates_in(["a", "b", "a", "a"])
@@ -148,10 +148,10 @@ def duplicates_in(names: Iterable[str]) -> list[str]:
 def label_columns(
     labels: Sequence[str], chosen: Sequence[str], where: object, error: type[MlrecError] = DataError
 ) -> list[int]:
-    """Return the columns of the labels `chosen` within `labels`, in the order of `chosen`.
+    """Return the position in `labels` of each label in `chosen`.
 
     Args:
-        labels: C label names, in the order of the columns.
+        labels: All label names, in the order of the columns.
         chosen: Names to look up.
         where: File, folder or split that has the labels, for the message.
         error: Class of the error to raise.

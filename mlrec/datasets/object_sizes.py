@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 class SizeRange(NamedTuple):
-    """A named size range that includes `low` and excludes `high`."""
+    """Named range of object sizes, including `low` and excluding `high`."""
 
     name: str
     low: float
@@ -62,7 +62,7 @@ def relative_sizes(areas: NDArray[np.float64], image: tuple[int, int]) -> NDArra
 
 
 def count_sizes(sizes: NDArray[np.floating], ranges: tuple[SizeRange, ...]) -> dict[str, int]:
-    """Return the number of objects in each range, by range name.
+    """Return a mapping from range names to the number of objects in the range.
 
     Example:
         >>> count_sizes(np.array([100.0, 1024.0, 1e6]), COCO_SIZES)

@@ -31,14 +31,14 @@ class Objects:
     """The K annotated objects in one image.
 
     Attributes:
-        ids: (K,) annotation ids (COCO) or positions in the file counted from 1 (VOC).
-        labels: (K,) label columns in the manifest.
-        boxes: (K, 4) x, y, width, height in pixels of the stored image, from 0.
-        areas: (K,) areas in square pixels, of the segmentation if annotated, otherwise of the box.
-        crowd: (K,) whether the annotation is a region with many objects (COCO).
-        difficult: (K,) whether the object is hard to recognize (VOC).
+        ids: (K,) annotation ids (COCO), or positions of the objects in the file, counted from 1 (VOC).
+        labels: (K,) position of each object's label in the labels of the manifest.
+        boxes: (K, 4) boxes as x, y, width, height in pixels of the stored image, counted from 0.
+        areas: (K,) area of each segmentation in square pixels, or of the box if no segmentation is annotated.
+        crowd: (K,) booleans; True if the annotation is a region with many objects (COCO).
+        difficult: (K,) booleans; True if the object is annotated as difficult to recognize (VOC).
         size: Annotated width and height of the stored image, or None.
-        segmentations: (K,) segmentations as annotated, in JSON; `null` if there is no segmentation.
+        segmentations: K segmentations in JSON, as annotated; `null` if an object has no segmentation.
     """
 
     ids: NDArray[np.int64]
@@ -56,7 +56,7 @@ class Objects:
     def mask(self, k: int) -> NDArray[np.bool_]:
         """Return the (H, W) mask of object `k` in the stored image.
 
-        If no mask is annotated, the mask is the inside of the object's box.
+        If no segmentation is annotated, the mask covers the box of the object.
 
         Raises:
             DataError: The segmentation is invalid, or the image size is not annotated.
@@ -95,10 +95,11 @@ class _ObjectsFile(msgspec.Struct):
 
 
 def load_objects(dataset: Dataset, split: str) -> list[Objects]:
-    """Load the objects in each sample of `split`, in the order of the manifest.
+    """Load the annotated objects of each sample in `split`, in the order of the manifest.
 
     Raises:
-        DataError: The source has no objects (for example a CSV), or its annotations are missing or have changed.
+        DataError: The source has no annotated objects (for example, a CSV file), or its annotations are missing or
+        have changed.
     """
     manifest = dataset.manifest(split)
     source = dataset.info.source

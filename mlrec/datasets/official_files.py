@@ -1,6 +1,6 @@
 """Official files of the datasets used in the paper, with sizes and SHA-256 digests.
 
-Sizes and digests of VOC and COCO are those published by TensorFlow Datasets (url_checksums of tensorflow/datasets). No
+Sizes and digests of the VOC and COCO archives are from TensorFlow Datasets (`url_checksums` in tensorflow/datasets). No
 digest is published for WIDER Attribute, and its files are on Google Drive, which requires a browser.
 """
 
@@ -26,8 +26,8 @@ class OfficialDataset:
     Attributes:
         page: Web page of the dataset authors.
         licence: Terms of use in one line.
-        files: Archives, unpacked into one folder; empty if the files cannot be downloaded automatically.
-        prepare: Kind and path below the unpacked folder, for `mlrec prepare`.
+        files: Archives to download and unpack into one folder. Empty if automatic download is not possible.
+        prepare: Arguments for `mlrec prepare`: the kind of the dataset, and its path in the unpacked folder.
         note: Additional information, or instructions for a manual download.
     """
 

@@ -1,4 +1,4 @@
-"""Images inside tar shards (WebDataset) and Parquet files, read in place, a few at a time."""
+"""Reader for images inside tar shards (WebDataset) and Parquet files, without unpacking the files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from mlrec.utils.errors import DataError
 def packed_items(file: Path) -> Iterator[Item]:
     """Iterate over the images in a packed file, in file order.
 
-    The id of an image is the path of the file without its extension, followed by the name of the image in the file:
-    `shards/train-000000/a.jpg`, as in `mlrec prepare`. Images without a name are numbered.
+    As in `mlrec prepare`, the id of an image is the path of the packed file without its extension, followed by the
+    name of the image in the file, for example `shards/train-000000/a.jpg`. Images without a name are numbered.
 
     Raises:
         DataError: The file cannot be read, is incomplete, or contains no images.

@@ -1,4 +1,4 @@
-"""`SparseTargets`: the positive and the unknown labels of each sample; all other labels are negative."""
+"""`SparseTargets`: targets that store only the positive and unknown labels of each sample."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ Block = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
 
 
 class SparseTargets:
-    """Targets (N, C), stored as codes of the positive and unknown labels.
+    """(N, C) targets in sparse form; only positive and unknown labels are stored, as integer codes.
 
-    Each positive or unknown label takes two bytes, or four with more than 32,767 labels.
+    Each stored label takes two bytes, or four bytes if there are more than 32,767 labels.
 
     Attributes:
-        codes: (E,) column k for each positive label, `-1 - k` for each unknown label; sorted by sample, then by column.
-        offsets: (N + 1,) int64, start of the codes of each sample.
+        codes: (E,) codes of the stored labels: k if the label in column k is positive, and `-1 - k` if it is unknown.
+            The codes are sorted by sample, then by column.
+        offsets: (N + 1,) int64 start positions of each sample in `codes`, followed by E.
         labels: Number of columns C.
 
     Example:
@@ -44,7 +45,7 @@ class SparseTargets:
 
     @classmethod
     def of(cls, dense: NDArray[np.int8]) -> SparseTargets:
-        """Convert (N, C) targets of 1, 0 and -1."""
+        """Convert dense (N, C) targets with the values 1, 0 and -1 to sparse targets."""
         samples, labels = dense.shape
         parts = []
         step = max(CELLS // max(labels, 1), 1)
@@ -56,7 +57,7 @@ class SparseTargets:
         return cls(*ragged.joined(parts, code_type(labels)), labels)
 
     def dense(self) -> NDArray[np.int8]:
-        """Return the (N, C) targets: 1 positive, 0 negative, -1 unknown."""
+        """Return a dense (N, C) array of 1 (positive), 0 (negative) or -1 (unknown)."""
         targets = np.zeros(self.shape, dtype=np.int8)
         for begin, rows, columns, values in self.blocks():
             targets[begin + rows, columns] = values
@@ -79,7 +80,7 @@ class SparseTargets:
         return SparseTargets(*ragged.taken(self.codes, self.offsets, samples), self.labels)
 
     def choose(self, columns: Sequence[int] | NDArray[np.integer[Any]]) -> SparseTargets:
-        """Return the given columns, in this order."""
+        """Return the targets in the given columns, in this order."""
         place = np.full(self.labels, -1, dtype=np.int64)
         place[np.asarray(columns, dtype=np.intp)] = np.arange(len(columns))
         parts = []
@@ -93,11 +94,11 @@ class SparseTargets:
         return SparseTargets(*ragged.joined(parts, code_type(len(columns))), len(columns))
 
     def rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
-        """Return the dense targets of the given samples, (len(samples), C)."""
+        """Return a dense (len(samples), C) array with the targets of the given samples."""
         return self.take(samples).dense()
 
     def counts(self, value: int) -> NDArray[np.int64]:
-        """Return the number of samples with this value, (C,)."""
+        """Return the (C,) number of samples that have the target `value`, for each label."""
         if value == NEGATIVE:
             return self.shape[0] - self.counts(POSITIVE) - self.counts(UNKNOWN)
         total = np.zeros(self.labels, dtype=np.int64)
@@ -106,7 +107,7 @@ class SparseTargets:
         return total
 
     def per_sample(self, value: int) -> NDArray[np.int64]:
-        """Return the number of positive or unknown labels of each sample, (N,)."""
+        """Return the (N,) number of stored labels (positive or unknown) of each sample."""
         totals = np.zeros(self.shape[0], dtype=np.int64)
         for begin, rows, _, values in self.blocks():
             size = min(ragged.BLOCK, len(totals) - begin)
@@ -115,7 +116,7 @@ class SparseTargets:
 
 
 def sparse(targets: NDArray[np.int8] | SparseTargets) -> SparseTargets:
-    """Convert targets in either form to sparse targets."""
+    """Return targets in sparse form; dense targets are converted."""
     return targets if isinstance(targets, SparseTargets) else SparseTargets.of(targets)
 
 
@@ -125,7 +126,7 @@ def code_type(labels: int) -> Any:
 
 
 def coded(columns: NDArray[np.integer[Any]], values: NDArray[np.int8], labels: int) -> NDArray[Any]:
-    """Return the codes of columns and their values; see `SparseTargets`."""
+    """Convert columns and their target values to codes; see `SparseTargets`."""
     return np.where(values == POSITIVE, columns, -1 - columns).astype(code_type(labels))
 
 
@@ -135,6 +136,6 @@ def columns_of(codes: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def joined(parts: Sequence[SparseTargets]) -> SparseTargets:
-    """Concatenate the samples of all parts, which must have the same labels."""
+    """Concatenate sparse targets with the same labels."""
     labels = parts[0].labels if parts else 0
     return SparseTargets(*ragged.joined([(part.codes, part.offsets) for part in parts], code_type(labels)), labels)

@@ -1,6 +1,6 @@
-"""Names of splits: one case-insensitive vocabulary for all sources.
+"""Split names: conversion of the names used in different sources to train, val, trainval and test.
 
-The names are written as train, val, trainval and test.
+Known names are compared without regard to case.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def usual_order(split: str) -> tuple[int, str]:
 
 
 def known_split(name: str) -> str | None:
-    """Return the split for a name, or None if the name is not in the vocabulary.
+    """Return the split for a known split name, or None if the name is not known.
 
     Example:
         >>> known_split("Validation"), known_split("holdout")
@@ -51,7 +51,7 @@ def known_split(name: str) -> str | None:
 
 
 def disjoint(first: str, second: str) -> bool:
-    """Return whether two splits must not share images: all pairs except trainval (or all) and its parts.
+    """Return whether two splits must not share images; only trainval (or all) may share with its parts.
 
     Example:
         >>> disjoint("train", "test"), disjoint("trainval", "train")
@@ -64,7 +64,8 @@ def parse_names(text: str) -> dict[str, str]:
     """Parse the value of `--splits`, `NAME=val,...`; the original names are not case-sensitive.
 
     Raises:
-        UsageError: The text is malformed, lists a split twice, or contains a split name that is not a valid file name.
+        UsageError: The text is malformed, contains a split twice, or contains a split name that is not a valid file
+        name.
 
     Example:
         >>> parse_names("Fold0=train, holdout=val")
@@ -85,19 +86,20 @@ def parse_names(text: str) -> dict[str, str]:
 def resolve_names(
     places: Mapping[str, str], given: Mapping[str, str], findings: ValidationReport, *, one_column: bool = False
 ) -> dict[str, str]:
-    """Map each name in a source to a split, by `--splits` or by the vocabulary; other names are unchanged.
+    """Return the split for each split name in a source; names that are not known are unchanged.
 
-    Two names for one split are an error because they may mean two sets of images; `--splits` joins such names. In one
-    column of a table, names that differ only in case are joined with a warning.
+    Names are looked up in `--splits`, then among the known names. If two names mean the same split, an error is
+    reported, because they may mean two sets of images. With `--splits`, such names can be joined. In one column of a
+    table, names that differ only in case are joined with a warning.
 
     Args:
         places: All names in the source, with their positions for messages.
         given: Split names from `--splits`; see `parse_names`.
-        findings: Report to which errors and warnings are added.
+        findings: Report that receives errors and warnings.
         one_column: Whether the names are cells of one column.
 
     Returns:
-        A split for each name of `places`, in that order.
+        Mapping from each name in `places` to its split, in the same order.
     """
     resolved: dict[str, str] = {}
     first: dict[str, str] = {}

@@ -29,7 +29,7 @@ class FingerprintCache:
 
     @classmethod
     def load(cls, path: Path, root: Path, names: Sequence[str]) -> FingerprintCache:
-        """Load the fingerprints of the images `names` below `root` from `path`.
+        """Load the cache file `path` for the images `names`, whose paths are relative to `root`.
 
         An unreadable cache is ignored.
         """

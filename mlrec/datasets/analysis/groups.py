@@ -1,6 +1,6 @@
 """Groups of samples that belong together, such as the persons in one image.
 
-Other groups are the images of one patient, and the copies of one image.
+Other examples of groups are the images of one patient and the copies of one image.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
 
 
 def joined(groupings: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Join groupings of the same N samples into one grouping.
+    """Merge multiple groupings of the same N samples into one grouping.
 
-    Samples that share a group in any grouping share a group in the result.
+    If two samples are in the same group in any grouping, they are in the same group in the result.
 
     Example:
         >>> joined([np.array([0, 0, 1]), np.array([0, 1, 1])]).tolist()

@@ -1,4 +1,4 @@
-"""Find duplicate images: identical files and near-duplicates (re-encoded or resized copies)."""
+"""Search for duplicate images: identical files, and near-duplicates such as resized copies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BLOCK = 2048  # thumbnails compared at a time
 class Fingerprint:
     """Fingerprint of an image file, for finding duplicates.
 
-    The fingerprint consists of the SHA-256 of the content, and an upright (32, 32) uint8 grey thumbnail.
+    The fingerprint consists of the SHA-256 of the file content and an upright grey thumbnail, (32, 32) uint8.
     """
 
     digest: str
@@ -33,9 +33,10 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class DuplicatePair:
-    """Positions of two duplicate images.
+    """Pair of duplicate images, as positions in the list of images.
 
-    The images are identical files (`exact`), or near-duplicates with their correlation.
+    If `exact` is True, the files are identical. Otherwise, the images are near-duplicates, and `correlation` is the
+    correlation of their thumbnails.
     """
 
     first: int

@@ -1,6 +1,6 @@
 """Stratified splits of a dataset into parts.
 
-Every label keeps its prevalence in each part, and groups of samples stay together.
+Each label has a similar prevalence in every part, and all samples of a group are in the same part.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ LEAST_GAIN = 1e-4
 def stratified(
     targets: NDArray[np.int8] | SparseTargets, groups: NDArray[np.intp], shares: Sequence[float], seed: int
 ) -> Part:
-    """Assign each sample to a part, 0 to len(shares) - 1, by iterative stratification of whole groups.
+    """Assign each sample to a part by iterative stratification of whole groups.
 
-    The number of positives of a label in a group is encoded for the algorithm as binary columns: "at least one", "at
-    least two", "at least four", ...
+    Because the algorithm requires binary labels, the number of positives of a label in a group is encoded as binary
+        columns: "at least one", "at least two", "at least four", and so on.
 
     Args:
-        targets: (N, C); 1 positive, 0 negative, -1 unknown. The proportion of unknown labels is also preserved.
-        groups: (N,) group numbers, 0 to G - 1, without gaps; samples of one group are assigned to the same part.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown). The proportion of unknown labels is also
+            preserved.
+        groups: (N,) group number of each sample, from 0 to G - 1 without gaps. Samples of one group are assigned to
+            the same part.
         shares: Fraction of the samples in each part; the fractions sum to 1.
         seed: Random seed for ties.
 
     Returns:
-        (N,) part of each sample.
+        (N,) part number of each sample, 0 to len(shares) - 1.
 
     Raises:
         UsageError: There are fewer groups than parts.
@@ -58,13 +60,13 @@ def stratified(
 
 @dataclass(frozen=True)
 class GroupCounts:
-    """Sparse counts (G, K) of groups and columns.
+    """Sparse (G, K) matrix of counts, with one row per group.
 
     Only counts above 0 are stored, sorted by group, then by column.
 
     Attributes:
         shape: (G, K).
-        columns, counts: (E,) column and count of each entry.
+        columns, counts: (E,) column and count of each stored entry.
         offsets: (G + 1,) start index of each group.
     """
 
@@ -75,18 +77,18 @@ class GroupCounts:
 
     @classmethod
     def of(cls, shape: tuple[int, int], cells: NDArray[np.int64]) -> GroupCounts:
-        """Count cells, passed as `group * K + column` in any order."""
+        """Create the matrix by counting how often each cell occurs; a cell is `group * K + column`."""
         cells, counts = np.unique(cells, return_counts=True)
         group, columns = np.divmod(cells, shape[1])
         return cls(shape, columns, counts, ragged.offsets_of(np.bincount(group, minlength=shape[0])))
 
     @property
     def group(self) -> NDArray[np.int64]:
-        """Group of each count, (E,)."""
+        """(E,) group number of each stored entry."""
         return np.repeat(np.arange(self.shape[0]), np.diff(self.offsets))
 
     def rows(self, groups: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the dense rows of the given groups, with `values` (E,) instead of the counts."""
+        """Return dense rows for the given groups, with the (E,) `values` in place of the counts."""
         columns, offsets = ragged.taken(self.columns, self.offsets, groups)
         rows = np.zeros((len(groups), self.shape[1]))
         rows[np.repeat(np.arange(len(groups)), np.diff(offsets)), columns] = ragged.taken(values, self.offsets, groups)[
@@ -105,9 +107,9 @@ def _counts_of_groups(targets: SparseTargets, groups: NDArray[np.intp], amount: 
 
 
 def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -> Part:
-    """Assign whole groups to parts at random, with approximately these shares.
+    """Assign whole groups to parts at random, so that the parts have approximately the given shares.
 
-    The result is a baseline for stratification.
+    The random split is a baseline for comparison with stratification.
     """
     size = np.bincount(groups)
     order = np.random.default_rng(seed).permutation(len(size))
@@ -118,9 +120,9 @@ def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -
 
 
 def prevalence_error(targets: NDArray[np.int8] | SparseTargets, chosen: NDArray[np.bool_]) -> float:
-    """Return the mean absolute difference in label prevalence between chosen samples and all samples.
+    """Return the mean absolute difference in label prevalence between a subset and all samples.
 
-    The difference is a fraction.
+    Prevalences are fractions from 0 to 1.
     """
     if not chosen.any():
         return 1.0

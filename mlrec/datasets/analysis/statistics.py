@@ -1,6 +1,6 @@
 """Statistics of the labels and sizes in a dataset.
 
-The statistics are label counts per split, shifts between splits, label co-occurrence, and sizes.
+The module computes label counts per split, differences between splits, label co-occurrence, and sizes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ Counts = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class SplitStatistics:
-    """Image, sample and label counts for one split.
+    """Number of images, samples and labels in one split.
 
     Attributes:
         split: Name of the split.
         images: Number of image files.
-        samples: Number of samples; larger than `images` if persons are labelled.
+        samples: Number of samples, which is larger than `images` if each person in an image is a sample.
         labels: C label names.
-        positives, negatives, unknown: Number of samples per label, C each.
+        positives, negatives, unknown: Number of samples with this target, for each of the C labels.
         histogram: Number of samples with 0, 1, 2, ... positive labels.
     """
 
@@ -55,7 +55,7 @@ class SplitStatistics:
         return sum(self.positives) / max(self.samples, 1)
 
     def prevalence(self, label: int) -> float | None:
-        """Fraction of positives among the samples with a known label; None if there are no such samples."""
+        """Fraction of positives among the samples in which the label is known, or None without such samples."""
         known = self.positives[label] + self.negatives[label]
         if known == 0:
             return None
@@ -64,9 +64,9 @@ class SplitStatistics:
 
 @dataclass(frozen=True)
 class Shift:
-    """Label whose prevalence (a fraction) differs significantly between two splits.
+    """Significant difference in the prevalence of a label between two splits.
 
-    `z` is in standard errors.
+    `first` and `second` are the prevalences as fractions, and `z` is the difference divided by its standard error.
     """
 
     label: str
@@ -77,9 +77,9 @@ class Shift:
 
 @dataclass(frozen=True)
 class Implication:
-    """Label implication: samples with positive `label` are also positive for `other`.
+    """Label implication: every sample that is positive for `label` is also positive for `other`.
 
-    `other` is positive in all `count` samples with positive `label` and known `other`.
+    Samples in which `other` is unknown are ignored; `count` is the number of remaining samples.
     """
 
     label: str
@@ -89,9 +89,9 @@ class Implication:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Quantiles of the widths, heights or areas of `count` images or objects.
+    """Quantiles of the widths, heights or areas of images or objects.
 
-    The quantiles are at 0, 0.25, 0.5, 0.75 and 1.
+    The quantile levels are 0, 0.25, 0.5, 0.75 and 1, and `count` is the number of images or objects.
     """
 
     count: int
@@ -117,8 +117,8 @@ def describe(manifest: Manifest) -> SplitStatistics:
 def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
     """Find labels whose prevalence differs between two splits, the most significant first.
 
-    The test is a two-proportion z-test at 5 % over all labels (Bonferroni). With random splits, one dataset in twenty
-    shows a shift.
+    Each label is tested with a two-proportion z-test. The significance level is 5 % over all labels (Bonferroni
+    correction). If splits are random, about one dataset in twenty is reported as different.
     """
     bound = NormalDist().inv_cdf(1 - SIGNIFICANCE / 2 / max(len(first.labels), 1))
     significant = []
@@ -133,11 +133,12 @@ def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
 def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
     """Count co-occurrences of labels over all splits.
 
-    Unknown labels are not counted. A sample in multiple splits, such as trainval and train, is counted once.
+    Unknown labels are not counted. If a sample is in multiple splits, such as trainval and train, it is counted once.
 
     Returns:
-        Two (C, C) counts: samples in which the row label and the column label are both positive (the diagonal counts
-        each label), and samples with a positive row label and a negative column label.
+        Two (C, C) matrices. The first contains the number of samples in which both the row label and the column label
+        are positive; its diagonal contains the positives of each label. The second contains the number of samples in
+        which the row label is positive and the column label is negative.
     """
     targets = _targets_once(manifests)
     labels = targets.labels
@@ -156,9 +157,10 @@ def cooccurrence(manifests: Sequence[Manifest]) -> tuple[Counts, Counts]:
 
 @dataclass(frozen=True)
 class SparseRows:
-    """Labels of the samples in a block, in sparse form.
+    """Labels of a block of samples, in sparse form.
 
-    `columns` are the labels, concatenated by sample, and `lengths` is the number of labels per sample.
+    `columns` contains the label columns of all samples, one sample after the other. `lengths` contains the number of
+    labels of each sample.
     """
 
     columns: NDArray[np.int64]
@@ -166,7 +168,7 @@ class SparseRows:
 
     @classmethod
     def of(cls, rows: NDArray[np.int64], columns: NDArray[np.int64], size: int) -> SparseRows:
-        """Create the labels from their samples and columns, in the order of the samples."""
+        """Create the sparse form from the sample and the column of each label, sorted by sample."""
         return cls(columns, np.bincount(rows, minlength=size))
 
     def dense(self, labels: int) -> NDArray[np.float32]:
@@ -210,17 +212,17 @@ def implications(
 
 
 def positive_counts(manifests: Sequence[Manifest]) -> Counts:
-    """Count the positives of each label (C,) over all splits; a sample in multiple splits is counted once."""
+    """Count the positives of each label in all splits; each sample is counted only once."""
     return _targets_once(manifests).counts(POSITIVE)
 
 
 def rare(statistics: SplitStatistics, least: int) -> dict[str, int]:
-    """Return the labels with fewer than `least` positives, and their number of positives."""
+    """Return the labels with fewer than `least` positives, each with its number of positives."""
     return {label: n for label, n in zip(statistics.labels, statistics.positives, strict=True) if n < least}
 
 
 def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
-    """Compute quantiles of widths, heights or areas; None if there are no values.
+    """Compute quantiles of widths, heights or areas. Return None if there are no values.
 
     Example:
         >>> sizes([1, 2, 3, 4, 5]).quantiles
@@ -233,7 +235,7 @@ def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
 
 
 def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Select the splits that are not part of a larger split, in order.
+    """Select the splits that are not part of a larger split; their order is kept.
 
     For example, trainval and test of VOC are selected.
     """

@@ -2,11 +2,11 @@
 
 Source: Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011.
 
-The rarest remaining label is distributed first. Each sample with this label is assigned to the part with the largest
-shortage of the label. Ties are broken by the largest shortage of samples, then at random. The tests verify that the
-result equals that of the package iterative-stratification. The package is not used here because importing scikit-learn
-and SciPy takes longer than all other work in `mlrec split`, and because the package recounts all labels of all
-remaining samples for each label.
+In each step, the samples with the rarest remaining label are assigned. Each sample with this label is assigned to the
+part with the largest shortage of the label. Ties are broken by the largest shortage of samples, then at random. The
+tests verify that the result is the same as with the package iterative-stratification. The package is not used here
+for two reasons. Importing its dependencies scikit-learn and SciPy takes longer than all other work in `mlrec split`.
+In addition, the package counts the labels of all remaining samples again for each label.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from mlrec.utils import ragged
 def iterative(labels: SparseTargets, shares: NDArray[np.float64], random: np.random.RandomState) -> NDArray[np.intp]:
     """Assign each sample to a part, 0 to P - 1.
 
-    Each positive label is processed twice: when its column is distributed, and when its sample is assigned.
+    The work on labels is linear in the number of positive labels: each one is visited once when the samples with that
+        label are assigned, and once when the remaining counts are updated.
 
     Args:
-        labels: (N, C) labels of each sample, without unknown labels.
+        labels: (N, C) binary labels. Unknown labels are not allowed.
         shares: (P,) fraction of the samples in each part; the fractions sum to 1.
         random: Random number generator for ties.
     """

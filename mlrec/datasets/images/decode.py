@@ -1,10 +1,11 @@
 """Decoding of images with simplejpeg, or with Pillow for files that simplejpeg cannot decode.
 
 Regular files in the formats JPEG, PNG, BMP, GIF, TIFF and WEBP with at most 89,478,485 pixels are accepted. Only the
-first frame of an animation is used. A truncated JPEG, PNG or GIF raises an error, even if only one byte is missing, and
-so does any file with missing pixels. Grey and CMYK images are converted to RGB, 16-bit values are divided by 257,
-transparent pixels are blended with white, and float and 32-bit integer pixels raise an error. The EXIF orientation is
-applied to the image and to its box, which is in pixels of the stored image. Invalid EXIF or ICC data is ignored.
+first frame of an animation is used. A truncated JPEG, PNG or GIF raises an error, even if only one byte is missing.
+Files in other formats raise an error if pixels are missing. Grey and CMYK images are converted to RGB, 16-bit values
+are divided by 257, and transparent pixels are blended with white. Images with float or 32-bit integer pixels raise an
+error. The EXIF orientation is applied to the image and to the box. Boxes are in pixels of the stored image. Invalid
+EXIF or ICC data is ignored.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Stored(NamedTuple):
     """Image as stored in the file, before the EXIF orientation is applied.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB.
-        orientation: EXIF orientation, 1 to 8; 1 is upright.
+        pixels: (H, W, 3) uint8 RGB pixels.
+        orientation: EXIF orientation, from 1 (upright) to 8.
         animated: Whether the file has additional frames or pages, which are ignored.
     """
 
@@ -62,12 +63,12 @@ class Stored(NamedTuple):
 
 
 def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
-    """Decode an image file to (H, W, 3) uint8 RGB, upright.
+    """Decode an image file to upright RGB pixels, (H, W, 3) uint8.
 
     Args:
         path: Image file.
-        how: Decoder: "fast" as described for this module; "pil" returns the pixels of `Image.open(path).convert("RGB")`
-            without rotation, as the paper's code does.
+        how: Name of the decoder. "fast" decodes as described for this module. "pil" returns the pixels of
+            `Image.open(path).convert("RGB")` without rotation, as in the code of the paper.
 
     Raises:
         DataError: The file is not an accepted image; the message states the file, the fault and the fix.
@@ -83,9 +84,9 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
 
 
 def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | None, how: Decoder = "fast") -> Pixels:
-    """Decode the part of an image inside `box`, upright.
+    """Decode the part of an image inside `box` to upright pixels.
 
-    `box` is x, y, width, height in pixels of the stored image.
+    `box` contains x, y, width and height in pixels of the stored image.
 
     If `box` is None, the whole image is decoded.
 
@@ -99,7 +100,7 @@ def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | 
 
 
 def load(path: Path | str, how: Decoder = "fast") -> Stored:
-    """Decode an image file without applying its orientation; with `how="pil"` the orientation is always 1.
+    """Decode an image file without applying its orientation; with `how="pil"`, the orientation is 1.
 
     Raises:
         DataError: See `decode`.
@@ -127,7 +128,7 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
 
 
 def upright_mask(mask: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]:
-    """Apply an EXIF orientation (1 to 8) to a mask (H, W) of a stored image."""
+    """Apply an EXIF orientation (1 to 8) to an (H, W) mask of a stored image."""
     return np.asarray(_rotated(mask, orientation))
 
 
@@ -135,7 +136,7 @@ def upright_box(box: tuple[float, ...], size: tuple[int, int], orientation: int)
     """Convert a box of the stored image to left, top, right, bottom in pixels of the upright image.
 
     Args:
-        box: x, y, width, height as in `crop`.
+        box: Box as x, y, width, height, as in `crop`.
         size: Width and height of the stored image.
         orientation: EXIF orientation, 1 to 8.
 
@@ -167,7 +168,7 @@ def _rotated(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def read_size(path: Path | str) -> tuple[int, int]:
-    """Read the width and height of the stored image from its header.
+    """Read the width and height of the stored image from the file header.
 
     Raises:
         DataError: The file does not have the header of an accepted image; see `decode`.
@@ -177,7 +178,7 @@ def read_size(path: Path | str) -> tuple[int, int]:
 
 
 def read_orientation(path: Path | str) -> int:
-    """Read the EXIF orientation, 1 to 8, from the header.
+    """Read the EXIF orientation, 1 to 8, from the file header.
 
     Raises:
         DataError: The file does not have the header of an accepted image; see `decode`.
@@ -187,7 +188,7 @@ def read_orientation(path: Path | str) -> int:
 
 
 def read_image_file(path: Path | str) -> bytes:
-    """Read the bytes of an image file: a regular file of at most 1 GiB.
+    """Read the bytes of an image file, which must be a regular file of at most 1 GiB.
 
     Raises:
         DataError: The file is missing, not a regular file, too large, or unreadable.
@@ -229,7 +230,7 @@ def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored
 
 
 def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixels:
-    """Convert a Pillow image to (H, W, 3) uint8 RGB, upright, as in `decode`; `name` is used in messages.
+    """Convert a Pillow image as in `decode`; `name` is used in messages.
 
     Raises:
         DataError: The image has pixels of an unsupported kind, or its file is damaged.
@@ -402,7 +403,7 @@ _END, _SCAN = 0xD9, 0xDA
 
 
 def check_whole(data: bytes, format_: str | None) -> None:
-    """Raise OSError for a JPEG, PNG or GIF that is truncated, or has a wrong checksum or too many scans."""
+    """Raise OSError if a JPEG, PNG or GIF is truncated, has a wrong checksum, or has too many scans."""
     if format_ == "JPEG":
         _check_jpeg(data)
     elif format_ == "PNG":

@@ -1,4 +1,4 @@
-"""Folders that are named after classes: `FOLDER/<class>/<image>`.
+"""Images in folders that are named after classes: `FOLDER/<class>/<image>`.
 
 There may be a parent folder per split.
 """
@@ -40,7 +40,7 @@ class _Photograph:
 def recognizes(path: Path) -> str | None:
     """Return the reason for recognizing `path` as class folders, or None.
 
-    Class folders contain images in folders, and no annotation files.
+    Folders with images in subfolders and without annotation files are recognized.
     """
     if not path.is_dir():
         return None
@@ -66,16 +66,16 @@ def _files(place: Path) -> list[Path]:
 
 
 def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read class folders, where the folder of an image is its class.
+    """Read class folders; the folder name of an image is its class.
 
     An image is positive for the class of its folder and negative for all other classes.
 
-    An image that is in multiple class folders, with the same name and content, is one sample with multiple labels. If
-    folders `train`, `valid` (or `val`) and `test` contain class folders, these folders are the splits; otherwise the
-    only split is `all`. Labels are sorted by name.
+    If files in multiple class folders have the same name and content, they are read as one sample with multiple labels.
+    If the class folders are inside folders named `train`, `valid` (or `val`) and `test`, these folders are the
+    splits. Otherwise, the only split is `all`. Labels are sorted by name.
 
     Raises:
-        DataError: There is no class folder with an image, or it is ambiguous whether folders are classes or splits.
+        DataError: No class folder contains images, or it is unclear whether the folders are classes or splits.
     """
     root = path.absolute()
     if not root.is_dir():
@@ -107,12 +107,12 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
 
 
 def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
-    """Return the images of all class folders, for a model whose `classes` are known.
+    """Read the images in all class folders as samples with the given `classes`.
 
-    The images are in order of class and name.
+    The images are sorted by class, then by name.
 
-    A class folder is named after its class (for ImageNet the WordNet id, `n01440764`) or after the class index, counted
-    from 0. The columns of the targets are `classes`; each image has one class.
+    The name of a class folder is the class name (for ImageNet, the WordNet id such as `n01440764`) or the class
+    index, counted from 0. The target columns are in the order of `classes`, and each image has one class.
 
     Raises:
         DataError: There are no class folders, a folder name is not one of the classes, or there are no images.

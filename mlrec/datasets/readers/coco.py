@@ -1,11 +1,12 @@
 """COCO: one JSON file per split.
 
-The layout is that of the official archives or of export tools, or the dataset is a custom file.
+The layouts of the official archives and of export tools are supported, and also custom files.
 
-An image is positive for every category that any of its annotations has, including crowd annotations. All other labels
-are negative. In LVIS, only labels that the image lists as verified are negative, and all others are unknown. Labels are
-in ascending order of category ids. For COCO 2014 and 2017, images without any annotation are skipped by default, as in
-the paper (82,081 of 82,783 and 40,137 of 40,504 images of 2014 remain); other sources keep them.
+An image is positive for a category if it has at least one annotation of this category. Crowd annotations also count.
+All other labels are negative. In LVIS, a label is negative only if the image lists it as a verified negative; all other
+labels are unknown. Labels are sorted by category id. For COCO 2014 and 2017, images without any annotation are skipped
+by default, as in the paper; for other sources, they are kept. In COCO 2014, 82,081 of 82,783 training images and 40,137
+of 40,504 validation images remain.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 class Image(msgspec.Struct, frozen=True, gc=False):
     """Fields that are read from an entry in `images`.
 
-    LVIS has `coco_url` instead of `file_name`, and verified negatives.
+    In LVIS, an image has `coco_url` instead of `file_name`, and a list of verified negatives.
     """
 
     id: Id
@@ -94,13 +95,14 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     The annotations are `path/annotations/instances_<split><year>.json`, with images in `path/<split><year>` or below
     `path/images`.
 
-    These layouts are also supported: one file per split folder (Roboflow), files whose names end with a split (LVIS,
-    Objects365), a single file in a folder (CVAT's `instances_default.json`), or `path` itself if it is a file. For a
-    custom dataset, the files `options.annotations` are read as the splits `options.splits`, with images below
-    `options.images` (default: `path`).
+    Other layouts are also supported. Roboflow has one file in each split folder, the file names in LVIS and
+    Objects365 end with the split, and CVAT has a single file `instances_default.json`. `path` can also be an
+    annotation file. For a custom dataset, `options.annotations` are the annotation files, `options.splits` are their
+    splits, and images are below `options.images` (default: `path`).
 
     Raises:
-        DataError: There is no annotation file, there are multiple years and none is chosen, or a file cannot be read.
+        DataError: There is no annotation file, a file cannot be read, or there are multiple years and `options.year`
+        is not set.
     """
     name, parts = find_parts(path, options, findings)
     splits: list[_Split] = []
@@ -142,7 +144,9 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
 
 
 def annotated_path(folder: str, image: Image) -> str:
-    """Return the annotated path of an image below the root, without checks. LVIS annotates a URL.
+    """Return the path of an image relative to the root, as annotated and without checks.
+
+    For LVIS, the path is taken from the URL.
 
     Example:
         >>> annotated_path("train2017", Image(9, "000000000009.jpg"))

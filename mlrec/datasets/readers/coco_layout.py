@@ -26,9 +26,9 @@ _START = re.compile(rb'\s*\{\s*"(info|images|annotations|categories|licenses)"\s
 
 @dataclass(frozen=True)
 class Part:
-    """Split of a COCO dataset: annotation file, root and image folder.
+    """Split of a COCO dataset, with its annotation file, root and image folder.
 
-    The image folder is below the root of the dataset ("" = root).
+    `folder` is the image folder relative to `root`; an empty string means `root` itself.
     """
 
     split: str
@@ -43,7 +43,7 @@ class Part:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as COCO or a dataset in COCO format, or None."""
+    """Return the reason for recognizing `path` as a dataset in COCO format, or None."""
     files = [path]
     if path.is_dir():
         files = _annotation_files(path)
@@ -68,7 +68,7 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     """Return the default name of the dataset and its splits.
 
     Raises:
-        DataError: There is no annotation file, or there are multiple years and none is chosen.
+        DataError: There is no annotation file, or there are multiple years and `options.year` is not set.
         UsageError: A split of a custom annotation file is missing, invalid or repeated.
     """
     if options.annotations:

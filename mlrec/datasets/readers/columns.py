@@ -1,4 +1,4 @@
-"""Role of each column in a table: image, split, label, multiple labels, or none of these."""
+"""Detection of column roles in a table: image names, split names, labels, or lists of labels."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Roles:
     Attributes:
         image: Column of image names.
         split: Column of split names, or None.
-        labels: Columns of one label each (wide form).
+        labels: Columns that each contain the values of one label (wide form).
         names: Column of label names, or None. If this column is set, `labels` is empty.
-        value: Column that states whether the label of a row is present (long form), or None.
+        value: Column that states whether the label in the same row is present (long form), or None.
     """
 
     image: int
@@ -59,16 +59,16 @@ class Roles:
 
 
 def cell_key(text: str) -> float | str:
-    """Return the number in a cell, or its text in lower case: `1`, `1.0` and ` 1` are the same value."""
+    """Return a key for comparing cells, which is equal for `1`, `1.0` and ` 1`, and ignores case."""
     return float(text) if is_number(text) else text.strip().casefold()
 
 
 def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
-    """Return the target value by `cell_key`: 1, 0 and -1 (unknown), plus the values set by options.
+    """Return a mapping from cell keys (see `cell_key`) to targets, including the values set by options.
 
     Raises:
-        UsageError: Two options specify the same value, an option specifies a value with a fixed meaning, or `--empty`
-            is not negative or unknown.
+        UsageError: Two options specify the same value, an option specifies a value with a fixed meaning, or the value
+        of `--empty` is neither "negative" nor "unknown".
     """
     given = (
         ("positive", options.positive, POSITIVE),
@@ -97,7 +97,7 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
 
 
 class RoleFinder:
-    """Finder of the column roles in one table, based on column names and a sample of the cells."""
+    """Detector of the column roles in one table, based on column names and some of the cells."""
 
     def __init__(
         self,
@@ -126,8 +126,8 @@ class RoleFinder:
         """Return the roles of all columns.
 
         Raises:
-            DataError: There is no image or label column, or multiple columns match equally well; the message states the
-                option to set.
+            DataError: There is no image column or no label column, or multiple columns match equally well. The
+            message states the option to set.
         """
         image = self.image()
         split = split_column(self._table, image, self._options, self._findings)
@@ -164,7 +164,7 @@ class RoleFinder:
         return [k for k in rest if k not in images]
 
     def image(self) -> int:
-        """Return the image column, identified by its cells, by its name, or by the existing files."""
+        """Return the image column, which is identified by its cells, by its name, or by existing files."""
         table = self._table
         if self._options.image_column is not None:
             return column_named(table, self._options.image_column, "--image-column")
@@ -335,13 +335,14 @@ def label_columns(
 ) -> list[int]:
     """Return the label columns of a table.
 
-    The label columns are the columns in `--labels`, otherwise all columns in `rest` except metadata.
+    With `--labels`, the columns listed there are used. Otherwise, all columns in `rest` except metadata are used.
 
-    Columns named like metadata (fold, split, id, index, width, height, *_id, and is_* unless all columns start with
-    is_), in any case and with any separator, are skipped with a warning that lists them.
+    Columns with names of metadata are skipped, and a warning lists them. Names of metadata are fold, split, id,
+    index, width, height, *_id and is_*, in any case and with any separator. If all columns start with is_, they are
+    not skipped.
 
     Raises:
-        DataError: There is no such column, or no column remains.
+        DataError: A column in `--labels` does not exist, or no label column remains.
     """
     if chosen is not None:
         names = [table.columns[k] for k in rest]

@@ -1,4 +1,4 @@
-"""CSV files from any source, which are checked before any cell is used.
+"""Reader for CSV files from any source; each file is checked before its cells are used.
 
 The encoding, delimiter, header and shape are checked.
 """
@@ -38,9 +38,9 @@ class TextTable:
 
     Attributes:
         path: File from which the table was read.
-        columns: Names in the header row: stripped, in Unicode form NFC, and unique.
-        rows: Cells of each record, one per column, unchanged from the file.
-        lines: Line of the file on which each record begins; the header is line 1.
+        columns: Unique column names from the header row, stripped and in Unicode form NFC.
+        rows: Cells of each record, with one unchanged string per column.
+        lines: Number of the first line of each record in the file; the header is line 1.
         unit: Unit of record numbers: "line", or "row" for files without lines.
     """
 
@@ -55,7 +55,7 @@ class TextTable:
         return self.rows.columns[column]
 
     def where(self, row: int, column: int | None = None) -> str:
-        """Return the name of a record or a cell for messages: `labels.csv: line 4, column 'cat'`."""
+        """Return the position of a record or cell for messages: `labels.csv: line 4, column 'cat'`."""
         record = f"{self.path}: {self.unit} {self.lines[row]}"
         return record if column is None else f"{record}, column '{self.columns[column]}'"
 
@@ -70,14 +70,14 @@ def read_csv(
 ) -> TextTable:
     """Read a comma-separated file in UTF-8, with or without byte order mark.
 
-    Line endings of any kind are accepted, and blank lines are skipped. A record with too few or too many cells is added
-    to the errors of `findings` and skipped. With `drop_index`, an unnamed column that numbers the records (the pandas
-    index) is skipped with a warning. If the header starts with the columns `leading`, later columns may repeat their
-    names.
+    Line endings of any kind are accepted, and blank lines are skipped. If a record has too few or too many cells, it is
+    skipped, and an error is added to `findings`. With `drop_index`, an unnamed column that numbers the records (the
+    pandas index) is skipped with a warning. If the header starts with the column names in `leading`, later columns may
+    have the same names.
 
     Raises:
-        MlrecError: (of `kind`) The file is not UTF-8, has a NUL byte, an unclosed quotation mark, a cell over 128 KiB
-            or a delimiter other than the comma, or lacks a header row or records.
+        MlrecError: (of `kind`) The file is not UTF-8, or contains a NUL byte, an unclosed quotation mark, a cell
+        larger than 128 KiB or a delimiter other than the comma, or has no header row or no records.
     """
     with table_text(path, kind) as text:
         records = split_records(text, path, kind)
@@ -95,7 +95,7 @@ def read_csv(
 def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[str]]:
     """Open a delimited file, after checking it in chunks.
 
-    A large file is therefore never entirely in memory.
+    Because of the chunks, a large file is never completely in memory.
 
     Raises:
         MlrecError: (of `kind`) The file is not UTF-8 or contains a NUL byte.
@@ -130,7 +130,7 @@ def split_records(
     skip_blanks: bool = False,
     first_line: int = 1,
 ) -> Iterator[Record]:
-    """Iterate over records and the line on which each begins; blank lines are skipped.
+    """Iterate over records, each with the number of its first line; blank lines are skipped.
 
     With `skip_blanks`, blanks after a delimiter are not part of a cell.
     """
@@ -156,7 +156,7 @@ def checked_table(
     unit: str = "line",
     leading: tuple[str, ...] = (),
 ) -> TextTable:
-    """Create a table from a header and records, after checking both.
+    """Check a header and records, and create a table from them.
 
     All records have the length of the header, and the columns have valid, unique names.
 
@@ -164,11 +164,12 @@ def checked_table(
         first: Header record.
         records: Records after the header.
         path: Source file.
-        findings: Report to which records with a different length, changed names and duplicate names are added.
+        findings: Report that receives errors and warnings about records with a different length, changed names and
+            duplicate names.
         kind: Class of the errors that are raised.
-        drop_index: Whether to skip a pandas index, and columns without a name or a cell.
+        drop_index: Whether to skip a pandas index, and columns that have no name and only empty cells.
         unit: See `TextTable`.
-        leading: Names of the first columns, which later columns may repeat.
+        leading: Names of the first columns; later columns may have the same names.
     """
     header_line, header = first
     lines, others = array("q"), []

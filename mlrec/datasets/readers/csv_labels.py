@@ -1,6 +1,6 @@
-"""Images and a label table.
+"""Reader for a label table and its images.
 
-The table has one column per label, a column of label names, or one row per image and label.
+The table has one column per label, or one column of label names, or one row per image and label.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class _Table:
 def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a label table, or a folder of tables.
 
-    Tables are delimited text in any dialect, Excel, Parquet or JSON lines. The splits of a file are read from its split
-    column; without a split column, the only split is `all`. This also applies to the only table in a folder if the
-    table is not named after a split. Split names are resolved by `split_names`. Images are below `options.images`, by
-    default below the folder of the file, or inside a Parquet file.
+    A table can be delimited text in any dialect, or an Excel, Parquet or JSON Lines file. The splits of a file are read
+    from its split column; without a split column, the only split is `all`. The same applies if a folder contains only
+    one table, and the table is not named after a split. Split names are resolved by `split_names`. Images are below
+    `options.images`, by default below the folder of the file, or inside a Parquet file.
 
     Raises:
         DataError: The file or folder does not exist, or a file is not a label table.

@@ -1,9 +1,9 @@
-"""CVAT for images 1.1: one `annotations.xml` for a task or project.
+"""Reader for the format "CVAT for images 1.1": one `annotations.xml` for a task or project.
 
 The file lists the images of the task or project, their tags and their shapes.
 
-A label is positive if the image has a tag or a shape with this label, otherwise negative. Labels are in the order of
-the task.
+A label is positive if the image has a tag or a shape with this label. Otherwise, it is negative. Labels are in the
+order of the task.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Detection of the source kind by file names, headers and first bytes, never by reading whole files."""
+"""Detection of the source kind by file names, headers and first bytes, without reading whole files."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Detection:
 def detect(path: Path) -> Detection:
     """Find the kind of the source at `path`.
 
-    Kinds of specific tools or datasets have priority over tables and class folders (`GENERAL`).
+    Formats of specific tools or datasets have priority over tables and class folders (`GENERAL`).
 
     Raises:
         UsageError: Nothing exists at `path`, or multiple kinds match.
-        DataError: No kind matches; the message describes the content of `path`.
+        DataError: No known format matches; the message describes the content of `path`.
     """
     if not path.exists():
         near = alike(path)

@@ -1,7 +1,8 @@
 """FiftyOne's image classification export: a folder `data` of images and `labels.json`.
 
-`labels` maps each image name without its extension to labels: indices of `classes`, or strings if `classes` is null. An
-empty list means that the image has no labels. `null` means that the image is not annotated, so all labels are unknown.
+In the file, `labels` maps each image name (without extension) to its labels. Labels are indices into `classes`, or
+strings if `classes` is null. An empty list means that the image has no labels. `null` means that the image is not
+annotated, so all labels are unknown.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
 
     Each split folder can have its own `labels.json`. If `options.images` is set, the images are in that folder.
 
-    Labels are in the order of `classes`; without `classes`, they are all labels that occur, sorted.
+    Labels are in the order of `classes`. Without `classes`, all labels that occur are used, sorted by name.
 
     Raises:
         DataError: There is no labels.json, or the file is not an image classification export.

@@ -1,9 +1,9 @@
-"""Third-party annotation files in JSON: valid files are read fast, invalid files are diagnosed.
+"""Reader for third-party JSON files, with detailed error messages for invalid files.
 
-msgspec reads and validates 335 MB per second, but silently keeps the last of two identical keys, and its error messages
-have few details. A file that msgspec rejects is read again by the standard library, which is slow but reports line,
-column and record. Files of up to 20 MB are always read by both parsers, so that duplicate keys are found in every
-record; in larger files, only duplicates of the outermost keys are found.
+The parser msgspec reads and validates 335 MB per second. However, if a key is repeated, msgspec silently keeps only the
+last value, and its error messages have few details. A file that msgspec rejects is read again by the standard library,
+which is slow but reports line, column and record. Files of up to 20 MB are always read by both parsers, so that
+repeated keys are found in every record. In larger files, only repeated keys at the top level are found.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
     Args:
         path: File in UTF-8, with or without a byte order mark.
         kind: A msgspec structure, or a list of structures; unknown fields of the file are ignored.
-        findings: Report to which warnings are added.
-        forgiven: Keys whose value is dropped, with a warning, if it contains NaN or an infinite number; `kind` must
-            have a default for these keys.
+        findings: Report that receives warnings.
+        forgiven: Keys that may contain NaN or an infinite number. Such a key is ignored with a warning, so `kind`
+            must have a default for it.
 
     Raises:
         DataError: The file cannot be read or is invalid; the message states the file, and the line and column or the

@@ -1,8 +1,8 @@
-"""Label Studio JSON and JSON-MIN: choices for images, or region labels.
+"""Reader for Label Studio exports in JSON or JSON-MIN, with choices for images or labels for regions.
 
-A label is positive if an annotation selects this label, otherwise negative. Skipped annotations are ignored. Tasks
-without any annotation have unknown labels. If annotators disagree about a label, the label is set to unknown, with a
-warning.
+A label is positive if an annotation selects this label. Otherwise, it is negative. Skipped annotations are ignored.
+Tasks without any annotation have unknown labels. If annotators disagree about a label, the label is set to unknown,
+with a warning.
 """
 
 from __future__ import annotations
@@ -72,12 +72,13 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
 
     The export is a JSON file, or a folder with one JSON file or one file per split (`train.json`).
 
-    Labels are in the order of the labeling configuration if its XML is in the folder; otherwise they are the labels
-    that occur, sorted. Images are in `options.images` or below the folder of the file; file names may lack the prefix
-    of 8 hexadecimal digits that Label Studio adds to uploads.
+    If the folder contains the XML file of the labeling configuration, labels are in the order of this file.
+    Otherwise, all labels that occur are used, sorted by name. Images are in `options.images` or below the folder of
+    the file. Label Studio adds a prefix of 8 hexadecimal digits to the names of uploaded files; images are also found
+    without this prefix.
 
     Raises:
-        DataError: There is no export, or it has no image or no label.
+        DataError: There is no export file, or the export has no images or no labels.
     """
     files = _files(path.absolute())
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""MATLAB annotation files, read with scipy (the extra `mat`)."""
+"""Reader for MATLAB annotation files; requires scipy (the extra `mat`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NUS-WIDE: image lists, and one file per concept and split with one line (0 or 1) per image."""
+"""NUS-WIDE: image lists, and a label file for each concept and split with one 0 or 1 per image."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def recognizes(path: Path) -> str | None:
 def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `TrainImagelist.txt` and `TestImagelist.txt`, and `Labels_<concept>_<Train or Test>.txt`.
 
-    The files may be in any folder below `path`. Concepts are read from `Concepts81.txt`, in order; without this file,
-    they are all concepts with label files, sorted. Images are in `options.images`, in `Flickr`, or anywhere below
-    `path`.
+    The files may be in any folder below `path`. Concepts are read from `Concepts81.txt` in the order of the file.
+    Without this file, all concepts that have label files are used, sorted by name. Images are in `options.images`, in
+    `Flickr`, or anywhere below `path`.
 
     Raises:
-        DataError: There is no image list or no concept.
+        DataError: There are no image lists or no concepts.
     """
     base = path.absolute()
     root = (options.images or base).absolute()

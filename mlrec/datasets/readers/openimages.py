@@ -1,4 +1,7 @@
-"""Open Images V4 to V7: image-level labels verified by humans, 1 or 0. Unverified labels are unknown."""
+"""Open Images V4 to V7: image-level labels that humans verified as present (1) or absent (0).
+
+Unverified labels are unknown.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +37,10 @@ def recognizes(path: Path) -> str | None:
 def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `<split>-annotations-human-imagelabels[-boxable].csv` and `class-descriptions[-boxable].csv`.
 
-    Images are `<ImageID>.jpg` in folders named like the splits, or anywhere below `path` or `options.images`. The
-    annotations cover many more images than are usually downloaded, so missing images are skipped and counted, unless
-    all are missing. The labels are all labels that are verified at least once, in the order of the descriptions.
+    Images are named `<ImageID>.jpg`. They are in folders named after the splits, or anywhere below `path` or
+    `options.images`. The annotations usually list many more images than were downloaded. Missing images are therefore
+    skipped and counted, unless all images are missing. All labels that are verified at least once are used, in the
+    order of the class descriptions.
 
     Raises:
         DataError: A file is missing or cannot be read.

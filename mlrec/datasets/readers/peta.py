@@ -1,4 +1,4 @@
-"""PETA: pedestrians with 105 attributes, in the `PETA.mat` used for attribute recognition."""
+"""PETA: pedestrians with 105 attributes, in the file `PETA.mat` used for attribute recognition."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def recognizes(path: Path) -> str | None:
 def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read the images, attributes and random partitions in `PETA.mat`.
 
-    The file contains a table of images and attributes, attribute names, and random partitions into splits.
+    The file contains the attribute values of all images, the attribute names, and random partitions into splits.
 
     The first image is `00001.png`. Images are in `options.images`, in `images`, or anywhere below `path`. All
     attributes are labels; the 35 attributes of the usual benchmark can be chosen with `--labels`. The first partition

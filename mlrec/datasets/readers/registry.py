@@ -1,10 +1,10 @@
 """Interface for all readers of third-party annotations.
 
-A new reader requires one file and one line in `READERS`.
+To add a reader, add one file and one line in `READERS`.
 
-Other packages add readers with entry points in the group `mlrec.readers`: the name of the kind, and its function as
-`module:function`. Built-in kinds cannot be replaced. If the module also defines a function `recognizes`, the kind can
-be detected.
+Other packages add readers with entry points in the group `mlrec.readers`. The name of the entry point is the kind, and
+its value is the reader function as `module:function`. Built-in kinds cannot be replaced. If the module also defines a
+function `recognizes`, the kind can be detected.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from mlrec.utils.plugins import GROUPS, added_by_packages, load_part
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """User options for a source; each reader uses the options that apply to its format.
+    """Options set by the user for a source; each reader uses the options that apply to its format.
 
     Attributes:
-        images: Image folder, if it is not in the usual place for the source layout.
-        annotations, splits: Custom COCO JSON files, and the split of each file.
-        labels: Selected labels, in this order; for custom VOC folders, all label names.
+        images: Folder of the images, if it is not in the usual place for this kind of source.
+        annotations, splits: Paths of custom COCO JSON files, and the split of each file.
+        labels: Labels to use, in this order. For custom VOC folders, this is the list of all labels.
         year: Year, if a COCO folder contains multiple years.
-        split_names: Split for each unusual split name in the source, in lower case.
-        positive, negative, unknown: Cell values with these meanings, in addition to 1, 0 and -1 (csv).
+        split_names: Mapping from unusual split names in the source, in lower case, to splits.
+        positive, negative, unknown: Cell values that mean positive, negative or unknown, in addition to 1, 0 and -1
+            (csv).
         empty: Meaning of a blank cell, "negative" or "unknown" (csv).
-        image_column, label_column: Name of the image column, and of the label-name column (csv).
-        separator: Separator of the labels in the label column; an empty string means one label per cell (csv).
+        image_column, label_column: Names of the column with image names and the column with label names (csv).
+        separator: Text between two labels in a cell of the label column. An empty string means one label per cell
+            (csv).
         no_label_value: Text in the label column that means no label (csv).
         ignore_columns: Columns that are not labels (csv).
         keep_empty: Whether to keep images without any annotation (by default, COCO skips them, as in the paper).
@@ -65,16 +67,15 @@ class Reading:
 
     Attributes:
         name: Default name of the dataset ("voc2007").
-        manifests: One manifest per split, with boxes as annotated.
+        manifests: One manifest per split. Boxes are not clipped.
         skipped: Number of skipped records, by reason.
-        source: Content of `dataset.json` that is needed to read the annotations again (boxes and masks by annotation
-            id).
-        stated_sizes: Annotated width and height, by image.
+        source: Part of `dataset.json` that is needed to read boxes and masks from the annotations again.
+        stated_sizes: Mapping from image names to the annotated width and height.
         recipe: Training recipe for this source.
         footnotes: Lines that `prepare` prints.
-        published: Number of samples in the paper, by split; printed next to the actual number.
-        unpack: Function that writes the images into a folder, for sources with images inside other files. The
-            names in `manifests` are below that folder, and their `root` is not used.
+        published: Number of samples in the paper for each split, which is printed next to the actual number.
+        unpack: Function that writes the images into a folder, if the source contains images inside other files. The
+            image names in `manifests` are then relative to this folder, and `root` is not used.
     """
 
     name: str
@@ -164,7 +165,7 @@ def usual_name(path: Path) -> str:
 
 
 def known_readers() -> dict[str, str]:
-    """Return all kinds and their functions, first from mlrec, then from other installed packages.
+    """Return a mapping from kinds to reader functions, first from mlrec, then from other packages.
 
     Example:
         >>> known_readers()["coco"]
@@ -174,7 +175,7 @@ def known_readers() -> dict[str, str]:
 
 
 def known_recognizers() -> dict[str, str]:
-    """Return the functions that recognize kinds, from mlrec and from the reader modules of other packages."""
+    """Return a mapping from kinds to functions that recognize them, from mlrec and other packages."""
     added = {kind: place.partition(":")[0] for kind, place in added_by_packages(GROUPS["reader"]).items()}
     found = {
         kind: f"{module}:recognizes" for kind, module in added.items() if kind not in READERS and _recognizes(module)

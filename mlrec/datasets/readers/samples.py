@@ -1,6 +1,6 @@
 """Functions shared by most readers of annotations.
 
-The functions return targets from annotations, image files for names, and the first bytes of a file.
+The functions create manifests, find image files by name, and read the first bytes of a file.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def manifest_of(
         split: Name of the split.
         root: Folder to which image names are relative.
         labels: Label names, in the order of the columns.
-        targets: Target of each annotated label, by image.
+        targets: Mapping from image names to the targets of annotated labels.
         name: Name of the dataset; by default, the name of the root folder.
         default: Target of labels that are not annotated.
 
@@ -72,12 +72,12 @@ def as_list(value: Any) -> list[Any]:
 
 
 def lines_of(file: Path) -> list[tuple[int, str]]:
-    """Return the non-blank lines of a text file, stripped, and their numbers from 1."""
+    """Return the stripped non-blank lines of a text file, with line numbers counted from 1."""
     return [(number, line.strip()) for number, line in enumerate(read_text(file).split("\n"), 1) if line.strip()]
 
 
 def first_bytes(file: Path) -> bytes:
-    """Return the first bytes of a regular file; empty if the file cannot be read."""
+    """Return the first bytes of a regular file, or empty bytes if the file cannot be read."""
     try:
         if not file.is_file():
             return b""
@@ -93,10 +93,11 @@ def first_existing(candidates: Sequence[Path]) -> Path | None:
 
 
 class ImageFinder:
-    """Mapping from names in an annotation to image files below a folder.
+    """Finder of image files below a folder by the names in an annotation.
 
-    A name is used unchanged if the file exists below one of the usual folders of the source. Otherwise, the only image
-    whose path ends with this name is used, with a warning (see `ImageIndex.find`). Files are listed, never opened.
+    If a file with the annotated name exists in one of the usual folders of the source, this file is used. Otherwise,
+    if there is exactly one image whose path ends with this name, it is used with a warning (see `ImageIndex.find`).
+    Files are listed, never opened.
     """
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
@@ -104,13 +105,13 @@ class ImageFinder:
         self._index: ImageIndex | None = None
 
     def find(self, names: str | Sequence[str], where: str, folders: Sequence[str] = ("",)) -> str:
-        """Return the path of an annotated image below the root; an ambiguous name is reported as an error.
+        """Return the path of an annotated image, relative to the root; ambiguous names are reported as errors.
 
-        A name without a file is returned as a path in the first folder; the missing file is reported when images are
-        verified. A name that is not a path inside the folder is reported as an error.
+        If no file is found, the result is a path in the first folder. The missing file is reported later, when images
+        are verified. A name that is not a path inside the folder is reported as an error.
 
         Args:
-            names: The annotated name, and alternative spellings in the order in which they are tried.
+            names: Annotated name, followed by alternative spellings in the order in which they are tried.
             where: Position of the name in the annotation, for messages.
             folders: Usual folders of images below the root.
         """

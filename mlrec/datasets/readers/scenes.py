@@ -1,9 +1,9 @@
-"""One synthetic scene: textured shapes of twelve classes on clutter.
+"""Synthetic scenes: textured shapes of twelve classes on a cluttered background.
 
-A scene is determined only by a random generator. A class is a combination of a texture and a shape ("striped star").
-Colors, sizes, positions and angles are not informative, and every texture and every shape belongs to multiple classes,
-so neither determines the label by itself. Unlabelled distractors have only a texture or only a shape: textured blobs
-and plain shapes.
+A scene is determined completely by the state of a random number generator. A class is a combination of a texture and a
+shape ("striped star"). Colors, sizes, positions and angles do not depend on the class. Every texture and every shape
+belongs to multiple classes, so only the combination determines the label. Scenes also contain unlabelled distractors:
+textured blobs and shapes without a texture.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """An object in a scene: class (position in `CLASSES`), (H, W) mask of the visible part, and full area."""
+    """Object in a scene: class index in `CLASSES`, (H, W) mask of the visible part, and full area."""
 
     label: int
     mask: Mask
@@ -42,9 +42,9 @@ class Object:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A shape on the canvas, with its position and opacity.
+    """Shape on the canvas, with its position and opacity.
 
-    The position is the upper left corner, and the (h, w) opacity is that inside the bounding box.
+    `left` and `top` are the upper left corner of the bounding box, and `alpha` is the (h, w) opacity inside this box.
     """
 
     left: int
@@ -60,14 +60,14 @@ class Patch:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Synthetic image, (H, W, 3) uint8, with one to five objects."""
+    """Synthetic image of shape (H, W, 3) and type uint8, with one to five objects."""
 
     image: NDArray[np.uint8]
     objects: tuple[Object, ...]
 
 
 def draw_scene(rng: np.random.Generator) -> Scene:
-    """Draw one scene; generators in the same state produce the same scene."""
+    """Draw one scene; the same state of the random number generator produces the same scene."""
     width, height = (int(side) for side in rng.integers(*SIDES, size=2))
     canvas = _background(rng, width, height)
     for _ in range(int(rng.integers(2, 6))):

@@ -28,7 +28,7 @@ QUALITY = 92
 
 
 def read_shapes(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Draw the dataset into `path`, unless the dataset already exists there, and read it as COCO.
+    """Draw the dataset into the folder `path` if it does not exist, and read it as COCO.
 
     Raises:
         DataError: `path` contains files that are not part of the dataset.
@@ -41,16 +41,17 @@ def read_shapes(path: Path, options: ReadOptions, findings: ValidationReport) ->
 def draw_shapes(
     path: Path, *, seed: int = 0, images: Mapping[str, int] | None = None, progress: Progress = SILENT
 ) -> None:
-    """Draw train and val scenes into the folder `path`: JPEG files and COCO JSON with boxes and RLE masks.
+    """Write train and val scenes as JPEG files and COCO JSON with boxes and RLE masks.
 
-    Identical arguments produce identical scenes. Each scene has its own generator (seed, split, number), so a smaller
-    set is the beginning of a larger set. A folder that contains exactly these scenes is not changed; a folder with
-    other scenes drawn by mlrec is replaced.
+    Identical arguments produce identical scenes. Each scene has its own random seed, derived from the seed, the split
+    and the scene number. Therefore, the first scenes are the same for any number of images. A folder that contains
+    exactly these scenes is not changed; a folder with other scenes drawn by mlrec is replaced.
 
     Args:
         path: Output folder.
         seed: Random seed for the scenes.
-        images: Number of images per split; None keeps the existing numbers, or uses `IMAGES` for a new folder.
+        images: Number of images per split. If None, an existing folder keeps its numbers, and a new folder has the
+            numbers in `IMAGES`.
         progress: Progress bar.
 
     Raises:

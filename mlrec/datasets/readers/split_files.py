@@ -1,6 +1,7 @@
-"""Official splits in separate files: a list of images per split, or a table of images and split names.
+"""Reader for official split files: one image list per split, or a table of images and split names.
 
-ChestX-ray14 has `train_val_list.txt` and `test_list.txt`; CelebA has `list_eval_partition.csv` with 0, 1 and 2.
+For example, ChestX-ray14 has the lists `train_val_list.txt` and `test_list.txt`, and CelebA has the table
+`list_eval_partition.csv` with the splits 0, 1 and 2.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class SplitFile:
 
     Attributes:
         path: Text file.
-        split: Split of all images listed in the file; None if a second column contains the split of each image.
+        split: Split of all images in the file, or None if the file has a second column with the split of each image.
     """
 
     path: Path
@@ -64,16 +65,16 @@ def parse_split_file(text: str) -> SplitFile:
 def divide(
     manifests: Sequence[Manifest], files: Sequence[SplitFile], names: Mapping[str, str], findings: ValidationReport
 ) -> list[Manifest]:
-    """Divide the samples in a source using files that list the images in each split.
+    """Divide the samples of a source into splits, according to files that list the images of each split.
 
-    A listed image is found by its path, by its file name, or by either without the extension. Samples of unlisted
-    images and listed images that the source lacks are skipped, each with a warning.
+    A listed image is found by its path or by its file name, with or without the extension. Images that are not listed
+    are skipped with a warning, and so are listed images that are not in the source.
 
     Args:
         manifests: Manifest of the only split in the source.
         files: Files with split names, passed with `--split-file`.
         names: Split names from `--splits`, for the split column of a table.
-        findings: Report to which errors and warnings are added.
+        findings: Report that receives errors and warnings.
 
     Raises:
         DataError: The source already has splits, or a file cannot be read.

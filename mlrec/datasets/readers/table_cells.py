@@ -1,4 +1,4 @@
-"""Meaning of table cells: label values, and lists of label names in one cell."""
+"""Parsing of table cells that contain a label value or a list of label names."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ NO_LABEL_NAMES = frozenset({"no finding", "none", "no label", "nothing", "backgr
 def value_targets(
     table: TextTable, columns: Sequence[int], meanings: Mapping[float | str, int], findings: ValidationReport
 ) -> tuple[SparseTargets, frozenset[float | str]]:
-    """Parse columns that contain the values of one label each.
+    """Parse label columns; each column contains the values of one label.
 
     Args:
         table: Table that contains the columns.
         columns: Positions of the C columns.
         meanings: Target for each cell value, see `columns.cell_meanings`.
-        findings: Report to which one error per invalid cell and one error for all blank cells are added.
+        findings: Report that receives one error for each invalid cell, and a single error for all blank cells.
 
     Returns:
-        Targets (N, C), and all values that occur, as returned by `cell_key`.
+        The (N, C) targets, and the set of all cell values that occur, as returned by `cell_key`.
     """
     read = [_Values.of(table.column(column), meanings) for column in columns]
     parts = []
@@ -118,7 +118,7 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
 
 
 def report_blanks(table: TextTable, first: tuple[int, int], amount: int, findings: ValidationReport) -> None:
-    """Report blank cells as one error; the message states the row and the column of the first blank cell."""
+    """Report all blank cells as one error; the message states the position of the first blank cell."""
     what = "the cell is empty"
     if amount > 1:
         what += f" (one of {amount:,} blank cells)"
@@ -128,10 +128,10 @@ def report_blanks(table: TextTable, first: tuple[int, int], amount: int, finding
 
 @dataclass(frozen=True)
 class NameCells:
-    """Parsed distinct cells in a column of label names.
+    """Label names in the distinct cells of a column.
 
     Attributes:
-        labels: Names in each distinct cell, as written.
+        labels: Mapping from each distinct cell to its label names, as written.
         separator: Separator of the names: a string, `LIST`, or None if no cell has multiple names.
     """
 
@@ -145,11 +145,11 @@ def parse_name_cells(
     """Parse all distinct cells in a column of label names.
 
     Args:
-        places: Each distinct cell, and its first position, for messages.
+        places: Mapping from each distinct cell to its first position, which is used in messages.
         column: Name of the column in messages.
         separator: Text between two labels; an empty string means one label per cell. Lists do not need a separator.
         no_label_value: Value of `--no-label-value`.
-        findings: Report to which an error is added for each cell that cannot be parsed.
+        findings: Report that receives one error for each cell that cannot be parsed.
     """
     lists = [cell for cell in places if is_list(cell)]
     parsed: dict[str, tuple[str, ...]] = {}
@@ -177,7 +177,7 @@ def parse_name_cells(
 def detect_separator(cells: Iterable[str], column: str) -> str:
     """Return the label separator: `|`, `;`, `,` or a space; empty if each cell is one label.
 
-    A space is used as the separator only if this is unambiguous: there are fewer distinct parts than cells, and one
+    A space is the separator only if, after splitting, there are fewer distinct parts than cells, and at least one
     part is also a whole cell.
 
     Raises:

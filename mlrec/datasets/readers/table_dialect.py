@@ -1,4 +1,4 @@
-"""Delimited text in any dialect: comma, semicolon, tab, bar, or columns aligned with spaces."""
+"""Reader for delimited text: commas, semicolons, tabs, vertical bars, or columns aligned with spaces."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Dialect:
 def detect_dialect(text: str) -> Dialect | None:
     r"""Detect the dialect from the first lines of a table; None if the table has only one column.
 
-    The delimiter must occur in the header. If the header contains multiple delimiters, the delimiter that splits the
-    following lines consistently is used.
+    The delimiter must occur in the header. If the header contains multiple delimiters, the result is the delimiter
+    that splits the following lines consistently.
 
     Example:
         >>> detect_dialect("filename;cat\na.jpg;1\n").delimiter

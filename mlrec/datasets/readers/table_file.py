@@ -1,7 +1,7 @@
-"""Tables in any file format as rows of strings: delimited text, JSON lines, Excel and Parquet.
+"""Reader for tables in any format (delimited text, JSON lines, Excel or Parquet) as rows of strings.
 
-Cells of other types are converted to strings: a list to JSON, a missing value to a blank, a boolean to `True` or
-`False`. The meaning of a string is therefore defined in one place for all formats.
+Cells of other types are converted to strings. A list becomes JSON, a missing value becomes an empty string, and a
+boolean becomes `True` or `False`. Therefore, the same rules for the meaning of cells apply to all formats.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def _read_parquet(path: Path, findings: ValidationReport) -> TextTable:
 def table_of_texts(
     columns: list[str], records: Iterable[list[str]], path: Path, findings: ValidationReport
 ) -> TextTable:
-    """Create the table of a file without lines; rows are counted from 1."""
+    """Create the table of a file that has no text lines; rows are counted from 1."""
     check_header(columns, path)
     return checked_table((0, columns), enumerate(records, 1), path, findings, drop_index=True, unit="row")
 

@@ -1,4 +1,4 @@
-"""Tables in a folder, and the split of each table."""
+"""Search for the tables in a folder, and for the split of each table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MANIFEST_HEAD = b'{"format":"mlrec-manifest/'
 
 @dataclass(frozen=True)
 class TableSource:
-    """Table file, and the split that the name of the file or folder specifies, if any."""
+    """Table file and its split, if the name of the file or folder specifies a split."""
 
     path: Path
     split: str | None
@@ -72,14 +72,14 @@ def _recognizes_file(path: Path) -> str | None:
 def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[TableSource]:
     """Return the tables in a folder, in the usual order of their splits.
 
-    Tables are in the folder itself, or in subfolders that are named after a split (`train/metadata.csv`) or contain
-    files named after a split (`data/train-00000-of-00001.parquet`). Only tables in one format are read; other formats
-    cause a warning.
+    Tables are in the folder itself or in subfolders. A subfolder is used if it is named after a split
+    (`train/metadata.csv`), or if it contains files named after a split (`data/train-00000-of-00001.parquet`). Only
+    tables in one format are read; tables in other formats are skipped with a warning.
 
     Args:
         folder: Folder in which to search for tables.
-        given: Split names from `--splits`; the original names also count as split names.
-        findings: Report to which warnings about unused files are added, or None.
+        given: Mapping from `--splits`. The original split names in it are also recognized.
+        findings: Report that receives warnings about unused files, or None.
     """
     visible = sorted(file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
     tables = [file for file in visible if _is_table(file)]

@@ -1,4 +1,4 @@
-"""Conversion of image names in a table to paths below the image root."""
+"""Conversion of image names in a table to paths relative to the image root."""
 
 from __future__ import annotations
 
@@ -36,15 +36,16 @@ class TableImages:
         return ImageIndex(self.root)
 
     def exists(self, cell: str) -> bool:
-        """Return whether a cell is the name of one image below the root."""
+        """Return whether exactly one image below the root matches the name in a cell."""
         return len(self._index.find(_plain(cell))) == 1
 
     def names(self, table: TextTable, column: int) -> Texts:
         """Return the image of each row, as a path relative to the root.
 
-        Relative names are below the root or below the folder of the table. A leading folder that equals the name of the
-        root is removed. Absolute names from another machine match the only image whose path ends with this name. Names
-        that differ from the file in extension, folders or backslashes are matched when images are searched.
+        Relative names are relative to the root or to the folder of the table. If the first folder in a name has the
+        same name as the root, it is removed. For absolute names from another machine, images are found by the end of
+        the path. Names with another extension, with missing folders or with backslashes are matched later, when image
+        files are searched.
         """
         cells = table.column(column)
         move = self._move([_plain(cell.strip()) for cell in cells[:PROBED]], table.path.parent)

@@ -1,4 +1,4 @@
-"""Labels from one table.
+"""Conversion of table rows to samples with labels.
 
 The table has one column per label, a column of label names, or one row per image and label.
 """
@@ -33,7 +33,7 @@ from mlrec.utils.texts import first_places, taken
 
 @dataclass(frozen=True)
 class TableRows:
-    """One table with its column roles, and the image and the split of each row."""
+    """Table with its column roles, and with the image and split of each row."""
 
     table: TextTable
     roles: Roles
@@ -48,9 +48,9 @@ class Samples:
     Attributes:
         table: Table that contains the samples.
         labels: C label names.
-        images, splits: Image and split of each of the N samples.
+        images, splits: Image name and split of each of the N samples.
         targets: (N, C) targets.
-        values: Label values that occur; see `columns.cell_key`.
+        values: Set of all label values that occur, as returned by `columns.cell_key`.
     """
 
     table: TextTable
@@ -70,10 +70,9 @@ def wide_samples(read: TableRows, meanings: Mapping[float | str, int], findings:
 
 
 def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: ValidationReport) -> list[NameCells]:
-    """Return the label names in each distinct cell of the label-name column of each table.
+    """Parse the label-name column of each table.
 
-    The separator is detected in all tables together because cells that are unambiguous in one table may be ambiguous in
-    another table.
+    The separator is detected from all tables together, because the cells of a single table may be ambiguous.
 
     Raises:
         DataError: The separator of label names is ambiguous.
@@ -99,8 +98,8 @@ def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: Valid
 def is_long(read: TableRows, cells: NameCells) -> bool:
     """Return whether a table has one row per image and label.
 
-    This is the case if a column states whether the label is present, or if no cell has multiple labels and an image has
-    multiple rows with different labels.
+    The result is True if a column states whether the label is present. It is also True if no cell has multiple labels
+    and at least one image has multiple rows with different labels.
     """
     column = read.roles.names
     if column is None or any(len(names) > 1 for names in cells.labels.values()):
@@ -115,7 +114,7 @@ def is_long(read: TableRows, cells: NameCells) -> bool:
 def listed_samples(
     read: TableRows, cells: NameCells, labels: Sequence[str], options: ReadOptions, findings: ValidationReport
 ) -> Samples:
-    """Return the samples of a table with the label names in one column; other labels are negative."""
+    """Return the samples of a table with one column of label names; labels not in a cell are negative."""
     column = read.roles.names
     assert column is not None
     position = {label: k for k, label in enumerate(labels)}
@@ -148,8 +147,8 @@ def long_samples(
 ) -> Samples:
     """Return the samples of a table with one row per image and label.
 
-    If there is no value column, or no value is negative, labels without a row for the image are negative. If negatives
-    are also annotated, labels without a row are unknown, because only verified labels are known.
+    If there is no value column, or no value is negative, labels without a row for the image are negative. If negative
+    values are annotated, labels without a row for the image are unknown.
     """
     names, value = read.roles.names, read.roles.value
     assert names is not None
@@ -183,7 +182,7 @@ def long_samples(
 
 
 def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
-    """Return one line that describes how a column of names was read."""
+    """Return one line that describes how a column of label names was read."""
     assert read.roles.names is not None
     column = f"column '{read.table.columns[read.roles.names]}'"
     if long:
@@ -198,7 +197,7 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
 
 
 def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
-    """Return all labels that occur, sorted by name, or by value if all labels are integers."""
+    """Return all labels that occur, sorted by name, or sorted by value if all labels are integers."""
     names = {name for parsed in cells for found in parsed.labels.values() for name in found}
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))

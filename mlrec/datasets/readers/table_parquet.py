@@ -1,4 +1,4 @@
-"""Parquet tables, including Hugging Face tables with images as bytes and class names in the schema."""
+"""Reader for Parquet tables, including Hugging Face tables that contain images and class names."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ class ParquetTable:
 
     Attributes:
         path: Parquet file.
-        image_column: Column of images as bytes, optionally with a path as in Hugging Face datasets, or None.
-        class_names: Class names of each column of class indices.
+        image_column: Column that contains image bytes, optionally with image paths as in Hugging Face datasets, or
+            None.
+        class_names: Mapping from each column of class indices to its class names.
     """
 
     def __init__(self, path: Path) -> None:
@@ -117,7 +118,7 @@ class ParquetTable:
                 yield from batch.column(0).to_pylist()
 
     def images(self) -> Iterator[tuple[str, bytes | None]]:
-        """Iterate over the images with the names of `texts`; only a few are in memory at a time."""
+        """Iterate over image names and images; only a few images are in memory at a time."""
         names = self._path_names()
         for number, value in enumerate(self._images()):
             if names is None:
@@ -127,7 +128,7 @@ class ParquetTable:
             yield name, _bytes_of(value)
 
     def write_images(self, folder: Path) -> None:
-        """Write all images into `folder`, under the names of `texts`.
+        """Write all images into `folder`, with the file names from `texts`.
 
         Raises:
             DataError: An image has no bytes, or a name is not a valid file name.

@@ -1,6 +1,6 @@
 """Table cells, stored by column.
 
-Columns with few distinct strings take one byte per cell instead of fifty bytes.
+A column with few distinct strings takes one byte per cell instead of about fifty bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MOST_CODED = 256  # maximum number of distinct strings in a column with one byte
 
 
 class TextColumn(Sequence[str]):
-    """Cells of one table column, stored as distinct strings and codes if possible.
+    """Cells of one table column; if possible, stored as distinct strings and integer codes.
 
     Attributes:
         texts: Distinct strings, in order of first appearance, or all N strings if `codes` is None.
@@ -57,13 +57,13 @@ class TextColumn(Sequence[str]):
         return TextColumn(self.texts, self.codes[rows])
 
     def renamed(self, names: Mapping[str, str]) -> TextColumn:
-        """Return the column with each string replaced by its name."""
+        """Return the column with each string replaced by its value in `names`."""
         if self.codes is None:
             return TextColumn(tuple(names[text] for text in self.texts))
         return TextColumn([names[text] for text in self.texts], self.codes)
 
     def first_rows(self) -> dict[str, int]:
-        """Return the first row of each distinct string, in row order."""
+        """Return the position of the first row of each distinct string, in row order."""
         if self.codes is None:
             rows: dict[str, int] = {}
             for row, text in enumerate(self.texts):
@@ -108,7 +108,7 @@ class Rows(Sequence[tuple[str, ...]]):
 
 
 def stored(records: Iterable[Sequence[str]], width: int) -> list[TextColumn]:
-    """Return the columns of records with `width` cells each."""
+    """Convert records with `width` cells each to a list of columns."""
     builders = [_ColumnBuilder() for _ in range(width)]
     rest = iter(records)
     while block := list(islice(rest, BLOCK)):

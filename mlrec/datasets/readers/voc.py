@@ -1,7 +1,7 @@
 """PASCAL VOC: XML annotations, and one image list per split.
 
-`voc_xml.targets_of` creates the targets: a class with only difficult objects is unknown. The training settings and the
-metric conventions determine how unknown labels are used.
+Targets are created by `voc_xml.targets_of`; if all objects of a class in an image are difficult, the class is unknown.
+The training settings and the metric conventions determine how unknown labels are used.
 """
 
 from __future__ import annotations
@@ -31,17 +31,23 @@ _YEAR = re.compile(r"VOC(19|20)\d\d")
 
 
 def recognizes_voc2007(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as VOC2007, the only year in the devkit, or None."""
+    """Return the reason for recognizing `path` as VOC2007, or None.
+
+    If the devkit also contains other years, the result is None.
+    """
     return _recognizes(path, "VOC2007")
 
 
 def recognizes_voc2012(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as VOC2012, the only year in the devkit, or None."""
+    """Return the reason for recognizing `path` as VOC2012, or None.
+
+    If the devkit also contains other years, the result is None.
+    """
     return _recognizes(path, "VOC2012")
 
 
 def read_voc2007(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read VOC2007 from the devkit (the folder of `VOC2007`) or from the folder `VOC2007` itself.
+    """Read VOC2007 from the folder `VOC2007` or from its parent folder (the devkit).
 
     Without `Annotations`, the labels are read from the class lists in `ImageSets/Main`.
 
@@ -75,7 +81,7 @@ def read_voc2012(path: Path, options: ReadOptions, findings: ValidationReport) -
 def year_folders(path: Path) -> list[Path]:
     """Return the folders of VOC years (`VOC2007`, ...) with image lists.
 
-    The result is `path` itself, or folders in its devkit.
+    The result is `path` itself, or the year folders in the devkit.
 
     Example:
         >>> year_folders(Path("no such folder"))
@@ -124,14 +130,15 @@ def read_year(
     unlabelled: Collection[str] = (),
     skipped: Collection[str] = (),
 ) -> tuple[list[Manifest], dict[str, tuple[int, int]]]:
-    """Return one manifest for each split with a list, and the annotated image sizes.
+    """Return one manifest for each split that has an image list, and the annotated image sizes.
 
     Args:
         name: Name of the dataset.
         root: Folder of `Annotations`, `ImageSets` and `JPEGImages`.
         labels: Classes, in the order of the target columns.
-        findings: Report to which errors and warnings are added.
-        unlabelled: Splits whose images may lack an annotation; their labels are then all unknown, with a warning.
+        findings: Report that receives errors and warnings.
+        unlabelled: Splits in which images may have no annotation. All labels of such images are unknown, with a
+            warning.
         skipped: Splits that are not read.
     """
     lists = read_lists(root / LISTS, findings, lambda name: (root / ANNOTATIONS / f"{name}.xml").exists())
@@ -179,11 +186,11 @@ def read_lists(
 
     Args:
         folder: Folder of the lists.
-        findings: Report to which errors and warnings are added.
-        is_known: Function that returns whether an annotation with this name exists; it resolves lines such as `a.jpg`
-            or `a 1`.
-        own: Whether the dataset is custom. Custom lists may have names that differ from those in VOC and are resolved
-            by `split_names`.
+        findings: Report that receives errors and warnings.
+        is_known: Function that returns whether an annotation with a given name exists. It is used to parse lines such
+            as `a.jpg` or `a 1`.
+        own: Whether the dataset is custom. The lists of a custom dataset may have other names than in VOC; these
+            names are converted by `split_names`.
         given: Split names from `--splits`; see `split_names.parse_names`.
 
     Raises:
@@ -260,9 +267,9 @@ def _is_plain(name: str) -> bool:
 
 
 def annotation_of(image: str) -> str:
-    """Return the path of the annotation of an image: the image folder is replaced by `Annotations`.
+    """Return the path of the XML file of an image, with `Annotations` instead of the image folder.
 
-    The image folder is `JPEGImages` at any depth, otherwise the first folder of the path.
+    The image folder is `JPEGImages` at any depth. If there is no such folder in the path, it is the first folder.
 
     Example:
         >>> annotation_of("VOC2007/JPEGImages/cam1/000001.jpg")
@@ -274,5 +281,5 @@ def annotation_of(image: str) -> str:
 
 
 def target_array(rows: Sequence[Sequence[int]], labels: Sequence[str]) -> NDArray[np.int8]:
-    """Return the (N, C) targets, including for N = 0."""
+    """Convert rows of targets to an (N, C) array; N may be 0."""
     return np.array(rows, dtype=np.int8).reshape(-1, len(labels))

@@ -1,4 +1,4 @@
-"""VOC class lists, `ImageSets/Main/<class>_<split>.txt`: labels without XML annotations."""
+"""Reader for VOC class lists (`ImageSets/Main/<class>_<split>.txt`), if there are no XML annotations."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LISTS, ANNOTATIONS, IMAGES = "ImageSets/Main", "Annotations", "JPEGImages"
 
 
 def has_no_annotations(root: Path) -> bool:
-    """Return whether labels are available only in class lists.
+    """Return whether labels are available only in class lists, not in XML files.
 
-    This is the case if there is no XML file, but there is a class list.
+    The result is True if there is at least one class list and no XML file.
     """
     if next((root / ANNOTATIONS).glob("*.xml"), None) is not None:
         return False
@@ -25,7 +25,7 @@ def has_no_annotations(root: Path) -> bool:
 
 
 def class_lists(folder: Path) -> dict[str, dict[str, Path]]:
-    """Return the lists `<class>_<split>.txt`, by split and class; splits are spelled as in the file names."""
+    """Return the files `<class>_<split>.txt` by split and class, with splits spelled as in the file names."""
     found: dict[str, dict[str, Path]] = {}
     for file in sorted(folder.glob("[!.]*_*.txt")):
         label, _, split = file.stem.rpartition("_")
@@ -39,14 +39,14 @@ def read_class_lists(
 ) -> Reading:
     """Read the labels of `ImageSets/Main/<class>_<split>.txt`.
 
-    The values are 1 positive, -1 negative, 0 (difficult) unknown.
+    In these files, 1 means positive, -1 means negative, and 0 (difficult) means unknown.
 
     Args:
         root: Folder of `ImageSets` and `JPEGImages`.
         name: Name of the dataset.
         options: Options with the split names.
-        findings: Report to which errors and warnings are added.
-        labels: Classes in order; by default, the classes with lists, sorted.
+        findings: Report that receives errors and warnings.
+        labels: Class names, in order. By default, all classes that have lists are used, sorted by name.
     """
     lists = class_lists(root / LISTS)
     classes = tuple(labels or options.labels or sorted({label for files in lists.values() for label in files}))

@@ -1,6 +1,6 @@
 """Custom datasets in VOC's XML format, as written by labelling tools.
 
-Any labels and any image format are supported, and lists are optional.
+The dataset may have any labels and any image format, and image lists are optional.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as VOC's XML format or as multiple VOC years, or None."""
+    """Return the reason for recognizing `path` as a custom VOC dataset or as multiple VOC years, or None."""
     if not path.is_dir():
         return None
     years = [folder.absolute().name for folder in year_folders(path)]
@@ -64,11 +64,12 @@ def _first_xml(place: Path) -> list[Path]:
 def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
-    XML files are read in all subfolders. Splits are read from `ImageSets/Main`, or from folders of XML files that are
-    named after splits (`train`, `valid`, `test`); otherwise the only split is `all`. Labels are `options.labels`, in
-    that order, and any other name is an error; by default, the labels are the names that occur, sorted. Images are in
-    `options.images`, in `JPEGImages`, in `images`, or next to the XML files, and have the name (and folder) of their
-    XML file. Otherwise, the only image with that name below `path` is used. Unused files cause a warning.
+    XML files are read in all subfolders. Splits are read from `ImageSets/Main`, or from the names of folders with XML
+    files (`train`, `valid`, `test`). Otherwise, the only split is `all`. If `options.labels` is set, these labels are
+    used in that order, and any other class name is an error. Otherwise, all class names that occur are used, sorted.
+    Images are in `options.images`, in `JPEGImages`, in `images`, or next to the XML files. An image has the same name
+    (and the same subfolder) as its XML file. If there is no such image, but exactly one image with that name below
+    `path`, this image is used. Unused files cause a warning.
 
     A devkit with multiple VOC years is read as one dataset; see `read_years`. Without XML files, labels are read from
     the class lists in `ImageSets/Main`.
@@ -224,7 +225,7 @@ def _images_of(
         folder: Folder of the annotations.
         images: Folder of the images, if set.
         annotations: Annotations by relative path below `folder`, without the extension.
-        findings: Report to which errors and warnings are added.
+        findings: Report that receives errors and warnings.
     """
     place = _image_folder(root, folder, images)
     home = root if place.is_relative_to(root) else place

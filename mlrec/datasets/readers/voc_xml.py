@@ -1,4 +1,7 @@
-"""VOC annotation files from untrusted sources: no DTD, no deep nesting, at most 10 MB."""
+"""Reader for VOC annotation files, which may be from untrusted sources.
+
+Files that contain a DTD, are nested too deeply or are larger than 10 MB are rejected.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,9 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True)
 class Thing:
-    """One annotated object: its class, whether it is difficult, and its box.
+    """Annotated object, with its class, box and the flag `difficult`.
 
-    The box is xmin, ymin, xmax, ymax (1-based) if stated.
+    The box is xmin, ymin, xmax, ymax in pixels counted from 1, or None if it is not annotated.
     """
 
     label: str
@@ -31,7 +34,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Annotation:
-    """One annotation file: its name for messages, its objects in order, and the annotated image size."""
+    """Content of an annotation file: the objects in order and the image size, with a name for messages."""
 
     where: str
     objects: tuple[Thing, ...]
@@ -62,10 +65,11 @@ def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annot
 
 
 def targets_of(annotation: Annotation, labels: Sequence[str], findings: ValidationReport) -> list[int]:
-    """Return the target of each label: positive, unknown or negative, as in the class lists of VOC itself.
+    """Return the target of each label (positive, negative or unknown), as in the class lists of VOC.
 
-    An object that is not difficult makes its label positive. A label with only difficult objects is unknown. A class
-    that is not one of the labels is reported as an error that suggests the nearest label.
+    A label is positive if at least one object of this class is not difficult. A label is unknown if all objects of
+    this class are difficult. If the class of an object is not one of the labels, an error is reported, with the
+    nearest label as a suggestion.
     """
     targets = dict.fromkeys(labels, 0)
     for number, thing in enumerate(annotation.objects, 1):

@@ -1,4 +1,4 @@
-"""Multiple VOC years in one devkit, read as one dataset.
+"""Reader for devkits with multiple VOC years, which are read as one dataset.
 
 Papers often train on VOC2007 and VOC2012 together.
 """
@@ -21,9 +21,9 @@ from mlrec.utils.errors import DataError, ValidationReport
 
 
 def read_years(folders: Sequence[Path], findings: ValidationReport) -> Reading:
-    """Join the splits of multiple years. Image names contain the folder of the year.
+    """Merge the splits of multiple years into one dataset. Image names start with the folder of the year.
 
-    A test list of images without annotations, such as the test list of 2012, is skipped with a warning.
+    If the images of a test list have no annotations, as in 2012, the list is skipped with a warning.
 
     Raises:
         DataError: No list with annotated images remains.

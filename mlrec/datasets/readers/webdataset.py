@@ -1,8 +1,10 @@
-"""WebDataset: tar files ("shards") of samples. A sample is an image and its labels with a common name.
+"""WebDataset: tar files ("shards") of samples.
 
-Labels are in `name.json` (a list under `labels`, or one under `label`, `cls`, ...), in `name.cls` (a number or a
-string) or in `name.txt` (one per line, or separated by `|`, `;` or `,`). Members are read, never extracted to the paths
-in the archive.
+A sample consists of an image and its labels, in files with the same name but different extensions.
+
+Labels are in one of three files. `name.json` contains a list with the key `labels`, or one label with the key
+`label`, `cls`, etc. `name.cls` contains a number or a string. `name.txt` contains one label per line, or labels
+separated by `|`, `;` or `,`. Files are read from the archive, but never extracted to the paths in the archive.
 """
 
 from __future__ import annotations
@@ -59,11 +61,12 @@ def recognizes(path: Path) -> str | None:
 def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a tar file or a folder of tar files.
 
-    File or folder names determine the split (`train-000000.tar`). Labels are `options.labels` (numbers count from 0 in
-    that order), otherwise the labels that occur, sorted. Images will be written to `<shard>/<name>`.
+    The split is determined by the file name (`train-000000.tar`) or the folder name. If `options.labels` is set,
+    these labels are used, and numbers in the files are positions in this list, counted from 0. Otherwise, all labels
+    that occur are used, sorted. The path of an extracted image is `<shard>/<name>`.
 
     Raises:
-        DataError: There is no shard, or a shard cannot be read.
+        DataError: There are no shards, or a shard cannot be read.
     """
     place = path.absolute()
     shards = _shards(place)
@@ -142,7 +145,7 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
-    """Iterate over the visible regular files in a shard and their content, in order.
+    """Iterate over the regular files in a shard and their content, in order; hidden files are skipped.
 
     Links and devices are not followed.
 
@@ -161,7 +164,7 @@ def tar_members(shard: Path) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
 
 
 def read_member(shard: Path, content: IO[bytes], limit: int) -> bytes:
-    """Read at most `limit` bytes of a member that `tar_members` yields.
+    """Read at most `limit` bytes of a file in a shard; the file is an item from `tar_members`.
 
     Raises:
         DataError: The shard ends before the end of the member.

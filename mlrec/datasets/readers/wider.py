@@ -1,4 +1,4 @@
-"""WIDER-Attribute: persons in images, each with a box and 14 attributes.
+"""WIDER-Attribute: images of persons, each with a box and 14 attributes.
 
 The attributes are positive, negative or unspecified.
 """
@@ -70,8 +70,8 @@ def recognizes(path: Path) -> str | None:
 def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:  # noqa: ARG001 - as every reader
     """Read `wider_attribute_{trainval,test}.json`; images are in `path/Image`.
 
-    Attribute values 1, -1 and 0 become positive, negative and unknown. If trainval has images in `train/` and in
-    `val/`, these two folders are also splits.
+    The attribute value 1 means positive, -1 means negative, and 0 means unknown. If the images of trainval are in the
+    folders `train/` and `val/`, the splits train and val are also created.
 
     Raises:
         DataError: There is no annotation file, or the file cannot be read.

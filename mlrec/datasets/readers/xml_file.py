@@ -1,4 +1,7 @@
-"""XML files from unknown sources: no DTD, no deep nesting, a limited size."""
+"""Safe parsing of XML files from unknown sources.
+
+Files that contain a DTD, are nested too deeply or exceed a size limit are rejected.
+"""
 
 from __future__ import annotations
 
@@ -66,8 +69,8 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
         max_bytes: Maximum size of the file.
 
     Raises:
-        DataError: The file is too large, is empty, is not well-formed, is nested too deeply or has a DTD, or the target
-            raises this error.
+        DataError: The file is empty, too large, not well-formed or nested too deeply, contains a DTD, or is rejected
+        by `target`.
     """
     if path.is_file() and path.stat().st_size > max_bytes:
         raise DataError(

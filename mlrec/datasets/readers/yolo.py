@@ -1,7 +1,7 @@
-"""YOLO: class names, lists or folders of images, and one text file with boxes per image.
+"""Reader for YOLO datasets: class names, images, and one text file with boxes per image.
 
-A dataset is described by `data.yaml` (Ultralytics), by `obj.data` and `obj.names` (Darknet, CVAT), or only by
-`classes.txt` and the folders `images` and `labels` (Label Studio, LabelImg).
+A dataset is described by `data.yaml` (Ultralytics) or by `obj.data` and `obj.names` (Darknet, CVAT). A dataset from
+Label Studio or LabelImg has only `classes.txt` and the folders `images` and `labels`.
 """
 
 from __future__ import annotations
@@ -45,11 +45,12 @@ _FIRST_COLUMN = re.compile(rf"(.*?({'|'.join(map(re.escape, SUFFIXES))}))[\s,;]"
 def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read the dataset that `data.yaml`, `obj.data` or `classes.txt` describes.
 
-    `path` is that file or its folder. `names` is a list, or a mapping from class indices. `train`, `val` (or `valid`,
-    ...) and `test` are one or more folders of images or text files that list images, below `path:` or the folder of the
-    file. The boxes of `images/.../x.jpg` are in `labels/.../x.txt`; an image without that file is negative for every
-    class, but a split without any such file is reported as an error. Links are not resolved. A label is positive if it
-    has a box.
+    `path` is the path of this file or of its folder. `names` is a list of class names, or a mapping from class
+    indices to class names. Each of the keys `train`, `val` (or `valid`, ...) and `test` contains one or more paths of
+    image folders or of text files that list images. These paths are relative to the key `path` or to the folder of
+    the file. The boxes of `images/.../x.jpg` are in `labels/.../x.txt`. An image without this file is negative for
+    every class. If a split has no such files, an error is reported. Links are not resolved. A label is positive if
+    the image has a box of this class.
 
     Raises:
         DataError: The file does not exist or does not describe a dataset.

@@ -43,7 +43,7 @@ def find_description(path: Path) -> Path:
     """Return the file that describes the dataset in a folder, or `path` itself if it is a file.
 
     Raises:
-        DataError: There is no such file, or there are multiple YAML files and none is named data.yaml.
+        DataError: The folder has no such file, or has multiple YAML files of which none is named `data.yaml`.
     """
     if not path.is_dir():
         return path
@@ -67,7 +67,7 @@ def _yaml_files(path: Path) -> list[Path]:
 
 
 def load_description(file: Path) -> dict[str, Any]:
-    """Return a description with the keys of `data.yaml`: `names`, the splits, optionally `path` and `nc`.
+    """Return the description as a mapping with the same keys as in `data.yaml`.
 
     Raises:
         DataError: The file cannot be read, or does not describe a dataset.
