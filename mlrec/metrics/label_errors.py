@@ -47,7 +47,7 @@ def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown (never an error).
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown, never an error).
         most: Maximum number of labels to return; None returns all.
 
     Example:
@@ -100,7 +100,7 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown (never to review).
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown, never reviewed).
     """
     values = np.asarray(logits, dtype=np.float64)
     flags = np.zeros(values.shape, dtype=np.bool_)
@@ -139,7 +139,7 @@ def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int
 
     Args:
         logits: (N, C) logits.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown. Samples without known labels are skipped.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown). Samples without known labels are skipped.
         most: Maximum number of samples.
 
     Returns:

@@ -29,7 +29,7 @@ class Parts:
     Attributes:
         average: (N, C) logits at λ = 0.
         added: (N, C) logits added at λ = 1, for each temperature; for T = ∞ the maximum over locations.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
     """
 
     average: NDArray[np.floating[Any]]

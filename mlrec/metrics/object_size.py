@@ -97,7 +97,7 @@ def ap_by_size(
     Args:
         methods: (N, C) logits of each method, or a list of such arrays with different seeds, on the same samples. All
             further methods are compared with the first one.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         objects: Object sizes and numbers for the same samples.
         resamples: Number of bootstrap resamples (0 disables intervals).
         **options: Options of the bootstrap, see `metric_intervals`.

@@ -96,7 +96,7 @@ def replicates(
 
     Args:
         scores: (N, C) logits, or other scores with a matching threshold.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         units: Units to draw.
         conventions: Scoring conventions.
         threshold: Minimum score of a predicted label.

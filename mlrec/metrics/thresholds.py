@@ -85,7 +85,7 @@ def find_thresholds(
 
     Args:
         logits: (N, C) finite logits.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown (ignored).
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown, ignored).
         target: Metric to maximize: `CF1`, `OF1`, `F1` of each label, or `precision` (the highest recall at which each
             label has at least the precision `precision`).
         precision: Minimum precision for the target `precision`, above 0.
