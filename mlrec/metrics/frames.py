@@ -22,12 +22,12 @@ def aligned(
 
     Two data frames must have the same columns and the same index; the targets determine the order. The rows of an array
     must be in the order of the data frame. The columns of an array must be in the order of `labels`, or in the order of
-    the data frame if `labels` is None. Data frames are the only inputs for which pandas is imported.
+    the data frame if `labels` is None. pandas is imported only if an input is a data frame.
 
     Args:
         scores: (N, C) array or `pandas.DataFrame`.
         targets: (N, C) array or `pandas.DataFrame`.
-        labels: C names in the requested order, which are also the names of the columns of an array.
+        labels: C label names in the requested order. For an array, these are the names of its columns.
 
     Returns:
         Scores, targets, label names, and sample names; the names are None if they are unknown.

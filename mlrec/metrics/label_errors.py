@@ -24,12 +24,12 @@ class LikelyError:
     """Annotated label of a sample that may be wrong.
 
     Attributes:
-        sample: Position in the predictions.
+        sample: Row of the sample in the predictions.
         label: Column.
         given: Annotated target, 1 or 0.
         probability: Predicted probability of the label.
-        error_score: Probability of the opposite target, 0 to 1: 1 - probability for an annotated positive, the
-            probability for an annotated negative.
+        error_score: Predicted probability that the annotation is wrong, from 0 to 1. It is 1 - `probability` for an
+            annotated positive and `probability` for an annotated negative.
     """
 
     sample: int
@@ -43,7 +43,7 @@ def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None
     """Rank the known labels by error score, highest first; ties are in the order of samples and labels.
 
     If the probabilities of a model trained on other samples are calibrated, the error score is the probability that the
-    annotation is wrong. For every k, the first k labels then have the largest expected number of errors.
+    annotation is wrong. Reviewing the first k labels then finds the largest expected number of errors, for any k.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
@@ -78,9 +78,11 @@ class Review:
     """Annotations to review, and the expected number of errors.
 
     Attributes:
-        flags: (N, C) whether the annotation should be reviewed.
-        expected: (2, C) expected number of errors among annotations 0 (missing labels) and 1 (wrong labels).
-        enough: (C,) whether both targets are annotated; otherwise nothing can be estimated for the label.
+        flags: (N, C) bool array: True if the annotation should be reviewed.
+        expected: (2, C) expected number of wrong annotations of each label. Row 0: annotated negatives (missing
+            labels); row 1: annotated positives (wrong labels).
+        enough: (C,) bool array: True if the label has both annotated positives and annotated negatives. Otherwise,
+            errors cannot be estimated.
     """
 
     flags: NDArray[np.bool_]
@@ -152,9 +154,9 @@ def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int
 
 
 def precision_at(errors: Sequence[LikelyError], wrong: NDArray[np.bool_], k: int) -> float:
-    """Compute the fraction of the first k likely errors that are in `wrong` (N, C).
+    """Compute precision at k: the fraction of the first k likely errors that are true errors.
 
-    `wrong` marks, for example, injected errors.
+    The true errors are marked in `wrong` (N, C), for example errors that were injected for a test.
     """
     return float(np.mean([wrong[error.sample, error.label] for error in errors[:k]]))
 
