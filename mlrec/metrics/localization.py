@@ -1,9 +1,9 @@
 """Localization metrics for heat maps: pointing game and mass inside objects, with chance levels.
 
 A map has h × w cells that divide the image evenly. Pointing (Zhang et al. 2016, Top-down Neural Attention) is a hit if
-the distance from the centre of the highest cell to the nearest object pixel is at most `tolerance` cells. With a
-tolerance of 0.5, the cell itself must touch the object. Mass inside is the sum of the map over the objects, divided by
-the sum over the image. Ignored regions (crowds and difficult objects) count neither as objects nor as background.
+an object pixel is within `tolerance` cells of the centre of the highest cell, in both axes. With a tolerance of 0.5,
+the cell itself must touch the object. Mass inside is the sum of the map over the objects, divided by the sum over the
+image. Ignored regions (crowds and difficult objects) count neither as objects nor as background.
 """
 
 from __future__ import annotations

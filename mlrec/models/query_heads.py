@@ -74,7 +74,7 @@ class AttentionPooling(_QueryHead):
         return at_least_float32(self.linear(self.pool(self.project(self.tokens(features)))))
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of the query, averaged over heads, (B, C, N).
+        """Compute the attention of the query, averaged over heads; shape (B, C, N).
 
         The attention is equal for all labels, and its sum is 1.
         """
@@ -129,7 +129,7 @@ class MLDecoder(_QueryHead):
         return at_least_float32(logits[:, : self.num_labels] + self.decoder.duplicate_pooling_bias)
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of the query for each label's group, (B, C, N).
+        """Compute the attention of the query that belongs to each label; shape (B, C, N).
 
         The attention is averaged over heads, and its sum is 1.
         """
@@ -151,7 +151,8 @@ class Query2Label(_QueryHead):
     Each query attends to other queries and to the locations. The head consists of a projection to e channels with a
     sinusoidal position encoding, torch decoder layers (self-attention between labels, attention to locations,
     feed-forward network of width 4e), and one classifier with bias per label. The published model has an encoder layer
-    before the decoder and uses e = 2048. Both are omitted here, so that only the head is compared.
+    before the decoder and uses e = 2048. This head has no encoder layer and a smaller default e, so that comparisons
+    measure only the head.
 
     Args:
         in_features: Number of feature channels d.
@@ -192,7 +193,7 @@ class Query2Label(_QueryHead):
         return at_least_float32((decoded * self.weight).sum(-1) + self.bias)
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of each label's query in the last layer, (B, C, N).
+        """Compute the attention of each label's query in the last layer; shape (B, C, N).
 
         The attention is averaged over heads, and its sum is 1.
         """
@@ -213,10 +214,10 @@ class Query2Label(_QueryHead):
 
 
 def position_code(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """Return the sinusoidal encoding of each location of a grid, (h·w, e).
+    """Return the sinusoidal position encoding (h·w, e) of the locations in a grid.
 
-    The first half of the channels encodes the row. The encoding is computed on `device`, because copying it from the
-    CPU in each step would synchronize the device.
+    The first half of the channels encodes the row, the second half the column. The encoding is computed on `device`,
+    because copying it from the CPU in each step would synchronize the device.
 
     Example:
         >>> position_code(2, 3, 8).shape
