@@ -1,4 +1,4 @@
-"""Average precision (AP), which measures the ranking of samples by the scores of a label.
+"""Average precision (AP) of each label.
 
 AP measures how well the scores rank positives above negatives.
 
@@ -73,7 +73,7 @@ def average_of_steps(
         hits_above: (P, ...) total weight of the positives whose score is at least that of positive p. Positives are
             sorted by score, lowest first.
         all_above: (P, ...) total weight of all samples whose score is at least that of positive p.
-        weights: (P, ...) weight of positive p (its multiplicity in a resample).
+        weights: (P, ...) weight of positive p: the number of times it occurs in a resample.
         conventions: Conventions that define the kind of AP.
 
     Returns:

@@ -1,6 +1,6 @@
 """Bootstrap confidence intervals for metrics and their differences.
 
-Intervals are also available for the gain of the best of multiple candidates.
+Intervals can also be computed for the gain of the best candidate over a baseline.
 
 Units of a test set are drawn with replacement, see `resamples`. If the samples are persons, the units are the images
 that contain them. Two predictions are always compared on the same resamples. To make a claim about a method rather than
@@ -160,8 +160,8 @@ def mAP_interval(scores: Runs, targets: ArrayLike, **options: Any) -> Interval |
 def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
     """Compute the confidence interval for `ours` minus `theirs` for each metric in `METRICS`.
 
-    Both methods are evaluated on the same resamples. The arguments are those of `metric_intervals`. The methods may
-    have different numbers of runs, which are drawn independently.
+    Both methods are evaluated on the same resamples. For the arguments, see `metric_intervals`. The methods may have
+    different numbers of runs; runs are drawn independently for each method.
     """
     difference = difference_of(ours, theirs, Bootstrap(targets, **options))
     return {name: difference.metric(name) for name in METRICS}
@@ -193,10 +193,10 @@ class Best:
     """Best candidate, chosen on the same test set on which it is evaluated.
 
     Attributes:
-        chosen: Position of the best candidate.
+        chosen: Index of the best candidate.
         gain: mAP of the best candidate minus mAP of the baseline. For the interval, the best candidate is chosen again
             in each resample.
-        shares: Fraction of the resamples in which each candidate is the best.
+        shares: For each candidate, the fraction of resamples in which it has the highest mAP.
     """
 
     chosen: int
@@ -247,7 +247,7 @@ def _contenders(candidates: Sequence[ArrayLike], baseline: int, bootstrap: Boots
 
 
 def runs_of(runs: Runs) -> list[ArrayLike]:
-    """Wrap a single (N, C) array in a list; a list of such arrays is returned unchanged."""
+    """Return a list of (N, C) arrays, one per run; a single array becomes a list with one item."""
     several = isinstance(runs, (list, tuple)) and np.ndim(runs[0]) == 2
     return list(runs) if several else [runs]  # type: ignore[arg-type, list-item]
 

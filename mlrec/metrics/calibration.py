@@ -27,9 +27,8 @@ class Calibration:
     """Platt scaling: the logit z of label k becomes a_k·z + b_k. Since a_k > 0, rankings do not change.
 
     Attributes:
-        slopes, offsets: (C,) parameters a and b of each label.
-        own: (C,) bool array: True if a is fitted to this label only. For a label with few positives, a is fitted to all
-            labels together.
+        slopes, offsets: (C,) slope a and offset b of each label.
+        own: (C,) bool array: True if the slope is fitted to this label only, False if the common slope is used.
     """
 
     slopes: Numbers
@@ -60,13 +59,13 @@ class Reliability:
 def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = LEAST_POSITIVES) -> Calibration:
     """Fit the parameters a and b of Platt scaling for each label.
 
-    A label with fewer than `least` positives uses the value of a fitted to all labels together. The same applies to a
-    label whose own a is not positive, because such a value would reverse the ranking.
+    For labels with fewer than `least` positives, one common slope a is fitted to all labels together. The common slope
+    is also used for a label whose own slope is not positive, because a negative slope would reverse the ranking.
 
     Args:
         logits: (N, C) logits.
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown, ignored).
-        least: Minimum number of positives for a label-specific a.
+        least: Minimum number of positives for a label-specific slope.
     """
     known, exact = targets >= 0, logits.astype(np.float64)
     pooled, _ = _fit(exact[known], targets[known] == 1)

@@ -32,8 +32,8 @@ class Conventions:
     Attributes:
         name: Name of the set, also on the command line.
         average_precision: `all-points`: mean over positives of the precision at the score of each positive; `envelope`:
-            this precision replaced by the highest precision at the same or a larger recall (VOC 2010); `11-point`: mean
-            of the envelope at recall 0, 0.1 ... 1 (VOC 2007).
+            the same mean, but each precision is replaced by the highest precision at an equal or higher recall (VOC
+            2010); `11-point`: mean of the envelope at recall 0, 0.1 ... 1 (VOC 2007).
         ties: `grouped`: equal scores share one rank.
         unknown_in_ranking: Whether samples with an unknown label are `ignored` by AP, or counted as `negative`.
         unknown_in_counts: Whether samples with an unknown label are `ignored` by precision, recall and F1, or counted
@@ -42,7 +42,7 @@ class Conventions:
             labels.
         top_k: Which of the three highest-scoring labels of a sample count as predicted. `above-threshold`: those that
             reach the threshold; `all`: all three.
-        phantom: Whether each label that is never predicted adds one prediction to the denominator of OP.
+        phantom: Whether the denominator of OP is increased by 1 for each label that is never predicted.
         threshold: Text that describes the minimum score of a predicted label.
         scores: Kind of the scores, `logits` or `probabilities`.
     """
@@ -143,7 +143,7 @@ def differences(one: Conventions, other: Conventions) -> list[str]:
 
 
 def implied_kind(values: Floats) -> ScoreKind | None:
-    """Return "logits" if a value is negative, or None if the kind is ambiguous.
+    """Infer the kind of scores: "logits" if a value is negative, None if the kind is ambiguous.
 
     The kind is ambiguous if all values are in [0, 1]. `TOLERANCE` is allowed at both ends of [0, 1]. NaN and infinite
     values are ignored.
@@ -167,7 +167,7 @@ def implied_kind(values: Floats) -> ScoreKind | None:
 
 
 def clipped(probabilities: Floats) -> tuple[Floats, int]:
-    """Clip probabilities to [0, 1] if they exceed this range by a rounding error.
+    """Clip probabilities that are outside [0, 1] only because of rounding errors.
 
     Returns:
         Clipped probabilities with the same dtype, and the number of values that were clipped.

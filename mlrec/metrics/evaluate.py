@@ -69,7 +69,7 @@ class LabelMetrics:
 class Rates:
     """Precision, recall and F1 of the predicted labels.
 
-    CP, CR and CF1 are averaged over labels, OP, OR and OF1 are overall.
+    CP, CR and CF1 are averages over labels. OP, OR and OF1 are computed over all sample-label pairs.
     """
 
     CP: float | None
@@ -82,10 +82,11 @@ class Rates:
 
 @dataclass(frozen=True)
 class TopRates(Rates):
-    """Rates for the K highest-scoring labels of each sample.
+    """Precision, recall and F1 when the K highest-scoring labels of each sample are predicted.
 
     Attributes:
-        F1: F1@K as in work on NUS-WIDE: micro-averaged over the K highest-scoring labels, without a threshold.
+        F1: F1@K as reported for NUS-WIDE: F1 over all sample-label pairs when K labels are predicted for every sample,
+            without a threshold.
     """
 
     F1: float | None
@@ -208,7 +209,7 @@ def evaluate(
 ) -> Metrics:
     """Score logits or probabilities against the ground truth.
 
-    The result is bit-exact for any order of the rows.
+    The order of the rows does not change the result, not even in the last bit.
 
     Args:
         logits: (N, C) finite logits or probabilities: a list, an array, a tensor on any device, or a data frame. Scores

@@ -55,8 +55,9 @@ class Interval:
 def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, float]:
     """Compute the ends of the bias-corrected percentile confidence interval for a statistic.
 
-    The percentiles are shifted by twice the normal quantile of the fraction of resamples below the value on the whole
-    set; ties count half. There is no shift if half of the resamples are below.
+    The percentiles are shifted by 2 z, where z is the normal quantile of the fraction of resamples below the value on
+    the whole set. Ties count as one half. If half of the resamples are below the value, the percentiles are not
+    shifted.
 
     If fewer than `FEWEST_BESIDE` of the resamples are below or above the value, shifted percentiles would depend on a
     few extreme resamples. This happens if many labels have few positives: a resample repeats some positives and misses
@@ -83,7 +84,7 @@ def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, flo
 def percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
     """Compute the ends of the plain percentile interval.
 
-    This interval is for statistics whose bias must be kept, such as a maximum.
+    Use this interval for statistics whose bias must not be corrected, such as a maximum.
     """
     low, high = np.percentile(drawn, [50 * (1 - LEVEL), 50 * (1 + LEVEL)])
     return float(low), float(high)

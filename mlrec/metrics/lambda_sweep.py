@@ -79,7 +79,7 @@ def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions
 
 @dataclass(frozen=True)
 class Choice:
-    """Setting of λ and temperature, and its gain in mAP over λ = 0.
+    """Chosen λ and temperature, with the gain in mAP over λ = 0.
 
     Attributes:
         setting: Setting of λ and temperature.

@@ -23,7 +23,7 @@ class Metric:
     80 labels in float32 need 16 MB. bfloat16 scores are kept as float32.
 
     With `ids`, a sample that occurs twice is counted once. Copies that a distributed sampler adds to the last batch are
-    therefore ignored, and merging the metrics of all processes with `merge` is exact.
+    therefore ignored. The metrics of all processes can be combined exactly with `merge`.
 
     Args:
         labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...

@@ -75,7 +75,7 @@ class SizeBin:
         pairs: Number of positive sample-label pairs.
         labels: Number of labels with a positive pair.
         mAP: mAP of each method, averaged over runs.
-        gains: Difference between each further method and the first method, with a confidence interval.
+        gains: Difference in mAP between each other method and the first method, with a confidence interval.
     """
 
     kind: str
@@ -96,7 +96,7 @@ def ap_by_size(
 
     Args:
         methods: (N, C) logits of each method, or a list of such arrays with different seeds, on the same samples. All
-            further methods are compared with the first one.
+            other methods are compared with the first one.
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         objects: Object sizes and object counts for the same samples.
         resamples: Number of bootstrap resamples (0 disables intervals).

@@ -40,9 +40,9 @@ class Counts:
 
 
 def decide(scores: NDArray[np.floating[Any]], threshold: Threshold) -> NDArray[np.bool_]:
-    """Return the predicted labels (N, C), at or above the threshold.
+    """Return the predicted labels, a bool array (N, C): True if the score reaches the threshold.
 
-    The threshold is one number or one per label (C,).
+    The threshold is one number, or a (C,) array with one number per label.
     """
     return np.asarray(scores >= threshold)
 
@@ -52,7 +52,7 @@ def decide_top_k(
 ) -> NDArray[np.bool_]:
     """Return the `k` highest-scoring labels of each sample that reach the threshold.
 
-    The predicted labels are (N, C). If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the
+    The result is a bool array (N, C). If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the
     label with the lowest index comes first. An unknown label can be among the `k`.
     """
     chosen = np.zeros(scores.shape, dtype=np.bool_)
@@ -90,7 +90,8 @@ def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64
     """Compute precision, recall and F1 of each label (..., C), as fractions.
 
     Precision is 0 for a label that is never predicted, and NaN for a label without a known sample. Recall and F1 are
-    NaN for a label without a positive. The means that ignore NaN are CP, CR, and CF1 (as the mean of the per-label F1).
+    NaN for a label without a positive. The means of the three values over labels, ignoring NaN, are CP, CR and CF1
+    (with `class_f1` set to `mean`).
     """
     precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
     recall = _ratio(counts.correct, np.where(counts.positive > 0, counts.positive, np.nan))

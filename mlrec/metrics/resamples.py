@@ -1,8 +1,8 @@
 """Bootstrap resamples of a test set, and all metrics on each resample.
 
-No resample is copied or sorted. A resample draws as many units as the test set has, with replacement; a unit drawn
-twice counts twice. A resample is therefore stored as one multiplicity per unit. AP is computed from sums of
-multiplicities, and the scores are sorted only once.
+No resample is copied or sorted. For each resample, U units are drawn with replacement from the U units of the test set.
+A unit that is drawn twice counts twice. A resample is therefore stored as one multiplicity per unit. AP is computed
+from sums of multiplicities, and the scores are sorted only once.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Classifier(nn.Module):
         head: Features → logits.
         labels: C label names, in the order of the logits.
         preprocessing: Preprocessing of the input images.
-        architecture: Arguments from which the model was built.
+        architecture: Constructor arguments of the model.
     """
 
     def __init__(

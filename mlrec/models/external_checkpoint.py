@@ -92,7 +92,7 @@ def assemble(
 ) -> tuple[Classifier, list[str]]:
     """Convert a checkpoint to an mlrec model, and return the names of unused tensors.
 
-    Unused tensors are, for example, those of a second classifier.
+    The tensors of a second classifier, for example, are unused.
 
     Raises:
         ModelError: The tensors do not match `backbone`; the message counts matched, missing and unexpected tensors.

@@ -90,10 +90,10 @@ class MLDecoder(_QueryHead):
     """ML-Decoder (Ridnik et al., WACV 2023, arXiv 2111.12933) with fixed random queries.
 
     There is one query per group of labels. Each query attends to the locations. The modules are those of timm's
-    `MLDecoder`: a projection to e channels, a decoder layer without self-attention, and one classifier per label, which
-    is applied to the output of the group's query. If there are at most `groups` labels, each label has a separate
-    query. The layer is called directly, because timm wraps the layer in torch's `TransformerDecoder`, which expects a
-    layer with self-attention.
+    `MLDecoder`: a projection to e channels, a decoder layer without self-attention, and one classifier per label,
+    applied to the query output of the label's group. If there are at most `groups` labels, each label has a separate
+    query. timm wraps the decoder layer in torch's `TransformerDecoder`. Here, the layer is called directly, because
+    that wrapper expects a layer with self-attention.
 
     Args:
         in_features: Number of feature channels d.

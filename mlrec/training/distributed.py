@@ -80,7 +80,7 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def check_own_gpu(store: Any, device: torch.device) -> None:
-    """Check that no two processes use the same GPU.
+    """Check that each process uses a different GPU.
 
     Otherwise, NCCL would fail with a message that does not state the cause.
 
@@ -187,9 +187,9 @@ class SharedFlag:
 def average_batch_norm(module: nn.Module) -> None:
     """Average the running mean and variance of BatchNorm layers over all processes.
 
-    Each process normalizes with the statistics of its own samples. Because running statistics are linear in batch
-    statistics, averaging after each step is equivalent to timm's `--dist-bn reduce` after an epoch, and all processes
-    have the same buffers whenever a checkpoint is written.
+    Each process normalizes with the statistics of its own samples. Running statistics are linear in batch statistics,
+    so averaging after each step is equivalent to timm's `--dist-bn reduce` after an epoch. All processes therefore have
+    the same buffers whenever a checkpoint is written.
     """
     if world_size() == 1:
         return

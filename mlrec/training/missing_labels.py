@@ -57,8 +57,8 @@ def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 
     Unlabelled targets with p > τ become positives. The focal margin loss is used for positives, and the focal loss for
     negatives. No targets are corrected in the first epoch, because p is not yet informative. The authors' code differs
-    in one point: logits are shifted by the margin before the correction, so that corrected targets have no margin. For
-    75 % of COCO's labels, the authors use τ = 0.65.
+    from this implementation in one point: it shifts the logits by the margin before it corrects targets, so corrected
+    targets have no margin there. For 75 % of COCO's labels, the authors use τ = 0.65.
     """
     if context.epoch >= SPLC_START:
         found = context.unlabelled & (torch.sigmoid(logits.detach()) > SPLC_THRESHOLD)
