@@ -25,7 +25,7 @@ def average_precisions(
     """Compute the AP of each label.
 
     Args:
-        scores: (N, C) scores. A higher score means a more probable label; scores are compared in their own dtype.
+        scores: (N, C) scores, higher for more probable labels. Scores are compared in their own dtype.
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         conventions: Scoring conventions, which define the kind of AP and the treatment of unknown targets.
 

@@ -145,8 +145,8 @@ def differences(one: Conventions, other: Conventions) -> list[str]:
 def implied_kind(values: Floats) -> ScoreKind | None:
     """Infer the kind of scores: "logits" if a value is negative, None if the kind is ambiguous.
 
-    The kind is ambiguous if all values are in [0, 1]. `TOLERANCE` is allowed at both ends of [0, 1]. NaN and infinite
-    values are ignored.
+    The kind is ambiguous if all values are in [0, 1]. Values outside [0, 1] by at most `TOLERANCE` count as inside. NaN
+    and infinite values are ignored.
 
     Raises:
         PredictionsError: No value is negative, but a value is above 1, for example because the values are percentages.

@@ -218,8 +218,8 @@ def evaluate(
         targets: (N, C) array or data frame of 1 (positive), 0 (negative) or -1 (unknown).
         labels: C unique names. Default: the column names of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
-        scores: "logits" or "probabilities". May be None only if a value is negative, because the scores are then
-            logits.
+        scores: Kind of the scores, "logits" or "probabilities". It can be omitted only if a value is negative, because
+            the scores are then logits.
         threshold: Minimum score of a predicted label, on the scale of the scores: one number, or a (C,) array with one
             number per label. Default: 0 for logits, 0.5 for probabilities.
         sample_ids: N names of the rows, used in error messages. Default: the index of a data frame.
@@ -227,7 +227,7 @@ def evaluate(
             sample as predictions.
 
     Returns:
-        Metrics as fractions, or None if undefined.
+        `Metrics` object; its values are fractions, or None if undefined.
 
     Raises:
         PredictionsError: Shapes or names differ, a score is NaN or infinite, a target is not 1, 0 or -1, the kind of

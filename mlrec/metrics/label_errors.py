@@ -94,11 +94,11 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
     """Find annotations that the model confidently contradicts, with separate thresholds for each label.
 
     The model is confident that a label is positive if the predicted probability is at least the mean probability over
-    annotated positives. The same rule applies to negatives; if both conditions hold, the more probable target counts.
-    With a single threshold of 0.5, all positives of a label with low probabilities would be flagged. An annotation
-    should be reviewed if the model is confident in the opposite target and the opposite target is more probable. The
-    expected number of errors follows from the fractions of confident predictions that contradict and confirm the
-    annotations. Within a label, the annotations to review are the first ones in `likely_errors`.
+    annotated positives. The same rule applies to negatives. If the model is confident in both targets, the more
+    probable target is used. With a single threshold of 0.5, all positives of a label with low probabilities would be
+    flagged. An annotation should be reviewed if the model is confident in the opposite target and the opposite target
+    is more probable. The expected number of errors follows from the fractions of confident predictions that contradict
+    and confirm the annotations. Within a label, the annotations to review are the first ones in `likely_errors`.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.

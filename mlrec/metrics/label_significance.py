@@ -67,7 +67,7 @@ def label_tests(ours: Runs, theirs: Runs, targets: ArrayLike, labels: Sequence[s
 
 
 def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) -> list[LabelTest]:
-    """Test the difference for each label with existing resamples."""
+    """Test the AP difference for each label, with resamples that have already been computed."""
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     intervals = [difference.label(c) for c in range(len(labels))]
     # Only labels with an interval are tested, so only they count in Holm's correction.

@@ -16,7 +16,7 @@ from mlrec.utils.errors import PredictionsError
 
 
 class LambdaSetting(NamedTuple):
-    """Value of λ, and index of the temperature among the stored temperatures."""
+    """Value of λ, and position of the temperature in the list of stored temperatures."""
 
     lam: float
     temperature: int = 0

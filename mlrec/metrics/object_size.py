@@ -23,7 +23,7 @@ from mlrec.metrics.intervals import Interval
 class Extents:
     """Size of the largest object and number of objects for each sample and label.
 
-    A region that is annotated as a group of objects (crowd) has no size. It counts as `MANY` objects.
+    A region that is annotated as a group of objects (crowd) has no size. Its object count is `MANY`.
 
     Attributes:
         labels: C names.

@@ -141,7 +141,7 @@ def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
     """Return the re-weighted adjacency matrix (C, C) for `targets` (N, C), Eq. 6-8.
 
     Label j is a neighbour of label i if P(j | i), the fraction of the samples with label i that also have label j, is
-    at least 0.4. The neighbours of i share a weight of p = 0.2, and i itself has the weight 1 - p. A label without
+    at least 0.4. The neighbours of i together have the weight p = 0.2, and i has the weight 1 - p. A label without
     neighbours is connected only to itself.
     """
     positive = (targets == POSITIVE).astype(np.float64)

@@ -56,7 +56,8 @@ class Batch(NamedTuple):
     """Images and targets of the samples in one step.
 
     Attributes:
-        images: (B, 3, S, S) uint8 in channels-last memory format, see `normalize`; or cached features (B, d, h, w).
+        images: Tensor (B, 3, S, S) of uint8 images in channels-last memory format, see `normalize`; or cached features
+            (B, d, h, w).
         targets: (B, C) int8; 1 positive, 0 negative, -1 unknown.
         samples: (B,) int64 positions in the manifest; -1 marks copies that pad the last batch of an evaluation.
         share: Factor by which this process multiplies its mean loss. With this factor, the mean over processes is the

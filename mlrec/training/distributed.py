@@ -41,7 +41,7 @@ _stores: list[Any] = []  # stores of the current job
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Context manager in which this process is a member of the process group; for one process, no effect.
+    """Context manager that joins and leaves the process group; has no effect if there is one process.
 
     If an error ends the block, its attribute `speaks` is set to True in the process that failed first, and to False in
     the others. The job can therefore print a single message instead of one per process.

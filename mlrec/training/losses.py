@@ -179,7 +179,7 @@ def prior_log_odds(context: LossContext) -> Tensor:
 
 
 def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
-    """Return the weights (C,) of positives.
+    """Return the loss weights of the positives of each label, an array (C,).
 
     With "auto", the weight of a label is its number of negatives divided by its number of positives. Weights can also
     be read from a file. Without weights, None is returned. Labels without positives or without negatives have weight 1.

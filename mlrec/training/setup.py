@@ -40,7 +40,7 @@ SEARCH_STEPS = 10_000  # a training this long is worth the search of cuDNN's fas
 
 
 def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
-    """Return the device, precision and loss for a run on the training split `manifest`.
+    """Return the device, precision and loss function for a run with the training split `manifest`.
 
     Raises:
         UsageError: This machine does not support the device or precision, or the batch size is not divisible by the

@@ -46,7 +46,7 @@ class ManifestDataset(Dataset[tuple[Any, Tensor]]):
 
 
 def torch_dataset(manifest: Manifest, transform: Callable[[Any], Any] | None = None) -> ManifestDataset:
-    """Return a map-style `torch.utils.data.Dataset` of (image, target).
+    """Return a map-style `torch.utils.data.Dataset` of pairs (image, target).
 
     The dataset can be used in a `DataLoader` with any number of workers.
 
