@@ -41,7 +41,7 @@ class Metadata:
         architecture: Arguments from which the model is built.
         labels: Label names, in the order of the logits.
         preprocessing: Preprocessing of the input images.
-        config: Config of the run that trained the model, or of the import.
+        config: Config of the run or import that created the model.
         sha256: Digest of the tensors, see `digest`.
         lineage: History of the weights: their source and each training, including the training of this model. None in
             files from earlier versions.
@@ -68,7 +68,7 @@ def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], l
     Args:
         path: File to write.
         model: Model to save.
-        config: Config of the run that trained the model, or of the import.
+        config: Config of the run or import that created the model.
         lineage: History of the weights: their source and each training, including the training of this model [default:
             unknown].
     """

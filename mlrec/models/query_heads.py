@@ -53,7 +53,7 @@ class AttentionPooling(_QueryHead):
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
-        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
+        dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         decoder_dim: Width to which the locations are projected first [default: d, without a projection]. The number of
             parameters of the layer is about 10 times the square of the width.
     """
@@ -98,7 +98,7 @@ class MLDecoder(_QueryHead):
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
-        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
+        dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         decoder_dim: Width e of the decoder [default: 768, as published].
         groups: Number of queries K [default: 100, as published; at most C].
     """
@@ -157,7 +157,7 @@ class Query2Label(_QueryHead):
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
-        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
+        dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         decoder_dim: Width e of the decoder [default: 512].
         layers: Number of decoder layers [default: 2, as published].
     """
