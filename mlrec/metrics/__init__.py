@@ -1,1 +1,1 @@
-"""Scoring: logits and targets to `Metrics`, numpy only."""
+"""Metrics computed from logits and targets with numpy only."""

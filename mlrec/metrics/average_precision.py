@@ -1,10 +1,9 @@
-"""Average precision (AP), which measures the ranking of samples by the scores of a label.
+"""Average precision (AP) of each label.
 
 AP measures how well the scores rank positives above negatives.
 
-For each positive, AP needs the number of samples and the number of positives that score at least as high. Both numbers
-follow from two sorted lists of scores. Equal scores (ties) therefore share one step, and the order of the rows does not
-matter.
+For each positive, AP needs two counts: all samples and all positives whose score is at least as high. Both counts are
+computed from sorted scores. Equal scores (ties) therefore share one step, and the order of the rows does not matter.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ def average_precisions(
     """Compute the AP of each label.
 
     Args:
-        scores: (N, C) scores, any increasing function of the probability; scores are compared in their own dtype.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        conventions: Kind of AP, and whether unknown samples are ignored or negative.
+        scores: (N, C) scores, higher for more probable labels. Scores are compared in their own dtype.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
+        conventions: Scoring conventions, which define the kind of AP and the treatment of unknown targets.
 
     Returns:
-        (C,) fractions; NaN for a label without a positive or without a negative.
+        (C,) array of AP values from 0 to 1; NaN for a label without positives or without negatives.
 
     Example:
         >>> from mlrec.metrics.conventions import CONVENTIONS
@@ -68,17 +67,17 @@ def _average_precision(
 def average_of_steps(
     hits_above: Numbers, all_above: Numbers, weights: Numbers, conventions: Conventions
 ) -> NDArray[np.float64]:
-    """Compute AP from the numbers of samples and positives at or above each positive.
+    """Compute AP from the counts of samples and positives ranked at or above each positive.
 
     Args:
-        hits_above: (P, ...) weight of the positives that score at least as high as positive p; positives in ascending
-            order of score.
-        all_above: (P, ...) weight of all samples that score at least as high as positive p.
-        weights: (P, ...) weight of positive p (its multiplicity in a resample).
+        hits_above: (P, ...) total weight of the positives whose score is at least that of positive p. Positives are
+            sorted by score, lowest first.
+        all_above: (P, ...) total weight of all samples whose score is at least that of positive p.
+        weights: (P, ...) weight of positive p: the number of times it occurs in a resample.
         conventions: Conventions that define the kind of AP.
 
     Returns:
-        (...) fractions; NaN if the weight of all positives is 0.
+        (...) AP values from 0 to 1; NaN if the weight of all positives is 0.
     """
     precision = hits_above / np.maximum(all_above, 1)
     total = np.asarray(hits_above[0], dtype=np.float64)

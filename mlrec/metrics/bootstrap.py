@@ -1,10 +1,10 @@
 """Bootstrap confidence intervals for metrics and their differences.
 
-Intervals are also available for the gain of the best of multiple candidates.
+Intervals can also be computed for the gain of the best candidate over a baseline.
 
-Units of a test set are drawn with replacement, see `resamples`; units are images even if the samples are persons. Two
-predictions are always compared on the same draws. To make a claim about a method rather than one trained model, pass
-the predictions from multiple runs, so that seeds are also resampled.
+Units of a test set are drawn with replacement, see `resamples`. If the samples are persons, the units are the images
+that contain them. Two predictions are always compared on the same resamples. To make a claim about a method rather than
+one trained model, pass the predictions from multiple runs, so that seeds are also resampled.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Bootstrap:
     """Test set and settings for bootstrap confidence intervals.
 
     Attributes:
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        groups: Group of each sample (its image); samples of a group are drawn together. By default each sample is a
-            group.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
+        groups: Group of each sample, such as its image. Samples in the same group are drawn together. By default each
+            sample is a group.
         conventions: Scoring conventions.
         threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
         resamples: Number of resamples.
@@ -71,7 +71,7 @@ class Bootstrap:
     def estimate(self, runs: Runs, method: int = 0) -> Estimate:
         """Compute the metrics of a method over its runs.
 
-        Methods with different `method` numbers draw their seeds independently.
+        If `method` differs between two methods, their seeds are drawn independently.
         """
         each = runs_of(runs)
         rng = np.random.default_rng([self.seed, method])
@@ -87,7 +87,7 @@ class Bootstrap:
 class Estimate:
     """Metrics on the whole test set (B = 1) and on each resample.
 
-    The metrics are those of a method, or the difference of two methods.
+    Values are the metrics of one method, or the differences between two methods.
     """
 
     whole: Replicates
@@ -96,7 +96,7 @@ class Estimate:
     seeds: tuple[int, ...]
 
     def minus(self, other: Estimate) -> Estimate:
-        """Return the difference for each resample."""
+        """Subtract the values of another estimate, separately for each resample."""
         return Estimate(
             _minus(self.whole, other.whole),
             _minus(self.resampled, other.resampled),
@@ -105,7 +105,7 @@ class Estimate:
         )
 
     def metric(self, name: str) -> Interval | None:
-        """Return the confidence interval for one of `METRICS`; None if the metric is undefined."""
+        """Return the confidence interval for a metric in `METRICS`; None if the metric is undefined."""
         return self._between(self.whole.values[name], self.resampled.values[name])
 
     def label(self, column: int) -> Interval | None:
@@ -116,7 +116,7 @@ class Estimate:
         return self._between(self.whole.average_precision[:, column], self.resampled.average_precision[:, column])
 
     def labels_mean(self, columns: Sequence[int]) -> Interval | None:
-        """Return the confidence interval for the mean of the defined APs of some labels.
+        """Return the confidence interval for the mean AP over a set of labels.
 
         The result is None if no AP is defined.
         """
@@ -134,12 +134,12 @@ class Estimate:
 
 
 def metric_intervals(scores: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """Compute the confidence interval for each of `METRICS`; None for a metric that is undefined.
+    """Compute a confidence interval for each metric in `METRICS`; None if the metric is undefined.
 
     Args:
-        scores: (N, C) logits of one run, or a list of such arrays: runs of one method with different seeds. With
-            multiple runs, both seeds and units are resampled, and the interval describes the method.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        scores: (N, C) logits of one run, or a list of such arrays from runs with different seeds. With multiple runs,
+            both seeds and units are resampled, and the interval describes the method.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         **options: Other fields of `Bootstrap`.
 
     Example:
@@ -158,10 +158,10 @@ def mAP_interval(scores: Runs, targets: ArrayLike, **options: Any) -> Interval |
 
 
 def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """Compute the confidence interval for `ours` minus `theirs` for each of `METRICS`.
+    """Compute the confidence interval for `ours` minus `theirs` for each metric in `METRICS`.
 
-    Both methods are computed on the same resampled units. The arguments are those of `metric_intervals`. The methods
-    may have different numbers of runs, which are drawn independently.
+    Both methods are evaluated on the same resamples. For the arguments, see `metric_intervals`. The methods may have
+    different numbers of runs; runs are drawn independently for each method.
     """
     difference = difference_of(ours, theirs, Bootstrap(targets, **options))
     return {name: difference.metric(name) for name in METRICS}
@@ -175,9 +175,9 @@ def paired_difference(ours: Runs, theirs: Runs, targets: ArrayLike, **options: A
 def paired_seeds(
     ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike], targets: ArrayLike, **options: Any
 ) -> Interval | None:
-    """Compute `paired_difference` for paired runs, where run k is the same model in both.
+    """Compute `paired_difference` for methods whose runs are paired by seed.
 
-    Seeds are drawn once.
+    Run k of both methods must come from the same model, so the same runs are drawn for both.
     """
     bootstrap = Bootstrap(targets, **options)
     return bootstrap.estimate(ours).minus(bootstrap.estimate(theirs)).metric("mAP")
@@ -190,12 +190,13 @@ def difference_of(ours: Runs, theirs: Runs, bootstrap: Bootstrap) -> Estimate:
 
 @dataclass(frozen=True)
 class Best:
-    """Best of multiple candidates, chosen on the scored set itself.
+    """Best candidate, chosen on the same test set on which it is evaluated.
 
     Attributes:
-        chosen: Position of the best candidate.
-        gain: mAP of the best candidate minus that of the baseline; the choice is repeated in every resample.
-        shares: Fraction of the resamples in which each candidate is the best.
+        chosen: Index of the best candidate.
+        gain: mAP of the best candidate minus mAP of the baseline. For the interval, the best candidate is chosen again
+            in each resample.
+        shares: For each candidate, the fraction of resamples in which it has the highest mAP.
     """
 
     chosen: int
@@ -206,8 +207,8 @@ class Best:
 def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, **options: Any) -> Best:
     """Compare the candidate with the highest mAP to the candidate at position `baseline`.
 
-    If candidates are tied, the first one is compared. The baseline is itself a candidate, so the gain is never
-    negative, and a positive gain is not evidence of an improvement.
+    If multiple candidates have the highest mAP, the first one is used. The baseline is itself a candidate, so the gain
+    is never negative, and a positive gain is not evidence of an improvement.
     """
     bootstrap = Bootstrap(targets, **options)
     whole = np.array([bootstrap.score(scores).mAP for scores in candidates], dtype=np.float64)
@@ -246,7 +247,7 @@ def _contenders(candidates: Sequence[ArrayLike], baseline: int, bootstrap: Boots
 
 
 def runs_of(runs: Runs) -> list[ArrayLike]:
-    """Wrap a single (N, C) array in a list; a list of such arrays is returned unchanged."""
+    """Return a list of (N, C) arrays, one per run; a single array becomes a list with one item."""
     several = isinstance(runs, (list, tuple)) and np.ndim(runs[0]) == 2
     return list(runs) if several else [runs]  # type: ignore[arg-type, list-item]
 

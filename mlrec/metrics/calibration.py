@@ -1,7 +1,8 @@
 """Platt scaling of each label, and calibration metrics.
 
-Platt, "Probabilistic outputs for support vector machines", 1999: p = sigmoid(a·z + b), fitted by maximum likelihood to
-targets slightly inside [0, 1], so that a is finite even for a label whose positives all rank first.
+Platt, "Probabilistic outputs for support vector machines", 1999: p = sigmoid(a·z + b), fitted by maximum likelihood.
+Targets are slightly above 0 or slightly below 1, so that a remains finite even if all positives of a label are ranked
+above all negatives.
 """
 
 from __future__ import annotations
@@ -23,12 +24,11 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Platt scaling a_k·z + b_k of the logits z of label k; each a is positive, so rankings do not change.
+    """Platt scaling: the logit z of label k becomes a_k·z + b_k. Since a_k > 0, rankings do not change.
 
     Attributes:
-        slopes, offsets: (C,) parameters a and b of each label.
-        own: (C,) whether a is fitted to this label only. If not, a is fitted to all labels together, because the label
-            has few positives.
+        slopes, offsets: (C,) slope a and offset b of each label.
+        own: (C,) bool array: True if the slope is fitted to this label only, False if the common slope is used.
     """
 
     slopes: Numbers
@@ -47,8 +47,8 @@ class Reliability:
     Attributes:
         nll: Mean negative log-likelihood.
         brier: Mean squared difference between probability and target (Brier score).
-        ece: Expected calibration error: mean absolute difference between probability and frequency in 15 bins of equal
-            width, weighted by the number of pairs.
+        ece: Expected calibration error: mean absolute difference between predicted probability and observed frequency
+            over 15 bins of equal width, weighted by the number of pairs in each bin.
     """
 
     nll: float
@@ -59,13 +59,13 @@ class Reliability:
 def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = LEAST_POSITIVES) -> Calibration:
     """Fit the parameters a and b of Platt scaling for each label.
 
-    A label with fewer than `least` positives uses the value of a fitted to all labels together. The same applies to a
-    label whose own a is not positive, because such a value would reverse the ranking.
+    For labels with fewer than `least` positives, one common slope a is fitted to all labels together. The common slope
+    is also used for a label whose own slope is not positive, because a negative slope would reverse the ranking.
 
     Args:
         logits: (N, C) logits.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown (ignored).
-        least: Minimum number of positives for a label-specific a.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown, ignored).
+        least: Minimum number of positives for a label-specific slope.
     """
     known, exact = targets >= 0, logits.astype(np.float64)
     pooled, _ = _fit(exact[known], targets[known] == 1)
@@ -85,7 +85,7 @@ def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = L
 
 
 def reliability(logits: Floats, targets: NDArray[np.int8], bins: int = BINS) -> Reliability | None:
-    """Calibration metrics of the probabilities sigmoid(`logits`) (N, C); None if no target is known."""
+    """Compute calibration metrics for the probabilities sigmoid(`logits`); None if no target is known."""
     known = targets >= 0
     z, y = logits[known].astype(np.float64), (targets[known] == 1).astype(np.float64)
     if not z.size:

@@ -1,8 +1,9 @@
-"""Scoring conventions: all rules that can make the numbers of two papers differ for the same model.
+"""Scoring conventions: the rules by which metrics are computed from scores.
 
-Each rule is a field of `Conventions`; `CONVENTIONS` contains named sets of rules. Two numbers are comparable only if
-they were computed under the same conventions, so every `Metrics` object stores its conventions. The kind of the scores
-is stated by the user or inferred from the values.
+Different rules give different numbers for the same model. Each rule is a field of `Conventions`; `CONVENTIONS` contains
+named sets of rules. Two numbers are comparable only if they were computed under the same conventions, so every
+`Metrics` object stores its conventions. The kind of the scores (logits or probabilities) is specified by the user or
+inferred from the values.
 """
 
 from __future__ import annotations
@@ -31,17 +32,18 @@ class Conventions:
     Attributes:
         name: Name of the set, also on the command line.
         average_precision: `all-points`: mean over positives of the precision at the score of each positive; `envelope`:
-            this precision replaced by the highest precision at the same or a larger recall (VOC 2010); `11-point`: mean
-            of the envelope at recall 0, 0.1 ... 1 (VOC 2007).
-        ties: `grouped`: equal scores enter the ranking together.
+            the same mean, but each precision is replaced by the highest precision at an equal or higher recall (VOC
+            2010); `11-point`: mean of the envelope at recall 0, 0.1 ... 1 (VOC 2007).
+        ties: `grouped`: equal scores share one rank.
         unknown_in_ranking: Whether samples with an unknown label are `ignored` by AP, or counted as `negative`.
         unknown_in_counts: Whether samples with an unknown label are `ignored` by precision, recall and F1, or counted
             as `negative`.
-        class_f1: Whether CF1 is the F1 `of-means` CP and CR, or the `mean` of the per-label F1.
-        top_k: Which of the three highest-scoring labels of a sample are predicted: those `above-threshold`, or `all`
-            three.
-        phantom: Whether each label that is never predicted adds one prediction to the denominator of OP.
-        threshold: Minimum score of a predicted label, in words.
+        class_f1: How CF1 is computed. `of-means`: harmonic mean of CP and CR; `mean`: mean of the F1 values of the
+            labels.
+        top_k: Which of the three highest-scoring labels of a sample count as predicted. `above-threshold`: those that
+            reach the threshold; `all`: all three.
+        phantom: Whether the denominator of OP is increased by 1 for each label that is never predicted.
+        threshold: Text that describes the minimum score of a predicted label.
         scores: Kind of the scores, `logits` or `probabilities`.
     """
 
@@ -57,7 +59,7 @@ class Conventions:
     scores: ScoreKind = "logits"
 
     def in_words(self) -> str:
-        """Return one sentence for the footnote of a table.
+        """Describe the conventions in one sentence, for the footnote of a table.
 
         Example:
             >>> CONVENTIONS["voc2010"].in_words()[:71]
@@ -135,19 +137,19 @@ def conventions_named(name: str | Conventions) -> Conventions:
 
 
 def differences(one: Conventions, other: Conventions) -> list[str]:
-    """Return the names of the rules in which two sets of conventions differ, except `name`."""
+    """Return the names of the fields, except `name`, that differ between two sets of conventions."""
     ours, theirs = asdict(one), asdict(other)
     return [rule for rule in ours if rule != "name" and ours[rule] != theirs[rule]]
 
 
 def implied_kind(values: Floats) -> ScoreKind | None:
-    """Return "logits" if a value is negative, or None if the kind is ambiguous.
+    """Infer the kind of scores: "logits" if a value is negative, None if the kind is ambiguous.
 
-    The kind is ambiguous if all values are in [0, 1]. `TOLERANCE` is allowed at both ends of [0, 1]. NaN and infinite
-    values are ignored.
+    The kind is ambiguous if all values are in [0, 1]. Values outside [0, 1] by at most `TOLERANCE` count as inside. NaN
+    and infinite values are ignored.
 
     Raises:
-        PredictionsError: No value is negative and a value is above 1, as in percentages.
+        PredictionsError: No value is negative, but a value is above 1, for example because the values are percentages.
 
     Example:
         >>> implied_kind(np.array([-2.0, 0.5])), implied_kind(np.array([0.1, 0.5]))
@@ -165,10 +167,10 @@ def implied_kind(values: Floats) -> ScoreKind | None:
 
 
 def clipped(probabilities: Floats) -> tuple[Floats, int]:
-    """Clip probabilities to [0, 1] if they exceed this range by a rounding error.
+    """Clip probabilities that are outside [0, 1] only because of rounding errors.
 
     Returns:
-        Probabilities in their own dtype, and the number of clipped values.
+        Clipped probabilities with the same dtype, and the number of values that were clipped.
 
     Raises:
         PredictionsError: A value is outside [0, 1] by more than `TOLERANCE`.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LabelMetrics:
-    """Decision metrics for one label, with the number of samples.
+    """Precision, recall, F1 and sample counts of one label.
 
     Rates are fractions, or None if undefined.
 
@@ -47,11 +47,11 @@ class LabelMetrics:
         precision: 0 if the label is never predicted, as in CP; None if no sample of the label is known.
         recall, F1: None if the label has no known positive, as in CR.
         support: Number of known positives.
-        negatives, unknown: Number of other samples, as annotated.
-        predicted: Number of samples predicted positive, among those counted by the conventions.
+        negatives, unknown: Number of samples annotated as negative, and number of samples whose target is unknown.
+        predicted: Number of samples predicted positive. The conventions define whether unknown samples count.
         threshold: Minimum score of a predicted label; None if it is infinite (the label is always or never predicted).
-        few_positives: Whether the support is below 30, so that these numbers depend mostly on which images are in the
-            test set.
+        few_positives: Whether the support is below 30. These numbers are then unreliable: they depend strongly on the
+            selection of test images.
     """
 
     precision: float | None
@@ -67,9 +67,9 @@ class LabelMetrics:
 
 @dataclass(frozen=True)
 class Rates:
-    """Precision, recall and F1 of decisions.
+    """Precision, recall and F1 of the predicted labels.
 
-    CP, CR and CF1 are averaged over labels, OP, OR and OF1 are overall.
+    CP, CR and CF1 are averages over labels. OP, OR and OF1 are computed over all sample-label pairs.
     """
 
     CP: float | None
@@ -82,10 +82,11 @@ class Rates:
 
 @dataclass(frozen=True)
 class TopRates(Rates):
-    """Rates for the K highest-scoring labels of each sample.
+    """Precision, recall and F1 when the K highest-scoring labels of each sample are predicted.
 
     Attributes:
-        F1: F1@K as in work on NUS-WIDE: micro-averaged over the K highest-scoring labels, without a threshold.
+        F1: F1@K as reported for NUS-WIDE: F1 over all sample-label pairs when K labels are predicted for every sample,
+            without a threshold.
     """
 
     F1: float | None
@@ -102,12 +103,13 @@ class Metrics:
         CP, CR, CF1, OP, OR, OF1: Precision, recall and F1 of the labels at or above the threshold.
         top3: The same six rates for the three highest-scoring labels of each sample.
         average_precision: AP of each label; None for a label without a known positive or without a known negative.
-        counts: `samples`, `labels`, `positives` and `unknown` (pairs of sample and label), `undefined` (labels without
-            AP), and `without_negative` (labels with positives only, whose precision is always 1) if there are any.
+        counts: Counts by name: `samples`, `labels`, `positives` and `unknown` (sample-label pairs), and `undefined`
+            (labels without AP). `without_negative` (labels whose known targets are all positive) is included only if it
+            is above 0.
         conventions: Scoring conventions that were used.
         per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
         by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
-        top: Rates and F1@K for the K highest-scoring labels, by K; contains only the requested K.
+        top: Precision, recall and F1@K of the K highest-scoring labels. The key is K; only the requested K is included.
 
     Example:
         >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
@@ -159,7 +161,7 @@ class Metrics:
         """Return all metrics as floats by name, for trackers and `log_dict`; undefined metrics are NaN.
 
         Args:
-            prefix: Start of each name, such as "val/".
+            prefix: Prefix of each name, such as "val/".
             per_label: Add the AP of each label as `AP/<label>`.
 
         Example:
@@ -207,24 +209,25 @@ def evaluate(
 ) -> Metrics:
     """Score logits or probabilities against the ground truth.
 
-    The result is bit-exact for any order of the rows.
+    The order of the rows does not change the result, not even in the last bit.
 
     Args:
-        logits: (N, C) finite logits or probabilities of any float type, ranked in that type: a list, an array, a tensor
-            on any device, or a data frame. Two data frames are matched by column and index; rows of arrays are not
-            reordered.
-        targets: (N, C) array or data frame: 1 positive, 0 negative, -1 unknown.
-        labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...
+        logits: (N, C) finite logits or probabilities: a list, an array, a tensor on any device, or a data frame. Scores
+            are compared in their own float type. Two data frames are matched by column and index; rows of arrays are
+            not reordered.
+        targets: (N, C) array or data frame of 1 (positive), 0 (negative) or -1 (unknown).
+        labels: C unique names. Default: the column names of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
-        scores: "logits" or "probabilities". May be None only if a value is negative, because the scores are then
-            logits.
-        threshold: Minimum score of a predicted label, on the scale of the scores: one number, or one per label (C,) in
-            the order of the labels. None: logit 0 or probability 0.5.
-        sample_ids: N names of the rows for error messages. None: the index of a data frame.
-        top: Number K of highest-scoring labels per sample for which rates are also computed, at most C.
+        scores: Kind of the scores, "logits" or "probabilities". It can be omitted only if a value is negative, because
+            the scores are then logits.
+        threshold: Minimum score of a predicted label, on the scale of the scores: one number, or a (C,) array with one
+            number per label. Default: 0 for logits, 0.5 for probabilities.
+        sample_ids: N names of the rows, used in error messages. Default: the index of a data frame.
+        top: K, from 1 to C. If set, precision, recall and F1 are also computed for the K highest-scoring labels of each
+            sample as predictions.
 
     Returns:
-        Metrics as fractions, or None if undefined.
+        `Metrics` object; its values are fractions, or None if undefined.
 
     Raises:
         PredictionsError: Shapes or names differ, a score is NaN or infinite, a target is not 1, 0 or -1, the kind of
@@ -309,7 +312,7 @@ def evaluate_scores(
 
     Args:
         scores: (N, C) finite scores on any scale; used for ranking without conversion.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         threshold: Minimum score of a predicted label: one number, or one per label (C,).
         labels: C unique names. By default "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
@@ -353,7 +356,7 @@ def evaluate_scores(
 
 
 def check_top(top: int | None, labels: int) -> None:
-    """Check the number K of highest-scoring labels.
+    """Check that K, the number of predicted labels per sample, is valid.
 
     Raises:
         UsageError: K is below 1 or above the number of labels.
@@ -431,10 +434,10 @@ def checked(
 
 
 def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[str]:
-    """Explain why labels have no AP: one sentence per reason, with the names of the labels.
+    """Explain which labels have no AP, and why, in one sentence per reason.
 
     Args:
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         labels: C names.
 
     Example:

@@ -18,16 +18,16 @@ _FLOATS_OF_NUMPY = ("torch.float64", "torch.float32", "torch.float16")
 def aligned(
     scores: ArrayLike, targets: ArrayLike, labels: Sequence[str] | None
 ) -> tuple[ArrayLike, ArrayLike, list[str] | None, list[str] | None]:
-    """Bring scores and targets into the same order of samples and labels.
+    """Reorder scores and targets so that their samples and labels match.
 
     Two data frames must have the same columns and the same index; the targets determine the order. The rows of an array
     must be in the order of the data frame. The columns of an array must be in the order of `labels`, or in the order of
-    the data frame if `labels` is None. Data frames are the only inputs for which pandas is imported.
+    the data frame if `labels` is None. pandas is imported only if an input is a data frame.
 
     Args:
         scores: (N, C) array or `pandas.DataFrame`.
         targets: (N, C) array or `pandas.DataFrame`.
-        labels: C names in the requested order, which are also the names of the columns of an array.
+        labels: C label names in the requested order. For an array, these are the names of its columns.
 
     Returns:
         Scores, targets, label names, and sample names; the names are None if they are unknown.
@@ -55,7 +55,7 @@ def aligned(
 
 
 def as_array(values: ArrayLike) -> NDArray[Any]:
-    """Convert a list, an array or a tensor on any device to an array of the same numbers.
+    """Convert a list, an array, or a tensor on any device to a numpy array.
 
     numpy has no bfloat16 and no 8-bit floats, so tensors with these dtypes are converted to float32 without loss. torch
     is not imported.

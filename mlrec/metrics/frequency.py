@@ -27,7 +27,7 @@ class FrequencyGroup:
 
 
 def frequency_group(positives: int) -> str:
-    """Return the group of a label by its number of positives in training.
+    """Return the frequency group of a label with this number of training positives.
 
     Example:
         >>> [frequency_group(number) for number in (19, 20, 100, 101)]

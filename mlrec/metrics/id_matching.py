@@ -23,7 +23,7 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
     Args:
         sample_ids: N ids of the samples.
         predicted: Ids of the predictions.
-        shown: File of the predictions, for messages.
+        shown: Path of the predictions file, used in error messages.
 
     Returns:
         (N,) positions in `predicted`.

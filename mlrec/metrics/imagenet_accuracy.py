@@ -18,8 +18,8 @@ class AccuracyGains:
 
     Attributes:
         best: Position of the λ with the highest accuracy; the first one in case of ties.
-        best_gain: Gain of the best λ, chosen on the scored images themselves; for the interval, the choice is repeated
-            in every resample.
+        best_gain: Gain of the best λ, chosen on the same images on which it is evaluated. For the interval, the best λ
+            is chosen again in each resample.
         fixed_gain: Gain of the predefined λ.
     """
 
@@ -34,7 +34,7 @@ def accuracy_gains(
     """Compute the gain of λ over λ = 0.
 
     Args:
-        right: (L, N) whether image n is classified correctly at λ l.
+        right: (L, N) bool array: True if image n is classified correctly with λ number l.
         zero: Position of λ = 0.
         fixed: Position of the predefined λ.
         resamples: Number of bootstrap resamples of the images.

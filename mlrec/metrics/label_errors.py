@@ -24,12 +24,12 @@ class LikelyError:
     """Annotated label of a sample that may be wrong.
 
     Attributes:
-        sample: Position in the predictions.
+        sample: Row of the sample in the predictions.
         label: Column.
         given: Annotated target, 1 or 0.
         probability: Predicted probability of the label.
-        error_score: Probability of the opposite target, 0 to 1: 1 - probability for an annotated positive, the
-            probability for an annotated negative.
+        error_score: Predicted probability that the annotation is wrong, from 0 to 1. It is 1 - `probability` for an
+            annotated positive and `probability` for an annotated negative.
     """
 
     sample: int
@@ -43,11 +43,11 @@ def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None
     """Rank the known labels by error score, highest first; ties are in the order of samples and labels.
 
     If the probabilities of a model trained on other samples are calibrated, the error score is the probability that the
-    annotation is wrong. For every k, the first k labels then have the largest expected number of errors.
+    annotation is wrong. Reviewing the first k labels then finds the largest expected number of errors, for any k.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown (never an error).
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown, never an error).
         most: Maximum number of labels to return; None returns all.
 
     Example:
@@ -78,9 +78,11 @@ class Review:
     """Annotations to review, and the expected number of errors.
 
     Attributes:
-        flags: (N, C) whether the annotation should be reviewed.
-        expected: (2, C) expected number of errors among annotations 0 (missing labels) and 1 (wrong labels).
-        enough: (C,) whether both targets are annotated; otherwise nothing can be estimated for the label.
+        flags: (N, C) bool array: True if the annotation should be reviewed.
+        expected: (2, C) expected number of wrong annotations of each label. Row 0: annotated negatives (missing
+            labels); row 1: annotated positives (wrong labels).
+        enough: (C,) bool array: True if the label has both annotated positives and annotated negatives. Otherwise,
+            errors cannot be estimated.
     """
 
     flags: NDArray[np.bool_]
@@ -92,15 +94,15 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
     """Find annotations that the model confidently contradicts, with separate thresholds for each label.
 
     The model is confident that a label is positive if the predicted probability is at least the mean probability over
-    annotated positives. The same rule applies to negatives; if both conditions hold, the more probable target counts.
-    With a single threshold of 0.5, all positives of a label with low probabilities would be flagged. An annotation
-    should be reviewed if the model is confident in the opposite target and the opposite target is more probable. The
-    expected number of errors follows from the fractions of confident predictions that contradict and confirm the
-    annotations. Within a label, the annotations to review are the first ones in `likely_errors`.
+    annotated positives. The same rule applies to negatives. If the model is confident in both targets, the more
+    probable target is used. With a single threshold of 0.5, all positives of a label with low probabilities would be
+    flagged. An annotation should be reviewed if the model is confident in the opposite target and the opposite target
+    is more probable. The expected number of errors follows from the fractions of confident predictions that contradict
+    and confirm the annotations. Within a label, the annotations to review are the first ones in `likely_errors`.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown (never to review).
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown, never reviewed).
     """
     values = np.asarray(logits, dtype=np.float64)
     flags = np.zeros(values.shape, dtype=np.bool_)
@@ -139,7 +141,7 @@ def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int
 
     Args:
         logits: (N, C) logits.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown. Samples without known labels are skipped.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown). Samples without known labels are skipped.
         most: Maximum number of samples.
 
     Returns:
@@ -152,9 +154,9 @@ def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int
 
 
 def precision_at(errors: Sequence[LikelyError], wrong: NDArray[np.bool_], k: int) -> float:
-    """Compute the fraction of the first k likely errors that are in `wrong` (N, C).
+    """Compute precision at k: the fraction of the first k likely errors that are true errors.
 
-    `wrong` marks, for example, injected errors.
+    The true errors are marked in `wrong` (N, C), for example errors that were injected for a test.
     """
     return float(np.mean([wrong[error.sample, error.label] for error in errors[:k]]))
 

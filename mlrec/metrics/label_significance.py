@@ -67,7 +67,7 @@ def label_tests(ours: Runs, theirs: Runs, targets: ArrayLike, labels: Sequence[s
 
 
 def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) -> list[LabelTest]:
-    """Test the difference for each label with existing resamples."""
+    """Test the AP difference for each label, with resamples that have already been computed."""
     positives = (np.asarray(targets) == 1).sum(axis=0).tolist()
     intervals = [difference.label(c) for c in range(len(labels))]
     # Only labels with an interval are tested, so only they count in Holm's correction.
@@ -83,8 +83,8 @@ def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) ->
 def normal_p(value: float, drawn: ArrayLike) -> float:
     """Return the two-sided p-value of a difference, from a normal distribution.
 
-    The standard deviation is that of the bootstrap. Percentiles of 1,000 resamples cannot resolve p = 0.0005, which
-    Holm's correction for 80 labels requires.
+    The standard deviation of the normal distribution is estimated with the bootstrap. Percentiles of 1,000 resamples
+    cannot resolve p = 0.0005, which Holm's correction for 80 labels requires.
     """
     deviation = float(np.nanstd(np.asarray(drawn, dtype=np.float64)))
     if deviation == 0:

@@ -16,7 +16,7 @@ from mlrec.utils.errors import PredictionsError
 
 
 class LambdaSetting(NamedTuple):
-    """Value of λ, and index of the temperature among the stored temperatures."""
+    """Value of λ, and position of the temperature in the list of stored temperatures."""
 
     lam: float
     temperature: int = 0
@@ -28,8 +28,9 @@ class Parts:
 
     Attributes:
         average: (N, C) logits at λ = 0.
-        added: (N, C) logits added at λ = 1, for each temperature; for T = ∞ the maximum over locations.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        added: One (N, C) array per temperature: the term that is added to the logits at λ = 1. For T = ∞, this is the
+            maximum over locations.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
     """
 
     average: NDArray[np.floating[Any]]
@@ -60,7 +61,8 @@ def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions
     """Compute the mAP for each setting.
 
     Raises:
-        PredictionsError: mAP is undefined because no label has a positive and a negative, or a logit is not finite.
+        PredictionsError: mAP is undefined because no label has both a positive and a negative, or a logit is NaN or
+            infinite.
     """
     values = [
         evaluate(parts.logits(setting), parts.targets, conventions=conventions, scores="logits").mAP
@@ -77,7 +79,7 @@ def mean_precisions(parts: Parts, settings: Sequence[LambdaSetting], conventions
 
 @dataclass(frozen=True)
 class Choice:
-    """Setting of λ and temperature, and its gain in mAP over λ = 0.
+    """Chosen λ and temperature, with the gain in mAP over λ = 0.
 
     Attributes:
         setting: Setting of λ and temperature.
@@ -91,10 +93,10 @@ class Choice:
 def chosen_here(
     parts: Parts, settings: Sequence[LambdaSetting], scores: Sequence[float], resamples: int, **options: Any
 ) -> Choice:
-    """Choose the setting with the highest mAP on the scored samples; the first one in case of ties.
+    """Choose the setting with the highest mAP on these samples; the first one in case of ties.
 
     λ = 0 is one of the settings, so the gain is never negative, and a positive gain is not evidence of an improvement.
-    For the interval, the choice is repeated in every resample.
+    For the interval, the best setting is chosen again in each resample.
     """
     place = int(np.argmax(scores))
     if not resamples:
@@ -106,7 +108,7 @@ def chosen_here(
 
 
 def chosen_before(parts: Parts, setting: LambdaSetting, resamples: int, **options: Any) -> Choice:
-    """Compare a setting that is predefined or chosen on other samples with λ = 0, on the same resamples."""
+    """Compare a setting that was not chosen on these samples with λ = 0, on the same resamples."""
     if not resamples:
         return Choice(setting, None)
     gain = paired_difference(parts.logits(setting), parts.average, parts.targets, resamples=resamples, **options)

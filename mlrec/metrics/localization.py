@@ -1,9 +1,9 @@
-"""Localization with heat maps: pointing game and mass inside objects, each with a chance level.
+"""Localization metrics for heat maps: pointing game and mass inside objects, with chance levels.
 
 A map has h × w cells that divide the image evenly. Pointing (Zhang et al. 2016, Top-down Neural Attention) is a hit if
-the centre of the highest cell is within `tolerance` cells of a pixel of an object; with half a cell, the cell itself
-must touch the object. Mass inside is the fraction of the map that is on objects. Regions to ignore (crowds, difficult
-objects) are not counted for or against a map.
+an object pixel is within `tolerance` cells of the centre of the highest cell, in both axes. With a tolerance of 0.5,
+the cell itself must touch the object. Mass inside is the sum of the map over the objects, divided by the sum over the
+image. Ignored regions (crowds and difficult objects) count neither as objects nor as background.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class LabeledMap:
         hit: 1 if the peak points at an object, 0 if not, NaN if it is in an ignored region.
         hit_by_chance: Fraction of the cells that point at an object.
         hit_by_centre: 1 if the centre of the image points at an object, otherwise 0.
-        attended: Fraction of the score softmax that is on objects, with T = 1 for all heads.
-        contributed: Fraction of the positive contributions that is on objects; NaN if there are no positive
+        attended: Fraction of the attention (softmax of the scores) that is inside objects. T = 1 for all heads.
+        contributed: Fraction of the positive contributions that is inside objects; NaN if there are no positive
             contributions.
         covered: Fraction of the image covered by the objects, which is the mass inside for a uniform map.
     """
@@ -69,7 +69,7 @@ def judge(
         label: Column of the label in the manifest.
         scores: (h, w) scores of the label's classifier at each location.
         contributions: (h, w) contribution of each location to the logit.
-        objects: Upright masks (H, W) of the objects, at least one.
+        objects: One or more object masks (H, W), in the orientation of the upright image.
         ignored: (H, W) mask of ignored regions.
         tolerance: Pointing tolerance in map cells.
     """
@@ -97,7 +97,7 @@ def judge(
 
 
 def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
-    """Return whether each cell centre (h, w) is close to a `mask` (H, W) pixel.
+    """Return a bool array (h, w): True if the centre of the cell is close to a pixel in `mask`.
 
     A pixel is close if it is within `tolerance` cells in both axes.
     """
@@ -139,7 +139,7 @@ def softmax(scores: Map, temperature: float = 1.0) -> NDArray[np.float64]:
 
 
 def effective_locations(attention: Map) -> NDArray[np.float64]:
-    """Compute the number of locations covered by an attention map (..., h, w).
+    """Compute the effective number of locations to which an attention map (..., h, w) attends.
 
     The number is exp(entropy), from 1 to h·w.
 

@@ -19,11 +19,11 @@ class Metric:
     """Metrics for a validation loop: call `update` with each batch and `compute` at the end.
 
     The result is bit-identical to that of `evaluate` on all samples, for any order of the batches. AP needs all scores,
-    so all scores are kept in CPU memory in their own dtype, with one byte per target: 16 MB for 40,000 samples
-        and 80 labels in float32. bfloat16 scores are kept as float32.
+    so all scores are kept in CPU memory in their own dtype, with one byte per target. For example, 40,000 samples and
+    80 labels in float32 need 16 MB. bfloat16 scores are kept as float32.
 
     With `ids`, a sample that occurs twice is counted once. Copies that a distributed sampler adds to the last batch are
-    therefore ignored, and merging the metrics of all processes with `merge` is exact.
+    therefore ignored. The metrics of all processes can be combined exactly with `merge`.
 
     Args:
         labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...
@@ -31,7 +31,7 @@ class Metric:
         scores: "logits" or "probabilities". May be None only if a score is negative.
         threshold: Minimum score of a predicted label: one number, or one per label (C,). None: logit 0 or probability
             0.5.
-        top: Number K of highest-scoring labels for which rates are also computed, see `evaluate`.
+        top: K. If set, metrics are also computed with the K highest-scoring labels as predictions, see `evaluate`.
 
     Raises:
         UsageError: There are no conventions with that name.
@@ -79,7 +79,7 @@ class Metric:
         Args:
             scores: (B, C) logits or probabilities: a list, an array, a data frame, or a tensor on any device, with or
                 without gradients.
-            targets: (B, C); 1 positive, 0 negative, -1 unknown.
+            targets: (B, C) array of 1 (positive), 0 (negative) or -1 (unknown).
             ids: B names or numbers of the samples. A sample that was added before is skipped. By default all samples
                 count. Pass ids with every batch or with none.
 

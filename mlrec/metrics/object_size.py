@@ -23,7 +23,7 @@ from mlrec.metrics.intervals import Interval
 class Extents:
     """Size of the largest object and number of objects for each sample and label.
 
-    Regions that are annotated as a group of objects (crowds) have no size, and count as `MANY`.
+    A region that is annotated as a group of objects (crowd) has no size. Its object count is `MANY`.
 
     Attributes:
         labels: C names.
@@ -67,15 +67,15 @@ def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
 
 @dataclass(frozen=True)
 class SizeBin:
-    """mAP for the positives in one range of sizes or numbers, against all negatives.
+    """mAP computed with the positives in one range of object sizes or object counts, and all negatives.
 
     Attributes:
-        kind: Kind of the range, "size" or "number".
+        kind: What the range refers to: "size" of the largest object, or "number" of objects.
         name: Name of the range.
         pairs: Number of positive sample-label pairs.
         labels: Number of labels with a positive pair.
         mAP: mAP of each method, averaged over runs.
-        gains: Difference between each further method and the first method, with a confidence interval.
+        gains: Difference in mAP between each other method and the first method, with a confidence interval.
     """
 
     kind: str
@@ -89,16 +89,16 @@ class SizeBin:
 def ap_by_size(
     methods: Sequence[Runs], targets: NDArray[np.int8], objects: Extents, *, resamples: int, **options: Any
 ) -> list[SizeBin]:
-    """Compute the mAP of each method for each range of object sizes and numbers.
+    """Compute the mAP of each method for each range of object sizes and object counts.
 
     Positives of other ranges are excluded. AP depends on the fraction of positives, which differs between bins. Methods
     can therefore be compared within a bin, but bins cannot be compared with each other.
 
     Args:
         methods: (N, C) logits of each method, or a list of such arrays with different seeds, on the same samples. All
-            further methods are compared with the first one.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
-        objects: Object sizes and numbers for the same samples.
+            other methods are compared with the first one.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
+        objects: Object sizes and object counts for the same samples.
         resamples: Number of bootstrap resamples (0 disables intervals).
         **options: Options of the bootstrap, see `metric_intervals`.
     """

@@ -1,6 +1,7 @@
-"""Precision, recall and F1 of decisions, per label and overall.
+"""Precision, recall and F1 of predicted labels, per label and overall.
 
-Metrics per label are CP, CR and CF1; overall metrics are OP, OR and OF1. Top-3 decisions are also supported.
+Metrics per label are CP, CR and CF1; overall metrics are OP, OR and OF1. Rates for the three highest-scoring labels of
+each sample (top-3) are also supported.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Threshold = float | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Counts:
-    """Decision counts for each label, (..., C) with leading axes for resamples.
+    """Sample counts for each label: arrays (..., C), where the leading axes are resamples.
 
     Attributes:
         predicted: Number of samples predicted positive.
@@ -39,9 +40,9 @@ class Counts:
 
 
 def decide(scores: NDArray[np.floating[Any]], threshold: Threshold) -> NDArray[np.bool_]:
-    """Return the predicted labels (N, C), at or above the threshold.
+    """Return the predicted labels, a bool array (N, C): True if the score reaches the threshold.
 
-    The threshold is one number or one per label (C,).
+    The threshold is one number, or a (C,) array with one number per label.
     """
     return np.asarray(scores >= threshold)
 
@@ -51,7 +52,7 @@ def decide_top_k(
 ) -> NDArray[np.bool_]:
     """Return the `k` highest-scoring labels of each sample that reach the threshold.
 
-    The predicted labels are (N, C). If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the
+    The result is a bool array (N, C). If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the
     label with the lowest index comes first. An unknown label can be among the `k`.
     """
     chosen = np.zeros(scores.shape, dtype=np.bool_)
@@ -69,7 +70,7 @@ def decide_top_k(
 def tally(
     decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the (N, C) flags whose sums over samples are the fields of `Counts`, in the same order.
+    """Return one bool array (N, C) for each field of `Counts`; its sum over samples is the field.
 
     The conventions determine how unknown samples are counted.
     """
@@ -89,7 +90,8 @@ def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64
     """Compute precision, recall and F1 of each label (..., C), as fractions.
 
     Precision is 0 for a label that is never predicted, and NaN for a label without a known sample. Recall and F1 are
-    NaN for a label without a positive. The means that ignore NaN are CP, CR, and CF1 (as the mean of the per-label F1).
+    NaN for a label without a positive. The means of the three values over labels, ignoring NaN, are CP, CR and CF1
+    (with `class_f1` set to `mean`).
     """
     precision = _ratio(counts.correct, np.maximum(counts.predicted, 1))
     recall = _ratio(counts.correct, np.where(counts.positive > 0, counts.positive, np.nan))
@@ -99,7 +101,7 @@ def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64
 def count_decisions(
     scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], threshold: Threshold, conventions: Conventions
 ) -> tuple[Counts, Counts]:
-    """Count the threshold decisions and the top-3 decisions in blocks of samples."""
+    """Count the labels predicted by the threshold and the top-3 labels, in blocks of samples."""
     above, top = [], []
     for rows in row_blocks(scores.shape):
         block, truth = scores[rows], targets[rows]
@@ -115,7 +117,7 @@ def count_top_k(
     conventions: Conventions,
     k: int,
 ) -> Counts:
-    """Count the decisions of `decide_top_k` in blocks of samples."""
+    """Count the labels predicted by `decide_top_k`, in blocks of samples."""
     return _sum(
         [
             count(decide_top_k(scores[rows], threshold, conventions, k), targets[rows], conventions)
@@ -141,7 +143,7 @@ def _sum(parts: Sequence[Counts]) -> Counts:
 
 
 def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.float64]]:
-    """Compute CP, CR, CF1, OP, OR and OF1 (...), each a fraction, or NaN for an empty mean.
+    """Compute CP, CR, CF1, OP, OR and OF1 as fractions; NaN if undefined.
 
     CP is the mean over labels with a known sample, with 0 for labels that are never predicted. CR is the mean over
     labels with a positive. F1 is the harmonic mean, 0 if precision and recall are 0. If no label is known, all are NaN.

@@ -1,8 +1,8 @@
 """Bootstrap resamples of a test set, and all metrics on each resample.
 
-No resample is copied or sorted. A resample draws as many units as the test set has, with replacement; a unit drawn
-twice counts twice. A resample is therefore a column of multiplicities, and AP is a ratio of sums of multiplicities over
-a single sorted order.
+No resample is copied or sorted. For each resample, U units are drawn with replacement from the U units of the test set.
+A unit that is drawn twice counts twice. A resample is therefore stored as one multiplicity per unit. AP is computed
+from sums of multiplicities, and the scores are sorted only once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Units:
     A group is, for example, the persons in one image.
 
     Attributes:
-        of_sample: (N,) unit of each sample, counted from 0.
+        of_sample: (N,) index of the unit of each sample, starting from 0.
         number: Number of units U.
     """
 
@@ -52,9 +52,9 @@ class Units:
         return cls(of_sample.reshape(-1), len(names))
 
     def draw(self, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-        """Draw multiplicities (U, block) of `resamples` resamples in blocks.
+        """Draw the resamples in blocks: arrays (U, block) of multiplicities.
 
-        The same seed produces the same draws.
+        `resamples` is the total number. The same seed always produces the same resamples.
         """
         rng = np.random.default_rng(seed)
         for start in range(0, resamples, BLOCK):
@@ -72,8 +72,8 @@ class Replicates:
 
     Attributes:
         average_precision: (B, C) AP of each label.
-        values: `mAP CP CR CF1 OP OR OF1`, each (B,). A label without a positive in a resample is excluded from the mAP
-            and CR of that resample; a label without a negative is excluded from the mAP.
+        values: (B,) array for each of `mAP CP CR CF1 OP OR OF1`. A label without a positive in a resample is excluded
+            from the mAP and CR of that resample; a label without a negative is excluded from the mAP.
     """
 
     average_precision: NDArray[np.float64]
@@ -96,7 +96,7 @@ def replicates(
 
     Args:
         scores: (N, C) logits, or other scores with a matching threshold.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         units: Units to draw.
         conventions: Scoring conventions.
         threshold: Minimum score of a predicted label.
@@ -119,7 +119,7 @@ def replicates(
 
 
 def mean_of_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the mean along the last axis of the values that are not NaN; NaN if there are none."""
+    """Compute the mean along the last axis, ignoring NaN; NaN if all values are NaN."""
     defined = ~np.isnan(values)
     number = defined.sum(axis=-1)
     return np.asarray(np.where(defined, values, 0.0).sum(axis=-1) / np.where(number > 0, number, np.nan))

@@ -39,10 +39,10 @@ PREDICT_COLUMNS = ("id", "labels")  # the first columns that `mlrec predict` wri
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Scores of N samples and C labels, on their own scale.
+    """Scores of N samples and C labels, as logits or probabilities.
 
     Attributes:
-        path: File of the scores, for messages.
+        path: Path of the scores file, used in error messages.
         labels: C names.
         sample_ids: N unique ids.
         values: (N, C) logits or probabilities, as read.
@@ -86,7 +86,7 @@ class Scores:
         return replace(self, labels=tuple(chosen), values=self.values[:, columns], targets=targets)
 
     def against(self, truth: Manifest) -> Scores:
-        """Bring rows and columns into the order of a manifest, and add the targets of the manifest.
+        """Reorder rows and columns to match a manifest, and add the targets of the manifest.
 
         An id may be a path suffix of a sample id, or the other way round, if only one sample matches.
 
@@ -263,7 +263,7 @@ def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
 
 
 def one_line(findings: ValidationReport, kind: type[PredictionsError | DataError]) -> None:
-    """Raise the first error, with the number of further errors."""
+    """Raise the first error in one line, which also states the number of further errors."""
     if not findings.errors:
         return
     message = findings.errors[0]

@@ -52,9 +52,9 @@ def flat(metrics: Metrics, prefix: str = "", *, per_label: bool = False) -> dict
 
 
 def text(metrics: Metrics) -> str:
-    """Return rows of percentages, and the numbers of samples and labels.
+    """Return a text table of metrics in percent, with the number of samples and labels.
 
-    There are rows for all labels, top-3 and any top-K.
+    The table has rows for all labels, top-3 and each requested top-K.
     """
     lines = ["      " + "".join(f"{name:>7}" for name in COLUMNS)]
     lines += [f"{title:<6}" + "".join(f"{cell:>7}" for cell in cells) for title, cells in _rows(metrics)]

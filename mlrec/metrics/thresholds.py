@@ -1,7 +1,7 @@
 """Per-label thresholds that maximize a target metric, chosen on a split other than the reported one.
 
-A threshold splits the ranking of a label in two. Only a threshold directly below a positive can be optimal, so a label
-has one candidate per positive, plus one candidate that never predicts the label.
+A threshold separates the ranked samples of a label into predicted and not predicted. Only a threshold directly below a
+positive can be optimal, so a label has one candidate per positive, plus one candidate that never predicts the label.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Thresholds:
 
     Attributes:
         values: (C,) minimum logit of a predicted label; infinity means that the label is never predicted.
-        own: (C,) whether the threshold is fitted to the label; labels with too few positives use the common one.
+        own: (C,) bool array: True if the threshold is fitted to the label. Labels with too few positives use the common
+            threshold.
         common: Best single threshold for all labels.
     """
 
@@ -85,14 +86,14 @@ def find_thresholds(
 
     Args:
         logits: (N, C) finite logits.
-        targets: (N, C); 1 positive, 0 negative, -1 unknown (ignored).
-        target: Metric to maximize: `CF1`, `OF1`, `F1` of each label, or `precision` (the highest recall at which each
-            label has at least the precision `precision`).
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown, ignored).
+        target: Metric to maximize: `CF1`, `OF1` or `F1` (per label). With `precision`, the recall of each label is
+            maximized, subject to the minimum precision in the argument `precision`.
         precision: Minimum precision for the target `precision`, above 0.
         least: Minimum number of positives for a label-specific threshold; other labels use the best common threshold.
-        prior: Number of virtual samples added to each precision for the target `CF1`, correct at the rate of the
-            label's prevalence. Otherwise, the threshold would depend on the precision over a few samples, which does
-            not generalize.
+        prior: Number of virtual samples that smooth the precision of each label for the target `CF1`. Their precision
+            is the prevalence of the label. Without smoothing, a threshold could depend on the precision over a few
+            samples, which does not generalize.
 
     Example:
         >>> logits, targets = np.array([[2.0], [1.0], [-1.0]]), np.array([[1], [1], [0]], np.int8)

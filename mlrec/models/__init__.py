@@ -1,1 +1,1 @@
-"""Heads, backbones and their weights."""
+"""Backbones, heads, and loading of weights."""

@@ -1,4 +1,4 @@
-"""Backbones from any timm model with a spatial feature map: images → features (B, d, h, w)."""
+"""Backbones from timm models with a spatial feature map: images → features (B, d, h, w)."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ WITHOUT_HUB = "use --weights FILE, --weights efficientnet-lite0 with the matchin
 
 
 class Backbone(nn.Module):
-    """timm model without the classifier, which returns the last feature map.
+    """timm model without its classifier; the output is the last feature map.
 
-    The feature map is (B, d, h, w) for every layout of timm models. Class and register tokens are dropped after the
-    final norm. A norm that the timm model applies after pooling (ConvNeXt, ViTs with `fc_norm`) is applied at each
-    location. Parameters that do not affect the map are frozen.
+    The shape of the feature map is always (B, d, h, w), even if the timm model uses a different layout. Class and
+    register tokens are dropped after the final norm. A norm that the timm model applies after pooling (ConvNeXt, ViTs
+    with `fc_norm`) is applied at each location. Parameters that do not affect the map are frozen.
 
     Args:
         name: timm name, with or without a weights tag.
@@ -39,13 +39,13 @@ class Backbone(nn.Module):
         timm_model: The timm model.
         name: Name with the tag of the pretrained weights.
         num_features: Number of channels d.
-        origin: File from which weights were loaded, and the number of matching tensors.
+        origin: Text that states the file from which weights were loaded and the number of matching tensors.
         grid: Number of rows and columns of the feature map at the current input size.
         preprocessing: Preprocessing that the pretrained weights expect, at the current input size.
 
     Raises:
-        ModelError: The name is unknown, there is no spatial map, the input size is not supported, or weights cannot be
-            loaded.
+        ModelError: The name is unknown, the model has no spatial feature map, the input size is not supported, or the
+            weights cannot be loaded.
     """
 
     timm_model: Any
@@ -148,7 +148,7 @@ class Backbone(nn.Module):
 
 
 def paper_weights(name: str) -> str:
-    """Add the tag of the paper's weights, or of the closest weights in timm, to a name without a tag."""
+    """Add the tag of the paper's weights (or the closest weights in timm) to a name without a tag."""
     if "." in name:
         return name
     known = timm.list_pretrained(f"{name}.*")
@@ -195,7 +195,7 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress notes and warnings from libraries; errors are still reported."""
+    """Context manager that suppresses notes and warnings from libraries; errors are still reported."""
     loggers = [logging.getLogger(name) for name in _CHATTER]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

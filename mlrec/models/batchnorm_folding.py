@@ -1,6 +1,6 @@
 """Folding of BatchNorm into the preceding convolution.
 
-The result is the same function with fewer operations, only for inference.
+The result computes the same function with fewer operations. It is only for inference.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct)  # 
 def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
     """Return a copy of `backbone` in eval mode, with each BatchNorm folded into the preceding convolution.
 
-    γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. A forward pass on `image` determines which norm receives
-    the output of which convolution. A norm is not folded if another module also uses the output of the convolution,
-    because folding would then change the features.
+    γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. A forward pass on `image` determines the convolution that
+    precedes each norm. A norm is not folded if another module also uses the output of the convolution, because folding
+    would then change the features.
 
     Args:
-        backbone: Float32 module with one input and one output, which uses its norms only by calling them.
+        backbone: Float32 module with one input and one output. Its forward pass must call each norm as a module.
         image: Input with the size that will be used.
     """
     made = copy.deepcopy(backbone).eval()

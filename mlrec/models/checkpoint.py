@@ -41,9 +41,10 @@ class Metadata:
         architecture: Arguments from which the model is built.
         labels: Label names, in the order of the logits.
         preprocessing: Preprocessing of the input images.
-        config: Config of the run that trained the model, or of the import.
+        config: Config of the run or import that created the model.
         sha256: Digest of the tensors, see `digest`.
-        lineage: Origin of the weights, including the training of the model itself; None in files from earlier versions.
+        lineage: History of the weights: their source and each training, including the training of this model. None in
+            files from earlier versions.
     """
 
     architecture: Architecture
@@ -67,8 +68,9 @@ def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], l
     Args:
         path: File to write.
         model: Model to save.
-        config: Config of the run that trained the model, or of the import.
-        lineage: Origin of the weights, including the training of the model itself [default: unknown].
+        config: Config of the run or import that created the model.
+        lineage: History of the weights: their source and each training, including the training of this model [default:
+            unknown].
     """
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
     description = {
@@ -98,9 +100,9 @@ def digest(state: Mapping[str, Tensor]) -> str:
 
 
 def load_model(path: Path | str) -> Classifier:
-    """Load a model from a folder, a file or the hub, on the CPU in eval mode.
+    """Load a model in eval mode on the CPU.
 
-    The source is a run folder, an exported folder, a `.safetensors` file or the hub.
+    The model can be in a run folder, an exported folder, a `.safetensors` file or on the hub.
 
     Args:
         path: Run folder, output folder of `mlrec import` or `mlrec export`, model file, or address on the Hugging Face
@@ -179,9 +181,9 @@ def read_metadata(path: Path | str) -> Metadata:
 
 
 def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessing:
-    """Return `own` with the preprocessing values of the mlrec model at `source`.
+    """Return preprocessing with the mean, std and interpolation of the mlrec model at `source`.
 
-    The values are mean, std and interpolation. They are replaced only if `source` is an mlrec model.
+    The other values are those of `own`. If `source` is not an mlrec model, `own` is returned unchanged.
     """
     path = Path(source)
     if not path.is_dir():

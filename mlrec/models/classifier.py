@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Arguments from which a model is built; stored with the weights.
+    """Constructor arguments of a model, stored with its weights.
 
     Attributes:
         backbone: timm name with the weights tag.
         num_labels: Number of labels C.
         head: Name of the head, see `HEADS`.
         heads: Number of CSRA heads H; equal to the number of `temperatures`.
-        lam: Weight λ of the attention, Eq. 5.
+        lam: Weight λ of the attention (Eq. 5).
         normalize: See `CSRA`.
         temperatures: Temperature of each head.
         img_size: Input side length in pixels for which the backbone was built.
@@ -40,9 +40,9 @@ class Architecture:
         logit_scale: Scale factor of the logits.
         pooling: Pooling in the gcn head.
         word_dim: Dimension of the word vectors in the gcn head.
-        decoder_dim: Width of attention-pool, ml-decoder and q2l.
-        decoder_layers: Number of decoder layers in q2l.
-        query_groups: Number of queries in ml-decoder.
+        decoder_dim: Width of the attention-pool, ml-decoder and q2l heads.
+        decoder_layers: Number of decoder layers in the q2l head.
+        query_groups: Number of queries in the ml-decoder head.
     """
 
     backbone: str
@@ -89,11 +89,11 @@ class Classifier(nn.Module):
     """Multi-label classifier: normalized images (B, 3, H, W) → logits (B, C).
 
     Attributes:
-        backbone: Images → features (B, d, h, w).
+        backbone: Module that computes the features (B, d, h, w) of images.
         head: Features → logits.
         labels: C label names, in the order of the logits.
         preprocessing: Preprocessing of the input images.
-        architecture: Arguments from which the model was built.
+        architecture: Constructor arguments of the model.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits (B, C) of normalized `images` (B, 3, H, W).
 
-        Under autocast, only the backbone runs in half precision: bf16 scores have only 256 values per octave, which
-        would cause many ties.
+        Under autocast, only the backbone runs in half precision. Logits in bf16 would have only 8 significant bits, so
+        many samples would have equal scores.
         """
         features: Tensor = self.backbone(images)
         if torch.is_autocast_enabled(features.device.type):
@@ -153,21 +153,21 @@ def create_model(
         num_labels: Number of labels C.
         head: Name of the head, a key in `HEADS`.
         heads: Number of CSRA heads H [default: the number of `temperatures` if they are set, otherwise 1].
-        lam: Weight λ of the attention, Eq. 5.
+        lam: Weight λ of the attention (Eq. 5).
         pretrained: Whether to load the weights of the backbone from the model hub.
         normalize: See `CSRA`.
         temperatures: See `CSRA`.
         img_size: Side length of the input in pixels [default: the native size of the backbone].
         head_dropout: Fraction of feature channels dropped in training.
         logit_scale: Scale factor of the logits, see `scale` in `CSRA`.
-        weights: Backbone weights to use instead of weights from the hub: a file, or a name in
+        weights: Backbone weights that replace the weights from the hub: a file, or a name in
             `weight_packages.PACKAGES`.
         labels: C label names [default: "0", "1", ...].
         pooling: Pooling in the gcn head, "max" or "average".
         graph: Label graph for the gcn head, created by `gcn.label_graph` from the training split.
-        decoder_dim: Width of attention-pool [default: d], ml-decoder [default: 768] and q2l [default: 512].
-        decoder_layers: Number of decoder layers in q2l.
-        query_groups: Number of queries in ml-decoder.
+        decoder_dim: Width of the attention-pool, ml-decoder and q2l heads [default: d, 768 and 512, respectively].
+        decoder_layers: Number of decoder layers in the q2l head.
+        query_groups: Number of queries in the ml-decoder head.
 
     Raises:
         ModelError: A name is unknown, a value is out of range, or weights cannot be loaded or do not match the model.

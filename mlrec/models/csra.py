@@ -52,11 +52,11 @@ class CSRA(nn.Module):
         lam: Weight λ ≥ 0 of the attention; with λ = 0, the head is average pooling with a normalized classifier
             (Table 6).
         normalize: Whether to normalize each classifier to unit length (compared in Table 8).
-        temperatures: Temperature T > 0 of each head; `math.inf` for the maximum [default: the paper's temperatures for
-            H].
+        temperatures: Temperature T > 0 of each head; `math.inf` selects the maximum [default: the paper's temperatures
+            for H].
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
-        scale: Scale factor of the logits. Logits grow with H because the heads are summed (Eq. 13). One head with scale
-            H has logits of the same magnitude, which separates this effect from that of the number of heads.
+        scale: Scale factor of the logits. Logits grow with H because the heads are summed (Eq. 13). With scale H, a
+            single head has logits of the same magnitude, so the effect of the scale can be measured separately.
         layout: Shape of the features: "nchw" (B, d, h, w), as in convolutional networks; "nhwc" (B, h, w, d), as in
             timm's Swin; or "tokens" (B, N, d), as in vision transformers.
         prefix_tokens: Number of class and register tokens before the location tokens; these tokens are ignored.
@@ -124,7 +124,7 @@ class CSRA(nn.Module):
         return logits.sum(1) * self.scale  # Eq. 13
 
     def scores(self, features: Tensor) -> Tensor:
-        """Compute the scores s = m·x of each head and label at each location, (B, H, C, N)."""
+        """Compute the scores s = m·x of each head and label at each location; shape (B, H, C, N)."""
         features = self.layout.to_nchw(features)
         classifiers: Tensor = self.weight
         if self.normalize:
@@ -141,7 +141,7 @@ class CSRA(nn.Module):
         return average + self.lam * self.attended_scores(scores)  # m·(g + λa), Eq. 5
 
     def attended_scores(self, scores: Tensor) -> Tensor:
-        """Compute m·a = Σ_j p_j s_j, (B, H, C), from `scores` (B, H, C, N): Eq. 2 and 3."""
+        """Compute m·a = Σ_j p_j s_j (Eq. 2 and 3), shape (B, H, C), from `scores` (B, H, C, N)."""
         parts = []
         for heads, maximum in _head_groups(self.temperatures):
             if maximum:
@@ -153,7 +153,7 @@ class CSRA(nn.Module):
         return torch.cat(parts, dim=1)
 
     def attention(self, features: Tensor) -> Tensor:
-        """Compute the attention p, (B, H, C, h, w), Eq. 2, which sums to 1 over locations.
+        """Compute the attention p (Eq. 2), shape (B, H, C, h, w); its sum over locations is 1.
 
         For T = ∞, the attention is one-hot at the first maximum. For tokens, whose grid is unknown, the shape is
         (B, H, C, N).
@@ -162,16 +162,16 @@ class CSRA(nn.Module):
         return self._attention(scores).reshape(*scores.shape[:3], *self.layout.locations(features))
 
     def contributions(self, features: Tensor) -> Tensor:
-        """Compute the contribution Σ_h (1/N + λ p_hj) s_hj of each location, (B, C, N); the sum is the logit."""
+        """Compute the contribution Σ_h (1/N + λ p_hj) s_hj of each location; their sum is the logit."""
         scores = self.scores(features)
         return (self.location_weights(scores) * scores).sum(1) * self.scale
 
     def location_weights(self, scores: Tensor) -> Tensor:
-        """Compute the weight 1/N + λ p_j of each score in the logit of the head, (B, H, C, N), as in `scores`."""
+        """Compute the weight 1/N + λ p_j of each score in the logit of the head; shape (B, H, C, N)."""
         return 1 / scores.shape[-1] + self.lam * self._attention(scores)
 
     def location_scores(self, features: Tensor) -> Tensor:
-        """Compute the scores at each location, summed over heads, (B, C, N); the mean is the logit at λ = 0."""
+        """Compute the scores (B, C, N), summed over heads; their mean is the logit at λ = 0."""
         return self.scores(features).sum(1) * self.scale
 
     def _attention(self, scores: Tensor) -> Tensor:
@@ -195,16 +195,16 @@ class CSRA(nn.Module):
 
 
 class SpatialAttention(CSRA):
-    """CSRA without the class-agnostic feature: f = a; λ is not used (row "spatial only" in Table 6)."""
+    """CSRA without the class-agnostic feature (row "spatial only" in Table 6); λ is not used."""
 
     OPTIONS = ("heads", "normalize", "temperatures", "dropout", "scale")
 
     def head_logits(self, scores: Tensor) -> Tensor:
-        """Compute the logits of each head (B, H, C): m·a."""
+        """Compute the logits m·a of each head; shape (B, H, C)."""
         return self.attended_scores(scores)
 
     def location_weights(self, scores: Tensor) -> Tensor:
-        """Compute the weight p_j of each score in the logit of the head, (B, H, C, N)."""
+        """Compute the weight p_j of each score in the logit of the head; shape (B, H, C, N)."""
         return self._attention(scores)
 
 

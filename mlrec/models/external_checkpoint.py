@@ -1,4 +1,4 @@
-"""Third-party checkpoints, which are identified by tensor names and converted to mlrec models.
+"""Conversion of third-party checkpoints, identified by their tensor names, to mlrec models.
 
 Supported naming schemes are those of the paper's code (`classifier.multi_head.K.head.weight` with a torchvision ResNet
 or an old timm ViT) and of mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`). Plain classifiers with
@@ -45,9 +45,10 @@ class ExternalCheckpoint:
         family: Architecture family, "resnet", "vit" or "other".
         backbone: timm name with the tag of the paper's weights, or None if the name cannot be inferred from tensor
             names.
-        img_size: Image side length in pixels for the positional embedding; None if any size is possible.
+        img_size: Input side length in pixels that the positional embedding requires; None if any size is possible.
         backbone: Backbone tensors with timm names.
-        weight: (H, C, d) for CSRA, or (C, d) for a linear classifier; None without a classifier.
+        weight: Weights of the classifier: (H, C, d) for CSRA, (C, d) for a linear classifier; None if there is no
+            classifier.
         bias: (C,) bias of a linear classifier; None for CSRA.
     """
 
@@ -91,7 +92,7 @@ def assemble(
 ) -> tuple[Classifier, list[str]]:
     """Convert a checkpoint to an mlrec model, and return the names of unused tensors.
 
-    Unused tensors are, for example, those of a second classifier.
+    The tensors of a second classifier, for example, are unused.
 
     Raises:
         ModelError: The tensors do not match `backbone`; the message counts matched, missing and unexpected tensors.

@@ -1,4 +1,4 @@
-"""The `gcn` head, whose classifiers are computed from a label graph.
+"""The `gcn` head, which computes its classifiers from a label graph.
 
 The method is ML-GCN, Chen et al., CVPR 2019, Eq. 1-9.
 """
@@ -38,12 +38,12 @@ class LabelGraph:
 
 
 class GraphConvolution(nn.Module):
-    """Head with two graph convolutions over the labels, which compute the classifiers for pooled features.
+    """Head that computes the classifiers of pooled features with two graph convolutions over labels.
 
     The classifiers are the rows of Â·f(Â·E·W1)·W2, where E are the label vectors, f is a LeakyReLU, and Â is the
-    normalized adjacency. Features are pooled by the maximum, as published, or by the average. `location_scores` are
-    computed without pooling. Applying Figure 1 (mean + λ·max) to these scores is an interpretation; the paper does not
-    describe this case.
+    normalized adjacency. Features are pooled with max pooling, as published, or with average pooling. `location_scores`
+    are computed without pooling. Applying Figure 1 (mean + λ·max) to these scores is an interpretation; the paper does
+    not describe this case.
 
     Args:
         in_features: Number of feature channels d.
@@ -106,12 +106,12 @@ class GraphConvolution(nn.Module):
         return at_least_float32(pooled @ self.classifiers().T)
 
     def location_scores(self, features: Tensor) -> Tensor:
-        """Compute the scores of the classifiers at each location, (B, C, N)."""
+        """Compute the scores of the classifiers at each location; shape (B, C, N)."""
         locations = self.dropout(self.layout.to_nchw(features)).flatten(2)
         return at_least_float32(self.classifiers() @ locations)
 
     def contributions(self, features: Tensor) -> Tensor:
-        """Compute the contribution of each location to the logit, (B, C, N).
+        """Compute the contribution of each location to the logit; shape (B, C, N).
 
         With max pooling, each channel contributes at the location of its first maximum.
         """
@@ -126,7 +126,7 @@ class GraphConvolution(nn.Module):
 def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: Path | str | None = None) -> LabelGraph:
     """Create the label graph from training targets, with word vectors or one-hot vectors.
 
-    `targets` (N, C) contains 1, 0 and -1.
+    `targets` is an (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
     """
     if word_vectors is None:
         words = np.eye(len(labels), dtype=np.float32)
@@ -141,7 +141,7 @@ def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
     """Return the re-weighted adjacency matrix (C, C) for `targets` (N, C), Eq. 6-8.
 
     Label j is a neighbour of label i if P(j | i), the fraction of the samples with label i that also have label j, is
-    at least 0.4. The neighbours of i share a weight of p = 0.2, and i itself has the weight 1 - p. A label without
+    at least 0.4. The neighbours of i together have the weight p = 0.2, and i has the weight 1 - p. A label without
     neighbours is connected only to itself.
     """
     positive = (targets == POSITIVE).astype(np.float64)

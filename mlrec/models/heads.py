@@ -60,13 +60,13 @@ class AveragePooling(nn.Module):
         return at_least_float32(self.linear(self.dropout(features).mean((2, 3))))
 
     def location_scores(self, features: Tensor) -> Tensor:
-        """Compute the scores of the classifier at each location, including the bias, (B, C, N)."""
+        """Compute the scores of the classifier, including the bias, at each location; shape (B, C, N)."""
         features = self.layout.to_nchw(features)
         locations = self.dropout(features).flatten(2).transpose(1, 2)
         return at_least_float32(self.linear(locations).transpose(1, 2))
 
     def contributions(self, features: Tensor) -> Tensor:
-        """Compute the contribution of each location to the logit, (B, C, N): the score divided by N."""
+        """Compute the contribution of each location to the logit: the score divided by N."""
         scores = self.location_scores(features)
         return scores / scores.shape[-1]
 
@@ -113,7 +113,7 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
 
 
 def check_has_maps(head: nn.Module) -> None:
-    """Check that a head has the methods required for attention maps and λ at test time.
+    """Check that a head has the methods for attention maps and for applying λ at test time.
 
     Raises:
         ModelError: The head lacks one of these methods.

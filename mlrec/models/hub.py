@@ -1,4 +1,4 @@
-"""Loading of weights and models from the model hub, with a time limit and one-line errors."""
+"""Loading of weights and models from the model hub, with a time limit and short error messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
         name: timm name.
         settings: timm's pretrained config for the name.
         options: Options for `timm.create_model`.
-        advice: Advice in the error message, which mentions flags of the current command.
+        advice: Advice for the error message: flags of the current command that avoid the error.
 
     Raises:
         ModelError: No weights are published under this name, or the weights cannot be loaded. Random weights are never

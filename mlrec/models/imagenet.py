@@ -1,4 +1,4 @@
-"""Published timm classifiers that can also be applied at each location of the last feature map.
+"""Published timm classifiers, which can also be applied at each location of the last feature map.
 
 See Figure 1 of the paper.
 """
@@ -32,11 +32,11 @@ class ImageNetClassifier:
     """Published timm classifier with one class per image.
 
     Attributes:
-        name: timm name, with the tag if the weights are those of the tag.
+        name: timm name; includes the tag only if the weights are the ones published under this tag.
         model: The timm model, in eval mode.
         classes: K class names in the order of the logits: WordNet IDs for ImageNet, otherwise "0", "1", ...
         data: timm's data configuration: `input_size`, `crop_pct`, `mean`, `std`, `interpolation`.
-        class_token: Whether the class token is classified instead of the mean over locations.
+        class_token: Whether the published classifier uses the class token instead of the mean over locations.
     """
 
     name: str
@@ -46,14 +46,14 @@ class ImageNetClassifier:
     class_token: bool
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the published logits (B, K), and the mean and maximum of the scores over locations."""
+        """Compute the published logits, and the mean and maximum of the scores over locations; each is (B, K)."""
         features = self.model.forward_features(images)
         published = self.model.forward_head(features)
         scores = self.at_locations(features)
         return published, scores.mean(1), scores.amax(1)
 
     def at_locations(self, features: Tensor) -> Tensor:
-        """Apply all layers after the last feature map to each location separately, (B, N, K)."""
+        """Apply all layers after the last feature map to each location separately; returns (B, N, K)."""
         if features.ndim == 3:
             prefix = int(getattr(self.model, "num_prefix_tokens", 0))
             tokens = features[:, prefix:]

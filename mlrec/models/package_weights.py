@@ -56,7 +56,7 @@ def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
 
 
 def timm_names(tensors: Mapping[str, Tensor], stage_lengths: list[int]) -> dict[str, Tensor]:
-    """Rename the tensors in the package to timm's names, which number the blocks within each stage."""
+    """Rename the tensors from the package to timm's names, where blocks are numbered within each stage."""
     places = [(stage, block) for stage, length in enumerate(stage_lengths) for block in range(length)]
     return {_timm_name(key, places): tensor for key, tensor in tensors.items()}
 

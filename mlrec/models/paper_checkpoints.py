@@ -1,4 +1,4 @@
-"""Checkpoints released with the paper, and the values of λ, which are not stored in the files."""
+"""Checkpoints released with the paper, and their values of λ, which the files do not contain."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
 def fixed_lam(backbone: str, head: str) -> float:
     """Return the predefined λ for Figure 1 (Table 1).
 
-    λ is 0.02 for the ResNet family, 0.2 for all other models. The value for other models also applies to ML-GCN,
-    although the backbone is a ResNet.
+    λ is 0.02 for ResNets and 0.2 for all other models. ML-GCN is an exception: its backbone is a ResNet, but λ is 0.2.
 
     Args:
         backbone: timm name, with or without a tag.

@@ -53,7 +53,7 @@ class AttentionPooling(_QueryHead):
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
-        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
+        dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         decoder_dim: Width to which the locations are projected first [default: d, without a projection]. The number of
             parameters of the layer is about 10 times the square of the width.
     """
@@ -74,7 +74,7 @@ class AttentionPooling(_QueryHead):
         return at_least_float32(self.linear(self.pool(self.project(self.tokens(features)))))
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of the query, averaged over heads, (B, C, N).
+        """Compute the attention of the query, averaged over heads; shape (B, C, N).
 
         The attention is equal for all labels, and its sum is 1.
         """
@@ -90,15 +90,15 @@ class MLDecoder(_QueryHead):
     """ML-Decoder (Ridnik et al., WACV 2023, arXiv 2111.12933) with fixed random queries.
 
     There is one query per group of labels. Each query attends to the locations. The modules are those of timm's
-    `MLDecoder`: a projection to e channels, a decoder layer without self-attention, and one classifier per label, which
-    is applied to the output of the group's query. If there are at most `groups` labels, each label has a separate
-    query. The layer is called directly, because timm wraps the layer in torch's `TransformerDecoder`, which expects a
-    layer with self-attention.
+    `MLDecoder`: a projection to e channels, a decoder layer without self-attention, and one classifier per label,
+    applied to the query output of the label's group. If there are at most `groups` labels, each label has a separate
+    query. timm wraps the decoder layer in torch's `TransformerDecoder`. Here, the layer is called directly, because
+    that wrapper expects a layer with self-attention.
 
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
-        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
+        dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         decoder_dim: Width e of the decoder [default: 768, as published].
         groups: Number of queries K [default: 100, as published; at most C].
     """
@@ -129,7 +129,7 @@ class MLDecoder(_QueryHead):
         return at_least_float32(logits[:, : self.num_labels] + self.decoder.duplicate_pooling_bias)
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of the query for each label's group, (B, C, N).
+        """Compute the attention of the query that belongs to each label; shape (B, C, N).
 
         The attention is averaged over heads, and its sum is 1.
         """
@@ -151,12 +151,13 @@ class Query2Label(_QueryHead):
     Each query attends to other queries and to the locations. The head consists of a projection to e channels with a
     sinusoidal position encoding, torch decoder layers (self-attention between labels, attention to locations,
     feed-forward network of width 4e), and one classifier with bias per label. The published model has an encoder layer
-    before the decoder and uses e = 2048. Both are omitted here, so that only the head is compared.
+    before the decoder and uses e = 2048. This head has no encoder layer and a smaller default e, so that comparisons
+    measure only the head.
 
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
-        dropout: Fraction of feature channels dropped in training, one mask per image for all locations.
+        dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         decoder_dim: Width e of the decoder [default: 512].
         layers: Number of decoder layers [default: 2, as published].
     """
@@ -192,7 +193,7 @@ class Query2Label(_QueryHead):
         return at_least_float32((decoded * self.weight).sum(-1) + self.bias)
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of each label's query in the last layer, (B, C, N).
+        """Compute the attention of each label's query in the last layer; shape (B, C, N).
 
         The attention is averaged over heads, and its sum is 1.
         """
@@ -213,10 +214,10 @@ class Query2Label(_QueryHead):
 
 
 def position_code(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
-    """Return the sinusoidal encoding of each location of a grid, (h·w, e).
+    """Return the sinusoidal position encoding (h·w, e) of the locations in a grid.
 
-    The first half of the channels encodes the row. The encoding is computed on `device`, because copying it from the
-    CPU in each step would synchronize the device.
+    The first half of the channels encodes the row, the second half the column. The encoding is computed on `device`,
+    because copying it from the CPU in each step would synchronize the device.
 
     Example:
         >>> position_code(2, 3, 8).shape

@@ -1,6 +1,6 @@
-"""Parts of a logit with and without λ, for applying λ at test time.
+"""Separation of logits into a part that λ multiplies and a part without λ.
 
-λ is applied to a trained model, as in Figure 1 of the paper.
+With these parts, λ can be applied to a trained model at test time, as in Figure 1 of the paper.
 """
 
 from __future__ import annotations

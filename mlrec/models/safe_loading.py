@@ -27,7 +27,7 @@ MAX_EXPANSION = 10  # bytes per stored byte, for archive members and for tensors
 
 
 def read_tensors(path: Path) -> Any:
-    """Read the content of a weights file: a dict of tensors, or a dict that contains a dict of tensors.
+    """Read the dict in a weights file; it contains tensors, or other dicts of tensors.
 
     Raises:
         ModelError: The file is missing, is not a weights file, is damaged, or contains more than plain data.

@@ -37,7 +37,7 @@ _COUNTERS = "num_batches_tracked"  # not a weight, and missing in old files
 
 
 def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
-    """Load weights into a backbone and return a line with the number of matching tensors.
+    """Load weights into a backbone; returns a text with the number of matching tensors.
 
     Args:
         backbone: Backbone into which the weights are loaded.
@@ -150,7 +150,8 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
 def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Lineage:
     """Return the lineage of a third-party weights file.
 
-    The origin is known if the SHA-256 is that of a published file; otherwise, the declared origin is used, if any.
+    If the SHA-256 matches a published file, its origin is returned. Otherwise, the declared origin is used, if there is
+    one.
 
     Args:
         file: Weights file; a folder has no SHA-256 and has an unknown origin.

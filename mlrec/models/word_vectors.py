@@ -17,7 +17,7 @@ from mlrec.utils.files import check_regular
 
 
 def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
-    """Read one vector per label, (C, V).
+    """Read a word vector for each label; returns (C, V).
 
     If a label with multiple words is not in the file, the mean of the word vectors is used. Case is ignored.
 

@@ -1,4 +1,4 @@
-"""Logits of a model, and the maps over locations from which the logits are computed."""
+"""Attention maps and contribution maps of a model, with its logits."""
 
 from __future__ import annotations
 
@@ -56,10 +56,10 @@ def read_maps(head: Head, features: Tensor) -> HeadMaps:
 def read_shown_maps(
     head: Head, features: Tensor, temperature_head: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run a head on `features` (B, d, h, w), and return the logits (B, C) and the heat maps (B, C, h, w).
+    """Run a head on `features` (B, d, h, w); returns logits (B, C) and heat maps (B, C, h, w).
 
-    The maps are the contributions to the logit or the attention of one CSRA head. For a head in `query_heads`, whose
-    logit is not a sum over locations, the maps are the attention of each label's query.
+    The maps are either the contributions to the logit, or the attention of one CSRA head. For a head in `query_heads`,
+    whose logit is not a sum over locations, the maps are the attention of each label's query.
 
     Args:
         head: Head of a model.

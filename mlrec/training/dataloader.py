@@ -1,7 +1,7 @@
-"""Image batches for training and evaluation, which are created in dataloader workers.
+"""Image batches for training and evaluation, created by dataloader workers.
 
-Batches do not depend on the number of workers. An error in a worker is reported in one line that states the file or a
-setting to change.
+Batches do not depend on the number of workers. Errors in workers are reported in one line, which names the unreadable
+file or the setting to change.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ class Batch(NamedTuple):
     """Images and targets of the samples in one step.
 
     Attributes:
-        images: (B, 3, S, S) uint8 in channels-last memory format, see `normalize`; or cached features (B, d, h, w).
+        images: Tensor (B, 3, S, S) of uint8 images in channels-last memory format, see `normalize`; or cached features
+            (B, d, h, w).
         targets: (B, C) int8; 1 positive, 0 negative, -1 unknown.
         samples: (B,) int64 positions in the manifest; -1 marks copies that pad the last batch of an evaluation.
-        share: Weight of the mean loss of this process, so that the mean over processes is the mean loss of the complete
-            batch.
+        share: Factor by which this process multiplies its mean loss. With this factor, the mean over processes is the
+            mean loss of the complete batch.
     """
 
     images: Tensor
@@ -75,7 +76,7 @@ class Batch(NamedTuple):
 
 
 class ImageBatches(Dataset[Batch | MlrecError]):
-    """Batches of a manifest by key: augmented training views if there is a config, otherwise whole images."""
+    """Dataset that creates batches by key: augmented views if a config is set, otherwise whole images."""
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing, decode: Decode, config: Config | None):
         self.manifest, self.preprocessing, self.config = manifest, preprocessing, config
@@ -155,10 +156,9 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Yield augmented batches for `epochs` epochs, starting with batch `start` of `epoch`.
 
-    A batch depends only on the seed, the epoch and the position in the epoch: neither the number of workers nor `start`
-    changes the order or augmentation. `config.batch_size` is the total over all processes, and process `rank` of
-    `world` receives a part of each batch. Workers are kept for all `epochs`; close the iterator to stop the workers
-    earlier.
+    A batch depends only on the seed, the epoch and the position in the epoch. It does not depend on the number of
+    workers or on `start`. `config.batch_size` is the total over all processes, and process `rank` of `world` receives a
+    part of each batch. Workers run until all `epochs` are finished; close the iterator to stop them earlier.
 
     Raises:
         DataError: An image cannot be read, or there are fewer samples than processes.
@@ -213,8 +213,8 @@ def run(
         batches: Dataset that creates a batch from a key.
         keys: Keys of the batches.
         largest: Number of samples in the largest batch.
-        workers: Number of worker processes; None means `default_workers`. With 0, the batches are created in this
-            process, which decodes with all cores.
+        workers: Number of worker processes; None means `default_workers`. With 0, this process creates the batches and
+            decodes with all cores.
         total: Number of batches, which limits the number of workers.
         device: Device of the model. Memory is pinned for CUDA; if the model is on the CPU, workers have low priority.
 
@@ -252,8 +252,9 @@ def default_workers(device: torch.device) -> int:
 
     The number is one per core, at most 16, and 0 for a model on the CPU.
 
-    If a worker takes a core away from one thread of a model on the CPU, all other threads wait. It is therefore faster
-    to decode with all cores between two steps; measurements are in docs/performance.md.
+    A model on the CPU uses all cores. If a worker occupies one of them, one thread of the model is slower, and all
+    other threads wait for it. It is therefore faster to decode with all cores between two steps; measurements are in
+    docs/performance.md.
     """
     if device.type == "cpu" or own_cores() == 1:
         return 0
@@ -261,7 +262,7 @@ def default_workers(device: torch.device) -> int:
 
 
 def fitting(workers: int, batch_bytes: int) -> int:
-    """Return `workers`, or a smaller number (with a warning) if shared memory is limited."""
+    """Return `workers`, or a smaller number (with a warning) if shared memory is too small."""
     if not workers or not SHARED_MEMORY.is_dir():
         return workers
     free, each = shutil.disk_usage(SHARED_MEMORY).free, (PREFETCH + 1) * batch_bytes
@@ -277,10 +278,10 @@ def fitting(workers: int, batch_bytes: int) -> int:
 
 
 def fitting_files(workers: int) -> int:
-    """Return `workers`, or a smaller number (with a warning) if the number of open files is limited.
+    """Return `workers`, or a smaller number (with a warning) if the limit on open files requires it.
 
-    The limit is raised if the system permits this. torch passes each tensor in a batch between processes as an open
-    file, and a process that reaches the limit hangs or prints a traceback. The limit is therefore checked before
+    First, the limit is increased if the system permits it. torch passes each tensor in a batch between processes as an
+    open file, and a process that reaches the limit hangs or prints a traceback. The limit is therefore checked before
     workers start.
     """
     if not workers or resource is None or not OPEN_FILES.is_dir():

@@ -140,10 +140,10 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 
 
 def prepare_device(device: torch.device, precision: Precision, threads: int | None = None) -> None:
-    """Set the current GPU, TF32, CPU threads and memory reuse for the whole process.
+    """Configure the GPU, TF32, CPU threads and memory reuse for the whole process.
 
-    TF32 is disabled for fp32. In half precision, only the head multiplies in float32, and TF32 is permitted: features
-    that are rounded to bf16 or fp16 are exact in TF32, so only the head weights are rounded, to 11 bits. Sums are
+    TF32 is disabled for fp32. In half precision, TF32 is enabled. It affects only the head, which computes in float32.
+    Features in bf16 or fp16 are exact in TF32, so only the weights of the head are rounded (to 11 bits). Sums are
     computed in float32.
     """
     if device.type == "cuda":
@@ -162,7 +162,7 @@ def _allow_tf32(allowed: bool) -> None:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Compute float32 products without TF32 inside the block."""
+    """Context manager that disables TF32 for float32 matrix products."""
     before = torch.backends.cudnn.allow_tf32
     _allow_tf32(False)
     try:
@@ -173,12 +173,12 @@ def exact_float32() -> Iterator[None]:
 
 @contextmanager
 def repeatable_kernels() -> Iterator[None]:
-    """Make cuDNN choose kernels by shape instead of measured time inside the block.
+    """Context manager that makes cuDNN choose kernels by tensor shape instead of by measured time.
 
-    Scores are therefore reproducible. `cudnn.benchmark` may choose different kernels in different processes, so that
-    the scores of two processes, or of `eval` and `predict`, would differ in the last bits. `deterministic` is also
-    required, because it is part of cuDNN's cache key; otherwise, a kernel that was chosen by measured time in training
-    would be reused here.
+    Scores are therefore reproducible. `cudnn.benchmark` may choose different kernels in different processes. The scores
+    of `eval` and `predict`, for example, would then differ in the last bits. `deterministic` is also required, because
+    it is part of cuDNN's cache key; otherwise, a kernel that was chosen by measured time in training would be reused
+    here.
     """
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
@@ -190,7 +190,7 @@ def repeatable_kernels() -> Iterator[None]:
 
 
 def memory_format(device: torch.device, *, channels_last: bool = True) -> torch.memory_format:
-    """Return the memory format for images and convolutions, which is contiguous on MPS.
+    """Return the memory format for images and convolutions; it is always contiguous on MPS.
 
     On MPS, the backward pass of BatchNorm fails or computes wrong gradients without an error if the memory format is
     channels-last (PyTorch issue 175189, not fixed in the versions that mlrec supports).

@@ -1,4 +1,4 @@
-"""Multiple processes under torchrun: process group, exchange of values, and a single error report."""
+"""Functions for multiple processes under torchrun: process group, communication and error reports."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ _stores: list[Any] = []  # stores of the current job
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Join the process group of the job for the duration of the block; does nothing for a single process.
+    """Context manager that joins and leaves the process group; has no effect if there is one process.
 
-    An error that ends the block gets an attribute `speaks`, which is True in the process that failed first, so that the
-    job prints a single message instead of one per process.
+    If an error ends the block, its attribute `speaks` is set to True in the process that failed first, and to False in
+    the others. The job can therefore print a single message instead of one per process.
     """
     if world_size() == 1:
         yield
@@ -80,7 +80,7 @@ def joined(device: torch.device) -> Iterator[None]:
 
 
 def check_own_gpu(store: Any, device: torch.device) -> None:
-    """Check that no two processes use the same GPU.
+    """Check that each process uses a different GPU.
 
     Otherwise, NCCL would fail with a message that does not state the cause.
 
@@ -100,9 +100,9 @@ def check_own_gpu(store: Any, device: torch.device) -> None:
 
 @contextmanager
 def first_on_machine() -> Iterator[None]:
-    """Run the block first in one process per machine, then in the other processes.
+    """Context manager that runs the block first in one process per machine, then in the other processes.
 
-    The other processes reuse the downloads.
+    The other processes can then reuse files that the first one has downloaded.
     """
     if world_size() == 1:
         yield
@@ -134,7 +134,7 @@ def store() -> Any:
 def gather(values: Tensor) -> list[Tensor]:
     """Gather tensors with equal shape and dtype from all processes, in rank order.
 
-    No bits are changed.
+    The values are copied exactly.
     """
     if world_size() == 1:
         return [values]
@@ -150,10 +150,10 @@ def wait_for_all(device: torch.device) -> None:
 
 
 class SharedFlag:
-    """Flag that becomes true in all processes at the same step after any process has set it.
+    """Flag that any process can set, and that all processes then receive at the same step.
 
-    Each step starts an exchange of flags and reads the exchange that was started `FLAG_DELAY` steps earlier, which has
-    finished by then. No step waits for a device.
+    Each step starts an asynchronous exchange of flags and reads the result of the exchange that was started
+    `FLAG_DELAY` steps earlier. No step therefore waits for a device.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -187,9 +187,9 @@ class SharedFlag:
 def average_batch_norm(module: nn.Module) -> None:
     """Average the running mean and variance of BatchNorm layers over all processes.
 
-    Each process normalizes with the statistics of its own samples. Because running statistics are linear in batch
-    statistics, averaging after each step is equivalent to timm's `--dist-bn reduce` after an epoch, and all processes
-    have the same buffers whenever a checkpoint is written.
+    Each process normalizes with the statistics of its own samples. Running statistics are linear in batch statistics,
+    so averaging after each step is equivalent to timm's `--dist-bn reduce` after an epoch. All processes therefore have
+    the same buffers whenever a checkpoint is written.
     """
     if world_size() == 1:
         return
@@ -205,8 +205,8 @@ def average_batch_norm(module: nn.Module) -> None:
 def parallel(module: nn.Module, device: torch.device, *, sync_bn: bool) -> nn.Module:
     """Wrap a module so that gradients are averaged over processes.
 
-    Optionally, BatchNorm uses the complete batch. Buffers are not broadcast in each forward pass, see
-    `average_batch_norm`.
+    Optionally, BatchNorm computes its statistics over the batches of all processes. Buffers are not broadcast in each
+    forward pass, see `average_batch_norm`.
     """
     if sync_bn:
         if device.type != "cuda":

@@ -1,4 +1,4 @@
-"""Average of the weights over the steps of a training.
+"""Average of the model weights over training steps.
 
 The average is exponential, or uniform over the final epochs (SWA).
 """
@@ -11,18 +11,18 @@ from torch import Tensor, nn
 
 
 class WeightAverage(ModelEmaV3):
-    """timm's exponential moving average, with tensor lists that are created only once per epoch.
+    """Average of model weights, based on timm's exponential moving average.
 
-    timm creates these lists in each step from two `state_dict()` calls, which takes milliseconds for a large ViT.
+    The lists of tensors are created once per epoch. timm creates them in each step with two `state_dict()` calls, which
+    takes milliseconds for a large ViT.
 
     Args:
         model: Model to average; the average is initialized with the current weights.
         decay: Maximum decay per step, with warm-up as in timm.
 
     Attributes:
-        uniform_from: Number of steps after which the average is the mean of the weights after each later step, as in
-            stochastic weight averaging (SWA, Izmailov et al., UAI 2018). If None, the average is exponential
-            throughout.
+        uniform_from: Step after which the average is uniform, as in stochastic weight averaging (SWA, Izmailov et al.,
+            UAI 2018): the mean of the weights after all later steps. If None, the average is always exponential.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -31,14 +31,14 @@ class WeightAverage(ModelEmaV3):
         self._lists: tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]] | None = None
 
     def get_decay(self, step: int | None = None) -> float:
-        """Return the weight of the previous average after `step` steps; the model has 1 minus this weight."""
+        """Return the weight w of the previous average after `step` steps; the model has the weight 1 - w."""
         if step is None or self.uniform_from is None or step <= self.uniform_from:
             decay: float = super().get_decay(step)
             return decay
         return 1 - 1 / (step - self.uniform_from)
 
     def forget_tensors(self) -> None:
-        """List the tensors again at the next update.
+        """Discard the lists of tensors, so that the next update creates them again.
 
         This method must be called if tensors of the model may have been replaced.
         """

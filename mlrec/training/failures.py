@@ -1,4 +1,4 @@
-"""Machine failures in training and inference, reported as one line that states a fix."""
+"""Conversion of machine failures, such as out of memory, to one-line errors that suggest a fix."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from mlrec.utils.errors import RunError, counted, is_out_of_memory
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Convert errors in a training run to one-line errors.
+    """Context manager that converts machine failures in a training run to one-line errors.
 
-    These errors are out of memory, batch too small, compiler, and lost process.
+    The failures are: out of memory, a batch that is too small, a compiler error, and a lost process.
 
     Raises:
         RunError: The training run failed with one of these errors.
@@ -63,7 +63,7 @@ def memory_explained(
     batch_size: int | None = None,
     size: int | None = None,
 ) -> Iterator[None]:
-    """Convert an out-of-memory error in inference to a one-line error.
+    """Context manager that converts an out-of-memory error in inference to a one-line error.
 
     Args:
         batch_flag: Flag of the command that sets the batch size.

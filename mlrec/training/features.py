@@ -1,6 +1,6 @@
-"""Features from a frozen backbone, which are computed once and kept in memory.
+"""Features of a frozen backbone, computed once and kept in memory.
 
-Heads therefore train in seconds. The backbone is in eval mode: BatchNorm uses stored statistics, and dropout is
+A head can then be trained in seconds. The backbone is in eval mode: BatchNorm uses stored statistics, and dropout is
 disabled.
 """
 
@@ -72,10 +72,10 @@ def compute_features(
 ) -> Features:
     """Compute the features of all samples once.
 
-    The samples are used without augmentation or as `config.feature_copies` augmented copies. Copy k contains the
-    augmented views of epoch k. The model is moved to `device` and remains in eval mode. With multiple processes, each
-    process computes a part of the batches, and all processes on a machine share the memory of the result. Batches do
-    not depend on the number of processes, so features are bit-identical.
+    If `config.feature_copies` is above 0, features are computed for this number of augmented copies, otherwise without
+    augmentation. Copy k contains the augmented views of epoch k. The model is moved to `device` and remains in eval
+    mode. With multiple processes, each process computes a part of the batches, and all processes on a machine share the
+    memory of the result. Batches do not depend on the number of processes, so features are bit-identical.
 
     Raises:
         DataError: An image cannot be read; the message states the file.
@@ -114,8 +114,9 @@ class FeatureCache:
     The cache is shared by evaluations and by runs that differ only in the head.
 
     Args:
-        whole: Split whose parts will be requested later, such as the folds of a cross-validation. Features without
-            augmentation are computed once for the whole split, from which the features of each part are selected.
+        whole: Split of which parts will be requested later, such as the folds of a cross-validation. Without
+            augmentation, features are computed once for the whole split, and the features of a part are selected from
+            them.
     """
 
     def __init__(self, whole: Manifest | None = None) -> None:
@@ -176,9 +177,9 @@ def feature_batches(
 
 
 def on_device_if_it_fits(features: Features, device: torch.device) -> Features:
-    """Move features to a GPU if at most half of the free GPU memory is needed.
+    """Move features to the GPU if they need at most half of the free GPU memory.
 
-    Copies in each step are thereby avoided.
+    Features on the GPU need not be copied in each step.
     """
     if device.type != "cuda" or features.values.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return features

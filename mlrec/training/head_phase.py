@@ -1,4 +1,4 @@
-"""Head phase of a training, in which only the head is trained, on features from the frozen backbone.
+"""Head phase: only the head is trained, on features of the frozen backbone.
 
 A randomly initialized head propagates meaningless gradients through the pretrained backbone. Kumar et al. ("Fine-Tuning
 can Distort Pretrained Features and Underperform Out-of-Distribution", ICLR 2022) therefore train a linear probe first.
@@ -45,9 +45,9 @@ def train_head(
 ) -> None:
     """Train the head of the model for `config.head_epochs` epochs without changing the backbone.
 
-    The optimizer is AdamW with a cosine schedule that starts at `head_phase_lr`, and with the batch size, weight decay
-    and seed of the run. The result depends only on the config, the data and the weights, so that a run that was
-    interrupted in this phase can repeat the phase.
+    The optimizer is AdamW with a cosine schedule that starts at `head_phase_lr`. Batch size, weight decay and seed are
+    those of the run. The result depends only on the config, the data and the initial weights. A run that was
+    interrupted in this phase can therefore repeat it with the same result.
 
     Raises:
         RunError: A loss is NaN or infinite.

@@ -30,11 +30,11 @@ TOP = (1, 5)
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """Indicators of whether the true class is among the top 1 and the top 5 predictions.
+    """Indicators of top-1 and top-5 hits: whether the true class is among the highest predictions.
 
     Attributes:
-        published: (2, N) indicators for the published logits.
-        by_lam: (2, L, N) indicators for mean + λ · maximum over locations.
+        published: (2, N) bool array for the published logits; row 0 is top-1, row 1 is top-5.
+        by_lam: (2, L, N) bool array for the logits mean + λ · maximum over locations, for each of L values of λ.
     """
 
     published: NDArray[np.bool_]
@@ -68,7 +68,7 @@ def count_hits(
 ) -> Hits:
     """Classify all images for all values of λ.
 
-    The first batch is used to compare λ = 0 with the published logits.
+    With the first batch, the logits at λ = 0 are compared with the published logits.
 
     Raises:
         ModelError: The logits at λ = 0 differ from the published logits, see `ImageNetClassifier.check`.

@@ -1,4 +1,4 @@
-"""Image stream for inference, with decoding in threads; unreadable images are reported as errors."""
+"""Image stream for inference: images are decoded in threads, and unreadable images are reported."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Loaded:
     """Batch of items in input order, with the images of the readable items.
 
     Attributes:
-        items: Pairs of an item and None, or the error for an unreadable image.
+        items: Pairs (item, error); the error is None if the image is readable.
         images: (B, 3, S, S) uint8 images of the readable items, in order, padded with copies of the last image to the
             batch size of the stream. B is 0 if no item can be read.
     """

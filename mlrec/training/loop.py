@@ -1,4 +1,7 @@
-"""`fit`: the training loop as a generator of events. The caller logs, evaluates and saves."""
+"""`fit`: training loop that yields an event after steps and epochs.
+
+The caller handles the events: it logs, evaluates and saves.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +46,7 @@ class Steps:
         lr: Learning rate of the backbone in the last step.
         grad_norm: Gradient norm of all parameters in the last step, before clipping.
         waited: Time in seconds spent waiting for the batches of these steps.
-        stopped: Whether training should stop; becomes True in all processes at the same step.
+        stopped: Whether training should stop; the value is the same in all processes.
     """
 
     epoch: int
@@ -61,7 +64,7 @@ class Steps:
 class Epoch:
     """Event after an epoch, starting from 0, with the mean loss.
 
-    The caller may save and evaluate the state.
+    When this event is yielded, the caller may save and evaluate the state.
     """
 
     epoch: int
@@ -77,8 +80,8 @@ class Network:
     """Module to train, with its inputs, device and precision.
 
     Attributes:
-        module: Inputs → logits: the model, or only the head if the backbone is frozen; may be compiled, or wrapped for
-            multiple processes.
+        module: Module that computes logits from inputs: the model, or only the head if the backbone is frozen. It may
+            be compiled or wrapped for multiple processes.
         inputs: Function from a batch to the inputs of `module`: normalized images, or float32 features.
         device: Device of the module.
         precision: Precision of the forward pass.
@@ -114,9 +117,9 @@ def fit(
 ) -> Iterator[Event]:
     """Train from the position of `state` to the end of the last epoch.
 
-    On a CPU, `Steps` is yielded after each step. On a GPU, where fetching a loss waits for the device, `Steps` is
-    yielded every 20 steps, or earlier if training should stop. `Epoch` is yielded after each epoch. At each event,
-    `state` is complete and may be saved or evaluated, and the caller may stop training.
+    On a CPU, `Steps` is yielded after each step. On a GPU, `Steps` is yielded every 20 steps, or earlier if training
+    should stop, because each transfer of a loss waits for the device. `Epoch` is yielded after each epoch. At each
+    event, `state` is complete and may be saved or evaluated, and the caller may stop training.
 
     Args:
         state: Training state, which is changed in place.
@@ -217,7 +220,7 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
-    """Return torch's random seed for a step, which differs between processes."""
+    """Return the torch random seed for a step; the seed differs between processes."""
     words = np.random.SeedSequence([seed, epoch, step, processes.rank()]).generate_state(2)
     return int(words[0]) << 32 | int(words[1])
 
@@ -259,9 +262,9 @@ def _sync_is_due(state: State, device: torch.device, config: Config, steps_per_e
 
 
 def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids: Sequence[str] = ()) -> Steps:
-    """Fetch the losses and norms of a window from the device in one transfer.
+    """Copy the losses and gradient norms of multiple steps from the device in one transfer.
 
-    All values are checked to be finite.
+    RunError is raised if a value is NaN or infinite. With fp16, a few consecutive steps with such values are permitted.
     """
     losses = distributed.mean(torch.stack(window.losses))
     values, norms = torch.stack([losses, torch.stack(window.norms).to(losses)]).tolist()

@@ -1,9 +1,9 @@
 """Multi-label losses by name.
 
-The values per sample and label are weighted and averaged over known labels. The paper averages over samples and labels;
-a sum over labels would scale the learning rate by the number of labels. Losses are computed in float32, even under
-autocast. A new loss requires a function and one line in `LOSSES`, or an entry point of the group `mlrec.losses` in
-another package.
+The loss values of all samples and labels are weighted, and averaged over the known targets. The paper averages over
+samples and labels; a sum over labels would scale the learning rate by the number of labels. Losses are computed in
+float32, even under autocast. A new loss requires a function and one line in `LOSSES`, or an entry point of the group
+`mlrec.losses` in another package.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from mlrec.utils.plugins import find_part
 class Loss(Protocol):
     """Mean loss of a batch, computed from logits (B, C), targets (B, C) and the epoch.
 
-    Targets are 1, 0 and -1, and the epoch is counted from 0.
+    Targets are 1 (positive), 0 (negative) or -1 (unknown). Epochs are counted from 0.
     """
 
     def __call__(self, logits: Tensor, targets: Tensor, epoch: int = 0) -> Tensor:
@@ -42,11 +42,11 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class LossContext:
-    """Inputs of a loss in addition to the logits and targets.
+    """Additional inputs of a loss function, such as the epoch and the label counts.
 
     Attributes:
         config: Config of the run.
-        unlabelled: (B, C) bool; True for targets that may be missing positives, see `missing_labels`.
+        unlabelled: (B, C) bool array: True for targets that may be missing positives, see `missing_labels`.
         epoch: Epoch, starting from 0.
         positives: (C,) float32 number of positives of each label in the training split.
         samples: Number of samples in the training split.
@@ -67,7 +67,7 @@ def bce(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # no
 def asl(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Asymmetric loss (Ridnik et al. 2021, equations 4 to 7).
 
-    The gradient includes the gradient of the focusing factors.
+    Gradients also flow through the focusing factors.
 
     The loss is -(1 - p)^γ₊ log p for positives and -pₘ^γ₋ log(1 - pₘ) with pₘ = max(p - m, 0) for negatives, where
     γ₊ is `gamma_pos`, γ₋ is `gamma_neg`, and the margin m is `asl_clip`.
@@ -112,9 +112,9 @@ TREATS_UNKNOWN = ("splc", "ll-r", "ll-ct", "em")  # losses with their own treatm
 def loss_function(config: Config, manifest: Manifest) -> Loss:
     """Return the loss of a run.
 
-    Depending on `config.unknown`, targets of -1 are either treated as negatives or excluded from the mean, which is 0
-    for a batch without known targets. `config.pos_weight` multiplies the loss of positives; "auto" weights are computed
-    from `manifest`, the training split.
+    Depending on `config.unknown`, unknown targets (-1) are either treated as negatives or excluded from the mean. The
+    mean is 0 for a batch without known targets. `config.pos_weight` multiplies the loss of positives; "auto" weights
+    are computed from `manifest`, the training split.
 
     `config.logit_adjust` adds τ times the prior log odds to the logits, see `prior_log_odds`.
 
@@ -166,23 +166,23 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
 
 
 def prior_log_odds(context: LossContext) -> Tensor:
-    """Return log(π / (1 - π)) for each label, (C,), from the prevalence π.
+    """Return the prior log odds log(π / (1 - π)) of each label, where π is its prevalence.
 
-    For the prevalence π, half a positive and half a negative are added to the counts.
+    The result is a (C,) tensor. To estimate π, 0.5 is added to the counts of positives and of negatives.
 
     Logit adjustment (Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arXiv 2007.07314, described for
-    softmax and class priors) adds τ times the log odds to the logits, but only in the loss. The model then learns
-    scores without the prior, from which rare labels benefit.
+    softmax and class priors) adds τ times the log odds to the logits, but only in the loss. The scores of the model
+    then do not include the prior, which improves the results for rare labels.
     """
     positives = context.positives + 0.5
     return torch.log(positives / (context.samples - context.positives + 0.5))
 
 
 def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
-    """Return the weights (C,) of positives.
+    """Return the loss weights of the positives of each label, an array (C,).
 
-    The weights are None, negatives / positives of each label ("auto"), or weights from a file. Labels without positives
-    or without negatives have weight 1.
+    With "auto", the weight of a label is its number of negatives divided by its number of positives. Weights can also
+    be read from a file. Without weights, None is returned. Labels without positives or without negatives have weight 1.
 
     Raises:
         ConfigError: The file is not a list of `label,weight` lines with a positive number for each label.

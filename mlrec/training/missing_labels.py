@@ -1,10 +1,11 @@
 """Losses for annotations with missing positives.
 
-`context.unlabelled` marks the targets that may be missing positives. If the training split has unknown targets, these
-are marked; otherwise, all negatives are marked, as in datasets in which only some objects are annotated. Marked targets
-are negative in `positive`; the docstring of each loss describes how they are treated.
+`context.unlabelled` marks the targets that may be positives although they are not annotated as positive. If the
+training split has unknown targets, these are marked; otherwise, all negatives are marked, as in datasets in which only
+some objects are annotated. In the argument `positive`, marked targets are negative. The docstring of each loss
+describes how it treats them.
 
-Sources, with the authors' code from which the constants are taken:
+Sources and the code of their authors, from which the constants are taken:
 
 - Hill, SPLC: Zhang et al., Simple and Robust Loss Design for Multi-Label Learning with Missing Labels, arXiv
   2112.07368; xinyu1205/robust-loss-mlml.
@@ -44,8 +45,8 @@ def focal_margin(logits: Tensor) -> Tensor:
 def hill(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # noqa: ARG001 - same signature for all losses
     """Hill loss (Zhang et al., arXiv 2112.07368).
 
-    The loss is (λ - p) p² for negatives, and the focal margin loss for positives. The gradient decreases for negatives
-    with high p, because these may be missing positives.
+    The loss is (λ - p) p² for negatives, and the focal margin loss for positives. The gradient is small for negatives
+    with high p, because they may be missing positives.
     """
     p = torch.sigmoid(logits)
     return positive * focal_margin(logits) + (1 - positive) * (HILL_LAMBDA - p) * p**2
@@ -56,8 +57,8 @@ def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 
     Unlabelled targets with p > τ become positives. The focal margin loss is used for positives, and the focal loss for
     negatives. No targets are corrected in the first epoch, because p is not yet informative. The authors' code differs
-    in one point: logits are shifted by the margin before the correction, so that corrected targets have no margin. For
-    75 % of COCO's labels, the authors use τ = 0.65.
+    from this implementation in one point: it shifts the logits by the margin before it corrects targets, so corrected
+    targets have no margin there. For 75 % of COCO's labels, the authors use τ = 0.65.
     """
     if context.epoch >= SPLC_START:
         found = context.unlabelled & (torch.sigmoid(logits.detach()) > SPLC_THRESHOLD)
@@ -70,8 +71,9 @@ def large_loss_rejection(logits: Tensor, positive: Tensor, context: LossContext)
     """Large loss rejection (LL-R; Kim et al., CVPR 2022).
 
     The unlabelled targets with the largest losses in the batch are ignored. The ignored fraction of the unlabelled
-    targets is epoch · Δ, with Δ = `large_loss_rate` percent, and is 0 in the first epoch. In the authors' code, the
-    fraction refers to all targets in the batch, which is nearly the same if few targets are labelled.
+    targets is epoch · Δ, where Δ is `large_loss_rate` percent. In the first epoch, no targets are ignored. In the
+    authors' code, the fraction refers to all targets in the batch, which is nearly the same if few targets are
+    labelled.
     """
     values = _cross_entropy(logits, positive)
     return torch.where(_largest(values, context), 0.0, values)
@@ -80,7 +82,7 @@ def large_loss_rejection(logits: Tensor, positive: Tensor, context: LossContext)
 def large_loss_correction(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Temporary large loss correction (LL-Ct; Kim et al., CVPR 2022).
 
-    The targets that LL-R ignores are treated as positives, only in this step.
+    The targets that LL-R would ignore are treated as positives in the current step. The correction is not stored.
     """
     values = _cross_entropy(logits, positive)
     return torch.where(_largest(values, context), -logsigmoid(logits), values)

@@ -1,4 +1,4 @@
-"""Optimizers, and the learning-rate schedule, which is a pure function of the step."""
+"""Optimizers and learning-rate schedules; the learning rate depends only on the step and the config."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
     Args:
         step: Number of previous optimizer steps.
         steps_per_epoch: Number of steps in one pass over the training split.
-        config: Config with `lr`, `lr_schedule` and the related keys. The linear warm-up increases from `lr` / W to `lr`
-            over the W steps of `warmup_epochs`; with `warmup_from_zero`, it increases from 0 to `lr` (1 - 1/W), as in
-            the paper's code.
+        config: Config with `lr`, `lr_schedule` and the related keys. During the W steps of `warmup_epochs`, the
+            learning rate increases linearly from `lr` / W to `lr`. With `warmup_from_zero`, it increases from 0 to `lr`
+            (1 - 1/W), as in the paper's code.
     """
     warm = round(config.warmup_epochs * steps_per_epoch)
     if step < warm:
@@ -37,13 +37,13 @@ def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
 
 
 def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Set the learning rates of all parameter groups, which are derived from the backbone learning rate."""
+    """Set the learning rates of all parameter groups from the backbone learning rate."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_mult"]
 
 
 def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
-    """Create the optimizer for all trainable parameters, grouped by backbone or head and by weight decay.
+    """Create the optimizer for all trainable parameters, see `parameter_groups`.
 
     The head of a model is the submodule `head`; all other parameters belong to the backbone.
     """

@@ -1,9 +1,9 @@
-"""Models for inference, and computation of the logits of all samples in a split.
+"""Inference: models on a device, and the logits of all samples in a split.
 
-`eval`, `predict`, `attend` and `--localize` run all batches through `InferenceModel`. Kernels choose block sizes and
-the order of summation by the batch shape, which matters most in bf16. Bit-exact scores therefore require identical
-batches: the same images in the same order, the same batch shape (the last batch is padded, see `transforms.filled`),
-the same memory layout, and the same device settings.
+`eval`, `predict`, `attend` and `--localize` run all batches through `InferenceModel`. The block sizes and summation
+order of kernels depend on the batch shape. The resulting rounding differences are largest in bf16. Bit-exact scores
+therefore require identical batches: the same images in the same order, the same batch shape (the last batch is padded,
+see `transforms.filled`), the same memory layout, and the same device settings.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ class InferenceModel:
     Attributes:
         model: Classifier in eval mode, in channels-last memory format except on MPS.
         device: Device of the model.
-        precision: Precision of the backbone. The head runs in float32, because logits rounded to bf16 have 256 values
-            per octave, which would cause many ties.
-        backbone: Normalized images (B, 3, S, S) → features (B, d, h, w); in half precision, a copy created by `in_half`
-            when the model is opened.
+        precision: Precision of the backbone. The head runs in float32. Logits in bf16 would have only 8 significant
+            bits, so many samples would have equal scores.
+        backbone: Module that computes features (B, d, h, w) from normalized images (B, 3, S, S). In half precision, it
+            is a copy created by `in_half`.
         batch_flag: Flag that sets the batch size, for out-of-memory messages.
     """
 
@@ -70,7 +70,7 @@ class InferenceModel:
     def features(self, images: Tensor) -> Tensor:
         """Compute the features (B, d, h, w) of uint8 images (B, 3, S, S).
 
-        The dtype is that of the backbone computation.
+        The features have the dtype in which the backbone computes.
 
         Raises:
             RunError: The device ran out of memory.
@@ -103,7 +103,7 @@ def open_on(
     *,
     batch_flag: str = "--batch-size",
 ) -> InferenceModel:
-    """Prepare the device, and move `model` to it in eval mode and the memory format of the device.
+    """Prepare the device and the model for inference, and move the model to the device.
 
     Args:
         model: Classifier, which is changed in place.
@@ -133,8 +133,8 @@ def _backbone(model: Classifier, device: torch.device, precision: Precision) -> 
 def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Return a copy of a backbone for fast inference in half precision.
 
-    BatchNorm is folded into convolutions, and weights are cast only once. A ViT on a CPU is returned unchanged, because
-    it has no BatchNorm to fold, and casting the weights once is not faster.
+    BatchNorm is folded into convolutions, and weights are cast only once. A ViT on a CPU is returned unchanged: it has
+    no BatchNorm, and casting its weights only once does not make it faster.
 
     Args:
         backbone: Backbone of a model on `device`, in float32.
@@ -221,9 +221,9 @@ def predict(
 def predict_parts(
     model: Classifier, manifest: Manifest, *, temperatures: Sequence[float] = (), **how: Any
 ) -> tuple[Predictions, tuple[NDArray[np.float32], ...]]:
-    """Compute the parts of the logits in a single pass.
+    """Compute the logits at λ = 0 and the terms that λ multiplies, in a single pass over the images.
 
-    The parts are the logits at λ = 0, and the term added at λ = 1 per temperature.
+    For each temperature, there is one term, which is the difference between λ = 1 and λ = 0.
 
     Args:
         model: Classifier with any head except the spatial head, which does not use averages.
@@ -264,9 +264,9 @@ def read_features(
     batch_flag: str = "--batch-size",
     mirror: bool = False,
 ) -> Tensor:
-    """Apply `read` to all batches of a split and return the values (N, `number`, C).
+    """Apply `read` to the features of all batches in a split.
 
-    `read` maps features to (B, `number`, C).
+    `read` returns values (B, `number`, C) for a batch. The values for the whole split, (N, `number`, C), are returned.
     """
     opened = open_on(model, device, precision, batch_flag=batch_flag)
     batches = eval_batches(
@@ -300,7 +300,7 @@ def read_features(
 def predict_features(model: Classifier, features: Features, *, batch_size: int = 16) -> Predictions:
     """Compute logits like `predict`, from features without augmentation.
 
-    The features were computed with the same batch size.
+    The features must have been computed with the same batch size.
 
     Raises:
         MlrecError: A logit is NaN or infinite; the message states the sample.

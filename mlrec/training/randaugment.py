@@ -1,7 +1,7 @@
 """RandAugment (Cubuk et al. 2020) as in torchvision, with a separate random stream for each sample.
 
-The 14 operations, the value ranges over 31 magnitudes, the nearest-neighbour interpolation and the black fill are those
-of `torchvision.transforms.v2.RandAugment`, so that the same operations produce the same pixels.
+The same operations produce the same pixels as in `torchvision.transforms.v2.RandAugment`: there are 14 operations and
+31 magnitudes, interpolation is nearest-neighbour, and the fill colour is black.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def draw_operations(rng: np.random.Generator, count: int, magnitude: int, size: 
         size: Side length of the square image in pixels; translations are a fraction of this length.
 
     Returns:
-        Pairs of an operation name and a value: degrees, pixels, a factor minus 1, bits or a threshold.
+        Pairs of an operation name and a value. Depending on the operation, the value is in degrees, pixels or bits, or
+        is a factor minus 1 or a threshold.
     """
     operations = []
     for _ in range(count):
@@ -54,7 +55,7 @@ def draw_operations(rng: np.random.Generator, count: int, magnitude: int, size: 
 def operation_value(name: str, magnitude: int, size: int) -> float:
     """Return the value of an operation at `magnitude`, in float32 as in torchvision.
 
-    Without a magnitude, the value is 0.
+    For operations that do not depend on the magnitude, the value is 0.
     """
     if name == "Posterize":
         return float(8 - round(magnitude * 4 / (BINS - 1)))

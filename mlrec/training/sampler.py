@@ -1,7 +1,7 @@
 """Selection of the samples in each batch, which depends only on the seed and the epoch.
 
-An epoch is a random permutation of the images. Samples from the same image, such as persons, are adjacent, so that each
-image is decoded only once for all samples in a batch.
+An epoch is a random permutation of the images. Samples from the same image, such as persons, are adjacent in this
+order, so each image is decoded only once per batch.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class BatchKey:
         samples: Positions in the manifest.
         epoch: Epoch of the augmentation; None for evaluation, without augmentation.
         size: Size of the batch; smaller batches are padded with copies of the last sample, marked by -1.
-        share: Number of processes times the fraction of the batch in this process; 1 if all parts are equal.
+        share: Number of processes times the fraction of the batch that this process receives; 1 if all parts are equal.
     """
 
     samples: Positions
@@ -39,7 +39,7 @@ class BatchKey:
 
 
 def epoch_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
-    """Return the sample order for an epoch: a permutation of the images, with all samples of each image."""
+    """Return the sample order for an epoch: a random order of images, with all samples of each image."""
     image = manifest.image_ranks
     places = np.random.default_rng([seed, epoch, 0, _ORDER]).permutation(int(image.max(initial=-1)) + 1)
     return np.argsort(places[image], kind="stable")
@@ -94,7 +94,7 @@ def train_keys(
 ) -> Iterator[BatchKey]:
     """Yield the keys for `epochs` epochs, starting with batch `start` of `epoch`.
 
-    The keys are for the parts of process `rank`.
+    Each key contains the part of the batch that belongs to process `rank`.
 
     Raises:
         DataError: There are fewer samples than processes.
@@ -117,8 +117,8 @@ def train_keys(
 def eval_keys(samples: int, batch_size: int, *, rank: int, world: int) -> Iterator[BatchKey]:
     """Yield the batch keys for an evaluation, distributed over processes in round-robin order.
 
-    Batches do not depend on the number of processes, and all batches have the same size, so that the logits of a sample
-    are bit-exact in all processes.
+    Batches do not depend on the number of processes, and all batches have the same size. The logits of a sample are
+    therefore bit-exact for any number of processes.
     """
     size = min(batch_size, samples)
     for k in range(rank, math.ceil(samples / size) if size else 0, world):

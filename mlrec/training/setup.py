@@ -1,4 +1,4 @@
-"""Setup of a run from a config: the model with initial weights, the state and the network."""
+"""Setup of a run from a config: device, model, initial state and network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SEARCH_STEPS = 10_000  # a training this long is worth the search of cuDNN's fas
 
 
 def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
-    """Return the device, precision and loss for a run on the training split `manifest`.
+    """Return the device, precision and loss function for a run with the training split `manifest`.
 
     Raises:
         UsageError: This machine does not support the device or precision, or the batch size is not divisible by the
@@ -58,8 +58,10 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     Args:
         config: Config of the run.
         manifest: Training split, which defines the labels and, for the gcn head, the label graph.
-        paper: Whether a backbone name without a tag refers to the paper's weights instead of timm's default.
-        empty: Whether to use random weights because a checkpoint will be loaded.
+        paper: Whether a backbone name without a tag selects the weights that the paper uses instead of timm's default
+            weights.
+        empty: Whether to skip loading weights. The weights are then random and must be replaced by those of a
+            checkpoint.
 
     Raises:
         ModelError: A name is unknown, or weights cannot be loaded. Random weights are never used instead.
@@ -133,7 +135,7 @@ def _load_head(model: Classifier, source: Path) -> None:
 def prepare_process(config: Config, device: torch.device, precision: Precision, samples: int = 0) -> None:
     """Set threads, TF32 and the selection of CUDA kernels for the whole process.
 
-    All settings are set, including defaults, so that a run does not inherit settings from an earlier run.
+    Defaults are also set explicitly, so that a run does not inherit settings from an earlier run in the same process.
 
     Args:
         config: Config of the run.
@@ -153,7 +155,7 @@ def prepare_process(config: Config, device: torch.device, precision: Precision, 
 
 
 def resume_note(config: Config, device: torch.device) -> str | None:
-    """Return a warning if resuming a run on this device is not bit-exact, even on the same machine."""
+    """Return a warning text if a run on this device cannot be resumed bit-exactly, otherwise None."""
     if device.type == "cpu" or (device.type == "cuda" and config.deterministic):
         return None
     return (
@@ -176,14 +178,14 @@ def make_state(model: Classifier, config: Config, device: torch.device, precisio
 def lay_out(model: Classifier, config: Config) -> None:
     """Convert the weights to the memory format of the run.
 
-    Other strides would change the summation order.
+    Strides affect the order of summation and therefore the last bits of the results.
     """
     device = next(model.parameters()).device
     model.to(memory_format=memory_format(device, channels_last=config.channels_last))
 
 
 def make_network(state: State, config: Config, device: torch.device, precision: Precision) -> Network:
-    """Create the network that `fit` trains: the model, or only the head if the backbone is frozen."""
+    """Create the network for `fit`: the model, or only the head if the backbone is frozen."""
     model = state.model
     module: nn.Module = model
     if config.freeze_backbone:
@@ -235,7 +237,7 @@ def eval_batch_size(config: Config, device: torch.device) -> int:
 
 
 def facts(model: Classifier, config: Config) -> dict[str, Any]:
-    """Return the description of the model for `run.json`.
+    """Return information about the model for `run.json`.
 
     The backbone name includes the tag of the initial weights.
     """

@@ -1,9 +1,9 @@
-"""`State`: all values that change in training, and checkpoints.
+"""`State`: all values that change during training, and checkpoints in which they are saved.
 
-A killed run is resumed bit-exactly from a checkpoint. The sample order, augmentation and torch's random numbers are
-functions of the seed, the epoch and the sample or step, so they can be restored from the position in the epoch. The two
-newest checkpoints are kept. A SHA-256 is appended to each checkpoint, so that incomplete or damaged checkpoints are
-detected.
+A run that was killed can be resumed bit-exactly from a checkpoint. The sample order, the augmentation and the random
+numbers of torch depend only on the seed, the epoch, and the sample or step. The state of random generators is therefore
+not stored. The two newest checkpoints are kept. A SHA-256 is appended to each checkpoint, so that incomplete or damaged
+checkpoints are detected.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ class State:
 
     Attributes:
         ema: Exponential moving average of the weights, or None; if set, the average is evaluated and stored.
-        epoch: Current epoch, starting from 0; finished when the next epoch starts.
+        epoch: Current epoch, starting from 0.
         batch: Number of finished batches in the current epoch.
         step: Number of optimizer steps.
         loss_sum: Sum of the losses of the current epoch.
         skipped: Number of consecutive steps that the fp16 scaler skipped.
         history: Scores of the epochs that have been evaluated.
-        seconds: Time spent so far in seconds, by part ("train", "eval", "features").
+        seconds: Time in seconds spent so far on each part of the run: "train", "eval" and "features".
         saved: Step of the newest checkpoint.
     """
 
@@ -77,7 +77,7 @@ class State:
 
     @property
     def scored(self) -> Classifier:
-        """Return the model to evaluate and store, with averaged weights if there is an average."""
+        """Return the model to evaluate and store: the weight average if there is one, otherwise the model."""
         if self.ema is None:
             return self.model
         averaged: Classifier = self.ema.module
@@ -87,7 +87,7 @@ class State:
     def nbytes(self) -> int:
         """Return the approximate checkpoint size in bytes.
 
-        The size includes optimizer moments that are allocated later.
+        Optimizer moments are included, even if they are not allocated yet.
         """
         weights = sum(tensor.nbytes for tensor in self.model.state_dict().values())
         moments = 1
@@ -173,12 +173,12 @@ def _host_copy(value: Any) -> Any:
 
 
 def save(folder: Path, state: State | Snapshot, identity: Mapping[str, Any]) -> None:
-    """Write a checkpoint to a run folder; the existing newest checkpoint becomes the previous checkpoint.
+    """Write a checkpoint to a run folder, and keep the previous checkpoint.
 
     Args:
         folder: Run folder.
         state: State to store; the weights must be finite.
-        identity: Plain values that must be equal in a resumed run.
+        identity: Values that must be the same when the run is resumed.
     """
     newest = folder / directory.RESUME
     with atomic_write(newest, state.nbytes) as stream:

@@ -1,4 +1,4 @@
-"""Training speed: GPU utilization (MFU), estimated training time, and the bottleneck."""
+"""Training speed: GPU utilization (MFU), estimated training time, and bottlenecks."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ TRAINING_FACTOR = 3.0  # training step relative to a forward pass; the backward 
 
 @dataclass(frozen=True)
 class Meter:
-    """Meter for the speed of a run: images per second, waiting time, GPU utilization and memory.
+    """Measurement of images per second, waiting time, GPU utilization and memory of a run.
 
     Attributes:
         device: Device of this process.
@@ -103,7 +103,7 @@ class Meter:
 
 
 def peak_flops(gpu: str, precision: str) -> float | None:
-    """Return the peak floating-point operations per second of a GPU; None if `PEAKS` does not list it."""
+    """Return the peak rate of a GPU in floating-point operations per second; None if not in `PEAKS`."""
     for name, (half, tf32, full) in PEAKS.items():
         if f" {name}" in f" {gpu}":
             return 1e12 * {"bf16": half, "fp16": half, "tf32": tf32, "fp32": full}[precision]
@@ -111,11 +111,11 @@ def peak_flops(gpu: str, precision: str) -> float | None:
 
 
 def training_flops(model: Classifier) -> int | None:
-    """Count the floating-point operations per image of a training step.
+    """Count the floating-point operations that a training step needs per image.
 
-    Only convolutions and matrix products are counted. The operations of the forward and backward pass are counted with
-    a copy of the model on the meta device; a multiplication and an addition count as two operations. Returns None if
-    the model does not run on the meta device.
+    Only convolutions and matrix products are counted. The forward and backward pass are run with a copy of the model on
+    the meta device. A multiplication and an addition count as two operations. Returns None if the model does not run on
+    the meta device.
     """
     size = model.preprocessing.size
     try:
@@ -137,7 +137,7 @@ def training_flops(model: Classifier) -> int | None:
 
 
 def seconds_per_image(model: Classifier, device: torch.device, precision: Precision) -> float:
-    """Measure the time in seconds of a forward pass for one image.
+    """Measure the time of a forward pass for one image, in seconds.
 
     The model and random state are unchanged. The faster of two passes is returned.
     """
@@ -157,7 +157,7 @@ def seconds_per_image(model: Classifier, device: torch.device, precision: Precis
 
 
 def training_seconds(per_image: float, samples: int, scored: int, epochs: int, evaluations: int) -> float:
-    """Estimate the time in seconds of a training, without decoding, from the time of a forward pass.
+    """Estimate the training time in seconds, without image decoding, from the time of a forward pass.
 
     Args:
         per_image: Time in seconds of a forward pass for one image.
@@ -175,12 +175,13 @@ def training_seconds(per_image: float, samples: int, scored: int, epochs: int, e
 
 @dataclass(frozen=True)
 class Speed:
-    """Speed of the data path and the device, which shows the bottleneck of training.
+    """Speed of image loading and of the device; the slower one is the bottleneck of training.
 
     Attributes:
-        decoding: Time in seconds in which one core reads, decodes and augments an image.
-        computing: Time in seconds in which the device trains on an image.
-        workers: Number of dataloader workers; with 0, all cores decode between two steps.
+        decoding: Time in seconds that one core needs to read, decode and augment an image.
+        computing: Time in seconds that a training step on the device needs per image.
+        workers: Number of dataloader workers. With 0, the training process decodes images between steps, with all
+            cores.
         cores: Number of cores available to this process.
         device: Name of the device.
 
@@ -200,7 +201,7 @@ class Speed:
 
     @property
     def data_limits(self) -> bool:
-        """Whether the data path limits the speed, so that the device waits for images."""
+        """Whether image loading is the bottleneck, so that the device waits for images."""
         return self._data_rate < 1 / self.computing
 
     @property
@@ -208,7 +209,7 @@ class Speed:
         return min(self.workers or self.cores, self.cores) / self.decoding
 
     def in_words(self) -> str:
-        """Return a description of both rates and the bottleneck."""
+        """Return a text with the speed of image loading, the speed of the device, and the bottleneck."""
         source = counted(self.workers, "dataloader worker") if self.workers else counted(self.cores, "core")
         limit = "the device"
         if self.data_limits:
@@ -217,7 +218,7 @@ class Speed:
         return f"data: {data} images/s with {source}; {self.device}: {device} images/s; {limit} limits training"
 
     def advice(self) -> str:
-        """Return advice on how to make the data path faster; empty if the device is the bottleneck."""
+        """Return advice on how to load images faster; "" if the device is the bottleneck."""
         if not self.data_limits:
             return ""
         enough = math.ceil(self.decoding / self.computing)
@@ -227,7 +228,7 @@ class Speed:
 
 
 def decoding_seconds(manifest: Manifest, config: Config, preprocessing: Preprocessing) -> float:
-    """Measure the mean time in seconds in which one core reads, decodes and augments a training image.
+    """Measure how many seconds one core needs on average to load and augment a training image.
 
     Raises:
         DataError: An image cannot be read; the message states the file.
@@ -251,9 +252,9 @@ def computing_seconds(
 ) -> float:
     """Measure the time in seconds that the device needs per image.
 
-    In this time, the device trains on the image, or computes the features of the image. On a GPU, complete steps with
-    the batch size of the run are measured, which also shows whether the memory is sufficient. On a CPU, the time of a
-    step is estimated from a forward pass.
+    The time is that of a training step or, if the backbone is frozen, of computing the features. On a GPU, complete
+    steps with the batch size of the run are measured, which also shows whether the memory is sufficient. On a CPU, the
+    time of a step is estimated from a forward pass.
 
     Args:
         model: Model of the run, which is moved to the device and trained.

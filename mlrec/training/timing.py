@@ -1,6 +1,6 @@
-"""Operations and time of heads on the same backbone.
+"""Comparison of heads on the same backbone: time and number of operations.
 
-The steps of all heads are timed in turn, so that other load on the machine affects all heads equally.
+Heads are timed in turn, one step each, so that other load on the machine affects all heads equally.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mlrec.utils.progress import SILENT, Progress
 
 @dataclass(frozen=True)
 class Seconds:
-    """Measured times in seconds of forward passes and training steps (forward and backward) for one head."""
+    """Times in seconds of the forward passes and training steps of a model with one head."""
 
     forward: list[float]
     training: list[float]
@@ -42,7 +42,7 @@ def time_heads(
     """Time complete models that differ only in the head, on random images.
 
     Args:
-        backbone: Common backbone, with the current input size.
+        backbone: Backbone that all models use, with the current input size.
         heads: Heads to compare; the backbone and heads are moved to the device.
         num_labels: Number of labels C.
         batch_size: Batch size.
@@ -77,7 +77,7 @@ def time_heads(
 
 
 def head_flops(backbone: Backbone, heads: Sequence[nn.Module]) -> tuple[int, list[int]]:
-    """Count the floating-point operations of a backbone and of each head in the forward pass of one image.
+    """Count the floating-point operations of a backbone and of each head for one image.
 
     Args:
         backbone: Backbone, with the current input size.

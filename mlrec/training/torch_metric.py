@@ -19,9 +19,9 @@ STATES = ("scores", "targets", "ids")
 
 
 class TorchMetric(torchmetrics.Metric):
-    """A torchmetrics metric whose value is one of the numbers in `Metrics`; see `mlrec.torch_metric`.
+    """torchmetrics metric that returns one of the values in `Metrics`; see `mlrec.torch_metric`.
 
-    Scores are stored unchanged on the CPU. When processes are synchronized, all scores are exchanged, so the number of
+    Scores are stored unchanged on the CPU. Synchronization exchanges all scores between processes. The number of
     samples may differ between processes and may be 0.
     """
 

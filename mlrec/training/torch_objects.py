@@ -46,9 +46,9 @@ class ManifestDataset(Dataset[tuple[Any, Tensor]]):
 
 
 def torch_dataset(manifest: Manifest, transform: Callable[[Any], Any] | None = None) -> ManifestDataset:
-    """Return a map-style `torch.utils.data.Dataset` of (image, target).
+    """Return a map-style `torch.utils.data.Dataset` of pairs (image, target).
 
-    The dataset is for a `DataLoader` with any number of workers.
+    The dataset can be used in a `DataLoader` with any number of workers.
 
     Args:
         manifest: Manifest with the samples; for a sample with a box, the image is cropped to the box.
@@ -56,7 +56,8 @@ def torch_dataset(manifest: Manifest, transform: Callable[[Any], Any] | None = N
             [default: no transform].
 
     Returns:
-        Dataset whose targets are (C,) float32: 1 positive, 0 negative, -1 unknown; exclude -1 from the loss.
+        Dataset whose targets are (C,) float32 tensors of 1 (positive), 0 (negative) or -1 (unknown). Exclude targets of
+        -1 from the loss.
 
     Raises:
         DataError: An image is missing or cannot be read; raised when the sample is accessed.
@@ -87,14 +88,15 @@ def torch_metric(
     `self.log("val/mAP", metric)` works in Lightning, even on multiple devices. The metric accepts the same batches as
     `Metric` and returns exactly the same results. Processes may have different numbers of samples. Copies added by a
     distributed sampler are ignored if the sample positions are passed to `update` as `ids`. `metric.metrics()` returns
-    all numbers as `Metrics`.
+    a `Metrics` object with all values.
 
     Args:
         labels: C unique label names [default: "0", "1", ...].
         conventions: Name of the scoring conventions, or a `Conventions` object.
         scores: "logits" or "probabilities"; required if no score is negative.
         threshold: Minimum score for predicting a label: a single number, or one number per label (C,).
-        value: Name of the number that `compute` returns, as in `Metrics.flat()`, such as "mAP", "OF1" or "top3/CF1".
+        value: Name of the value that `compute` returns, such as "mAP", "OF1" or "top3/CF1". All names are in
+            `Metrics.flat()`.
 
     Raises:
         UsageError: The value or the conventions are unknown.

@@ -39,7 +39,7 @@ class TrackedRun:
         folder: Run folder, whose name is the name of the run.
         config: Values of all keys in `Config`.
         step: Number of optimizer steps so far; greater than 0 if the run is resumed.
-        id: Value that `start` of this tracker returned when the run was started; None for a new run.
+        id: Id that the `start` method of this tracker returned when the run was first started; None for a new run.
     """
 
     folder: Path
@@ -77,7 +77,7 @@ class TensorBoardTracker:
     """Tracker that writes event files to the folder `tensorboard` in the run folder."""
 
     def start(self, run: TrackedRun) -> None:
-        """Open the writer; numbers after the current step are dropped."""
+        """Open the writer; values that were logged after the current step are discarded."""
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.step + 1)
@@ -165,7 +165,7 @@ class MlflowTracker:
         return self._id
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Collect numbers and send them in groups, because one request per step would be slow."""
+        """Collect values and send them in batches, because one request per step would be slow."""
         from mlflow.entities import Metric
 
         now = int(time.time() * 1000)
@@ -194,7 +194,7 @@ class TrackioTracker:
     def start(self, run: TrackedRun) -> str:
         """Start or continue a run under a unique name.
 
-        The name is made unique, because run names may be repeated in different folders.
+        The name is made unique because runs in different folders may have the same name.
         """
         import trackio
 
@@ -262,11 +262,11 @@ def check_trackers(names: Sequence[str]) -> None:
 
 
 class TrackerGroup:
-    """The trackers of a run; a tracker that fails causes one warning and is then no longer used.
+    """Trackers of a run; if a tracker fails, a warning is printed and the tracker is no longer used.
 
     Args:
         names: Tracker names.
-        run: Information about the run; tracker ids are read from and stored in the run folder.
+        run: Information about the run. The ids of the trackers are stored in the run folder and read from it.
         warn: Function that prints a warning.
     """
 

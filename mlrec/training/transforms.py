@@ -2,9 +2,9 @@
 
 Random numbers depend only on the seed, epoch and sample. In training, images are flipped horizontally and cropped with
 random resized crops, as in the paper; RandAugment and Cutout are optional. In evaluation, the whole image is resized to
-a square without preserving the aspect ratio. There are two implementations of the same views: `tensors` (default), with
-uint8 tensors, and `pictures`, with PIL and torchvision's transforms v1, as in the paper's code. Pixels are uint8 until
-they are on the device, where `normalize` converts them to floats.
+a square without preserving the aspect ratio. Views have two implementations. `tensors` (default) uses uint8 tensors;
+`pictures` uses PIL and torchvision's transforms v1, as in the paper's code. Pixels are uint8 until they are on the
+device, where `normalize` converts them to floats.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ATTEMPTS = 10  # attempts to draw a valid crop before the largest center crop i
 
 @dataclass(frozen=True)
 class View:
-    """Augmentation of an image: a crop box, which is resized to a square, and further modifications.
+    """Augmentation of an image: crop, flip, RandAugment operations and Cutout.
 
     Attributes:
         top, left, height, width: Crop box in pixels.
@@ -53,7 +53,7 @@ class View:
 def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, size: int) -> View:
     """Draw the augmentation for a sample of `height` x `width` pixels in an epoch.
 
-    The output has `size` pixels.
+    The side length of the model input is `size` pixels.
     """
     rng = np.random.default_rng([config.seed, epoch, sample])
     flip = bool(rng.random() < config.hflip)
@@ -69,7 +69,7 @@ def draw_view(config: Config, epoch: int, sample: int, height: int, width: int, 
 
 
 def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
-    """Create a view with torch's antialiased uint8 resize; if `view` is None, resize the whole image."""
+    """Apply a view with torch's antialiased uint8 resize; if `view` is None, resize the whole image."""
     if view is not None:
         pixels = pixels[view.top : view.top + view.height, view.left : view.left + view.width].copy()
     # Add the batch dimension before permuting, because torch's fast resize requires canonical channels-last strides.
@@ -84,7 +84,7 @@ def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) ->
 
 
 def pictures(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
-    """Create a view with PIL and torchvision's transforms v1, as in the paper's code."""
+    """Apply a view with PIL and torchvision's transforms v1, as in the paper's code."""
     from PIL import Image
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as v1

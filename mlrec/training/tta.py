@@ -34,7 +34,7 @@ class Views:
 
     @classmethod
     def parse(cls, text: str) -> Views:
-        """Parse `flip`, scales, or both, such as `flip,1,1.25`; without scales, the only scale is 1.
+        """Parse a list of `flip` and scales, such as `flip,1,1.25`; without scales, the only scale is 1.
 
         Raises:
             UsageError: A part is neither `flip` nor a scale from 0.25 to 4, or is listed twice.
@@ -61,7 +61,7 @@ class Views:
     def sizes(self, size: int) -> list[int]:
         """Return the side lengths in pixels for a model with input size `size`.
 
-        The lengths are multiples of 32, or `size` itself.
+        Each length is a multiple of 32; for scale 1, the length is `size`.
 
         Example:
             >>> Views(scales=(0.75, 1.0, 1.25)).sizes(224)
