@@ -114,9 +114,10 @@ def evaluate_run(
         labels: Labels to score [default: all labels].
         conventions: Name of the scoring conventions.
         tuned: Whether to use the thresholds and calibration from `mlrec tune`.
-        top: Number of top labels K for additional metrics, including F1@K, in `Metrics.top`.
-        tta: Views for test-time augmentation, such as "flip" or "flip,1,1.25" (see `mlrec eval --tta`); None: the image
-            only.
+        top: K. If set, `Metrics.top` contains precision, recall and F1 for the K highest-scoring labels of each sample
+            as predictions.
+        tta: Views for test-time augmentation, such as "flip" or "flip,1,1.25" (see `mlrec eval --tta`). If None, only
+            the image itself is used.
         batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
             batch size].
         device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -183,7 +184,8 @@ def attention(
             warnings. If an object with a method `task` is passed, this object draws the progress bars.
 
     Returns:
-        For each image, maps of shape (K, h, w) for K labels, in the order of the images.
+        One `AttentionMaps` object per image, in the order of the images. The attribute `maps` has the shape (K, h, w)
+        for K labels.
 
     Raises:
         DataError: An image cannot be read.

@@ -139,7 +139,7 @@ def unknown_lineage(source: str) -> Lineage:
 
 
 def _beyond(earlier: Training, train: Training | None) -> str:
-    """Return the data that an earlier training adds to the data of the last training, or ""."""
+    """Describe the data used in an earlier training but not in the last one; "" if there is none."""
     if train is None or earlier.kind != train.kind:
         return earlier.name
     if earlier.dataset != train.dataset and earlier.digest != train.digest:

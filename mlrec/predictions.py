@@ -35,8 +35,8 @@ class Predictions:
     Attributes:
         labels: C unique label names, in column order.
         sample_ids: N unique sample ids, in row order.
-        logits: (N, C) floats; probability = sigmoid(logit).
-        targets: (N, C) int8 (1 positive, 0 negative, -1 unknown), or None.
+        logits: (N, C) array of floats; the probability of a label is sigmoid(logit).
+        targets: (N, C) int8 array of 1 (positive), 0 (negative) or -1 (unknown); None if the targets are not known.
         digest: Digest of the manifest that was predicted, or an empty string.
 
     Raises:
@@ -181,7 +181,7 @@ def _names(array: NDArray[np.generic] | Texts, what: str, path: Path) -> Sequenc
 def _read_arrays(path: Path) -> dict[str, Any]:
     """Read the arrays in an `.npz` file.
 
-    An array that claims more bytes than exist is rejected before allocation.
+    An array whose header states more bytes than the file contains is rejected before memory is allocated.
     """
     check_regular(path, PredictionsError)
     try:

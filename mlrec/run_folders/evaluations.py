@@ -1,4 +1,4 @@
-"""Evaluations of models that were not trained with mlrec, which tables treat like finished runs."""
+"""Evaluations of models that were not trained with mlrec; tables treat them like finished runs."""
 
 from __future__ import annotations
 

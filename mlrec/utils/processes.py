@@ -76,9 +76,9 @@ def keep_freed_memory() -> None:
 
 
 def launcher() -> str:
-    """Return the part of the command line before the subcommand.
+    """Return the command-line prefix that starts the same number of processes as this job.
 
-    That part starts as many processes as this job. To use multiple machines, the user has to add the torchrun options.
+    The subcommand follows the prefix. To use multiple machines, the user has to add the torchrun options.
     """
     if world_size() == 1:
         return "mlrec"

@@ -22,8 +22,8 @@ class Texts(Sequence[str]):
     """N strings stored as UTF-8 in one buffer; compares equal to a tuple or list with the same strings.
 
     Attributes:
-        data: (B,) uint8, concatenated strings.
-        offsets: (N + 1,) int64, start of each string in `data`.
+        data: (B,) uint8 array of the concatenated strings.
+        offsets: (N + 1,) int64 array with the start of each string in `data`, and the end of the last string.
 
     Example:
         >>> names = Texts.of(["a.jpg", "sub/b.jpg"])
@@ -139,7 +139,7 @@ def taken(texts: Sequence[str], places: NDArray[np.integer[Any]]) -> Sequence[st
 
 
 def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
-    """Return the position of the first equal string for each string.
+    """Return, for each string, the position of the first equal string.
 
     The hashes of all strings are sorted, and strings with equal hashes are compared. This requires 40 bytes per string;
     a set would require four times as much memory.
