@@ -118,7 +118,7 @@ def doctor(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> Diagnosis:
-    """Check environment, disk, data and weights, and train a few steps in a temporary folder.
+    """Check environment, disk, data and weights, and run a few training steps in a temporary folder.
 
     Splits, device and weights are resolved by the same functions as in `train`, with the same keys. Weights are looked
     up on the hub but not downloaded. All files are removed at the end.

@@ -41,8 +41,8 @@ class NewSplits:
         pool: Divided split.
         sizes: Number of samples of each new split.
         groups: Number of groups with two or more samples that were kept together.
-        error: Mean absolute difference in prevalence between held-out part and pool, over labels and folds, as a
-            fraction.
+        error: Absolute difference in label prevalence between the held-out part and the pool, as a fraction; mean over
+            all labels and folds.
         random_error: Median of this difference over 20 random splits.
     """
 

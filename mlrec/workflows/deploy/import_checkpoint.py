@@ -40,12 +40,12 @@ class ImportResult:
 
     Attributes:
         path: Written folder.
-        naming: Code base that uses the tensor names of the checkpoint.
+        naming: Name of the code base that wrote the checkpoint, inferred from the tensor names.
         backbone: timm name of the backbone.
         head, heads, lam: Head, number of heads, and λ.
         labels: Names of the labels.
         img_size: Side of the input in pixels.
-        matched: Number of imported tensors; no tensor is missing.
+        matched: Number of imported tensors; these are all tensors of the model.
         unused: Names of unused tensors.
     """
 
@@ -76,14 +76,15 @@ def import_checkpoint(
     Args:
         checkpoint: File from the paper's code, mmpretrain, CutMix, torchvision or timm.
         out: Folder to create; by default `imported/` followed by the stem of the file name.
-        lam: λ, which is not stored in checkpoints; by default the published value for dataset, backbone and number of
-            heads.
+        lam: Value of λ, which checkpoints do not contain; by default the published value for the dataset, backbone and
+            number of heads.
         dataset: `voc2007`, `coco2014`, `wider` or the folder of a prepared dataset; by default inferred from the number
             of labels.
         backbone: timm name of the backbone, required if the tensor names do not identify the backbone.
         img_size: Side of the input in pixels; by default that of the position embeddings. Without position embeddings,
             the default is 448 for CSRA, and the backbone default for other heads.
-        normalization: Key in `NORMALIZATIONS` or "weights"; by default the normalization of the source.
+        normalization: Key in `NORMALIZATIONS`, or "weights" for the normalization of the pretrained weights; by default
+            the normalization of the source.
 
     Raises:
         ModelError: The file contains no plain weights, tensor names or λ are unknown, or tensors do not match.
@@ -155,7 +156,7 @@ def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
 
 
 def _labels(external: ExternalCheckpoint, dataset: str | None) -> tuple[tuple[str, ...], str | None]:
-    """Return the label names, and the published dataset that determines λ."""
+    """Return the label names, and the name of the published dataset from which λ is derived."""
     assert external.weight is not None
     count = external.weight.shape[-2]
     if not count:

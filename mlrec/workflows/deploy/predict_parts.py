@@ -51,7 +51,7 @@ class PredictJob:
         form: Format of the output.
         threshold: Minimum probability of a predicted label; None means 0.5, or the tuned thresholds.
         tuned: Whether to use thresholds and calibration from `mlrec tune`.
-        top: Number of most probable labels to predict, instead of using a threshold.
+        top: Number of labels to predict per image: the most probable labels are predicted, and no threshold is used.
         part_size: Images per part; the images in a packed file form one part.
         machine: Runtime options.
     """
@@ -92,7 +92,7 @@ class Unit:
 
     Attributes:
         number: Number of the part.
-        digest: Digest of the image names, or of name and size of the packed file.
+        digest: Digest of the image names; for a packed file, digest of the file name and size.
         items: Images that are files or URLs.
         packed: Tar or Parquet file that contains the images, if they are not in `items`.
     """
@@ -120,7 +120,7 @@ class PartRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Summary:
-    """Numbers of finished parts, predictions and unreadable images in a job.
+    """Result of a prediction job: numbers of parts, predictions and unreadable images.
 
     Attributes:
         parts: Number of parts.
@@ -140,7 +140,7 @@ class Summary:
 
 
 def output_form(out: Path, form: Form | None) -> Form:
-    """Return the output format: from the file extension, as requested, or CSV by default.
+    """Return the output format, which is given by the file extension or the request; CSV by default.
 
     Raises:
         UsageError: The file extension and the requested format differ.

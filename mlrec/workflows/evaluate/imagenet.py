@@ -1,6 +1,6 @@
 """`mlrec imagenet DATA --backbone NAME`: evaluate a timm classifier.
 
-The classifier is evaluated as published, and with λ times the maximum.
+The classifier is evaluated as published, and after adding λ times the maximum logit over all locations.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ImageNetEvaluation:
 
     Attributes:
         path: Written folder.
-        sweep: Accuracy at many λ.
+        sweep: Accuracy at each value of λ.
         table: Table to print.
     """
 

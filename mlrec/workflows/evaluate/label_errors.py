@@ -73,10 +73,10 @@ def label_errors(
 ) -> LabelErrors:
     """Find likely label errors, and write the annotations to review as a CSV and a contact sheet.
 
-    Without `predictions`, a head is trained on each fold with a frozen backbone, whose features are computed once, and
-    each sample is predicted by the model that was not trained on this sample. The folds are created by `mlrec split
-    --folds`, or newly created if there are none. The number of annotations is determined by one threshold per label,
-    see `metrics.label_errors.to_review`.
+    Without `predictions`, a head is trained for each fold on features of a frozen backbone. The features are computed
+    once. Each sample is predicted by the model that was not trained on this sample. The folds are created by `mlrec
+    split --folds`, or newly created if there are none. The number of annotations is determined by one threshold per
+    label, see `metrics.label_errors.to_review`.
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.

@@ -40,7 +40,7 @@ class ThresholdReport:
     Attributes:
         on: Split and evaluation procedure, as text.
         how: Decision rule: "p ≥ 0.5" or "tuned".
-        rates: CP CR CF1 OP OR OF1, and F1 as the mean over labels; fractions, or None if undefined.
+        rates: CP, CR, CF1, OP, OR, OF1, and the mean F1 over labels, as fractions; None if undefined.
         reliability: Calibration metrics of the probabilities; None if no target is known.
     """
 
@@ -95,7 +95,8 @@ def tune(
         data: Dataset, see `evaluate_run`.
         target: Metric to maximize, a name in `TARGETS`.
         precision: Minimum precision for each label; replaces `target`.
-        least: Number of positives below which a label uses the common threshold and slope.
+        least: Minimum number of positives for a separate threshold and slope; labels with fewer positives use the
+            common threshold and slope.
         machine: Runtime options.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
@@ -273,9 +274,9 @@ def _threshold_report(
 
 
 def _folds(sample_ids: Sequence[str]) -> Iterator[NDArray[np.bool_]]:
-    """Yield the masks of five folds, or one fold per image if there are fewer than five images.
+    """Yield one sample mask per fold: five folds, or one fold per image for fewer than five images.
 
-    Persons in one image are in the same fold.
+    All persons in an image are in the same fold.
     """
     image = numbered([image_of(sample) for sample in sample_ids])  # persons of one image are alike
     images = int(image.max()) + 1
