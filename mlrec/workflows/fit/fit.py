@@ -85,7 +85,7 @@ class FitResult:
 
 
 class _OtherPace(Exception):  # noqa: N818 - not an error: training starts again with another number of epochs
-    """Raised if training is slower or faster than forecast; `seconds` is the measured time per step."""
+    """Raised if training is slower or faster than estimated; `seconds` is the measured time per step."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class _OtherPace(Exception):  # noqa: N818 - not an error: training starts again
 class _Pace:
     """Callback that measures the time per step.
 
-    It raises `_OtherPace` if the run would not finish in time.
+    The callback raises `_OtherPace` if the run would not finish in time, or if there is time for more epochs.
 
     Attributes:
         total: Number of steps in the run.
@@ -214,7 +214,7 @@ class _Fit:
         Args:
             pretrained: Backbones, fastest first.
             until: Seconds since the start of the fit after which no further candidate is trained.
-            last: Whether the candidates that were not tried are listed, because no later call may try them.
+            last: Whether this is the last call. If so, candidates that were not tried are listed in the notes.
         """
         first, *others = pretrained
         size = self.flags.get("img_size") or candidates.image_side(self._manifest("train"), self.device)
@@ -238,7 +238,7 @@ class _Fit:
                 self._frozen(pair, pair, {**tried.flags, **other.flags}, until, last)
 
     def _frozen(self, name: str, pair: str, flags: Flags, until: float, last: bool) -> None:
-        """Train a head, unless the time for this stage has run out; the first head is always trained."""
+        """Train a head if there is time left in this stage; the first head is always trained."""
         known = self._ranked("frozen")
         if known and not self._is_known(name) and self.elapsed() + known[0].seconds > until:
             if last:

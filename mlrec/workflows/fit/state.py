@@ -14,7 +14,7 @@ FILE = "fit.json"
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """Trained model.
+    """Candidate model that was trained during a fit.
 
     Attributes:
         name: Name of the run folder.

@@ -33,7 +33,7 @@ def runs(root: Path | str = "runs") -> DataFrame:
     The index is the path of the run below `root`. The columns are `status`, `recipe`, `started` and `finished`, the
     settings as `config.<key>` (a list as text, "1.0,inf"), and the scored data as `scored.<field>`. Further columns are
     the metrics as in `Metrics.flat` and their `conventions`, the origin of the weights as `lineage.<field>`, and the
-    times as `seconds.<part>`. Values that a run lacks are missing (NaN or None).
+    times as `seconds.<part>`. A value that is not available for a run is missing (NaN or None).
 
     Args:
         root: Folder of runs, or of folders of runs.
@@ -102,7 +102,7 @@ def report(
         per_run: Return one row per run instead of means over seeds.
         intervals: Add 95 % bootstrap confidence intervals.
         by_label: Return one row per label instead, as in `mlrec compare --by-label`: AP, precision, recall and F1 of
-            each method, in columns that end in the method number.
+            each method, in columns whose names end with the method number.
 
     Returns:
         `pandas.DataFrame` with the columns of `--format csv`; metrics are fractions.
@@ -214,7 +214,7 @@ def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str,
 
 
 def _frame(table: Table) -> DataFrame:
-    """Return a table with row names as index, without the columns for groups and marks."""
+    """Return a table as a data frame with row names as index, without the columns for groups and marks."""
     return table.to_frame().drop(columns=["group", "marks"]).set_index(table.columns[0].key)
 
 
