@@ -59,8 +59,8 @@ class Check:
 
     Attributes:
         name: Name of the check.
-        verdict: Outcome of the check: "ok", "warning" or "error".
-        found: Finding, in one sentence.
+        verdict: Result of the check: "ok", "warning" or "error".
+        found: What the check found, in one sentence.
         advice: Advice on how to fix the problem, or an empty string.
     """
 
@@ -71,7 +71,7 @@ class Check:
 
 
 def _checked(name: str, found: str, advice: str) -> Check:
-    """Return a check that is a warning if there is any advice."""
+    """Return a check result: "warning" if there is advice, otherwise "ok"."""
     if advice:
         return Check(name, "warning", found, advice)
     return Check(name, "ok", found)
@@ -298,7 +298,7 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
 
 
 def _split(name: str, manifest: Manifest) -> Iterator[Check]:
-    """Check that all labels have an AP, and decode some images."""
+    """Check that the AP of every label is defined, and decode some images."""
     from mlrec.datasets.images.decode import decode
 
     for line in label_gaps(manifest).lines():
@@ -379,7 +379,7 @@ def _parameters(model: Any) -> int:
 
 
 def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
-    """Determine whether the data pipeline or the device would be the bottleneck in training.
+    """Check whether the data pipeline or the device would limit the training speed.
 
     The run is the one started by `train`.
     """

@@ -68,16 +68,16 @@ def prepare(
     partial output remains after an error.
 
     Args:
-        kind: Name of a reader, see `known_readers`; by default detected from `path`.
+        kind: Name of a reader, see `known_readers`; by default, the reader is detected from `path`.
         path: File or folder with the annotations, in the form expected by the reader.
         out: Folder of prepared datasets.
         name: Name of the dataset; by default the usual name for the source.
         options: Options of the reader.
         split_files: Files that list the images of each split, for a source without predefined splits.
-        verify: Whether to decode every image once; if not, no image file is read.
+        verify: Whether to decode every image once. If False, no image file is read.
         skip_bad_images: Whether to skip unreadable images with a warning instead of an error.
         allow_overlap: Whether images shared by two splits cause a warning instead of an error.
-        dry_run: Whether to read and check the annotations only, without decoding images or writing anything.
+        dry_run: Whether to only read and check the annotations. If True, no image is decoded and no file is written.
         progress: Progress display.
 
     Returns:

@@ -89,7 +89,8 @@ def split(
         val: Fraction of the samples to hold out.
         folds: Number of folds for cross-validation, instead of one validation split.
         group: Column of `groups_file`; samples with equal values stay together.
-        groups_file: CSV `filename,...`; by default the file from which the dataset was prepared.
+        groups_file: Table with a column of image names and the column `group`; by default the file from which the
+            dataset was prepared.
         pool: Split to divide; by default trainval, otherwise all, otherwise train.
         prefix: Prefix for the names of the new splits.
         near_duplicates: Whether to keep duplicate images together, if the image files exist.
@@ -154,7 +155,7 @@ def summary(splits: NewSplits) -> Table:
 
 
 def pool_of(dataset: Dataset, name: str | None) -> Manifest:
-    """Return the split to divide or copy, without images in `test`.
+    """Return the split to divide or copy, without the images that are also in `test`.
 
     By default, this is trainval, otherwise all, or train.
 

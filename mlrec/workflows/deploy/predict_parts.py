@@ -5,8 +5,8 @@ with one record per finished part, and, after completion, `_SUCCESS` and `_unrea
 its record exists, which is written after the part. Readers of Parquet folders skip names that begin with an underscore.
 A single output file is concatenated from parts in a folder next to the file; the folder is then removed.
 
-A part depends only on its images and the settings, because no batch contains images from two parts. The bytes of a part
-are therefore the same for any process, machine or engine.
+A part depends only on its images and the settings, because no batch contains images from two parts. Therefore, the
+content of a part does not depend on which process, machine or engine writes it.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Summary:
     Attributes:
         parts: Number of parts.
         resumed: Number of parts finished by an earlier run.
-        rows: Number of predictions.
+        rows: Number of predictions written to the output.
         unreadable: Number of images that could not be read.
         unreadable_file: File that lists the unreadable images.
         complete: Whether all parts are finished; if not, another process writes the remaining parts.
@@ -321,7 +321,7 @@ def _opened(job: PredictJob) -> tuple[Scorer, Any]:
 
 
 def _settings(job: PredictJob, scorer: Scorer, threshold: Any) -> dict[str, Any]:
-    """Return all values that determine the bytes of the output, except the images."""
+    """Return all settings that affect the content of the output; the images are not included."""
     return {
         "format": FORMAT,
         **scorer.identity,

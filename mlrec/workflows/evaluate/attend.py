@@ -88,7 +88,7 @@ def attend(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> list[Path]:
-    """Draw each image next to the heat maps of selected labels, and all images on contact sheets.
+    """Draw each image next to the heat maps of selected labels, and write contact sheets of all images.
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file.

@@ -148,7 +148,7 @@ class EvalTarget:
         model: Folder or file of the model.
         dataset: Dataset.
         manifest: Split to score.
-        changes: Warnings about data changes since training and about labels without AP.
+        changes: Warnings about data that changed after training, and about labels whose AP is undefined.
     """
 
     model: Path

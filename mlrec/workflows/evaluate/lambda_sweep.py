@@ -54,7 +54,8 @@ class LambdaSweepConfig:
         lams: Values of λ; 0 is added.
         temperatures: Temperatures of the added attention; by default those of a CSRA head, or the maximum for other
             heads.
-        select_on: Split on which λ is chosen; by default the scored split itself, which is then marked in the result.
+        select_on: Split on which λ is chosen. By default, λ is chosen on the scored split, and this is marked in the
+            result.
         divide: Whether to divide the stored logits by 1 + λ. Metrics are always computed for both forms of the logits.
         resamples: Number of bootstrap resamples; 0 disables intervals.
         by_size: Whether to also compute AP by object size and by number of objects.
@@ -251,7 +252,7 @@ def _added_name(head: str, config: LambdaSweepConfig) -> str:
 
 
 def _fixed_lam(facts: dict[str, Any]) -> float:
-    """Return the fixed λ: the training value for CSRA, otherwise the paper's value for the backbone."""
+    """Return the fixed λ: the λ used in training for CSRA, otherwise the paper's λ for the backbone."""
     from mlrec.models.paper_checkpoints import fixed_lam
 
     model = facts["model"]

@@ -39,7 +39,7 @@ class ThresholdReport:
 
     Attributes:
         on: Split and evaluation procedure, as text.
-        how: Decision rule: "p ≥ 0.5" or "tuned".
+        how: Decision rule: "p ≥ 0.5" (probability of at least 0.5) or "tuned" (tuned thresholds).
         rates: CP, CR, CF1, OP, OR, OF1, and the mean F1 over labels, as fractions; None if undefined.
         reliability: Calibration metrics of the probabilities; None if no target is known.
     """
@@ -91,7 +91,7 @@ def tune(
 
     Args:
         model: Model, see `evaluate_run`.
-        split: Split for tuning, other than the split whose metrics are reported.
+        split: Split for tuning; it should differ from the split whose metrics are reported.
         data: Dataset, see `evaluate_run`.
         target: Metric to maximize, a name in `TARGETS`.
         precision: Minimum precision for each label; replaces `target`.

@@ -50,7 +50,7 @@ def write_server_archive(predictions: Predictions, out: Path, *, kind: str, spli
 
     Args:
         predictions: Predictions for all 20 classes.
-        out: Archive, `.tgz` or `.tar.gz`.
+        out: Path of the archive, with the extension `.tgz` or `.tar.gz`.
         kind: Kind of the dataset, "voc2007" or "voc2012".
         split: Scored split.
 

@@ -86,7 +86,7 @@ def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dat
 
 
 def _pool(dataset: Dataset, name: str, test: str | None) -> Manifest:
-    """Return the split to divide, without images in the reported split."""
+    """Return the split to divide, without the images that are also in the reported split."""
     manifest = dataset.manifest(name)
     if test is None:
         return manifest
