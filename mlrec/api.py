@@ -45,8 +45,8 @@ def train(
         resume: Run to resume; the folder, recipe and settings of the run are kept.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, which receive a `TrainEvent`.
             The methods are called only in the first process. On a GPU, `on_step` is called every 20 steps.
-        progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
-            warnings. If an object with a method `task` is passed, this object draws the progress bars.
+        progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as
+            Python warnings. If an object with a method `task` is passed, this object draws the progress bars.
         **settings: Configuration keys; strings are parsed as on the command line. These settings override `config`,
             which overrides the recipe.
 
@@ -122,8 +122,8 @@ def evaluate_run(
             batch size].
         device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: Name of the precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
-            warnings. If an object with a method `task` is passed, this object draws the progress bars.
+        progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as
+            Python warnings. If an object with a method `task` is passed, this object draws the progress bars.
 
     Raises:
         MlrecError: The model or data does not exist, the labels differ from those of the model, or an image cannot be
@@ -180,8 +180,8 @@ def attention(
             batch size].
         device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: Name of the precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
-            warnings. If an object with a method `task` is passed, this object draws the progress bars.
+        progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as
+            Python warnings. If an object with a method `task` is passed, this object draws the progress bars.
 
     Returns:
         One `AttentionMaps` object per image, in the order of the images. The attribute `maps` has the shape (K, h, w)

@@ -93,7 +93,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, trainings=(*self.trainings, training))
 
     def extra_data(self, train: Training | None) -> str:
-        """List the training data other than ImageNet and the data of the last training.
+        """List all training data except ImageNet and the data of the last training.
 
         Args:
             train: Last training; None for a model that was not trained by mlrec.

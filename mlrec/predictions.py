@@ -1,4 +1,4 @@
-"""`Predictions`: logits and targets of a split, joined by sample id."""
+"""`Predictions`: logits and targets of a split, with labels and sample ids."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Predictions:
     def load(cls, path: Path | str) -> Predictions:
         """Read an `.npz` file with logits, written by mlrec or any other program.
 
-        Only plain arrays are read, never pickles. Large uncompressed arrays are memory-mapped.
+        Only plain arrays are read; pickled objects are not loaded. Large uncompressed arrays are memory-mapped.
 
         Raises:
             PredictionsError: An array is missing, shapes do not match, or the logits are not floats.

@@ -206,7 +206,7 @@ class ValidationReport:
 
         Args:
             heading: First line of the message if there are multiple errors.
-            log: File in which the caller stores all errors, or an empty string.
+            log: Name of the file in which the caller stores all errors, for the message; "" if there is no file.
             kind: Class of the error to raise.
         """
         if not self.errors:

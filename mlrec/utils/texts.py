@@ -1,6 +1,6 @@
 """`Texts`: a sequence of strings stored in two arrays.
 
-The module also contains functions that compare millions of names without a set.
+The module also contains functions that compare millions of strings without a Python set.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
 def ranks(texts: Sequence[str]) -> NDArray[np.intp]:
     """Return the position of each string in the sorted list of all distinct strings.
 
-    UTF-8 preserves the sort order, so fixed-width byte strings can be sorted instead.
+    Fixed-width byte strings are sorted instead of Python strings, because UTF-8 preserves the sort order.
 
     Example:
         >>> ranks(["b", "a", "b"]).tolist()

@@ -30,7 +30,7 @@ class Verified:
         size: Width and height of the stored image; None if the image cannot be used.
         digest: Digest of the pixels, equal for files that differ only in format or metadata.
         fault: Reason why the image cannot be used, or an empty string.
-        animated: Whether the file has further frames or pages, which are ignored.
+        animated: Whether the file contains more than one frame or page; only the first one is used.
     """
 
     size: tuple[int, int] | None

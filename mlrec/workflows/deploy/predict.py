@@ -101,7 +101,7 @@ def predict(
             bytes of an image file, open binary files, Pillow images and items with boxes. RGB images may be numpy uint8
             arrays of shape (H, W, 3) or (B, H, W, 3). They may also be tensors of shape (3, H, W) or (B, 3, H, W), with
             uint8 values or floats from 0 to 1. Images without a name receive the ids `image-0`, ...
-        threshold: Minimum probability of a predicted label: one number, or one per label (C,).
+        threshold: Minimum probability of a predicted label: one number for all labels, or an array of shape (C,).
         top: Number of labels to predict per image: the most probable labels are predicted, and `threshold` is not used.
         allow_urls: Whether to fetch http and https URLs, with at most 64 MiB and 30 s each, from public addresses only.
         machine: Runtime options.

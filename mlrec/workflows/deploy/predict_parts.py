@@ -2,8 +2,9 @@
 
 The output folder contains `part-000000.csv` (or `.jsonl`, `.parquet`), `_predict.json` with the settings, `_parts/`
 with one record per finished part, and, after completion, `_SUCCESS` and `_unreadable.jsonl`. A part is finished when
-its record exists, which is written after the part. Readers of Parquet folders skip names that begin with an underscore.
-A single output file is concatenated from parts in a folder next to the file; the folder is then removed.
+its record exists; the record is written after the part. Readers of Parquet folders skip names that begin with an
+underscore. If the output is a single file, the parts are first written to a folder next to the file. The parts are then
+concatenated, and the folder is removed.
 
 A part depends only on its images and the settings, because no batch contains images from two parts. Therefore, the
 content of a part does not depend on which process, machine or engine writes it.
@@ -161,8 +162,8 @@ def write_predictions(
 ) -> Summary:
     """Predict the labels of images and write them in parts; finished parts from an earlier run are kept.
 
-    Under torchrun, each process writes a share of the parts without communication; the process that finds all parts
-    finished completes the output.
+    Under torchrun, each process writes a share of the parts without communication. A process that finds that all parts
+    are finished completes the output.
 
     Args:
         job: Description of the job and the output.

@@ -103,7 +103,7 @@ def attend(
         progress: Progress display.
 
     Returns:
-        Written files, with the contact sheets last.
+        Paths of the written files; the contact sheets are last.
 
     Raises:
         UsageError: No head has this temperature.
@@ -148,7 +148,7 @@ def draw_maps(
         progress: Progress display.
 
     Returns:
-        Written files, with the contact sheets last.
+        Paths of the written files; the contact sheets are last.
     """
 
     def draw(one: AttentionMaps) -> tuple[Pixels, bytes]:

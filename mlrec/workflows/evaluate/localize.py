@@ -125,7 +125,7 @@ def localize(
         progress: Progress display.
 
     Raises:
-        DataError: The dataset has no objects, or no object with a label of the model.
+        DataError: The dataset has no annotated objects, or no object has a label of the model.
     """
     if processes.world_size() > 1:
         raise UsageError("--localize runs in a single process; run the command without torchrun")

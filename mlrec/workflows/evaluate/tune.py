@@ -224,7 +224,7 @@ def _warn_no_gain(reports: list[ThresholdReport], target: str) -> None:
 
 
 def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[ThresholdReport]:
-    """Return metrics before and after tuning on the split itself.
+    """Return metrics on the tuning split before and after tuning.
 
     Each of five folds is scored with thresholds from the other four.
     """
@@ -243,7 +243,7 @@ def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[Thr
 
 
 def _reported_split(target: EvalTarget, record: RunRecord | None, tuned: Tuned) -> list[ThresholdReport]:
-    """Return metrics before and after tuning on the reported split of the run, if this split differs."""
+    """Return metrics on the reported split before and after tuning, if tuning used a different split."""
     scored, file = record.scored if record else None, target.model / directory.PREDICTIONS
     if scored is None or scored.digest == target.manifest.digest or not file.is_file():
         return []

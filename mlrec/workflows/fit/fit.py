@@ -152,7 +152,7 @@ def fit(
     Raises:
         UsageError: The time limit is not positive, or the folder contains a different or finished fit.
         MlrecError: The data cannot be prepared or divided, or no backbone is available.
-        Interrupted: SIGINT or SIGTERM was received; the same command resumes.
+        Interrupted: SIGINT or SIGTERM was received; to resume, run the same command again.
     """
     if not 0 < minutes < float("inf"):
         raise UsageError(f"--minutes must be above 0, got {minutes:g}")
@@ -213,7 +213,7 @@ class _Fit:
 
         Args:
             pretrained: Backbones, fastest first.
-            until: Seconds since the start of the fit after which no further candidate is trained.
+            until: Time after which no further candidate is trained, in seconds since the start of the fit.
             last: Whether this is the last call. If so, candidates that were not tried are listed in the notes.
         """
         first, *others = pretrained

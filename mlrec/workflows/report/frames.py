@@ -99,8 +99,8 @@ def report(
         root: Folder of runs.
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
-        per_run: Return one row per run instead of means over seeds.
-        intervals: Add 95 % bootstrap confidence intervals.
+        per_run: Whether to return one row per run instead of means over seeds.
+        intervals: Whether to add 95 % bootstrap confidence intervals.
         by_label: Return one row per label instead, as in `mlrec compare --by-label`: AP, precision, recall and F1 of
             each method, in columns whose names end with the method number.
 
@@ -191,7 +191,7 @@ def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str,
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset under `data`.
-        objects: Read object sizes from the annotations (COCO, VOC).
+        objects: Whether to read object sizes from the annotations (COCO, VOC).
 
     Returns:
         Two frames: `splits`, one row per split, and `labels`, one row per label with its counts in each split.

@@ -41,7 +41,7 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bo
     Args:
         paths: Run folders or folders of runs.
         root: Folder of runs, used if `paths` is empty.
-        lam_at_test: Include evaluations with λ added at test time, for Table 1.
+        lam_at_test: Whether to include evaluations in which λ was added at test time, for Table 1.
 
     Raises:
         RunError: A folder contains no run, or a listed run is not finished.
@@ -107,7 +107,7 @@ def report(
         extra: CSV with additional rows for `table`, such as results from a test server.
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
-        each: Show one row per run, instead of one row per set of runs that differ only in the seed.
+        each: Whether to show one row per run. By default, runs that differ only in the seed share one row.
         intervals: Add 95 % confidence intervals for mAP, CF1 and OF1, by bootstrap over images (and over seeds if there
             are multiple).
         layout: "paper" for the paper's layout, or "full" (default) for one row per method with all columns.

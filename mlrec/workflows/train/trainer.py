@@ -63,7 +63,7 @@ class Trainer:
         out: Folder of runs, in which the folder of a new run is created.
         name: Name of the new folder [default: dataset, backbone and head with a number].
         command: Command line, stored in the record.
-        resumed: Run to resume, which keeps its folder.
+        resumed: Run to resume; its folder is used again.
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: User callbacks.
 
