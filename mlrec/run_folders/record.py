@@ -122,8 +122,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         command: Command line as entered by the user.
         started, finished: Start and end times in ISO format.
         train, scored: Splits for training and scoring.
-        model: Properties of the model: `backbone` with the weights tag, `parameters`, `head_parameters`, `input_size`,
-            ...
+        model: Properties of the model, such as `backbone` (with the weights tag), `parameters`, `head_parameters` and
+            `input_size`.
         environment: Versions, device, threads, precision and other values needed to reproduce the metrics.
         seconds: Time in seconds by part ("train", "eval", "features").
         notes: Footnotes for every table that contains the run, such as "frozen, no augmentation".

@@ -66,9 +66,9 @@ def export_data(
         out: New folder [default: `<name>-<format>`].
         splits: Splits to export; by default all.
         unknown_as_negative: Whether to write unknown labels as negatives.
-        predictions: Run, evaluation folder, or `predictions.npz` whose predictions are also written, as task
-            predictions (`labelstudio`), as `<split>/predictions.json` (`fiftyone`), or as COCO results
-            `<split>-results.json` (`coco`). Only splits with predictions are exported.
+        predictions: Run, evaluation folder, or `predictions.npz`. The predictions are also written: as task predictions
+            for `labelstudio`, as `<split>/predictions.json` for `fiftyone`, or as COCO results in
+            `<split>-results.json` for `coco`. Only splits with predictions are exported.
 
     Returns:
         Folder, and the command that prepares the dataset from this folder.

@@ -89,7 +89,7 @@ def split(
         val: Fraction of the samples to hold out.
         folds: Number of folds for cross-validation, instead of one validation split.
         group: Column of `groups_file`; samples with equal values stay together.
-        groups_file: Table with a column of image names and the column `group`; by default the file from which the
+        groups_file: Table with the image names and the column with the name `group`; by default the file from which the
             dataset was prepared.
         pool: Split to divide; by default trainval, otherwise all, otherwise train.
         prefix: Prefix for the names of the new splits.

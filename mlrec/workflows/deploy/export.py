@@ -117,9 +117,9 @@ def export(
         progress: Progress display.
 
     Raises:
-        ModelError: There is no model, a package is missing, or the logits of the exported model differ; in these cases,
-            no bundle is written. Also raised if the hub rejects the bundle; in this case, the bundle is written but not
-            uploaded.
+        ModelError: There is no model, a package is missing, or the logits of the exported model differ from those of
+            the model; in these cases, no bundle is written. Also raised if the hub rejects the bundle; in this case,
+            the bundle is written but not uploaded.
         UsageError: `push_to` is used with a format other than hf.
         RunError: The folder exists and is not a bundle.
     """

@@ -81,13 +81,14 @@ def import_checkpoint(
         dataset: `voc2007`, `coco2014`, `wider` or the folder of a prepared dataset; by default inferred from the number
             of labels.
         backbone: timm name of the backbone, required if the tensor names do not identify the backbone.
-        img_size: Side of the input in pixels; by default that of the position embeddings. Without position embeddings,
-            the default is 448 for CSRA, and the backbone default for other heads.
+        img_size: Side length of the input in pixels; by default, the size that matches the position embeddings. Without
+            position embeddings, the default is 448 for CSRA, and the backbone default for other heads.
         normalization: Key in `NORMALIZATIONS`, or "weights" for the normalization of the pretrained weights; by default
             the normalization of the source.
 
     Raises:
-        ModelError: The file contains no plain weights, tensor names or λ are unknown, or tensors do not match.
+        ModelError: The file does not contain plain weights, the tensor names or λ are unknown, or the tensors do not
+            match the model.
     """
     from mlrec.models.external_checkpoint import assemble, recognize
     from mlrec.models.safe_loading import read_tensors, unwrapped

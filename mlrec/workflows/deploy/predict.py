@@ -103,15 +103,15 @@ def predict(
             uint8 values or floats from 0 to 1. Images without a name receive the ids `image-0`, ...
         threshold: Minimum probability of a predicted label: one number for all labels, or an array of shape (C,).
         top: Number of labels to predict per image: the most probable labels are predicted, and `threshold` is not used.
-        allow_urls: Whether to fetch http and https URLs, with at most 64 MiB and 30 s each, from public addresses only.
+        allow_urls: Whether to fetch http and https URLs. The limit for each URL is 64 MiB and 30 seconds, and only
+            public addresses are allowed.
         machine: Runtime options.
         on_error: Function called with an image that cannot be read; the image is then skipped. By default the error is
             raised.
         progress: Progress display.
 
     Raises:
-        DataError: An image cannot be read, and `on_error` is None, or an array has an unsupported shape, dtype or
-            range.
+        DataError: An array has an unsupported shape, dtype or range, or an image cannot be read and `on_error` is None.
         UsageError: A path does not exist, or a URL is passed without `allow_urls`.
         ModelError: The model does not exist or cannot be used.
 

@@ -141,7 +141,7 @@ class Summary:
 
 
 def output_form(out: Path, form: Form | None) -> Form:
-    """Return the output format, which is given by the file extension or the request; CSV by default.
+    """Return the output format: given by the file extension, otherwise as requested, otherwise CSV.
 
     Raises:
         UsageError: The file extension and the requested format differ.

@@ -199,7 +199,7 @@ def compute_maps(
 ) -> list[AttentionMaps]:
     """Compute the heat maps of images with a stored or loaded model; for the arguments, see `attend`.
 
-    `findings` receives the errors of unreadable images, which are skipped; if `findings` is None, the first error is
+    Unreadable images are skipped, and the errors are added to `findings`. If `findings` is None, the first error is
     raised.
     """
     from mlrec.training.attention_maps import read_shown_maps

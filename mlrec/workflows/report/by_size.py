@@ -31,7 +31,8 @@ def size_report(
     computed by resampling images and seeds.
 
     Args:
-        paths: Run folders, or folders of runs, scored on one split of a dataset with annotated objects.
+        paths: Run folders, or folders of runs. All runs must be scored on the same split of a dataset with annotated
+            objects.
         root: Folder of runs, used if `paths` is empty.
         labels: Labels to score; by default all.
         resamples: Number of bootstrap resamples; each resample contains the same images for all runs.

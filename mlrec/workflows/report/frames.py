@@ -101,8 +101,8 @@ def report(
         labels: Labels to score; by default all.
         per_run: Whether to return one row per run instead of means over seeds.
         intervals: Whether to add 95 % bootstrap confidence intervals.
-        by_label: Return one row per label instead, as in `mlrec compare --by-label`: AP, precision, recall and F1 of
-            each method, in columns whose names end with the method number.
+        by_label: Whether to return one row per label, as in `mlrec compare --by-label`. The columns contain AP,
+            precision, recall and F1 of each method; their names end with the method number.
 
     Returns:
         `pandas.DataFrame` with the columns of `--format csv`; metrics are fractions.
@@ -160,8 +160,8 @@ def compare(
         resamples: Number of bootstrap resamples.
 
     Returns:
-        Frames by name: `metrics` with one row per metric, and `labels` with one row per label and its p-value. If the
-        training split is known and has rare labels, `frequency` contains the mAP of head, medium and tail labels.
+        Data frames by name: `metrics` with one row per metric, and `labels` with one row per label and its p-value. If
+        the training split is known and has rare labels, `frequency` contains the mAP of head, medium and tail labels.
 
     Raises:
         MlrecError: Files cannot be read, or their samples, labels or targets differ.
