@@ -441,7 +441,7 @@ def _small_dataset(found: list[Dataset], scratch: Path) -> Path:
 
 
 def _synthetic(path: Path) -> Manifest:
-    """Draw images in one of two colours."""
+    """Draw images in one of two colors."""
     from PIL import Image
 
     path.mkdir()

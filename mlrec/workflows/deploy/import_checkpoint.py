@@ -36,7 +36,7 @@ TRAINED_AT = 448  # pixels: input size of most published CSRA models
 
 @dataclass(frozen=True)
 class ImportResult:
-    """Model and labels recognised in an imported checkpoint.
+    """Model and labels recognized in an imported checkpoint.
 
     Attributes:
         path: Written folder.
@@ -71,7 +71,7 @@ def import_checkpoint(
     img_size: int | None = None,
     normalization: str | None = None,
 ) -> ImportResult:
-    """Recognise a checkpoint and write the model to a folder.
+    """Recognize a checkpoint and write the model to a folder.
 
     Args:
         checkpoint: File from the paper's code, mmpretrain, CutMix, torchvision or timm.

@@ -51,14 +51,14 @@ class _Pictures:
 
     @property
     def scale(self) -> Picture | None:
-        """Colour bar of the maps, from the lowest to the highest value; None without maps."""
+        """Color bar of the maps, from the lowest to the highest value; None without maps."""
         if not self.maps:
             return None
         colours = np.rot90(bar(ColourScale(1.0, -1.0), 160), k=-1)
         return Picture(jpeg(np.ascontiguousarray(colours)), "image/jpeg", "colors of the heat maps")
 
     def card(self, sample: int, errors: Sequence[LikelyError]) -> SampleCard:
-        """Return the card of a sample: image, selected labels and maps; all maps share one colour scale."""
+        """Return the card of a sample: image, selected labels and maps; all maps share one color scale."""
         name, lines, pixels = self.ids[sample], tuple(map(self._line, errors)), self.pictures.get(sample)
         if pixels is None:
             return SampleCard(name, lines)

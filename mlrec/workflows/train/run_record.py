@@ -289,7 +289,7 @@ def little_room(folder: Path, checkpoint: int) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """Format seconds in human-readable form.
+    """Format a duration in seconds as short text.
 
     Example:
         >>> duration(90), duration(600), duration(9000)
