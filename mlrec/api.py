@@ -45,8 +45,8 @@ def train(
         resume: Run to resume; the folder, recipe and settings of the run are kept.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, which receive a `TrainEvent`.
             The methods are called only in the first process. On a GPU, `on_step` is called every 20 steps.
-        progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
-            warnings. If an object with a method `task` is passed, this object draws the progress bars.
+        progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as
+            Python warnings. If an object with a method `task` is passed, this object draws the progress bars.
         **settings: Configuration keys; strings are parsed as on the command line. These settings override `config`,
             which overrides the recipe.
 
@@ -114,15 +114,16 @@ def evaluate_run(
         labels: Labels to score [default: all labels].
         conventions: Name of the scoring conventions.
         tuned: Whether to use the thresholds and calibration from `mlrec tune`.
-        top: Number of top labels K for additional metrics, including F1@K, in `Metrics.top`.
-        tta: Views for test-time augmentation, such as "flip" or "flip,1,1.25" (see `mlrec eval --tta`); None: the image
-            only.
+        top: K. If set, `Metrics.top` contains precision, recall and F1 for the K highest-scoring labels of each sample
+            as predictions.
+        tta: Views for test-time augmentation, such as "flip" or "flip,1,1.25" (see `mlrec eval --tta`). If None, only
+            the image itself is used.
         batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
             batch size].
         device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: Name of the precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
-            warnings. If an object with a method `task` is passed, this object draws the progress bars.
+        progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as
+            Python warnings. If an object with a method `task` is passed, this object draws the progress bars.
 
     Raises:
         MlrecError: The model or data does not exist, the labels differ from those of the model, or an image cannot be
@@ -179,11 +180,12 @@ def attention(
             batch size].
         device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: Name of the precision: "auto", "fp32", "tf32", "bf16" or "fp16".
-        progress: Whether to print progress bars, notes and warnings to stderr. If False, warnings are issued as Python
-            warnings. If an object with a method `task` is passed, this object draws the progress bars.
+        progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as
+            Python warnings. If an object with a method `task` is passed, this object draws the progress bars.
 
     Returns:
-        For each image, maps of shape (K, h, w) for K labels, in the order of the images.
+        One `AttentionMaps` object per image, in the order of the images. The attribute `maps` has the shape (K, h, w)
+        for K labels.
 
     Raises:
         DataError: An image cannot be read.

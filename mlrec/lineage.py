@@ -93,7 +93,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, trainings=(*self.trainings, training))
 
     def extra_data(self, train: Training | None) -> str:
-        """List the training data other than ImageNet and the data of the last training.
+        """List all training data except ImageNet and the data of the last training.
 
         Args:
             train: Last training; None for a model that was not trained by mlrec.
@@ -139,7 +139,7 @@ def unknown_lineage(source: str) -> Lineage:
 
 
 def _beyond(earlier: Training, train: Training | None) -> str:
-    """Return the data that an earlier training adds to the data of the last training, or ""."""
+    """Describe the data used in an earlier training but not in the last one; "" if there is none."""
     if train is None or earlier.kind != train.kind:
         return earlier.name
     if earlier.dataset != train.dataset and earlier.digest != train.digest:

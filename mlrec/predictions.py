@@ -1,4 +1,4 @@
-"""`Predictions`: logits and targets of a split, joined by sample id."""
+"""`Predictions`: logits and targets of a split, with labels and sample ids."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Predictions:
     Attributes:
         labels: C unique label names, in column order.
         sample_ids: N unique sample ids, in row order.
-        logits: (N, C) floats; probability = sigmoid(logit).
-        targets: (N, C) int8 (1 positive, 0 negative, -1 unknown), or None.
+        logits: (N, C) array of floats; the probability of a label is sigmoid(logit).
+        targets: (N, C) int8 array of 1 (positive), 0 (negative) or -1 (unknown); None if the targets are not known.
         digest: Digest of the manifest that was predicted, or an empty string.
 
     Raises:
@@ -116,7 +116,7 @@ class Predictions:
     def load(cls, path: Path | str) -> Predictions:
         """Read an `.npz` file with logits, written by mlrec or any other program.
 
-        Only plain arrays are read, never pickles. Large uncompressed arrays are memory-mapped.
+        Only plain arrays are read; pickled objects are not loaded. Large uncompressed arrays are memory-mapped.
 
         Raises:
             PredictionsError: An array is missing, shapes do not match, or the logits are not floats.
@@ -181,7 +181,7 @@ def _names(array: NDArray[np.generic] | Texts, what: str, path: Path) -> Sequenc
 def _read_arrays(path: Path) -> dict[str, Any]:
     """Read the arrays in an `.npz` file.
 
-    An array that claims more bytes than exist is rejected before allocation.
+    An array whose header states more bytes than the file contains is rejected before memory is allocated.
     """
     check_regular(path, PredictionsError)
     try:

@@ -116,10 +116,10 @@ def key_warning(old: str, new: str) -> str:
 
 
 def current_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Replace old names in a command line that starts with the command name.
+    """Replace old names in command-line arguments, of which the first is the command name.
 
     Returns:
-        The arguments, and one warning for each old name.
+        The arguments with current names, and one warning for each old name.
 
     Example:
         >>> current_arguments(["train", "--accum", "2"])

@@ -73,7 +73,7 @@ def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | N
 
 
 def _with_run_name(lineage: Lineage, run: str) -> Lineage:
-    """Add the name of the run, which model files do not contain, to the last training."""
+    """Add the run name to the last training of a lineage, because model files do not contain this name."""
     if not lineage.trainings:
         return lineage
     *before, last = lineage.trainings

@@ -1,4 +1,4 @@
-"""Evaluations of models that were not trained with mlrec, which tables treat like finished runs."""
+"""Evaluations of models that were not trained with mlrec; tables treat them like finished runs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
 
     Args:
         folder: Folder of an evaluation, of an imported model, or of multiple imported models.
-        lam_at_test: Whether to include evaluations with λ at test time.
+        lam_at_test: Whether to include evaluations in which λ was added at test time.
     """
     if (folder / FILE).is_file():
         files = [folder / FILE]

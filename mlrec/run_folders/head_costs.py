@@ -24,11 +24,12 @@ class HeadCost(msgspec.Struct, frozen=True, kw_only=True):
         head: Name of the head in tables.
         run: Name of the run folder whose head was measured; "" outside a sweep.
         parameters: Number of learnable parameters in the head.
-        flops: Floating-point operations in the head for the forward pass of one image; a multiplication and an addition
-            count as two.
-        forward_ms, training_ms: Median time in milliseconds of an evaluation step and a training step of the complete
+        flops: Floating-point operations of the head in the forward pass of one image; a multiply-add counts as two
+            operations.
+        forward_ms, training_ms: Median times in milliseconds of one evaluation step and one training step of the whole
             model.
-        forward_ratio, training_ratio: Median of the paired ratios to the first head; None for the first head.
+        forward_ratio, training_ratio: Median ratio of the step time to that of the first head, from paired
+            measurements; None for the first head.
     """
 
     head: str
@@ -42,7 +43,7 @@ class HeadCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HeadCosts(msgspec.Struct, frozen=True, kw_only=True):
-    """Costs of heads that were measured together; ratios refer to the first head.
+    """Costs of heads that were measured together; time ratios are relative to the first head.
 
     Attributes:
         backbone: Name of the backbone.
@@ -50,7 +51,8 @@ class HeadCosts(msgspec.Struct, frozen=True, kw_only=True):
         num_labels: Number of labels.
         batch_size: Batch size.
         steps: Number of measured steps per head.
-        backbone_parameters, backbone_flops: Values for the backbone without a head, as in `HeadCost`.
+        backbone_parameters, backbone_flops: Parameters and operations of the backbone without a head, counted as in
+            `HeadCost`.
         environment: Versions, device, precision and threads.
         heads: Cost of each head.
     """

@@ -80,7 +80,8 @@ def _entry(line: bytes, path: Path) -> dict[str, Any]:
 def rewind(folder: Path, step: int) -> None:
     """Remove events that a resumed run will repeat.
 
-    These are the events after `step`, and the end of an epoch at `step`.
+    All events after `step` are removed. If an epoch ends at `step`, the event for the end of this epoch is also
+    removed.
     """
     kept = [e for e in entries(folder) if e["step"] < step or (e["step"] == step and e["event"] == "steps")]
     write_text(folder / directory.LOG, "".join(json.dumps(entry) + "\n" for entry in kept))

@@ -98,8 +98,8 @@ def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[st
         labels: Labels that the split must contain.
 
     Returns:
-        Number of positives by label; None if a split is unknown, no longer exists, has changed or does not have all
-        labels, or if the splits differ.
+        Number of positives by label. None if the splits differ, or if a split is unknown, no longer exists, has changed
+        or does not have all labels.
     """
     first = splits[0]
     if first is None or any(split is None or split.digest != first.digest for split in splits):
@@ -122,10 +122,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         command: Command line as entered by the user.
         started, finished: Start and end times in ISO format.
         train, scored: Splits for training and scoring.
-        model: `backbone` with the weights tag, `parameters`, `head_parameters`, `input_size`, ...
+        model: Properties of the model, such as `backbone` (with the weights tag), `parameters`, `head_parameters` and
+            `input_size`.
         environment: Versions, device, threads, precision and other values needed to reproduce the metrics.
         seconds: Time in seconds by part ("train", "eval", "features").
-        notes: Footnotes that are required in every table ("frozen, no augmentation").
+        notes: Footnotes for every table that contains the run, such as "frozen, no augmentation".
         best: Epoch, split and mAP of the best epoch, if multiple epochs were evaluated.
         lineage: Origin of the initial weights; None in records from earlier versions, see `ancestry.lineage_of`.
         warnings: Warnings, one line per kind.

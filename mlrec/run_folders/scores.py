@@ -1,4 +1,4 @@
-"""Metrics of predictions, and the prediction and metric files in a run or evaluation folder."""
+"""Compute metrics of predictions, and write predictions and metrics to a run or evaluation folder."""
 
 from __future__ import annotations
 
@@ -42,9 +42,10 @@ def metrics_of(
         predictions: Predictions with targets.
         conventions: Name of the scoring conventions.
         labels: Labels to score; all other labels are removed first [default: all labels].
-        tuned: Tuned thresholds [default: labels with p >= 0.5 are predicted].
-        trained_on: Training split of the model, for the mAP of frequent and rare labels.
-        top: Number of top labels K for additional metrics.
+        tuned: Tuned thresholds [default: a label is predicted if its probability is at least 0.5].
+        trained_on: Training split of the model, used to compute the mAP of frequent and rare labels.
+        top: K. If set, precision, recall and F1 are also computed for the K highest-scoring labels of each sample as
+            predictions.
 
     Raises:
         PredictionsError: A label is unknown, or there are no targets.

@@ -41,9 +41,10 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         target: Description of the metric that was maximized.
-        dataset, split, samples, digest: Data that was used for tuning.
+        dataset, split, samples, digest: Names of the dataset and the split used for tuning, number of samples in the
+            split, and digest of the manifest.
         labels: Threshold and calibration by label.
-        trained_on: Number of these samples on which the model was trained.
+        trained_on: Number of tuning samples that were also used to train the model.
         format: Name and version of the file format.
     """
 
@@ -95,12 +96,12 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
-        """Thresholds (C,) on logits; infinite for labels that are never predicted."""
+        """Thresholds on logits, an array of shape (C,); infinite for labels that are never predicted."""
         return np.array([np.inf if tuned.threshold is None else tuned.threshold for tuned in self.labels.values()])
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """Thresholds (C,) on calibrated probabilities; infinite for labels that are never predicted."""
+        """Thresholds on calibrated probabilities, of shape (C,); infinite for labels that are never predicted."""
         cut = self.calibrated(self.thresholds)
         return np.where(np.isinf(cut), np.inf, probabilities_of(cut))
 
@@ -108,14 +109,14 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
         """Return calibrated logits.
 
         Args:
-            logits: Logits (..., C) in the order of the labels.
+            logits: Array of shape (..., C), with one logit per label in the order of `labels`.
         """
         slopes = np.array([tuned.slope for tuned in self.labels.values()])
         offsets = np.array([tuned.offset for tuned in self.labels.values()])
         return np.asarray(slopes * logits.astype(np.float64) + offsets)
 
     def in_words(self) -> str:
-        """Return a description of the target and data that follows the word "thresholds" in a footnote."""
+        """Describe the target metric and the data, as text that follows the word "thresholds" in a footnote."""
         return f"tuned for {self.target} on {self.dataset} {self.split} ({counted(self.samples, 'sample')})"
 
 

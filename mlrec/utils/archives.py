@@ -32,8 +32,8 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
         Number of bytes written.
 
     Raises:
-        DataError: A member is a link or a device, or would be written outside the folder, or the archive is damaged or
-            larger than `limit` bytes when unpacked. Files written before the error remain in `folder`.
+        DataError: The archive is damaged, is larger than `limit` bytes when unpacked, or contains a link, a device or a
+            path outside the folder. Files written before the error remain in `folder`.
     """
     written = 0
     try:
@@ -58,7 +58,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
-    """Iterate over pairs of a member name and an open stream, which is None for a folder."""
+    """Yield the name and an open stream for each member; the stream is None for a folder."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as opened_zip:
             for entry in opened_zip.infolist():
@@ -85,6 +85,6 @@ def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
 
 
 def free_bytes(folder: Path) -> int:
-    """Return the free disk space in bytes for a folder, which need not exist yet."""
+    """Return the free disk space in bytes for a folder that may not exist yet."""
     existing = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
     return shutil.disk_usage(existing).free

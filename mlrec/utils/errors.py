@@ -85,7 +85,7 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error means out of memory.
+    """Return whether an error was caused by insufficient memory.
 
     Errors of Python, torch (CPU, CUDA, MPS, cuDNN, cuBLAS) and ONNX Runtime are recognized.
     """
@@ -96,7 +96,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def first_of(names: Sequence[str], most: int) -> str:
-    """Format a list of names as the first names and the number of the remaining names.
+    """Format a list of names: the first names, followed by the number of further names.
 
     Example:
         >>> first_of(["cat", "dog", "hen"], 2)
@@ -126,7 +126,7 @@ def escaped(text: str) -> str:
 def printable(text: object, longest: int = LONGEST_NAME) -> str:
     """Escape `text` like `escaped`, and shorten it in the middle if it has more than `longest` characters.
 
-    Both ends are kept, because a message ends with the fix and the end of a path is the most informative part.
+    Both ends of the text are kept, because a message ends with the fix, and a path ends with the file name.
     """
     return _both_ends(escaped(_both_ends(str(text), longest)), longest)
 
@@ -151,7 +151,7 @@ def _both_ends(text: str, longest: int) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a suggestion with the known name most similar to `name`, to append to a message.
+    """Suggest the known name that is most similar to `name`, as text to append to a message.
 
     Returns "" if no name is similar.
 
@@ -187,7 +187,7 @@ class ValidationReport:
         self.errors.append(printable(f"{where}: {what}", LONGEST_LINE))
 
     def warn(self, kind: str, record: str) -> None:
-        """Add a warning of `kind` (a fixed sentence) about `record`; one line per kind is printed."""
+        """Add a warning about `record`; `kind` is a fixed sentence, and one line is printed for each kind."""
         self._warnings.setdefault(kind, []).append(printable(record))
 
     @property
@@ -201,11 +201,12 @@ class ValidationReport:
     def raise_errors(self, heading: str, log: str, kind: type[MlrecError] = DataError) -> None:
         """Raise an error if any errors were added.
 
-        A single error is one line; the message for multiple errors is `heading` and the first ten.
+        A single error is raised with its own message. For multiple errors, the message is `heading` followed by the
+        first ten.
 
         Args:
             heading: First line of the message if there are multiple errors.
-            log: File in which the caller stores all errors, or an empty string.
+            log: Name of the file in which the caller stores all errors, for the message; "" if there is no file.
             kind: Class of the error to raise.
         """
         if not self.errors:

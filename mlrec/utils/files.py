@@ -35,7 +35,7 @@ def atomic_write(path: Path, needed: int = 0, *, shared: bool = False) -> Iterat
 
     Args:
         path: File to write.
-        needed: Number of bytes to write, if known, for the error message.
+        needed: Number of bytes to write, if known; stated in the error message if the disk is full.
         shared: Whether other machines write to the same folder at the same time. If so, temporary files of killed
             processes are removed only by `remove_shared_temporary`, because processes on other machines are not
             visible.
@@ -113,7 +113,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path, needed: int = 0) -> Iterator[None]:
-    """Convert errors that occur in the block while `path` is written, for files to which data is appended.
+    """Context manager that converts errors from writing to `path`; used when data is appended to a file.
 
     Raises:
         MlrecError: See `atomic_write`.
@@ -195,7 +195,7 @@ def check_name(name: str) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether a file or folder has the name of a temporary file that this module created."""
+    """Return whether a file or folder is named like a temporary file of this module."""
     return _TEMPORARY.match(path.name) is not None
 
 

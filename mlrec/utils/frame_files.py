@@ -1,4 +1,4 @@
-"""Writing of data frames to CSV, Excel and Parquet files.
+"""Write data frames to CSV, Excel and Parquet files.
 
 All spreadsheet files are written by this module.
 """

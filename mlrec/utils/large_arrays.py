@@ -24,7 +24,7 @@ LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of a member's name and extra f
 
 
 def save_large(stream: IO[bytes], arrays: Mapping[str, NDArray[Any] | Sequence[str]]) -> None:
-    """Write an `.npz` file whose numbers can be memory-mapped and whose strings are compressed.
+    """Write an `.npz` file in which numeric arrays can be memory-mapped, and strings are compressed.
 
     Identical arrays produce identical bytes.
     """
@@ -40,7 +40,7 @@ def save_large(stream: IO[bytes], arrays: Mapping[str, NDArray[Any] | Sequence[s
 
 
 def _pieces(array: NDArray[Any] | Sequence[str]) -> Iterator[bytes]:
-    """Iterate over the header of an array and the bytes of the rows."""
+    """Yield the header of an array, and then the bytes of its rows."""
     if isinstance(array, np.ndarray):
         yield _npy_header(array.dtype, array.shape)
         if array.ndim == 0:

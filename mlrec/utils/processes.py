@@ -63,9 +63,9 @@ def keep_freed_memory() -> None:
     """Make glibc reuse up to `KEPT_BYTES` bytes of freed memory; has no effect without glibc.
 
     By default, glibc returns every large block to the kernel, which then has to zero-fill the next block page by page.
-    Without this setting, a training step on two idle cores took 1.21 times as long with 16 images (1.13 to 1.84) and
-    1.01 times as long with one image (0.98 to 1.02), as measured with benchmarks/process.py; see docs/performance.md.
-    If the user has set GLIBC_TUNABLES or MALLOC_... variables, the values are kept.
+    Without this setting, a training step on two idle cores took 1.21 times as long with 16 images, and 1.01 times as
+    long with one image. The measurement with benchmarks/process.py is described in docs/performance.md. If the user has
+    set GLIBC_TUNABLES or MALLOC_... variables, the values are kept.
     """
     set_by_user = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
     if sys.platform == "linux" and not set_by_user:
@@ -76,9 +76,9 @@ def keep_freed_memory() -> None:
 
 
 def launcher() -> str:
-    """Return the part of the command line before the subcommand.
+    """Return the command-line prefix that starts the same number of processes as this job.
 
-    That part starts as many processes as this job. To use multiple machines, the user has to add the torchrun options.
+    The subcommand follows the prefix. To use multiple machines, the user has to add the torchrun options.
     """
     if world_size() == 1:
         return "mlrec"

@@ -29,7 +29,7 @@ class Step(Protocol):
 
 
 class Progress(Protocol):
-    """Progress bars for long-running work, which workflows update and the console draws on stderr."""
+    """Progress bars for long-running work; workflows update them, and the console draws them on stderr."""
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
         """Start a bar for `total` units of work; None if the number is unknown."""
@@ -53,7 +53,7 @@ SILENT = Silent()
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A `Progress` for one of many runs, which hides the bars of epochs."""
+    """A `Progress` for one run in a series of runs; the progress bars of epochs are hidden."""
 
     progress: Progress
 
@@ -75,7 +75,7 @@ class PythonWarnings(logging.Handler):
 
 @contextlib.contextmanager
 def logged_to(handler: logging.Handler) -> Iterator[None]:
-    """Also send the notes and warnings that are logged in a block to a handler.
+    """Context manager that also sends notes and warnings to `handler` while the `with` block runs.
 
     Example:
         >>> with logged_to(PythonWarnings()):
@@ -94,9 +94,9 @@ def logged_to(handler: logging.Handler) -> Iterator[None]:
 
 @contextlib.contextmanager
 def logged_from(level: int) -> Iterator[None]:
-    """Drop log records below a level.
+    """Context manager that ignores log records below a level.
 
-    WARNING drops notes (for one of many runs), and `NOTHING` drops all records.
+    The level WARNING ignores notes, and the level `NOTHING` ignores all records.
     """
     before = LOGGER.level
     LOGGER.setLevel(max(level, LOGGER.getEffectiveLevel()))

@@ -23,7 +23,7 @@ class SignalReceived(BaseException):
 
 @dataclass
 class _State:
-    """State of this process: the number of a raised signal that has not been handled yet."""
+    """Number of the signal that was raised in this process but has not been handled yet."""
 
     pending: int | None = None
 

@@ -1,6 +1,6 @@
 """`Texts`: a sequence of strings stored in two arrays.
 
-The module also contains functions that compare millions of names without a set.
+The module also contains functions that compare millions of strings without a Python set.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ class Texts(Sequence[str]):
     """N strings stored as UTF-8 in one buffer; compares equal to a tuple or list with the same strings.
 
     Attributes:
-        data: (B,) uint8, concatenated strings.
-        offsets: (N + 1,) int64, start of each string in `data`.
+        data: (B,) uint8 array of the concatenated strings.
+        offsets: (N + 1,) int64 array with the start of each string in `data`, and the end of the last string.
 
     Example:
         >>> names = Texts.of(["a.jpg", "sub/b.jpg"])
@@ -139,7 +139,7 @@ def taken(texts: Sequence[str], places: NDArray[np.integer[Any]]) -> Sequence[st
 
 
 def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
-    """Return the position of the first equal string for each string.
+    """Return, for each string, the position of the first equal string.
 
     The hashes of all strings are sorted, and strings with equal hashes are compared. This requires 40 bytes per string;
     a set would require four times as much memory.
@@ -167,7 +167,7 @@ def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
 def ranks(texts: Sequence[str]) -> NDArray[np.intp]:
     """Return the position of each string in the sorted list of all distinct strings.
 
-    UTF-8 preserves the sort order, so fixed-width byte strings can be sorted instead.
+    Fixed-width byte strings are sorted instead of Python strings, because UTF-8 preserves the sort order.
 
     Example:
         >>> ranks(["b", "a", "b"]).tolist()

@@ -31,7 +31,7 @@ def thread_map(
         function: Function to call in the threads.
         items: Items, consumed on demand in the calling thread.
         threads: Number of threads [default: one per core].
-        ahead: Number of items in flight [default: four per thread].
+        ahead: Maximum number of items that are processed ahead of the caller [default: four per thread].
 
     Example:
         >>> with thread_map(len, ["a", "bb", "ccc"], threads=2) as lengths:

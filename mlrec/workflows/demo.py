@@ -51,7 +51,7 @@ class Demo:
     """Results of the demo: tables and written files.
 
     Attributes:
-        tables: Tables of the metrics of both methods, and of the difference in every metric with a confidence interval.
+        tables: Two tables: the metrics of both methods, and the difference in each metric with a confidence interval.
         files: Written files and folders, each with a description.
     """
 

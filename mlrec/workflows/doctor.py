@@ -59,8 +59,8 @@ class Check:
 
     Attributes:
         name: Name of the check.
-        verdict: Outcome of the check: "ok", "warning" or "error".
-        found: Finding, in one sentence.
+        verdict: Result of the check: "ok", "warning" or "error".
+        found: What the check found, in one sentence.
         advice: Advice on how to fix the problem, or an empty string.
     """
 
@@ -71,7 +71,7 @@ class Check:
 
 
 def _checked(name: str, found: str, advice: str) -> Check:
-    """Return a check that is a warning if there is any advice."""
+    """Return a check result: "warning" if there is advice, otherwise "ok"."""
     if advice:
         return Check(name, "warning", found, advice)
     return Check(name, "ok", found)
@@ -118,7 +118,7 @@ def doctor(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> Diagnosis:
-    """Check environment, disk, data and weights, and train a few steps in a temporary folder.
+    """Check environment, disk, data and weights, and run a few training steps in a temporary folder.
 
     Splits, device and weights are resolved by the same functions as in `train`, with the same keys. Weights are looked
     up on the hub but not downloaded. All files are removed at the end.
@@ -298,7 +298,7 @@ def _data(path: str | None, root: Path, found: list[Dataset]) -> Iterator[Check]
 
 
 def _split(name: str, manifest: Manifest) -> Iterator[Check]:
-    """Check that all labels have an AP, and decode some images."""
+    """Check that the AP of every label is defined, and decode some images."""
     from mlrec.datasets.images.decode import decode
 
     for line in label_gaps(manifest).lines():
@@ -379,7 +379,7 @@ def _parameters(model: Any) -> int:
 
 
 def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
-    """Determine whether the data pipeline or the device would be the bottleneck in training.
+    """Check whether the data pipeline or the device would limit the training speed.
 
     The run is the one started by `train`.
     """
@@ -441,7 +441,7 @@ def _small_dataset(found: list[Dataset], scratch: Path) -> Path:
 
 
 def _synthetic(path: Path) -> Manifest:
-    """Draw images in one of two colours."""
+    """Draw images in one of two colors."""
     from PIL import Image
 
     path.mkdir()

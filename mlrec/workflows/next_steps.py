@@ -104,7 +104,7 @@ def _is_default(dataset: Dataset, train: str, scored: str) -> bool:
 
 
 def _split_command(dataset: Dataset) -> str | None:
-    """Return the `mlrec split` command for the first divisible labelled split.
+    """Return an `mlrec split` command for the first split that has labels and can be divided.
 
     New splits receive unused names.
     """

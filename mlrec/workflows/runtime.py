@@ -19,8 +19,8 @@ class RuntimeOptions:
     """Options for running a trained model: batch size, workers, device and precision.
 
     Attributes:
-        batch_size: Images per batch. None means `eval_batch_size` of the run; if this key is unset, 64 on CUDA,
-            otherwise the training batch size.
+        batch_size: Images per batch. If None, the `eval_batch_size` of the run is used. If this key is unset, the batch
+            size is 64 on CUDA, and otherwise the training batch size.
         workers: Number of dataloader workers; None chooses a number for the machine.
         device: Name of the device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".

@@ -43,8 +43,8 @@ def download(
 
     Args:
         name: Name of a dataset in `OFFICIAL`.
-        out: Folder to write to; archives are stored in the subfolder `archives`, and the unpacked dataset in the
-            subfolder `name`.
+        out: Folder to write to. Archives are stored in its subfolder `archives`, and the unpacked dataset in a
+            subfolder with the name of the dataset.
         url_base: URL of a mirror, or a local folder, that contains the files under their official names.
         keep_archives: Whether to keep archives after unpacking.
         progress: Progress display.

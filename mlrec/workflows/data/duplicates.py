@@ -1,4 +1,4 @@
-"""`mlrec duplicates`: duplicate and near-duplicate images, within a split or across splits."""
+"""`mlrec duplicates`: find duplicate and near-duplicate images within and across splits."""
 
 from __future__ import annotations
 
@@ -30,9 +30,11 @@ class Duplicate:
     Attributes:
         first, second: Paths relative to the root.
         first_splits, second_splits: Splits that contain the image.
-        exact: Whether the files are identical; if not, one is a near-duplicate (re-encoded or resized).
+        exact: Whether the files are identical. If False, one file is a near-duplicate of the other (re-encoded or
+            resized).
         correlation: Correlation between the thumbnails.
-        leak: Whether one image is in `test` and the other only in a different split, so that test scores are too high.
+        leak: Whether one image is in `test` and the other is only in other splits. Such a pair makes test scores too
+            high.
         labels_differ: Whether the targets differ.
     """
 
@@ -107,7 +109,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
 
 
 def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progress) -> dict[str, Fingerprint]:
-    """Compute the fingerprint of each readable image by name; fingerprints are cached in `folder`."""
+    """Return the fingerprints of all readable images by image name; fingerprints are cached in `folder`."""
     cache = FingerprintCache.load(folder / FINGERPRINTS_FILE, root, names)
     read = partial(_fingerprint, root)
     with progress.task("reading images", len(cache.missing)) as step, thread_map(read, cache.missing) as results:

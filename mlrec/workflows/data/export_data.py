@@ -56,7 +56,7 @@ def export_data(
     unknown_as_negative: bool = False,
     predictions: Path | None = None,
 ) -> tuple[Path, str]:
-    """Write a prepared dataset for another tool to a new folder, and read it back as a check.
+    """Export a prepared dataset to a new folder, and check the files by reading them back.
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
@@ -66,9 +66,9 @@ def export_data(
         out: New folder [default: `<name>-<format>`].
         splits: Splits to export; by default all.
         unknown_as_negative: Whether to write unknown labels as negatives.
-        predictions: Run, evaluation folder, or `predictions.npz` whose predictions are also written, as task
-            predictions (`labelstudio`), as `<split>/predictions.json` (`fiftyone`), or as COCO results
-            `<split>-results.json` (`coco`). Only splits with predictions are exported.
+        predictions: Run, evaluation folder, or `predictions.npz`. The predictions are also written: as task predictions
+            for `labelstudio`, as `<split>/predictions.json` for `fiftyone`, or as COCO results in
+            `<split>-results.json` for `coco`. Only splits with predictions are exported.
 
     Returns:
         Folder, and the command that prepares the dataset from this folder.
@@ -105,7 +105,7 @@ def export_data(
 
 
 def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> dict[str, SplitScores]:
-    """Return the probabilities for the splits whose images have all been predicted.
+    """Return the probabilities for each split in which all images have been predicted.
 
     Raises:
         PredictionsError: There is no such split, labels are missing, or (with `every_split`) a split is missing.
@@ -185,7 +185,7 @@ def _write_labelstudio(folder: Path, manifest: Manifest, scores: SplitScores | N
 def _write_fiftyone(folder: Path, manifest: Manifest, scores: SplitScores | None) -> Manifest:
     """Write a split for FiftyOne, and return the split as it is read back.
 
-    Images have the names of existing files; names of missing files have no extension.
+    Images are named after the existing files. If a file is missing, the image name has no extension.
     """
     file = folder / manifest.split / "labels.json"
     write_json(file, as_fiftyone(manifest))

@@ -29,7 +29,7 @@ class HiddenLabels:
     Attributes:
         dataset: Dataset with the new splits.
         whole: Copied split.
-        counts: Number of known positives, known negatives and unknown targets in each new split.
+        counts: Numbers of known positives, known negatives and unknown targets in each new split, by split name.
     """
 
     dataset: Dataset

@@ -68,16 +68,16 @@ def prepare(
     partial output remains after an error.
 
     Args:
-        kind: Name of a reader, see `known_readers`; by default detected from `path`.
+        kind: Name of a reader, see `known_readers`; by default, the reader is detected from `path`.
         path: File or folder with the annotations, in the form expected by the reader.
         out: Folder of prepared datasets.
         name: Name of the dataset; by default the usual name for the source.
         options: Options of the reader.
         split_files: Files that list the images of each split, for a source without predefined splits.
-        verify: Whether to decode every image once; if not, no image file is read.
+        verify: Whether to decode every image once. If False, no image file is read.
         skip_bad_images: Whether to skip unreadable images with a warning instead of an error.
         allow_overlap: Whether images shared by two splits cause a warning instead of an error.
-        dry_run: Whether to read and check the annotations only, without decoding images or writing anything.
+        dry_run: Whether to only read and check the annotations. If True, no image is decoded and no file is written.
         progress: Progress display.
 
     Returns:
@@ -164,10 +164,9 @@ def _read(
 
 @contextmanager
 def _unpacked(reading: Reading, target: Path, findings: ValidationReport, dry_run: bool) -> Iterator[Path | None]:
-    """Yield a temporary folder with images that the source stores inside other files.
+    """Yield a temporary folder with the images that are stored inside files of the source.
 
-    Yields None if there are none. The images are needed for the checks, before the dataset is moved to the final
-    folder.
+    Yields None if there are no such images. The checks need the images before the dataset is moved to the final folder.
     """
     if reading.unpack is None or findings.errors or dry_run:
         yield None
@@ -363,9 +362,9 @@ def _warn_missing(manifests: Sequence[Manifest], findings: ValidationReport) -> 
 
 
 def _alike_labels(manifests: Sequence[Manifest], findings: ValidationReport) -> list[Manifest]:
-    """Bring the columns of all splits into the order of the first split.
+    """Reorder the label columns of all splits to match the first split.
 
-    Differing label sets raise an error.
+    An error is raised if the splits have different labels.
     """
     reordered = []
     for manifest in manifests:
@@ -425,7 +424,7 @@ def _without(manifest: Manifest, bad: set[str]) -> Manifest:
 def _with_clipped_boxes(
     manifests: Sequence[Manifest], verified: dict[str, Verified], skipped: dict[str, int], findings: ValidationReport
 ) -> list[Manifest]:
-    """Clip boxes to their images, and drop empty boxes; a box that is in two splits is reported once."""
+    """Clip boxes to the image area and remove empty boxes; a box in two splits is reported once."""
     turned: dict[str, None] = {}
     empty: dict[str, None] = {}
     clipped = []

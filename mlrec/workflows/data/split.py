@@ -41,8 +41,8 @@ class NewSplits:
         pool: Divided split.
         sizes: Number of samples of each new split.
         groups: Number of groups with two or more samples that were kept together.
-        error: Mean absolute difference in prevalence between held-out part and pool, over labels and folds, as a
-            fraction.
+        error: Absolute difference in label prevalence between the held-out part and the pool, as a fraction; mean over
+            all labels and folds.
         random_error: Median of this difference over 20 random splits.
     """
 
@@ -89,7 +89,8 @@ def split(
         val: Fraction of the samples to hold out.
         folds: Number of folds for cross-validation, instead of one validation split.
         group: Column of `groups_file`; samples with equal values stay together.
-        groups_file: CSV `filename,...`; by default the file from which the dataset was prepared.
+        groups_file: Table with the image names and the column with the name `group`; by default the file from which the
+            dataset was prepared.
         pool: Split to divide; by default trainval, otherwise all, otherwise train.
         prefix: Prefix for the names of the new splits.
         near_duplicates: Whether to keep duplicate images together, if the image files exist.
@@ -154,7 +155,7 @@ def summary(splits: NewSplits) -> Table:
 
 
 def pool_of(dataset: Dataset, name: str | None) -> Manifest:
-    """Return the split to divide or copy, without images in `test`.
+    """Return the split to divide or copy, without the images that are also in `test`.
 
     By default, this is trainval, otherwise all, or train.
 

@@ -40,9 +40,9 @@ def stats(
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
-        assumed_ap: AP from 0 to 1 that the power analysis assumes for every label.
-        predictions: Scores for the test split; their bootstrap confidence interval replaces the estimate from the
-            assumed AP.
+        assumed_ap: AP that the power analysis assumes for every label, from 0 to 1.
+        predictions: Scores for the test split. If set, the confidence interval is computed from these scores by
+            bootstrap, instead of from the assumed AP.
         kind: Kind of the scores; None infers the kind from the values, see `read_scores`.
         objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always
             available.
@@ -136,7 +136,7 @@ def _power(
 
 
 def _image_sizes(manifests: Sequence[Manifest]) -> tuple[list[int], list[int]]:
-    """Return widths and heights of evenly spaced images; empty if there are no image files."""
+    """Return widths and heights of images at regular intervals; empty if there are no image files."""
     names = joined([manifest.images for manifest in manifests])
     images = np.flatnonzero(first_places(names) == np.arange(len(names)))
     ends = np.cumsum([len(manifest) for manifest in manifests])

@@ -30,7 +30,7 @@ class Verified:
         size: Width and height of the stored image; None if the image cannot be used.
         digest: Digest of the pixels, equal for files that differ only in format or metadata.
         fault: Reason why the image cannot be used, or an empty string.
-        animated: Whether the file has further frames or pages, which are ignored.
+        animated: Whether the file contains more than one frame or page; only the first one is used.
     """
 
     size: tuple[int, int] | None
@@ -96,7 +96,7 @@ def note_images(
 
 
 def _leaves(path: Path, root: Path) -> bool:
-    """Return whether a file is a link to a file outside the dataset.
+    """Return whether a file is a symbolic link to a file outside the dataset.
 
     Folders may be links, as on many clusters.
     """
@@ -111,10 +111,11 @@ def _leaves(path: Path, root: Path) -> bool:
 def check_overlap(
     manifests: Sequence[Manifest], digests: Mapping[str, str], allowed: bool, findings: ValidationReport
 ) -> None:
-    """Report images shared by splits that must be disjoint: an error, or a warning if `allowed`.
+    """Report images that are shared by splits that must be disjoint.
 
-    All pairs of splits are compared, unless one contains the other, see `split_names.disjoint`. If there
-    is a `trainval`, which is used for training, images shared by `train` and `val` only cause a warning.
+    Shared images are errors, or warnings if `allowed` is set. All pairs of splits are compared, unless one contains the
+    other, see `split_names.disjoint`. If there is a `trainval`, which is used for training, images shared by `train`
+    and `val` only cause a warning.
 
     Args:
         manifests: All splits.

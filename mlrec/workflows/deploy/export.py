@@ -106,7 +106,8 @@ def export(
         model: Model, see `evaluate_run`.
         form: Export format.
         out: Folder of the bundle; by default `export-FORM` in the model folder.
-        data: Dataset for the comparison; by default the dataset of the run, or random images if the run has no dataset.
+        data: Dataset for the comparison; by default the dataset of the run. Random images are used if the run has no
+            dataset.
         split: Split for the comparison; by default the scored split of the run.
         images: Number of images for the comparison.
         push_to: Repository on the Hugging Face hub, `user/name`, to which the bundle is uploaded.
@@ -116,8 +117,9 @@ def export(
         progress: Progress display.
 
     Raises:
-        ModelError: There is no model, a package is missing, or the logits of the exported model differ; nothing is
-            written. Also raised if the hub rejects the bundle, which is then written but not uploaded.
+        ModelError: There is no model, a package is missing, or the logits of the exported model differ from those of
+            the model; in these cases, no bundle is written. Also raised if the hub rejects the bundle; in this case,
+            the bundle is written but not uploaded.
         UsageError: `push_to` is used with a format other than hf.
         RunError: The folder exists and is not a bundle.
     """

@@ -1,6 +1,6 @@
 """Model folder for the Hugging Face hub.
 
-This includes timm's `config.json`, the front matter of the model card, and the upload.
+The module creates timm's `config.json` and the front matter of the model card, and uploads the folder.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ METRICS = ("mAP", "CF1", "OF1")
 
 
 def timm_config(model: Classifier) -> dict[str, Any]:
-    """Return the content of `config.json`: the keys used by timm, and the head under `mlrec`.
+    """Return the content of `config.json`: the keys used by timm, and the key `mlrec` for the head.
 
-    timm builds the architecture and the preprocessing from this file. Weight names are those of mlrec: names in the
-    timm model begin with `backbone.timm_model.`, and names in the head with `head.`.
+    timm builds the architecture and the preprocessing from this file. The weights have the names used by mlrec: names
+    of backbone weights begin with `backbone.timm_model.`, and names of head weights begin with `head.`.
     """
     built, images = model.architecture.to_dict(), model.preprocessing
     architecture, _, tag = built.pop("backbone").partition(".")

@@ -36,16 +36,16 @@ TRAINED_AT = 448  # pixels: input size of most published CSRA models
 
 @dataclass(frozen=True)
 class ImportResult:
-    """Model and labels recognised in an imported checkpoint.
+    """Model and labels recognized in an imported checkpoint.
 
     Attributes:
         path: Written folder.
-        naming: Code base that uses the tensor names of the checkpoint.
+        naming: Name of the code base that wrote the checkpoint, inferred from the tensor names.
         backbone: timm name of the backbone.
         head, heads, lam: Head, number of heads, and λ.
         labels: Names of the labels.
         img_size: Side of the input in pixels.
-        matched: Number of imported tensors; no tensor is missing.
+        matched: Number of imported tensors; these are all tensors of the model.
         unused: Names of unused tensors.
     """
 
@@ -71,22 +71,24 @@ def import_checkpoint(
     img_size: int | None = None,
     normalization: str | None = None,
 ) -> ImportResult:
-    """Recognise a checkpoint and write the model to a folder.
+    """Recognize a checkpoint and write the model to a folder.
 
     Args:
         checkpoint: File from the paper's code, mmpretrain, CutMix, torchvision or timm.
         out: Folder to create; by default `imported/` followed by the stem of the file name.
-        lam: λ, which is not stored in checkpoints; by default the published value for dataset, backbone and number of
-            heads.
+        lam: Value of λ, which checkpoints do not contain; by default the published value for the dataset, backbone and
+            number of heads.
         dataset: `voc2007`, `coco2014`, `wider` or the folder of a prepared dataset; by default inferred from the number
             of labels.
         backbone: timm name of the backbone, required if the tensor names do not identify the backbone.
-        img_size: Side of the input in pixels; by default that of the position embeddings. Without position embeddings,
-            the default is 448 for CSRA, and the backbone default for other heads.
-        normalization: Key in `NORMALIZATIONS` or "weights"; by default the normalization of the source.
+        img_size: Side length of the input in pixels; by default, the size that matches the position embeddings. Without
+            position embeddings, the default is 448 for CSRA, and the backbone default for other heads.
+        normalization: Key in `NORMALIZATIONS`, or "weights" for the normalization of the pretrained weights; by default
+            the normalization of the source.
 
     Raises:
-        ModelError: The file contains no plain weights, tensor names or λ are unknown, or tensors do not match.
+        ModelError: The file does not contain plain weights, the tensor names or λ are unknown, or the tensors do not
+            match the model.
     """
     from mlrec.models.external_checkpoint import assemble, recognize
     from mlrec.models.safe_loading import read_tensors, unwrapped
@@ -155,7 +157,7 @@ def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
 
 
 def _labels(external: ExternalCheckpoint, dataset: str | None) -> tuple[tuple[str, ...], str | None]:
-    """Return the label names, and the published dataset that determines λ."""
+    """Return the label names, and the name of the published dataset from which λ is derived."""
     assert external.weight is not None
     count = external.weight.shape[-2]
     if not count:

@@ -39,10 +39,12 @@ class Scorer:
     Attributes:
         labels: Names of the C labels.
         preprocessing: Image preprocessing.
-        logits: Function that maps uint8 images (B, 3, S, S), not normalized, to logits (B, C).
+        logits: Function that takes a batch of uint8 images without normalization, of shape (B, 3, S, S), and returns
+            logits of shape (B, C).
         decode: Image backend used in training.
         batch_size: Number of images per batch, unless the user sets one.
-        identity: Other values that affect the scores: digests of weights and calibration, device type, precision.
+        identity: Other values that affect the scores: digests of the weights and the calibration, the device type, and
+            the precision.
     """
 
     labels: tuple[str, ...]
@@ -60,7 +62,7 @@ class Prediction:
     Attributes:
         id: Path of the image, sample id in a manifest, or id of the box.
         labels: All labels of the model, in the order of the logits.
-        probabilities: Probabilities (C,) of `labels`.
+        probabilities: Array of shape (C,) with the probabilities of `labels`.
         predicted: Predicted labels, most probable first.
         item: Image file and box.
     """
@@ -94,22 +96,22 @@ def predict(
 
     Args:
         model: Model, or folder or file of a model.
-        images: One image or an iterable of images. Strings and paths may refer to files, folders, globs, lists
-            (`.txt`), manifests (`.jsonl`), tar shards and Parquet files with images. Other supported inputs are bytes
-            of an image file, open binary files, Pillow images and items with boxes. RGB arrays may be numpy uint8 (H,
-            W, 3) or (B, H, W, 3), or tensors (3, H, W) or (B, 3, H, W) with uint8 or floats from 0 to 1. Images without
-            a name receive the ids `image-0`, ...
-        threshold: Minimum probability of a predicted label: one number, or one per label (C,).
-        top: Number of most probable labels to predict, instead of using `threshold`.
-        allow_urls: Whether to fetch http and https URLs, with at most 64 MiB and 30 s each, from public addresses only.
+        images: One image or an iterable of images. A string or a path may refer to an image file, a folder, a glob, a
+            list (`.txt`), a manifest (`.jsonl`), a tar shard, or a Parquet file with images. Other supported inputs are
+            bytes of an image file, open binary files, Pillow images and items with boxes. RGB images may be numpy uint8
+            arrays of shape (H, W, 3) or (B, H, W, 3). They may also be tensors of shape (3, H, W) or (B, 3, H, W), with
+            uint8 values or floats from 0 to 1. Images without a name receive the ids `image-0`, ...
+        threshold: Minimum probability of a predicted label: one number for all labels, or an array of shape (C,).
+        top: Number of labels to predict per image: the most probable labels are predicted, and `threshold` is not used.
+        allow_urls: Whether to fetch http and https URLs. The limit for each URL is 64 MiB and 30 seconds, and only
+            public addresses are allowed.
         machine: Runtime options.
         on_error: Function called with an image that cannot be read; the image is then skipped. By default the error is
             raised.
         progress: Progress display.
 
     Raises:
-        DataError: An image cannot be read, and `on_error` is None, or an array has an unsupported shape, dtype or
-            range.
+        DataError: An array has an unsupported shape, dtype or range, or an image cannot be read and `on_error` is None.
         UsageError: A path does not exist, or a URL is passed without `allow_urls`.
         ModelError: The model does not exist or cannot be used.
 
@@ -205,7 +207,8 @@ def with_tuned(
         threshold: Threshold without calibration; by default 0.5.
 
     Returns:
-        Scorer with calibrated logits, and the tuned thresholds (C,) for the calibrated probabilities.
+        Scorer that returns calibrated logits, and an array of shape (C,) with thresholds for the calibrated
+        probabilities.
 
     Raises:
         RunError: The model has no tuned thresholds.

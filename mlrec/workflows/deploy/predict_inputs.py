@@ -154,7 +154,7 @@ def _broken(name: str, error: DataError) -> Item:
 
 
 def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
-    """Return the pixels of an array (H, W, 3), or of each image in a batch (B, H, W, 3)."""
+    """Return the pixels of each image in an array of shape (H, W, 3), or (B, H, W, 3) for a batch."""
     if array.dtype != np.uint8 or array.ndim not in (3, 4) or array.shape[-1] != 3 or not array.size:
         raise DataError(
             f"an array of shape {array.shape} and dtype {array.dtype} is not an image; pass RGB arrays "
@@ -166,9 +166,9 @@ def _array_pixels(array: NDArray[Any]) -> Iterator[Pixels]:
 
 
 def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
-    """Return the pixels of a tensor (3, H, W), or of each image in (B, 3, H, W).
+    """Return the pixels of each image in a tensor of shape (3, H, W), or (B, 3, H, W) for a batch.
 
-    The values are uint8, or floats from 0 to 1.
+    The tensor values are uint8 integers, or floats from 0 to 1.
     """
     import torch
 

@@ -2,11 +2,12 @@
 
 The output folder contains `part-000000.csv` (or `.jsonl`, `.parquet`), `_predict.json` with the settings, `_parts/`
 with one record per finished part, and, after completion, `_SUCCESS` and `_unreadable.jsonl`. A part is finished when
-its record exists, which is written after the part. Readers of Parquet folders skip names that begin with an underscore.
-A single output file is concatenated from parts in a folder next to the file; the folder is then removed.
+its record exists; the record is written after the part. Readers of Parquet folders skip names that begin with an
+underscore. If the output is a single file, the parts are first written to a folder next to the file. The parts are then
+concatenated, and the folder is removed.
 
-A part depends only on its images and the settings, because no batch contains images from two parts. The bytes of a part
-are therefore the same for any process, machine or engine.
+A part depends only on its images and the settings, because no batch contains images from two parts. Therefore, the
+content of a part does not depend on which process, machine or engine writes it.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class PredictJob:
         form: Format of the output.
         threshold: Minimum probability of a predicted label; None means 0.5, or the tuned thresholds.
         tuned: Whether to use thresholds and calibration from `mlrec tune`.
-        top: Number of most probable labels to predict, instead of using a threshold.
+        top: Number of labels to predict per image: the most probable labels are predicted, and no threshold is used.
         part_size: Images per part; the images in a packed file form one part.
         machine: Runtime options.
     """
@@ -92,7 +93,7 @@ class Unit:
 
     Attributes:
         number: Number of the part.
-        digest: Digest of the image names, or of name and size of the packed file.
+        digest: Digest of the image names; for a packed file, digest of the file name and size.
         items: Images that are files or URLs.
         packed: Tar or Parquet file that contains the images, if they are not in `items`.
     """
@@ -120,12 +121,12 @@ class PartRecord(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Summary:
-    """Numbers of finished parts, predictions and unreadable images in a job.
+    """Result of a prediction job: numbers of parts, predictions and unreadable images.
 
     Attributes:
         parts: Number of parts.
         resumed: Number of parts finished by an earlier run.
-        rows: Number of predictions.
+        rows: Number of predictions written to the output.
         unreadable: Number of images that could not be read.
         unreadable_file: File that lists the unreadable images.
         complete: Whether all parts are finished; if not, another process writes the remaining parts.
@@ -140,7 +141,7 @@ class Summary:
 
 
 def output_form(out: Path, form: Form | None) -> Form:
-    """Return the output format: from the file extension, as requested, or CSV by default.
+    """Return the output format: given by the file extension, otherwise as requested, otherwise CSV.
 
     Raises:
         UsageError: The file extension and the requested format differ.
@@ -161,8 +162,8 @@ def write_predictions(
 ) -> Summary:
     """Predict the labels of images and write them in parts; finished parts from an earlier run are kept.
 
-    Under torchrun, each process writes a share of the parts without communication; the process that finds all parts
-    finished completes the output.
+    Under torchrun, each process writes a share of the parts without communication. A process that finds that all parts
+    are finished completes the output.
 
     Args:
         job: Description of the job and the output.
@@ -321,7 +322,7 @@ def _opened(job: PredictJob) -> tuple[Scorer, Any]:
 
 
 def _settings(job: PredictJob, scorer: Scorer, threshold: Any) -> dict[str, Any]:
-    """Return all values that determine the bytes of the output, except the images."""
+    """Return all settings that affect the content of the output; the images are not included."""
     return {
         "format": FORMAT,
         **scorer.identity,

@@ -56,8 +56,9 @@ class AttentionMaps:
     Attributes:
         item: Image, or a box in an image.
         labels: Names of the K labels.
-        probabilities: Probabilities (K,) of the labels.
-        maps: Maps (K, h, w): contributions, which sum to the logit, or the attention of one head, which sums to 1.
+        probabilities: Array of shape (K,) with the probabilities of the labels.
+        maps: Array of shape (K, h, w) with one map per label. The values are contributions, which sum to the logit, or
+            the attention of one head, which sums to 1.
         decode: Image backend of the model, which is also used to show the image.
         meaning: Meaning of the map values, as text.
 
@@ -87,21 +88,22 @@ def attend(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> list[Path]:
-    """Draw each image next to the heat maps of selected labels, and all images on contact sheets.
+    """Draw each image next to the heat maps of selected labels, and write contact sheets of all images.
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file.
         items: Images or boxes in images.
         labels: Labels whose maps are drawn; by default the `top` most probable labels of each image.
         top: Number of labels per image.
-        temperature: Temperature of the head whose attention is drawn, instead of the contributions of all heads.
+        temperature: Temperature of a head. If set, the attention of this head is drawn instead of the contributions of
+            all heads.
         scale: "image" for a separate color scale per image, or "sheet" for one scale for all images.
         out: Output folder.
         machine: Runtime options.
         progress: Progress display.
 
     Returns:
-        Written files, with the contact sheets last.
+        Paths of the written files; the contact sheets are last.
 
     Raises:
         UsageError: No head has this temperature.
@@ -146,7 +148,7 @@ def draw_maps(
         progress: Progress display.
 
     Returns:
-        Written files, with the contact sheets last.
+        Paths of the written files; the contact sheets are last.
     """
 
     def draw(one: AttentionMaps) -> tuple[Pixels, bytes]:
@@ -197,7 +199,7 @@ def compute_maps(
 ) -> list[AttentionMaps]:
     """Compute the heat maps of images with a stored or loaded model; for the arguments, see `attend`.
 
-    `findings` receives the errors of unreadable images, which are skipped; if `findings` is None, the first error is
+    Unreadable images are skipped, and the errors are added to `findings`. If `findings` is None, the first error is
     raised.
     """
     from mlrec.training.attention_maps import read_shown_maps
@@ -246,7 +248,7 @@ def _loaded(model: Classifier | Path | str, device: str) -> tuple[Classifier, st
 
 
 def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
-    """Return a strip with an image, its box outline, and each of its maps with label and probability.
+    """Return a horizontal strip: the image with its box outline, and each map with label and probability.
 
     Args:
         maps: Heat maps of the image.
@@ -261,7 +263,7 @@ def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
 
 
 def meaning(head: str, temperature: float | None) -> str:
-    """Return the meaning of the map values as text: contributions, or the attention of a head or a query."""
+    """Describe what the map values are: contributions, or the attention of a head or a query."""
     if head in ("attention-pool", "ml-decoder", "q2l"):
         return "attention of the label's query"
     if temperature is None:

@@ -86,8 +86,9 @@ def evaluate_run(
         split: Split to score; by default the scored split of the run, otherwise `test` or `val`.
         labels: Labels to score; by default all.
         conventions: Name of the scoring conventions.
-        tuned: Predict labels with the tuned thresholds of the model.
-        top: Number K of highest-scoring labels for which metrics are also computed.
+        tuned: Whether to predict labels with the tuned thresholds of the model.
+        top: K. If set, precision, recall and F1 are also computed for the K highest-scoring labels of each sample as
+            predictions.
         machine: Runtime options.
         voc_server: Archive to write for the PASCAL VOC evaluation server.
         data_root: Folder of datasets, used if the run has no dataset.
@@ -147,7 +148,7 @@ class EvalTarget:
         model: Folder or file of the model.
         dataset: Dataset.
         manifest: Split to score.
-        changes: Warnings about data changes since training and about labels without AP.
+        changes: Warnings about data that changed after training, and about labels whose AP is undefined.
     """
 
     model: Path
@@ -215,7 +216,7 @@ def record_at(model: Path) -> RunRecord | None:
 
 
 def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
-    """Return how many samples in a split were used to train the run; 0 if the training data are missing.
+    """Return how many samples of the split were used to train the run; 0 if the training data is missing.
 
     Args:
         record: Record of the run.
@@ -298,7 +299,7 @@ def config_of(model: Path) -> dict[str, Any]:
 
 
 def _origin(model: Path) -> dict[str, Any]:
-    """Return training keys and lineage of a model, for reports based only on an evaluation of the model."""
+    """Return the training keys and the lineage of a model, for reports that contain only its evaluation."""
     return {"config": config_of(model), "lineage": msgspec.to_builtins(lineage_at(model))}
 
 
@@ -317,7 +318,7 @@ def _thresholds(target: EvalTarget) -> Tuned:
 def _predict(
     path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress
 ) -> tuple[Predictions, dict[str, Any]]:
-    """Return the predictions for a split, with columns in the order of the model, and the environment."""
+    """Return the predictions for a split (labels in the order of the model), and the environment."""
     if machine.tta is None:
         from mlrec.training.prediction import predict
 

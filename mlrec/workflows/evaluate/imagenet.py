@@ -1,6 +1,6 @@
 """`mlrec imagenet DATA --backbone NAME`: evaluate a timm classifier.
 
-The classifier is evaluated as published, and with λ times the maximum.
+The classifier is evaluated as published, and after adding λ times the maximum logit over all locations.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ImageNetEvaluation:
 
     Attributes:
         path: Written folder.
-        sweep: Accuracy at many λ.
+        sweep: Accuracy at each value of λ.
         table: Table to print.
     """
 
@@ -65,14 +65,14 @@ def evaluate_published(
     """Compute the accuracy of a timm classifier on an image folder, as published and at every λ.
 
     Images are preprocessed as for the published weights, and the model runs in float32. `accuracy.json` is written to
-    the folder `published-BACKBONE-FOLDER` in `out`; the name of a weights file is appended to the folder name.
+    the folder `published-BACKBONE-FOLDER` in `out`; if a weights file is used, its name is appended to the folder name.
 
     Args:
         backbone: timm name; a name without a tag selects the weights used in the paper.
         data: Folder with one subfolder per class, named by WordNet id or class number.
         lams: Values of λ; 0 and the paper's fixed λ for this backbone are added.
         weights: File or package with weights, instead of weights from the hub.
-        pretrained: Download the weights from the hub.
+        pretrained: Whether to download the weights from the hub.
         machine: Runtime options; the precision is always float32.
         out: Folder in which the result folder is created.
         progress: Progress display.

@@ -73,16 +73,16 @@ def label_errors(
 ) -> LabelErrors:
     """Find likely label errors, and write the annotations to review as a CSV and a contact sheet.
 
-    Without `predictions`, a head is trained on each fold with a frozen backbone, whose features are computed once, and
-    each sample is predicted by the model that was not trained on this sample. The folds are created by `mlrec split
-    --folds`, or newly created if there are none. The number of annotations is determined by one threshold per label,
-    see `metrics.label_errors.to_review`.
+    Without `predictions`, a head is trained for each fold on features of a frozen backbone. The features are computed
+    once. Each sample is predicted by the model that was not trained on this sample. The folds are created by `mlrec
+    split --folds`, or newly created if there are none. The number of annotations is determined by one threshold per
+    label, see `metrics.label_errors.to_review`.
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
         predictions: Scores for a split from a model that was not trained on this split; if set, nothing is trained.
         kind: Kind of the scores; None infers the kind from the values, see `read_scores`.
-        split_name: Split of `predictions`; by default `test`, or `val` if there is no `test`.
+        split_name: Split to which `predictions` belong; by default `test`, or `val` if there is no `test`.
         folds: Number of folds; by default the existing folds of the dataset, or 5 if there are none.
         flags: Keys of `Config` for training.
         recipe: Recipe for training.

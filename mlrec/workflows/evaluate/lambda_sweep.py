@@ -54,10 +54,11 @@ class LambdaSweepConfig:
         lams: Values of λ; 0 is added.
         temperatures: Temperatures of the added attention; by default those of a CSRA head, or the maximum for other
             heads.
-        select_on: Split on which λ is chosen; by default the scored split itself, which is then marked in the result.
-        divide: Store logits divided by 1 + λ; both forms are scored in any case.
+        select_on: Split on which λ is chosen. By default, λ is chosen on the scored split, and this is marked in the
+            result.
+        divide: Whether to divide the stored logits by 1 + λ. Metrics are always computed for both forms of the logits.
         resamples: Number of bootstrap resamples; 0 disables intervals.
-        by_size: Also compute AP by size and number of objects.
+        by_size: Whether to also compute AP by object size and by number of objects.
 
     Raises:
         UsageError: A λ or a temperature is invalid.
@@ -251,7 +252,7 @@ def _added_name(head: str, config: LambdaSweepConfig) -> str:
 
 
 def _fixed_lam(facts: dict[str, Any]) -> float:
-    """Return the fixed λ: the training value for CSRA, otherwise the paper's value for the backbone."""
+    """Return the fixed λ: the λ used in training for CSRA, otherwise the paper's λ for the backbone."""
     from mlrec.models.paper_checkpoints import fixed_lam
 
     model = facts["model"]
@@ -331,7 +332,7 @@ def _by_size(
 ) -> list[SizeBin]:
     """Return AP by size and number of objects.
 
-    The results are for average pooling, fixed λ, and maximum (or attention) only.
+    AP is computed for average pooling, for the fixed λ, and for the maximum (or attention) without average pooling.
     """
     object_extents = extents(load_objects(target.dataset, target.manifest.split), target.manifest.labels)
     methods = [parts.average, parts.logits(fixed), parts.added[0]]

@@ -69,8 +69,8 @@ class Localization:
         tolerance: Pointing tolerance in map cells.
         grid: Number of rows and columns in the maps.
         pairs: Image-label pairs, in the order of the manifest.
-        groups: Means over all pairs, by the size of the largest object, and by label.
-        sharpness: Effective number of attended locations, by head temperature.
+        groups: Mean measures over all pairs, over the pairs of each object size, and over the pairs of each label.
+        sharpness: Effective number of attended locations for each head, by temperature.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Localization:
 
     @property
     def tables(self) -> list[Table]:
-        """Tables of the pointing game and mass inside objects by group, and of attention sharpness by head."""
+        """Tables of pointing accuracy, heat-map mass inside objects, and attention sharpness."""
         tables = [_table(self)]
         if self.sharpness:
             tables.append(_sharpness_table(self))
@@ -125,7 +125,7 @@ def localize(
         progress: Progress display.
 
     Raises:
-        DataError: The dataset has no objects, or no object with a label of the model.
+        DataError: The dataset has no annotated objects, or no object has a label of the model.
     """
     if processes.world_size() > 1:
         raise UsageError("--localize runs in a single process; run the command without torchrun")
@@ -171,7 +171,7 @@ def localize(
 
 
 def _maps(path: Path, manifest: Manifest, machine: RuntimeOptions, progress: Progress) -> Iterator[tuple[Any, ...]]:
-    """Yield row, scores, contributions and attention for each sample."""
+    """Yield the row number, scores, contributions and attention of each sample."""
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training.attention_maps import read_maps
     from mlrec.training.dataloader import eval_batches
@@ -276,7 +276,7 @@ def _table(result: Localization) -> Table:
 
 
 def _cells(group: PairGroup) -> dict[str, Any]:
-    """Return name, number of pairs, and each mean with its margin, under `key` and `key_margin`."""
+    """Return the values of a table row: name, number of pairs, and each mean and its margin."""
     cells: dict[str, Any] = {"group": group.name, "pairs": group.pairs}
     for key, interval in group.means.items():
         cells[key] = cells[f"{key}_margin"] = None

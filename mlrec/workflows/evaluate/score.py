@@ -33,16 +33,17 @@ def score(
     """Compute metrics for predictions in a file.
 
     Args:
-        predictions: An `.npz` file with `logits`, `sample_ids`, `labels` (and `targets`), a CSV `filename,<label>...`,
-            or the output of `mlrec predict` (`.csv` or `.jsonl`).
-        truth: A CSV `filename,<label>...` with 1, 0, -1, a manifest file, or the folder of a prepared dataset; by
-            default the targets in the `.npz` file.
+        predictions: An `.npz` file with the arrays `logits`, `sample_ids`, `labels` and optionally `targets`; a CSV
+            file with the columns `filename,<label>...`; or the output of `mlrec predict` (`.csv` or `.jsonl`).
+        truth: A CSV file with the columns `filename,<label>...` and the values 1 (positive), 0 (negative) and -1
+            (unknown), a manifest file, or the folder of a prepared dataset; by default the targets in the `.npz` file.
         split: Split of the ground truth, if there are multiple splits.
         kind: "logits" or "probabilities". None infers the kind from the values in a CSV: logits if any value is
             negative, probabilities if all values are in [0, 1]; both decisions are reported.
-        labels: Labels to score; all others are removed before anything is counted or ranked.
+        labels: Labels to score; all other labels are removed before metrics are computed.
         conventions: Name in `CONVENTIONS`.
-        top: Number K of highest-scoring labels for which metrics are also computed.
+        top: K. If set, precision, recall and F1 are also computed for the K highest-scoring labels of each sample as
+            predictions.
 
     Raises:
         MlrecError: The files cannot be read, or do not match each other.

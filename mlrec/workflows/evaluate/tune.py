@@ -39,8 +39,8 @@ class ThresholdReport:
 
     Attributes:
         on: Split and evaluation procedure, as text.
-        how: Decision rule: "p ≥ 0.5" or "tuned".
-        rates: CP CR CF1 OP OR OF1, and F1 as the mean over labels; fractions, or None if undefined.
+        how: Decision rule: "p ≥ 0.5" (probability of at least 0.5) or "tuned" (tuned thresholds).
+        rates: CP, CR, CF1, OP, OR, OF1, and the mean F1 over labels, as fractions; None if undefined.
         reliability: Calibration metrics of the probabilities; None if no target is known.
     """
 
@@ -91,11 +91,12 @@ def tune(
 
     Args:
         model: Model, see `evaluate_run`.
-        split: Split for tuning, other than the split whose metrics are reported.
+        split: Split for tuning; it should differ from the split whose metrics are reported.
         data: Dataset, see `evaluate_run`.
         target: Metric to maximize, a name in `TARGETS`.
         precision: Minimum precision for each label; replaces `target`.
-        least: Number of positives below which a label uses the common threshold and slope.
+        least: Minimum number of positives for a separate threshold and slope; labels with fewer positives use the
+            common threshold and slope.
         machine: Runtime options.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
@@ -223,7 +224,7 @@ def _warn_no_gain(reports: list[ThresholdReport], target: str) -> None:
 
 
 def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[ThresholdReport]:
-    """Return metrics before and after tuning on the split itself.
+    """Return metrics on the tuning split before and after tuning.
 
     Each of five folds is scored with thresholds from the other four.
     """
@@ -242,7 +243,7 @@ def _cross_fitted(predictions: Predictions, tuner: Tuner, name: str) -> list[Thr
 
 
 def _reported_split(target: EvalTarget, record: RunRecord | None, tuned: Tuned) -> list[ThresholdReport]:
-    """Return metrics before and after tuning on the reported split of the run, if this split differs."""
+    """Return metrics on the reported split before and after tuning, if tuning used a different split."""
     scored, file = record.scored if record else None, target.model / directory.PREDICTIONS
     if scored is None or scored.digest == target.manifest.digest or not file.is_file():
         return []
@@ -273,9 +274,9 @@ def _threshold_report(
 
 
 def _folds(sample_ids: Sequence[str]) -> Iterator[NDArray[np.bool_]]:
-    """Yield the masks of five folds, or one fold per image if there are fewer than five images.
+    """Yield one sample mask per fold: five folds, or one fold per image for fewer than five images.
 
-    Persons in one image are in the same fold.
+    All persons in an image are in the same fold.
     """
     image = numbered([image_of(sample) for sample in sample_ids])  # persons of one image are alike
     images = int(image.max()) + 1

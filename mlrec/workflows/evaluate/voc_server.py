@@ -45,12 +45,12 @@ def check_data(kind: str, labels: Sequence[str]) -> None:
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
     """Write one file per class, with one line `<image> <confidence>` per image, and check the archive.
 
-    Confidences are logits in full float32 precision, because a sigmoid would create ties among the largest values.
-    Identical predictions produce identical bytes.
+    Confidences are logits in full float32 precision. They are not converted to probabilities, because the sigmoid would
+    create ties among the largest values. Identical predictions produce identical bytes.
 
     Args:
         predictions: Predictions for all 20 classes.
-        out: Archive, `.tgz` or `.tar.gz`.
+        out: Path of the archive, with the extension `.tgz` or `.tar.gz`.
         kind: Kind of the dataset, "voc2007" or "voc2012".
         split: Scored split.
 

@@ -58,7 +58,7 @@ def fine_tuned() -> Flags:
 
 
 def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:
-    """Return the backbones to try, fastest first.
+    """Return the backbones to try, in order of decreasing speed.
 
     Args:
         backbone: timm name of the only backbone to try; by default all available ones.

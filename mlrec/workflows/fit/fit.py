@@ -85,7 +85,7 @@ class FitResult:
 
 
 class _OtherPace(Exception):  # noqa: N818 - not an error: training starts again with another number of epochs
-    """Raised if training is slower or faster than forecast; `seconds` is the measured time per step."""
+    """Raised if training is slower or faster than estimated; `seconds` is the measured time per step."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__()
@@ -96,7 +96,7 @@ class _OtherPace(Exception):  # noqa: N818 - not an error: training starts again
 class _Pace:
     """Callback that measures the time per step.
 
-    It raises `_OtherPace` if the run would not finish in time.
+    The callback raises `_OtherPace` if the run would not finish in time, or if there is time for more epochs.
 
     Attributes:
         total: Number of steps in the run.
@@ -152,7 +152,7 @@ def fit(
     Raises:
         UsageError: The time limit is not positive, or the folder contains a different or finished fit.
         MlrecError: The data cannot be prepared or divided, or no backbone is available.
-        Interrupted: SIGINT or SIGTERM was received; the same command resumes.
+        Interrupted: SIGINT or SIGTERM was received; to resume, run the same command again.
     """
     if not 0 < minutes < float("inf"):
         raise UsageError(f"--minutes must be above 0, got {minutes:g}")
@@ -213,8 +213,8 @@ class _Fit:
 
         Args:
             pretrained: Backbones, fastest first.
-            until: Seconds since the start of the fit after which no further candidate is trained.
-            last: Whether the candidates that were not tried are listed, because no later call may try them.
+            until: Time after which no further candidate is trained, in seconds since the start of the fit.
+            last: Whether this is the last call. If so, candidates that were not tried are listed in the notes.
         """
         first, *others = pretrained
         size = self.flags.get("img_size") or candidates.image_side(self._manifest("train"), self.device)
@@ -238,7 +238,7 @@ class _Fit:
                 self._frozen(pair, pair, {**tried.flags, **other.flags}, until, last)
 
     def _frozen(self, name: str, pair: str, flags: Flags, until: float, last: bool) -> None:
-        """Train a head, unless the time for this stage has run out; the first head is always trained."""
+        """Train a head if there is time left in this stage; the first head is always trained."""
         known = self._ranked("frozen")
         if known and not self._is_known(name) and self.elapsed() + known[0].seconds > until:
             if last:

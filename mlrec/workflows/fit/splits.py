@@ -1,4 +1,4 @@
-"""The three splits used by `mlrec fit`: for training, for model selection, and for the report."""
+"""Splits used by `mlrec fit`: one for training, one for model selection, and one for the report."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
 
     Existing splits do not change. If train, val and test exist, they are used. If only one of test and val exists, this
     split is reported, and a fifth of the remaining samples is held out for model selection. A dataset with a single
-    split is divided 60 : 20 : 20. Label prevalence is preserved, and near-duplicate images stay in the same part.
+    split is divided into 60 % for training, 20 % for model selection, and 20 % for the report. Label prevalence is
+    preserved, and near-duplicate images stay in the same part.
 
     Raises:
         UsageError: No split can be divided.
@@ -85,7 +86,7 @@ def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dat
 
 
 def _pool(dataset: Dataset, name: str, test: str | None) -> Manifest:
-    """Return the split to divide, without images in the reported split."""
+    """Return the split to divide, without the images that are also in the reported split."""
     manifest = dataset.manifest(name)
     if test is None:
         return manifest

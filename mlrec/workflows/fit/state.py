@@ -14,7 +14,7 @@ FILE = "fit.json"
 
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
-    """Trained model.
+    """Candidate model that was trained during a fit.
 
     Attributes:
         name: Name of the run folder.
@@ -48,7 +48,7 @@ class FitState(msgspec.Struct, kw_only=True):
         splits: Splits for training, model selection and reporting.
         candidates: Trained models.
         best: Name of the chosen candidate; None until the end.
-        notes: Steps skipped for lack of time.
+        notes: Steps that were skipped because there was not enough time.
     """
 
     minutes: float

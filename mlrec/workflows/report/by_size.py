@@ -27,17 +27,19 @@ def size_report(
 ) -> Table:
     """Return AP by size and number of objects, with differences from the first run.
 
-    Runs that differ only in the seed form one method; the AP of a method is the mean over its runs, and intervals also
-    resample seeds.
+    Runs that differ only in the seed form one method; the AP of a method is the mean over its runs, and intervals are
+    computed by resampling images and seeds.
 
     Args:
-        paths: Run folders, or folders of runs, scored on one split of a dataset with annotated objects.
+        paths: Run folders, or folders of runs. All runs must be scored on the same split of a dataset with annotated
+            objects.
         root: Folder of runs, used if `paths` is empty.
         labels: Labels to score; by default all.
-        resamples: Number of bootstrap resamples, paired over images.
+        resamples: Number of bootstrap resamples; each resample contains the same images for all runs.
 
     Raises:
-        MlrecError: The runs were scored on different data, or the data are missing, have changed or have no objects.
+        MlrecError: The runs were scored on different data, the dataset is missing or has changed, or it contains no
+            objects.
     """
     runs = runs_at(paths, root)
     first, scored = runs[0], runs[0].record.scored

@@ -35,8 +35,8 @@ class _ScoredRun:
     Attributes:
         name: Path as passed by the user.
         scores: Scores.
-        conventions: Conventions under which the run was scored; None for a file.
-        scored: Dataset and split as text; "" if unknown.
+        conventions: Scoring conventions that were used for the run; None for a file.
+        scored: Name of the scored dataset and split; "" if unknown.
         train: Training split; None for a file, or a model trained elsewhere.
         model: Folder of the trained model; None if unknown.
     """
@@ -66,12 +66,14 @@ def compare_runs(
     Returns a metrics table and a label table.
 
     Args:
-        ours: Method A: folders of runs or evaluations, or score files as for `mlrec score`, one per seed.
+        ours: Method A, with one entry per seed: a run folder, an evaluation folder, or a score file as for `mlrec
+            score`.
         theirs: Method B, in the same form as A.
         truth: Ground truth, as for `mlrec score`; by default the targets stored in the first run.
         split: Split of the ground truth, if there are multiple splits.
         kind: Kind of the scores in CSV files; None infers the kind from the values, see `read_scores`.
-        conventions: Scoring conventions; by default those under which all runs were scored, or `mlrec` if they differ.
+        conventions: Scoring conventions; by default those of the runs, or `mlrec` if the runs have different
+            conventions.
         labels: Labels to compare; by default all.
         resamples: Number of bootstrap resamples of images (and seeds).
         seed: Random seed of the resamples.
@@ -111,7 +113,7 @@ def compare_runs(
 
 
 def _shared_conventions(runs: Sequence[_ScoredRun]) -> str:
-    """Return the conventions under which all runs were scored; `mlrec` if they differ or are unknown."""
+    """Return the scoring conventions of the runs; `mlrec` if they differ or are unknown."""
     names = {run.conventions for run in runs}
     if len(names) > 1:
         return "mlrec"

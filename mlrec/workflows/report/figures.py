@@ -79,7 +79,7 @@ def _numbered(stem: str, k: int, groups: Sized) -> str:
 
 
 def _learning(runs: Sequence[Run], rows: Sequence[Result]) -> list[ReportFigure]:
-    """Return the learning curves of the last results, one curve per result with the mean over seeds."""
+    """Return the learning curves of the last results; each curve is the mean over the seeds of a result."""
     paths = {run.path for run in runs}
     shown = rows[-MOST_CURVES:]
     logs = {}
@@ -136,7 +136,8 @@ def _precision_recall(
 ) -> list[ReportFigure]:
     """Return the curves of all labels with positives, in ascending order of AP.
 
-    With more than 24 labels, the twelve worst, the twelve best, and the remaining labels are in separate figures.
+    If there are more than 24 labels, there are three figures: the twelve labels with the lowest AP, the twelve with the
+    highest AP, and all others.
     """
     names = list(precision)
     order = [k for k in range(len(names)) if (targets[:, k] == 1).any()]

@@ -33,7 +33,7 @@ def runs(root: Path | str = "runs") -> DataFrame:
     The index is the path of the run below `root`. The columns are `status`, `recipe`, `started` and `finished`, the
     settings as `config.<key>` (a list as text, "1.0,inf"), and the scored data as `scored.<field>`. Further columns are
     the metrics as in `Metrics.flat` and their `conventions`, the origin of the weights as `lineage.<field>`, and the
-    times as `seconds.<part>`. Values that a run lacks are missing (NaN or None).
+    times as `seconds.<part>`. A value that is not available for a run is missing (NaN or None).
 
     Args:
         root: Folder of runs, or of folders of runs.
@@ -99,10 +99,10 @@ def report(
         root: Folder of runs.
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
-        per_run: Return one row per run instead of means over seeds.
-        intervals: Add 95 % bootstrap confidence intervals.
-        by_label: Return one row per label instead, as in `mlrec compare --by-label`: AP, precision, recall and F1 of
-            each method, in columns that end in the method number.
+        per_run: Whether to return one row per run instead of means over seeds.
+        intervals: Whether to add 95 % bootstrap confidence intervals.
+        by_label: Whether to return one row per label, as in `mlrec compare --by-label`. The columns contain AP,
+            precision, recall and F1 of each method; their names end with the method number.
 
     Returns:
         `pandas.DataFrame` with the columns of `--format csv`; metrics are fractions.
@@ -160,8 +160,8 @@ def compare(
         resamples: Number of bootstrap resamples.
 
     Returns:
-        Frames by name: `metrics` with one row per metric, and `labels` with one row per label and its p-value. If the
-        training split is known and has rare labels, `frequency` contains the mAP of head, medium and tail labels.
+        Data frames by name: `metrics` with one row per metric, and `labels` with one row per label and its p-value. If
+        the training split is known and has rare labels, `frequency` contains the mAP of head, medium and tail labels.
 
     Raises:
         MlrecError: Files cannot be read, or their samples, labels or targets differ.
@@ -191,7 +191,7 @@ def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str,
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset under `data`.
-        objects: Read object sizes from the annotations (COCO, VOC).
+        objects: Whether to read object sizes from the annotations (COCO, VOC).
 
     Returns:
         Two frames: `splits`, one row per split, and `labels`, one row per label with its counts in each split.
@@ -214,7 +214,7 @@ def stats(data: Path | str | None = None, *, objects: bool = False) -> dict[str,
 
 
 def _frame(table: Table) -> DataFrame:
-    """Return a table with row names as index, without the columns for groups and marks."""
+    """Return a table as a data frame with row names as index, without the columns for groups and marks."""
     return table.to_frame().drop(columns=["group", "marks"]).set_index(table.columns[0].key)
 
 

@@ -40,7 +40,8 @@ class _Pictures:
         names: Names of the labels.
         ids: Ids of all samples.
         pictures: Thumbnails of readable images, by sample.
-        maps: Contribution of each location to the logit, by sample and label; empty if the model is not available.
+        maps: Heat maps by sample and label, with the contribution of each location to the logit; empty if the model is
+            not available.
     """
 
     names: tuple[str, ...]
@@ -50,14 +51,14 @@ class _Pictures:
 
     @property
     def scale(self) -> Picture | None:
-        """Colour bar of the maps, from the lowest to the highest value; None without maps."""
+        """Color bar of the maps, from the lowest to the highest value; None without maps."""
         if not self.maps:
             return None
         colours = np.rot90(bar(ColourScale(1.0, -1.0), 160), k=-1)
         return Picture(jpeg(np.ascontiguousarray(colours)), "image/jpeg", "colors of the heat maps")
 
     def card(self, sample: int, errors: Sequence[LikelyError]) -> SampleCard:
-        """Return the card of a sample with selected labels and their maps, using one colour scale per card."""
+        """Return the card of a sample: image, selected labels and maps; all maps share one color scale."""
         name, lines, pixels = self.ids[sample], tuple(map(self._line, errors)), self.pictures.get(sample)
         if pixels is None:
             return SampleCard(name, lines)
@@ -141,7 +142,7 @@ def _galleries_of(run: Run, dataset: str, labels: Sequence[str] | None, progress
 
 
 def _errors_of_sample(logits: Floats, targets: NDArray[np.int8], sample: int) -> list[LikelyError]:
-    """Return the labels of a sample that are most likely wrong, at least one and at most three."""
+    """Return one to three labels of a sample whose annotations are most likely wrong."""
     row = slice(sample, sample + 1)
     first, *others = likely_errors(logits[row], targets[row], WORST)
     return [replace(one, sample=sample) for one in (first, *(one for one in others if one.error_score >= DOUBTFUL))]
@@ -150,7 +151,7 @@ def _errors_of_sample(logits: Floats, targets: NDArray[np.int8], sample: int) ->
 def _errors_by_label(logits: Floats, targets: NDArray[np.int8], review: Review) -> dict[int, list[LikelyError]]:
     """Return the annotations to review by label, most likely errors first.
 
-    With many labels, only the labels with the most likely errors are included.
+    If there are many labels, only the labels with the most likely errors are included.
     """
     count = targets.shape[1]
     per_label = min(max(MOST // count, 1), PER_LABEL)

@@ -50,7 +50,7 @@ def title(report: Report) -> str:
 
 
 def summary(rows: Sequence[Result]) -> Iterator[SummaryCard]:
-    """Yield the cards at the top of a page: the best result in each comparable block, and its gain."""
+    """Yield the cards at the top of a page: the best result in each comparable group, and its gain."""
     blocks: dict[object, list[Result]] = {}
     for row in rows:
         blocks.setdefault(row.block, []).append(row)
@@ -100,7 +100,7 @@ def _facts(run: Run) -> Facts:
 
 
 def _command(record: RunRecord) -> str:
-    """Return the command as typed, without the folders of weights and label-vector files."""
+    """Return the command line of a run; only the file name is shown for weights and label-vector files."""
     words = []
     for word in record.command:
         before, equals, value = word.rpartition("=")

@@ -35,13 +35,13 @@ from mlrec.utils.errors import PredictionsError, RunError, UsageError
 def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bool = False) -> list[Run]:
     """Return the runs listed by the user, or all finished runs under `root`.
 
-    Evaluations of imported models and explicitly listed evaluations are treated as runs. Sweep runs that were used only
-    to choose a value are skipped unless they are listed.
+    Evaluations of imported models are treated as runs, and so are evaluations that are listed explicitly. Sweep runs
+    that were used only to choose a value are skipped unless they are listed.
 
     Args:
         paths: Run folders or folders of runs.
         root: Folder of runs, used if `paths` is empty.
-        lam_at_test: Include evaluations with λ added at test time, for Table 1.
+        lam_at_test: Whether to include evaluations in which λ was added at test time, for Table 1.
 
     Raises:
         RunError: A folder contains no run, or a listed run is not finished.
@@ -69,7 +69,7 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bo
 
 @dataclass(frozen=True)
 class Report:
-    """Tables and curves that report on finished runs.
+    """Table and curves of a report on finished runs.
 
     Attributes:
         table: Table of the report.
@@ -97,7 +97,7 @@ def report(
     intervals: bool = False,
     layout: str | None = None,
 ) -> Report:
-    """Return finished runs as a table, or next to the published rows of a table in the paper.
+    """Return a table of finished runs, or a table from the paper with additional rows for these runs.
 
     Args:
         runs: Run folders or folders of runs; by default all finished runs under `root`.
@@ -107,10 +107,10 @@ def report(
         extra: CSV with additional rows for `table`, such as results from a test server.
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
-        each: Show one row per run, instead of one row per set of runs that differ only in the seed.
+        each: Whether to show one row per run. By default, runs that differ only in the seed share one row.
         intervals: Add 95 % confidence intervals for mAP, CF1 and OF1, by bootstrap over images (and over seeds if there
             are multiple).
-        layout: "paper" for the paper's layout, or "full" (default) for one row per method with all facts.
+        layout: "paper" for the paper's layout, or "full" (default) for one row per method with all columns.
 
     Raises:
         MlrecError: There is no run, or files of a run cannot be read.
@@ -145,7 +145,7 @@ def report(
 
 
 def paper_report(runs: Sequence[Path] = (), *, root: Path = Path("runs")) -> tuple[list[Table], list[CurvePanel]]:
-    """Return all tables in the paper's layout with own rows, and the panels of Figure 5.
+    """Return all tables of the paper with additional rows for the runs, and the panels of Figure 5.
 
     Args:
         runs: Run folders or folders of runs; by default all finished runs under `root`.
@@ -292,7 +292,7 @@ def lambda_rows(result: Result) -> Iterator[MethodSweeps]:
 
 
 def _fixed_gain(stored: Sequence[StoredSweep]) -> Gain | None:
-    """Return the gain of the fixed λ over λ = 0.
+    """Return the increase of the metric from λ = 0 to the fixed λ.
 
     For multiple seeds, the gain is computed from the stored predictions.
     """

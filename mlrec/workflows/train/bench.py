@@ -47,7 +47,7 @@ def bench_head(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> HeadCosts:
-    """Measure whole models that differ only in the head: average pooling, and CSRA with each H.
+    """Measure whole models that differ only in the head: average pooling, and CSRA for each value of H.
 
     Args:
         backbone: timm name; the weights are random, because they do not affect the cost.
@@ -144,7 +144,7 @@ def _measure(
     machine: RuntimeOptions | None,
     progress: Progress,
 ) -> HeadCosts:
-    """Return the costs of heads; `names` are used in the table and identify the runs."""
+    """Measure the costs of heads; `names` contains the table name and the run name of each head."""
     from mlrec.run_folders.record import environment
     from mlrec.training.devices import resolve_device, resolve_precision
     from mlrec.training.timing import head_flops, time_heads

@@ -22,8 +22,8 @@ class TrainEvent:
         run: Folder of the run.
         epoch: Current epoch, counted from 1.
         step: Number of completed optimizer steps.
-        loss: Mean loss over the steps since the last call of `on_step` (up to 20 steps on a GPU, one step on a CPU); in
-            `on_epoch` and `on_end`, the mean loss over the epoch.
+        loss: In `on_step`, mean loss over the steps since the last call (up to 20 steps on a GPU, one step on a CPU).
+            In `on_epoch` and `on_end`, mean loss over the epoch.
         lr: Learning rate of the backbone in the last step.
         metrics: Defined metrics by name, as fractions. `on_epoch` receives the mAP on each split that was evaluated
             after the epoch, such as "val/mAP". `on_end` receives mAP, CP, CR, CF1, OP, OR and OF1 on the scored split.

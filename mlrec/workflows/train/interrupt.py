@@ -1,4 +1,4 @@
-"""Signals during training: the first finishes and saves the current step, the second ends the process."""
+"""Signals during training: the first stops after the current step; the second ends the process."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Interrupted(MlrecError):  # noqa: N818 - nothing went wrong
 
 
 def interrupted(folder: Path | None, epoch: int, step: int, number: int) -> Interrupted:
-    """Return the error for a run stopped by a signal after a step in an epoch (counted from 0)."""
+    """Return the error for a run that a signal stopped after `step` in `epoch` (counted from 0)."""
     command = f"{processes.launcher()} train --resume {shlex.quote(str(folder))}"
     return Interrupted(f"stopped at epoch {epoch + 1}, step {step}; resume: {command}", number)
 
 
 @contextmanager
 def stopped_says(message: str) -> Iterator[None]:
-    """Replace the message of an interruption in the block, for commands that cannot resume the run."""
+    """Context manager that replaces the message of `Interrupted`, for commands that cannot resume the run."""
     try:
         yield
     except Interrupted as stopped:
@@ -60,7 +60,7 @@ class Stop:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """Leave the block immediately on a signal, for work that is repeated from the last checkpoint.
+        """Context manager that ends the block immediately on a signal, for work that a resumed run repeats.
 
         Raises:
             SignalReceived: A signal was received before or during the block.
@@ -77,7 +77,7 @@ class Stop:
 
 @contextmanager
 def deferred_signals() -> Iterator[Stop]:
-    """Handle SIGINT and SIGTERM in the block; a signal that the parent process ignores stays ignored."""
+    """Context manager that handles SIGINT and SIGTERM; signals that were already ignored stay ignored."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -146,7 +146,7 @@ def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest]) -> Non
 
 
 def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str | None = None) -> Config:
-    """Return the config before the dataset and its recipe are known.
+    """Return the config from flags, file and named recipe, before the dataset is known.
 
     Raises:
         ConfigError: A key or value is invalid.
@@ -208,7 +208,7 @@ def _splits(dataset: Dataset, config: Config) -> tuple[Manifest, Manifest]:
 
 
 def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
-    """Explain missing splits: only one split, no usual names, or no positives in the evaluation split."""
+    """Explain why default splits cannot be chosen: one split, unusual names, or no positives to evaluate."""
     shown, names = dataset.path, dataset.info.splits
     empty = [name for name in dict.fromkeys(candidates) if not has_labels(dataset.manifest(name))]
     if len(names) == 1:

@@ -1,4 +1,4 @@
-"""Config, record and identity of a training run, which a resumed run must match."""
+"""Config and record of a training run, and the identity that a resumed run must match."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def trained_lineage(record: RunRecord) -> Lineage:
 def unknown_origin(record: RunRecord) -> str | None:
     """Return a warning if a run starts from weights of unknown origin.
 
-    The reason for the warning is that tables list such runs separately.
+    The user is warned because tables list such runs separately.
     """
     lineage = _lineage_of(record)
     if lineage.origin != "unknown":
@@ -185,7 +185,7 @@ def scores_after(epoch: int, state: State) -> dict[str, float]:
 
 
 def means(metrics: Metrics) -> dict[str, float]:
-    """Return the defined metrics over all labels, by name."""
+    """Return the metrics over all labels by name, without undefined metrics."""
     values = {name: getattr(metrics, name) for name in ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -280,7 +280,7 @@ def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 def little_room(folder: Path, checkpoint: int) -> str | None:
     """Return a warning if the disk has little space for checkpoints and weights.
 
-    The space is compared with two checkpoints of `checkpoint` bytes and the weights.
+    A run needs space for two checkpoints of `checkpoint` bytes each, and for the weights.
     """
     free = shutil.disk_usage(folder).free
     if free > 6 * checkpoint:
@@ -289,7 +289,7 @@ def little_room(folder: Path, checkpoint: int) -> str | None:
 
 
 def duration(seconds: float) -> str:
-    """Format seconds in human-readable form.
+    """Format a duration in seconds as short text.
 
     Example:
         >>> duration(90), duration(600), duration(9000)

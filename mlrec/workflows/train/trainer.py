@@ -63,7 +63,7 @@ class Trainer:
         out: Folder of runs, in which the folder of a new run is created.
         name: Name of the new folder [default: dataset, backbone and head with a number].
         command: Command line, stored in the record.
-        resumed: Run to resume, which keeps its folder.
+        resumed: Run to resume; its folder is used again.
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: User callbacks.
 
@@ -120,7 +120,7 @@ class Trainer:
         return Run(self.folder or Path(), self.record)
 
     def run_explained(self) -> dict[str, float]:
-        """Run training with readable errors, and return the metrics on the scored split by name."""
+        """Run training with errors converted to readable messages, and return the metrics on the scored split."""
         setup.prepare_process(self.config, self.device, self.precision, len(self.plan.train))
         with (
             distributed.joined(self.device),
@@ -314,7 +314,7 @@ class Trainer:
     def report_steps(self, steps: Steps, advance: Step, steps_per_epoch: int) -> None:
         """Show loss, learning rate, speed and remaining time next to the progress bar, and log these values.
 
-        The bar shows the speed since the start; the log contains the speed of these steps.
+        The progress bar shows the mean speed since the start. The log contains the speed of the reported steps.
         """
         seconds = self.state.seconds["train"]
         seconds_per_step = seconds / steps.step
@@ -345,7 +345,7 @@ class Trainer:
 
         Returns predictions on the scored split after the last epoch.
 
-        The selection split determines the best epoch, and with `patience` when training stops early.
+        The selection split determines the best epoch, and the time of early stopping if `patience` is set.
         """
         plan, config = self.plan, self.config
         last = epoch == config.epochs
@@ -410,7 +410,7 @@ class Trainer:
             )
 
     def add_score(self, epoch: int, split: str, predictions: Predictions) -> bool:
-        """Add the mAP of an epoch to the history and the log; return whether it is the best on this split."""
+        """Add the mAP of an epoch to the history and the log; return whether it is the best mAP on the split."""
         mAP = metrics_of(predictions).mAP
         entry = EpochScore(epoch, split, mAP)
         others = [score for score in self.state.history if (score.epoch, score.split) != (epoch, split)]
@@ -431,7 +431,7 @@ class Trainer:
             self.saved_at = time.monotonic()
 
     def save_epoch_checkpoint(self) -> None:
-        """Write a checkpoint after an epoch, unless only a head is trained and the last checkpoint is recent."""
+        """Write a checkpoint after an epoch; skipped if only a head is trained and the last one is recent."""
         if not self.config.freeze_backbone or time.monotonic() - self.saved_at >= HEAD_SAVE_INTERVAL:
             self.save_checkpoint()
 
@@ -492,7 +492,7 @@ class Trainer:
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Add the duration of the block to this part of the run time."""
+        """Context manager that adds the duration of the `with` block to the time of a part of the run."""
         started = time.monotonic()
         try:
             yield
