@@ -41,7 +41,7 @@ def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None
 
     Args:
         rows: Results, one per column.
-        intervals: For each `Result.paths`, the confidence intervals for the AP of the labels. None omits the intervals.
+        intervals: Confidence intervals for the AP of the labels. The keys are `Result.paths`. None omits the intervals.
     """
     blocks: dict[object, list[Result]] = {}
     for row in rows:
