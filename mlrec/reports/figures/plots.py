@@ -178,8 +178,8 @@ def precision_recall_figure(
     samples have no panel.
 
     Args:
-        logits: (N, C) logits.         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown); unknown
-            annotations are ignored.
+        logits: (N, C) array of logits.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown); unknown annotations are ignored.
         average_precision: Dict from label name to AP, in the order of the columns; an undefined AP is None.
     """
     positives = (targets == 1).sum(axis=0)
@@ -213,7 +213,8 @@ def curve(
     """Return the precision-recall curve of one label.
 
     Args:
-        scores: (N,) array of scores.         targets: (N,) array of 1 (positive), 0 (negative) or -1 (unknown).
+        scores: (N,) array of scores.
+        targets: (N,) array of 1 (positive), 0 (negative) or -1 (unknown).
 
     Returns:
         The recall and precision at each distinct score, in descending order of the score; and the recall and precision
@@ -266,7 +267,8 @@ def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Fig
     blank.
 
     Args:
-        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).         labels: Names of the C labels.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
+        labels: Names of the C labels.
     """
     positive = (targets == 1).astype(np.float64)
     together, each = positive.T @ positive, positive.sum(axis=0)
