@@ -94,7 +94,7 @@ def accuracy_table(sweep: AccuracySweep) -> Table:
     """Return a table of the ImageNet accuracy of the published model and of λ = 0, fixed λ and best λ.
 
     Args:
-        sweep: Accuracy at many λ.
+        sweep: Accuracy at many values of λ.
     """
     rows = [Row(("as published", None, *sweep.published, None, None))]
     if sweep.class_token:
@@ -123,7 +123,7 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
     The row is in a separate group if it is not comparable with the paper.
 
     Args:
-        sweep: Accuracy at many λ.
+        sweep: Accuracy at many values of λ.
     """
     numbers = [sweep.at(lam)[0] for lam in (0.0, sweep.best_lam, sweep.fixed_lam)]
     name = backbone_name({"backbone": sweep.backbone})

@@ -41,9 +41,9 @@ class PaperTable:
         label: Label in LaTeX.
         dataset: Key of `DATASETS`.
         resolution: Resolution of the rows in pixels.
-        conventions: Scoring conventions of own runs.
+        conventions: Scoring conventions for the user's runs.
         scores: Metrics in the table.
-        heads: Heads of own runs that belong to the table; empty for any head.
+        heads: Heads of the user's runs that belong in the table; empty if any head does.
         against: Baseline of the differences: average pooling, one head, or the normalized classifier.
         ablation: Whether own runs on any dataset belong to the table, in separate groups.
         note: Footnote.
@@ -174,7 +174,7 @@ def paper_table(
 
     Args:
         number: Number of the table, 2 to 8.
-        results: Own runs, scored under the conventions of the table (`TABLES[number].conventions`).
+        results: Results of the user's runs, scored under the conventions of the table (`TABLES[number].conventions`).
         given: Rows supplied by the user, such as results from a server.
         intervals: Bounds of the 95 % confidence intervals, see `runs_table`.
     """
@@ -209,7 +209,7 @@ def table_rows(number: int, results: Sequence[Result], given: Sequence[Published
 
     Args:
         number: Number of the table, 2 to 8.
-        results: Own runs.
+        results: Results of the user's runs.
         given: Rows supplied by the user.
     """
     table = TABLES[number]
