@@ -142,7 +142,7 @@ class Table:
         rows: Rows of the table; rows in the same group are adjacent.
         footnotes: Footnotes.
         caption: LaTeX caption, without a number; by default the title.
-        best_of: Text that states among which rows the best cells were selected.
+        best_of: Word for the range in which a cell is the best, "block" or "row"; used in a footnote.
         label: Name of the table for LaTeX references; by default derived from the title.
         name: Short name of the table, also used as the sheet name in an Excel file.
 
