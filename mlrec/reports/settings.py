@@ -60,6 +60,8 @@ UNKNOWN_TRAINING = f"{TRAINING} unknown"
 def settings_of(config: Mapping[str, Any], lineage: Lineage, train: SplitRecord | None) -> Settings:
     """Return the settings that affect the metrics of a run.
 
+    The method, the input size and the scored data are not included.
+
     Args:
         config: Values of all keys of `Config`.
         lineage: Origin of the initial weights.
