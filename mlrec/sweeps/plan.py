@@ -34,6 +34,8 @@ class SweepPlan:
         notes: Footnotes of the table.
         folder: Folder of all runs.
         base: Training plan with the keys that all runs share.
+        file: Configuration file of all runs.
+        recipe: Recipe of all runs.
         settings: Settings. There is one trial for each combination of a setting, a pair in `splits` and a seed.
         axes: Axes of the grid, or ranges of the search.
         tune: Axes whose best value is chosen separately for each setting.
