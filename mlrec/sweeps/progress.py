@@ -164,7 +164,7 @@ def _last_step(log: Path) -> Mapping[str, Any] | None:
 
 
 def _shortened(text: str) -> str:
-    """Shorten an error for a table cell; the complete error is printed at the end."""
+    """Shorten a text for a table cell; complete errors are printed at the end."""
     if len(text) <= LONGEST:
         return text
     return text[: LONGEST - 1] + "…"
