@@ -116,7 +116,7 @@ def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:
 
 
 def _runs(sides: list[str] | None) -> list[Path]:
-    """Return the runs from all arguments; an argument that is an existing path is not split at commas."""
+    """Return the runs from all arguments; arguments are split at commas unless they are existing paths."""
     runs = []
     for side in sides or ():
         runs += [Path(side)] if Path(side).exists() else [Path(path) for path in options.names(side) or ()]

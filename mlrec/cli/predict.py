@@ -153,7 +153,7 @@ def _print(job: PredictJob, sources: Iterator[Source], save_images: Path | None)
 def _write(
     job: PredictJob, sources: Iterator[Source], engine: Literal["local", "ray"], terminal: console.Terminal
 ) -> None:
-    """Write the output files, and report the result in the process that completes them."""
+    """Write the output files; the process that completes them also reports the result."""
     from mlrec.workflows.deploy.predict_parts import write_predictions
 
     summary = write_predictions(job, sources, engine=engine, progress=terminal)

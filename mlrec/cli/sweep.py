@@ -159,9 +159,10 @@ def run_and_show(
 def _shown(
     title: str, updates: Iterator[tuple[TrialState, ...]], terminal: console.Terminal, scored: str
 ) -> tuple[TrialState, ...]:
-    """Show the states while runs are training; without a terminal, print one line for each finished run.
+    """Show the states of runs while they train; without a terminal, print a line per finished run.
 
-    The mAP is computed over all labels; `scored` states this if the final table is limited to selected labels.
+    The mAP shown here is computed over all labels. If the final table uses only selected labels, the text `scored`
+    states this difference.
     """
     from mlrec.reports.render.terminal import render_text
     from mlrec.sweeps.progress import progress_table
@@ -187,7 +188,7 @@ def _shown(
 
 
 def _news(state: TrialState, scored: str) -> str:
-    """Return the line to print without a terminal; "" to print nothing."""
+    """Return the line to print for a run without a terminal; "" if nothing is to be printed."""
     if state.status == "finished":
         if state.mAP is None:
             return "finished"
