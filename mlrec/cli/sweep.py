@@ -76,8 +76,8 @@ def sweep(
 
     Every flag of mlrec train accepts multiple values, written as a,b,c or start:stop:step.
 
-    Run the same command again, on the same or a different machine, to train missing runs and resume interrupted runs.
-    Finished runs are kept. A failed run does not stop the other runs.
+    To train missing runs and resume interrupted runs, run the same command again, on the same machine or on a different
+    one. Finished runs are kept. A failed run does not stop the other runs.
 
     Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2
     """
@@ -123,7 +123,7 @@ def run_and_show(
     json: bool = False,
     full: bool = False,
 ) -> None:
-    """Run a sweep, show the progress, and print the result tables.
+    """Run a sweep, show its progress, and print the result tables.
 
     If `compared` is set, the tables of the study "compare" are added.
     """

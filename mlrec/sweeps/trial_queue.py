@@ -4,9 +4,10 @@ Optuna assigns each waiting trial to one worker, records the heartbeats of runni
 limited number of times if the worker stops responding. This module adds guarantees that Optuna does not provide:
 
 - Two processes that call `enqueue_trial` could add the same trial twice; a file lock prevents this.
-- With SQLite, a trial may be assigned to two workers, because Optuna reads before locking; here, transactions begin
-with the lock. - The journal storage has no heartbeats; `HeartbeatJournal` stores one per trial.
-- A dead worker is detected only after `GRACE` seconds; on this machine, the process is checked directly.
+- With SQLite, Optuna could assign a trial to two workers, because it reads before it locks the database. In this
+  module, each transaction starts with the lock.
+- The journal storage of Optuna has no heartbeats; `HeartbeatJournal` adds them.
+- Optuna detects a dead worker only after `GRACE` seconds. For workers on this machine, the process is checked directly.
 
 The results of the trials are stored in the run folders. If the storage is lost, a sweep loses only the record of
 failures.
