@@ -1,6 +1,6 @@
-"""AP, precision, recall and F1 by label.
+"""Tables of the AP, precision, recall and F1 of each label.
 
-Each method has its own columns, and each block of comparable rows has its own table.
+There are separate columns for each method, and a separate table for each group of comparable results.
 """
 
 from __future__ import annotations

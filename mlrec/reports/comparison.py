@@ -208,7 +208,7 @@ def _label_rows(comparison: Comparison, training: Mapping[str, int] | None) -> t
 
 
 def _values(a: Interval | None, b: Interval | None, difference: Interval | None) -> tuple[float | None, ...]:
-    """Return the cells of `_VALUE_COLUMNS`."""
+    """Return the table cells for the columns `_VALUE_COLUMNS`."""
     if difference is None:
         return (_value(a), _value(b), None, None, None)
     return (_value(a), _value(b), difference.value, difference.low, difference.high)

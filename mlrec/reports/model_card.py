@@ -23,8 +23,8 @@ class Card:
         form: Format of the model, "onnx", "safetensors" or "hf".
         file: Name of the model file.
         labels: Names of the labels, in the order of the outputs.
-        preprocessing: Content of `Preprocessing`.
-        architecture: Content of `Architecture`.
+        preprocessing: Fields of `Preprocessing`.
+        architecture: Fields of `Architecture`.
         check: One sentence that states how closely the exported model agrees with the original model.
         record: Record of the run; None if the model was imported.
         metrics: Metrics of the run; None if there are none.

@@ -168,7 +168,7 @@ def seeds_cell(runs: Sequence[object]) -> int | None:
 
 
 def bounds_of(interval: Mapping[str, tuple[float, float] | None]) -> dict[str, Cell]:
-    """Return the cells for the columns `BOUNDS`."""
+    """Return the table cells for the columns `BOUNDS`."""
     cells: dict[str, Cell] = {}
     for key in BOUNDED:
         cells[f"{key}_low"], cells[f"{key}_high"] = interval.get(key) or (None, None)

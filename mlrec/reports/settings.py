@@ -211,7 +211,7 @@ def _plain(value: Any) -> Any:
 
 
 def setting_text(key: str, value: object) -> str:
-    """Return a value as text; an absolute path is reduced to its last component.
+    """Format the value of a setting as text; only the last component of an absolute path is kept.
 
     Example:
         >>> setting_text("ema", True), setting_text("crop_scale", [0.7, 1.0]), setting_text("lr", 0.1)

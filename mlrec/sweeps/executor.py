@@ -206,7 +206,7 @@ class SweepExecutor:
         return [plan.search_trial(values) for values in proposals(plan.axes, results, count, running)]
 
     def _score(self, trial: Trial) -> float:
-        """Return the mAP of a finished trial, or -1 for other trials."""
+        """Return the mAP of a trial, or -1 if it is not finished."""
         run = self.plan.folder / trial.name
         record = record_of(run)
         if record is None or record.status != "finished":

@@ -67,7 +67,7 @@ class SweepPlan:
         """Return the trials of the sweep.
 
         Args:
-            choices: Values chosen for each setting, by description of the setting; empty without tuning.
+            choices: Dict from the description of a setting to the values chosen for it; empty without tuning.
         """
         trials = []
         for setting in self.settings:

@@ -1,4 +1,4 @@
-"""Report figures: line plots, precision-recall curves, AP by label, and co-occurrence.
+"""Plots for reports: curves of mAP and loss, precision-recall curves, AP of labels, and co-occurrence.
 
 Colors are distinguishable for color-blind readers, and lines also differ in style or marker. Drawing does not require
 a display.
@@ -263,7 +263,7 @@ def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | Non
 def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
     """Draw the percentage of positives of the row label that also have the column label.
 
-    If there are at most 20 labels, the numbers are written into the cells. Rows of labels without positive samples are
+    If there are at most 20 labels, each cell also shows its number. Rows of labels without positive samples are
     blank.
 
     Args:
@@ -299,7 +299,7 @@ def draw_cooccurrence(axes: Any, share: NDArray[np.float64], *, annotated: bool)
     Args:
         axes: matplotlib axes.
         share: (C, C) matrix of percentages.
-        annotated: Whether to write the numbers into the cells.
+        annotated: Whether each cell shows its number.
     """
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest", aspect="equal")
     axes.grid(visible=False)

@@ -23,7 +23,7 @@ def lambda_figure(panels: Sequence[CurvePanel]) -> str:
     r"""Return a LaTeX `figure` with one plot per panel, after a comment that lists the required packages.
 
     Args:
-        panels: Panels, see `figure5_panels`.
+        panels: Panels, as returned by `figure5_panels`.
     """
     name, width, separator = "figure", 0.56, "%\n"
     if len(panels) > 2:  # two share a column of the page, more share its width

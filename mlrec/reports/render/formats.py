@@ -1,4 +1,4 @@
-"""Tables as text: for a terminal, Markdown, LaTeX, CSV and JSON.
+"""Conversion of tables to text for the terminal, Markdown, LaTeX, CSV and JSON.
 
 Formats for reading (terminal, Markdown, LaTeX) contain percentages with one decimal; undefined values are dashes.
 Formats for programs (CSV, JSON) contain fractions in full precision; undefined values are empty or null.

@@ -89,9 +89,10 @@ class Column:
         kind: Kind of the values; values of kind "percent" and "points" are fractions.
         block: Heading shared by adjacent columns ("Top-3").
         ranked: Whether the largest number in each group is marked as the best.
-        identity: Whether the column identifies the row; such columns are repeated if the terminal is too narrow for the
-            whole table.
-        essential: Whether the column is kept if a table is wider than the terminal; other columns require --full.
+        identity: Whether the column identifies the row. If a wide table is split into parts, each part repeats these
+            columns.
+        essential: Whether the column is kept if a table is wider than the terminal; other columns are printed only with
+            --full.
         absent: Text that is shown for None. It is empty for a column that does not apply to every row.
         centred: Whether text is centred, as for check marks.
     """
