@@ -348,7 +348,7 @@ def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
     """Return a footnote on labels without known negative samples; their precision is always 1.
 
     Args:
-        counts: Counts of the labels, as in `Metrics.counts`.
+        counts: Counts of samples and labels, as in `Metrics.counts`.
     """
     number = counts.get("without_negative", 0)
     if not number:

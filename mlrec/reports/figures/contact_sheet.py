@@ -50,7 +50,7 @@ def write_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     """Write a contact sheet of thumbnails as a PNG file.
 
     Args:
-        rows: Rows of thumbnails; rows that would make the sheet taller than 30,000 pixels are skipped.
+        rows: Rows of thumbnails. Rows that would make the sheet taller than 30,000 pixels are omitted.
         path: PNG file to write.
 
     Returns:

@@ -37,7 +37,7 @@ def draw(statistics: DataStatistics, path: Path) -> None:
 
 
 def figure_of(statistics: DataStatistics) -> Figure:
-    """Return a figure with dataset statistics, tall enough for all label names."""
+    """Return a figure with dataset statistics; its height depends on the number of labels."""
     from matplotlib.figure import Figure
 
     splits = [split for split in statistics.splits if split.split in statistics.compared]

@@ -27,7 +27,7 @@ class PredictedLabel:
         label: Name of the label.
         probability: Predicted probability.
         predicted: Whether the probability is at least 0.5.
-        true: Whether the sample is positive.
+        true: Whether the sample is positive for this label.
     """
 
     label: str

@@ -22,7 +22,7 @@ class CurvePoint:
         mAP: Mean over the seeds, as a fraction.
         sd: Standard deviation over the seeds; None for one seed.
         n: Number of runs.
-        bounds: Ends of the 95 % confidence interval for mAP.
+        bounds: Lower and upper bound of the 95 % confidence interval for mAP.
     """
 
     x: float
