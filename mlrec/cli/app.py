@@ -1,6 +1,6 @@
 """Command-line interface of mlrec.
 
-Each command is in a separate file. This module reports every error as one line and an exit code.
+Each command is in a separate file. This module reports errors in one line and sets the exit code.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DISTRIBUTED = ("train", "eval", "lambda-sweep", "predict")  # commands that can 
 
 
 class _Unreported(Exception):  # noqa: N818 - it wraps an error
-    """A broken pipe or an unexpected end of file, for which Typer prints no message or only 'Aborted.'"""
+    """Wrapper for a broken pipe or an unexpected end of file, which Typer would not report clearly."""
 
 
 class _Group(HelpGroup):
@@ -40,7 +40,7 @@ class _Group(HelpGroup):
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
-        """Return a command; its module is imported only when the command is used."""
+        """Import the module of a command and return the command."""
         if cmd_name in COMMANDS and cmd_name not in self.commands:
             panel, place = COMMANDS[cmd_name]
             module, _, name = place.partition(":")
@@ -51,7 +51,7 @@ class _Group(HelpGroup):
         return self.commands.get(cmd_name)
 
     def main(self, *args: Any, **settings: Any) -> Any:
-        """Run the program; usage errors are reported in one line, like all other errors."""
+        """Run the program and report usage errors in one line."""
         if not settings.get("standalone_mode", True):
             return super().main(*args, **settings)
         try:
@@ -63,7 +63,7 @@ class _Group(HelpGroup):
         sys.exit(code)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; old command and flag names are replaced, with a warning."""
+        """Find the command; replace old names of commands and flags and log a warning."""
         arguments, warnings = current_arguments(args)
         for warning in warnings:
             console.Terminal().warn(warning)
@@ -128,7 +128,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and exit with 0, 1, 2, 130 or 143."""
+    """Run the command line and exit with code 0, 1, 2, 130 or 143."""
     console.tolerate_any_locale()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in before.items():
@@ -186,19 +186,19 @@ def _reported(problem: Exception) -> int:
 
 
 def _restore(before: Mapping[signal.Signals, Any]) -> None:
-    """Restore the default handlers, so that a signal ends the process as usual."""
+    """Restore the default signal handlers, so that a signal ends the process as usual."""
     for number, handler in before.items():
         signal.signal(number, signal.SIG_IGN if handler is signal.SIG_IGN else signal.SIG_DFL)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """End the command and remove temporary files; a second signal ends the command immediately."""
+    """Stop the command and remove temporary files; a second signal ends the process immediately."""
     signal.signal(number, signal.SIG_DFL)
     signals.raise_signal(number)
 
 
 def _reader_left() -> bool:
-    """Return whether stdout or stderr is a pipe without a reader, as after `| head -1`."""
+    """Return whether stdout or stderr is a pipe whose reader has exited, as after `| head -1`."""
     ends = select.poll()
     for number in (1, 2):
         ends.register(number, 0)
@@ -238,7 +238,7 @@ def _crashed(problem: Exception) -> int:
 
 
 def _flushed(code: int | str | None) -> int | str | None:
-    """Flush stdout so that a closed pipe does not cause messages when the interpreter shuts down."""
+    """Flush stdout, so that Python does not report a closed pipe when it shuts down."""
     try:
         sys.stdout.flush()
     except OSError as problem:

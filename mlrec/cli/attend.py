@@ -40,8 +40,8 @@ def attend(
     """Draw heat maps of labels on images.
 
     Writes one figure per image, and contact sheets with 40 images each. A heat map shows how much each location
-    contributes to the logit of the label, summed over all heads. Red is positive, blue is negative, and the sum of the
-    map is the logit. With --temperature, the map shows the attention of one head, which sums to 1.
+    contributes to the logit of the label, summed over all heads. Red is positive and blue is negative; the values of
+    the map add up to the logit. With --temperature, the map shows the attention weights of one head, which add up to 1.
 
     Example: mlrec attend photos --run runs/voc2007-resnet101-csra-1 --label person
     """

@@ -60,9 +60,9 @@ def compare(
 ) -> None:
     """Compare two models on the same images.
 
-    Prints the differences A - B with 95 % confidence intervals from a paired bootstrap over images, and over seeds if
-    there is more than one seed. With --by-size or --by-label, any number of runs can be compared; the default is all
-    finished runs.
+    Prints the differences A - B with 95 % confidence intervals. The intervals are computed with a paired bootstrap over
+    images, and over seeds if there are multiple seeds. With --by-size or --by-label, any number of runs can be
+    compared; the default is all finished runs.
 
     Example: mlrec compare runs/csra-0,runs/csra-1 runs/average-0,runs/average-1
     """
@@ -116,7 +116,7 @@ def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:
 
 
 def _runs(sides: list[str] | None) -> list[Path]:
-    """Return the runs from all arguments; an argument that is an existing path is not split at commas."""
+    """Return the runs from all arguments; arguments are split at commas unless they are existing paths."""
     runs = []
     for side in sides or ():
         runs += [Path(side)] if Path(side).exists() else [Path(path) for path in options.names(side) or ()]

@@ -1,4 +1,4 @@
-"""Terminal output: results on stdout, everything else on stderr. Only this file uses rich."""
+"""Terminal output: results are printed to stdout, everything else to stderr."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _console(stderr: bool) -> Console:
 
 
 def tolerate_any_locale() -> None:
-    """Print characters that the terminal encoding does not support as escape sequences instead of failing."""
+    """Print characters that the terminal encoding does not support as escape sequences."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -55,12 +55,12 @@ def result_line(text: str) -> None:
 def result_tables(tables: Sequence[Table], *, full: bool = False) -> None:
     """Print tables to stdout.
 
-    On a terminal, tables are fitted to the width and the best values are bold. Otherwise, tables are complete and
-    plain.
+    On a terminal, tables are fitted to the width, and the best values are bold. Otherwise, complete tables are printed
+    without styles.
 
     Args:
         tables: Tables to print.
-        full: Print all columns and footnotes, also on a narrow terminal.
+        full: Whether to print all columns and footnotes even on a narrow terminal.
     """
     from mlrec.reports.render.terminal import render_text
 
@@ -72,7 +72,7 @@ def result_tables(tables: Sequence[Table], *, full: bool = False) -> None:
 
 
 def tables_as_data(tables: Sequence[Table]) -> list[Any]:
-    """Return tables as JSON-compatible data: title, columns, rows by key, and footnotes."""
+    """Return the content of tables as JSON-compatible data."""
     from mlrec.reports.render.formats import json_text
 
     return [json.loads(json_text([table])) for table in tables]
@@ -84,7 +84,7 @@ def result_json(value: Any) -> None:
 
 
 def error(first: str, *rest: str) -> None:
-    """Print the error line of a failed command, and additional lines if the error lists multiple faults."""
+    """Print the error message of a failed command; an error with multiple faults has multiple lines."""
     _line("error: " + first, "bold red")
     for line in rest:
         _line(line, "")
@@ -95,7 +95,7 @@ def _line(text: str, style: str) -> None:
 
 
 def _ends_of(facts: str) -> str:
-    """Return the first and last facts, for narrow terminals.
+    """Return only the first and the last fact, for narrow terminals.
 
     In training, these are the loss and the remaining time.
     """
@@ -128,7 +128,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
-        """Show the progress of one task; each step raises a pending signal that Python dropped."""
+        """Show the progress of one task; at each step, a received signal is raised if Python dropped it."""
         drawn = self._lines
         if _console(stderr=True).is_terminal:
             drawn = self._bar
@@ -167,7 +167,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def live(self) -> Iterator[Callable[[str], None] | None]:
-        """Return a function that prints to stderr and overwrites its previous output; None without a terminal."""
+        """Return a function that overwrites its previous output on stderr; None if there is no terminal."""
         if not _console(stderr=True).is_terminal:
             yield None
             return

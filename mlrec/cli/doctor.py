@@ -22,9 +22,10 @@ def doctor(
 ) -> None:
     """Check that this machine can train with these settings.
 
-    Checks packages, device, disk, data and weights, and runs a short training. The command accepts the flags of mlrec
-    train, and resolves splits, device and weights in the same way. Weights are looked up on the hub but not
-    downloaded. Temporary files are removed. The exit code is 1 if mlrec train would fail, otherwise 0.
+    Checks packages, device, disk, data and weights, and trains for a few steps. The command accepts the same flags as
+    mlrec train, and selects splits, device and weights in the same way. It checks that the weights are available on the
+    hub, but does not download them. Temporary files are removed. The exit code is 1 if mlrec train would fail,
+    otherwise 0.
 
     Example: mlrec doctor --data data/voc2007
     """

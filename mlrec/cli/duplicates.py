@@ -23,8 +23,8 @@ def duplicates(
 ) -> None:
     """Find duplicate and near-duplicate images.
 
-    Near-duplicates are re-encoded or resized copies. Pairs of a test image and an image in another split
-    (leaks) are listed first.
+    Near-duplicates are re-encoded or resized copies of an image. Pairs with one image in the test split and one in
+    another split (leaks) are listed first.
 
     Example: mlrec duplicates data/voc2007 --contact-sheet twins.png
     """

@@ -51,7 +51,8 @@ def evaluate(
 
     If there are more than 20 labels, only the lowest and highest AP values are printed, unless --full is set.
 
-    The default dataset is the dataset of the run; any other dataset with the same label names can be used. Predictions
+    By default, the model is evaluated on the dataset of its run. Any other dataset with the same label names can be
+    used. Predictions
     and metrics are written to the folder eval-DATA-SPLIT next to the model. Heat maps can mislead; use --localize to
     measure how well they match the objects.
 

@@ -36,7 +36,8 @@ def export(
     """Export a model for deployment.
 
     Writes a folder with the model, labels, preprocessing, tuned thresholds and a model card. The exported model is
-    compared with the original on images from the dataset; nothing is written if the logits differ by more than 1e-4.
+    compared with the original model on images from the dataset. If the logits differ by more than 1e-4, nothing is
+    written.
     Run the exported model with mlrec predict --run FOLDER (ONNX models do not need timm).
 
     Example: mlrec export runs/voc2007-resnet101-csra-1 --format onnx

@@ -37,7 +37,7 @@ def export_data(
 ) -> None:
     """Export a prepared dataset for other tools.
 
-    The exported files are read back and compared with the dataset.
+    To check the export, the files are read again and compared with the dataset.
 
     Example: mlrec export-data data/voc2007 --format csv
     """

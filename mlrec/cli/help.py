@@ -1,4 +1,4 @@
-"""Help output of commands: flags in panels, readable metavars, and no truncation at 80 columns."""
+"""Help output of commands, with flags grouped in panels and readable metavars."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class HelpGroup(TyperGroup):
 
 
 def set_metavars(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Set readable metavars for the flags and arguments of a command: INT, PATH, or the choices."""
+    """Set readable metavars for the flags and arguments of a command, such as INT, PATH or the choices."""
     signature = inspect.signature(command, eval_str=True)
     for parameter in signature.parameters.values():
         kind, info = typing.get_args(parameter.annotation)
@@ -63,7 +63,7 @@ def _is_bool(kind: Any) -> bool:
 
 
 def _metavar(kind: Any) -> str:
-    """Return the metavar for a type, ignoring `| None` and `list`."""
+    """Return the metavar for a type; `| None` and `list` are ignored."""
     if typing.get_origin(kind) is Literal:
         return "|".join(typing.get_args(kind))
     inner = [part for part in typing.get_args(kind) if part is not type(None)]
@@ -73,7 +73,7 @@ def _metavar(kind: Any) -> str:
 
 
 def _drawn(command: Any, ctx: Any, commands: list[tuple[str, Any]]) -> str:
-    """Return the usage, description and panels as text, in colour on a terminal."""
+    """Return the help text of a command, in colour on a terminal."""
     from rich.console import Console
 
     stream, terminal = io.StringIO(), sys.stdout.isatty()
@@ -97,14 +97,14 @@ def _drawn(command: Any, ctx: Any, commands: list[tuple[str, Any]]) -> str:
 
 
 def _parts_of(text: str) -> tuple[list[str], str]:
-    """Return the paragraphs of a docstring, each on one line, and the example."""
+    """Split a docstring into its paragraphs, each on one line, and its example."""
     body, _, example = text.partition(EXAMPLE)
     paragraphs = [" ".join(paragraph.split()) for paragraph in body.split("\n\n")]
     return [paragraph for paragraph in paragraphs if paragraph], example.strip()
 
 
 def _panels(command: Any, ctx: Any, commands: Iterable[tuple[str, Any]]) -> dict[str, Rows]:
-    """Return the rows of each panel; panels for config keys are in the order of `PANELS`."""
+    """Return a dict from panel to rows; the panels for `Config` keys are in the order of `PANELS`."""
     order: tuple[str, ...] = PANELS
     if commands:
         order = ()

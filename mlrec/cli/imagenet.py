@@ -38,8 +38,8 @@ def imagenet(
 ) -> None:
     """Evaluate a published ImageNet classifier.
 
-    Prints the top-1 and top-5 accuracy of the published classifier, without and with λ times the maximum added to each
-    logit (Table 1 of the paper). The class folders must be named by WordNet ID or by number. The
+    Prints the top-1 and top-5 accuracy of the published classifier. The accuracy is also printed for logits to which λ
+    times the maximum is added (Table 1 of the paper). The class folders must be named by WordNet ID or by number. The
     precision is always float32.
 
     Example: mlrec imagenet imagenet/val --backbone resnet50 --pretrained --lam 0:1:0.01

@@ -32,9 +32,10 @@ def label_errors(
 ) -> None:
     """Find label errors in a dataset.
 
-    Trains one head per fold on features from a frozen backbone, and ranks the annotations that the held-out predictions
-    contradict. Folds that mlrec split created are used again; if there are none, new folds are created. The number of
-    listed annotations and the expected number of errors are computed from a threshold per label (confident learning).
+    Trains one head per fold on features from a frozen backbone. Annotations that contradict the predictions on held-out
+    samples are ranked by how likely they are wrong. Folds created by mlrec split are used if they exist; otherwise, new
+    folds are created. How many annotations are listed, and how many errors are expected, depends on a threshold for
+    each label (confident learning).
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """

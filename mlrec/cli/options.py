@@ -1,4 +1,4 @@
-"""Flags shared by multiple commands, and the flags created from the fields of `Config`."""
+"""Flags that multiple commands share, and flags that are created from the fields of `Config`."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def one_dataset(argument: Path | None, flag: Path | None) -> Path | None:
 
 
 def model_or_last(model: Path | None, runs: Path) -> Path:
-    """Return `model` if it is set; otherwise return the run that finished last and print its path."""
+    """Return `model` if it is set; otherwise print and return the path of the newest finished run."""
     if model is not None:
         return model
     from mlrec.run_folders.record import latest_run
@@ -132,9 +132,9 @@ def model_or_last(model: Path | None, runs: Path) -> Path:
 
 
 def names(text: str | None) -> list[str] | None:
-    """Parse `a,b,c` into names, normalized as in manifests; return None for None.
+    """Parse `a,b,c` into a list of names and normalize them as in manifests; returns None for None.
 
-    Names with a comma are quoted.
+    A name that contains a comma must be quoted.
     """
     if text is None:
         return None
@@ -157,7 +157,7 @@ def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
 
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
-    """Parse `a,b,c` or `start:stop:step` into integers of at least `least`; errors quote `flag`."""
+    """Parse `a,b,c` or `start:stop:step` into integers, all of which must be at least `least`."""
     numbers = config_layers.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
         raise UsageError(f"{flag} {text}: expected integers >= {least}, written as a,b,c or start:stop:step")
@@ -169,8 +169,8 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
 def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -> Callable[..., None]:
     """Add the argument DATA and one flag for each key of `Config` to `command`.
 
-    The flags that the user sets are passed as the dict `flags`. The values are parsed unless `as_typed` is set; in this
-    case they remain strings, for a command that accepts multiple values per key.
+    The flags that the user sets are passed to the command as the dict `flags`. The values are parsed unless `as_typed`
+    is set. With `as_typed`, they remain strings, because the command accepts multiple values per key.
     """
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
     dataset = inspect.Parameter("dataset", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Dataset)
@@ -193,9 +193,9 @@ def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -
 
 
 def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str, Any]:
-    """Return the values from `--set key=value` and from flags.
+    """Merge the values from `--set key=value` with the values from flags.
 
-    A flag overrides `--set`, but both values are checked.
+    If a key is in both, the flag overrides `--set`. Both values are checked.
 
     Raises:
         ConfigError: A key is unknown or a value is invalid.
@@ -206,7 +206,7 @@ def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str
 
 
 def pairs(settings: list[str], flag: str) -> dict[str, str]:
-    """Parse `key=value` strings and replace old key names, with a warning. Errors quote `flag`."""
+    """Parse `key=value` strings; old key names are replaced, and a warning is logged."""
     texts: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -229,7 +229,7 @@ def _value(key: str, value: Any) -> Any:
 
 
 def _flag(key: str) -> inspect.Parameter:
-    """Return the flag of a key of `Config`, without a default."""
+    """Return the command-line flag for a key of `Config`; the flag has no default."""
     name = f"--{key.replace('_', '-')}"
     aliases = [f"--{alias.replace('_', '-')}" for alias, target in ALIASES.items() if target == key]
     text = config.description_of(key).removesuffix(".") + _long_choices(key) + _default_of(key) + "."
@@ -243,7 +243,7 @@ def _flag(key: str) -> inspect.Parameter:
 
 
 def _long_choices(key: str) -> str:
-    """Return the choices of a key as part of the help text if they are too long for the metavar."""
+    """Return the choices of a key for its help text, if they are too long for the metavar."""
     choices = config.choices(key)
     if len("|".join(choices)) <= LONGEST_METAVAR:
         return ""

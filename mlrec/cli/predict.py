@@ -67,9 +67,9 @@ def predict(
 
     Writes one line per image to stdout, in input order, with the predicted labels and all probabilities. Unreadable
     images are reported on stderr and skipped, and the exit code is then 1. With --boxes, each box is classified
-    separately. With --tuned, each label has a separate threshold, and the probabilities are calibrated. With --out, the
-    result is written in parts; run the same command again to resume after a failure. torchrun distributes the parts
-    over processes and machines.
+    separately. With --tuned, each label has its own threshold, and the probabilities are calibrated. With --out, the
+    result is written in parts; run the same command again to resume after a failure. Use torchrun to distribute the
+    parts over processes and machines.
 
     Examples: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv, or torchrun --nproc-per-node 8 -m
     mlrec predict shards --model RUN --out scores --format parquet
@@ -153,7 +153,7 @@ def _print(job: PredictJob, sources: Iterator[Source], save_images: Path | None)
 def _write(
     job: PredictJob, sources: Iterator[Source], engine: Literal["local", "ray"], terminal: console.Terminal
 ) -> None:
-    """Write the output files, and report the result in the process that completes them."""
+    """Write the output files; the process that completes them also reports the result."""
     from mlrec.workflows.deploy.predict_parts import write_predictions
 
     summary = write_predictions(job, sources, engine=engine, progress=terminal)

@@ -170,9 +170,10 @@ def prepare(
 def _kind_and_path(
     first: str, second: Path | None, annotations: list[Path] | None, images: Path | None
 ) -> tuple[str | None, Path]:
-    """Return KIND, or None if it is omitted, and PATH, which may be omitted if --annotations is given.
+    """Return KIND and PATH; KIND is None if it is omitted.
 
-    A single argument is PATH, unless it is the name of a format and no file with that name exists.
+    A single argument is PATH, unless it is the name of a format and no file with that name exists. PATH can be omitted
+    if --annotations is set.
     """
     if second is not None:
         return first, second

@@ -213,12 +213,12 @@ def format_name(format_: str | None, out: Path | None, json: bool) -> str:
 
 
 def goes_with(view: str, views: Sequence[str], flags: Mapping[str, object]) -> None:
-    """Raise UsageError for flags that would have no effect.
+    """Raise UsageError if a flag is set that has no effect in the selected view.
 
     Args:
-        view: Flag of the selected view; "" for the default view.
+        view: Flag that selects the current view; "" for the default view.
         views: Views in which the flags have an effect.
-        flags: Flags and their values; None for flags that are not set.
+        flags: Dict from flag to value; the value is None if the flag is not set.
     """
     for flag, value in flags.items():
         if value is not None and view not in views:
@@ -232,7 +232,7 @@ def emit(tables: Sequence[Table], output: Output, panels: Sequence[CurvePanel] =
     Args:
         tables: Tables to print or write.
         output: Output format and file.
-        panels: Panels of Figure 5, which are drawn only in LaTeX and PDF.
+        panels: Panels of Figure 5. They are drawn only if the format is LaTeX or PDF.
     """
     if output.is_latex:
         _emit_latex(tables, output, panels)
@@ -280,7 +280,7 @@ def _emit_latex(tables: Sequence[Table], output: Output, panels: Sequence[CurveP
 
 
 def _only_one(views: Mapping[str, bool]) -> str:
-    """Return the flag of the selected view; "" for the default view, a table of all runs."""
+    """Return the flag that selects the view; "" for the default view, which is a table of all runs."""
     given = [flag for flag, is_given in views.items() if is_given]
     if len(given) > 1:
         raise UsageError(f"{' and '.join(given)} cannot be used together; choose one of them")

@@ -51,9 +51,10 @@ def split(
 ) -> None:
     """Split a dataset into train and val, or into folds.
 
-    The prevalence of each label is preserved, and the test split is not changed. Persons in the same image, samples
-    with the same value of --group, and near-duplicates stay in the same split. --keep-labels and --single-positive add
-    copies of the training split with unknown annotations instead, to compare losses for missing labels.
+    Each label is about equally frequent in all parts, and the test split is not changed. Persons in the same image,
+    samples with the same value of --group, and near-duplicates stay in the same split. --keep-labels and
+    --single-positive do not split the data. They add copies of the training split in which some annotations are
+    unknown, to compare losses for missing labels.
 
     Example: mlrec split data/pets --val 0.2 --group patient
     """

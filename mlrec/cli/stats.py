@@ -32,8 +32,8 @@ def stats(
 ) -> None:
     """Print statistics of a dataset.
 
-    Prints label counts, distribution shifts between splits, label co-occurrence, and the smallest differences that can
-    be detected on this dataset.
+    Prints label counts, distribution shifts between splits, label co-occurrence, and how precisely mAP can be measured
+    on this dataset.
 
     Example: mlrec stats data/voc2007 --figure voc2007.png
     """

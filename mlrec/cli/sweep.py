@@ -76,8 +76,8 @@ def sweep(
 
     Every flag of mlrec train accepts multiple values, written as a,b,c or start:stop:step.
 
-    Run the same command again, on the same or a different machine, to train missing runs and resume interrupted runs.
-    Finished runs are kept. A failed run does not stop the other runs.
+    To train missing runs and resume interrupted runs, run the same command again, on the same machine or on a different
+    one. Finished runs are kept. A failed run does not stop the other runs.
 
     Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2
     """
@@ -123,7 +123,7 @@ def run_and_show(
     json: bool = False,
     full: bool = False,
 ) -> None:
-    """Run a sweep, show the progress, and print the result tables.
+    """Run a sweep, show its progress, and print the result tables.
 
     If `compared` is set, the tables of the study "compare" are added.
     """
@@ -159,9 +159,10 @@ def run_and_show(
 def _shown(
     title: str, updates: Iterator[tuple[TrialState, ...]], terminal: console.Terminal, scored: str
 ) -> tuple[TrialState, ...]:
-    """Show the states while runs are training; without a terminal, print one line for each finished run.
+    """Show the states of runs while they train; without a terminal, print a line per finished run.
 
-    The mAP is computed over all labels; `scored` states this if the final table is limited to selected labels.
+    The mAP shown here is computed over all labels. If the final table uses only selected labels, the text `scored`
+    states this difference.
     """
     from mlrec.reports.render.terminal import render_text
     from mlrec.sweeps.progress import progress_table
@@ -187,7 +188,7 @@ def _shown(
 
 
 def _news(state: TrialState, scored: str) -> str:
-    """Return the line to print without a terminal; "" to print nothing."""
+    """Return the line to print for a run without a terminal; "" if nothing is to be printed."""
     if state.status == "finished":
         if state.mAP is None:
             return "finished"

@@ -34,9 +34,9 @@ def tune(
 ) -> None:
     """Tune the threshold of each label and calibrate probabilities.
 
-    Use a split whose metrics you do not report. The result is written to thresholds.json next to the model, and is used
-    by predict --tuned and eval --tuned. The printed metrics are cross-fitted: no sample is evaluated with thresholds
-    that were tuned on the same sample.
+    Use a split whose metrics you do not report. The result is written to thresholds.json next to the model; predict
+    --tuned and eval --tuned use it. The printed metrics are cross-fitted: each sample is evaluated with thresholds that
+    were tuned on other samples.
 
     Example: mlrec tune runs/voc2007-resnet101-csra-1 --split val --target CF1
     """

@@ -1,6 +1,6 @@
-"""AP, precision, recall and F1 by label.
+"""Tables of the AP, precision, recall and F1 of each label.
 
-Each method has its own columns, and each block of comparable rows has its own table.
+There are separate columns for each method, and a separate table for each group of comparable results.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 
 
 def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None) -> list[Table]:
-    """Return a per-label table for each block of comparable results.
+    """Return tables of the metrics of each label: one table per group of comparable results.
 
-    If the training frequency of the labels is known, a table by training frequency is added.
+    If the number of training positives of each label is known, a table of the mAP by training frequency is added.
 
     Args:
         rows: Results, one per column.
-        intervals: Confidence intervals for the AP of all labels, by `Result.paths`; None for no intervals.
+        intervals: Confidence intervals for the AP of the labels. The keys are `Result.paths`. None omits the intervals.
     """
     blocks: dict[object, list[Result]] = {}
     for row in rows:
@@ -56,7 +56,7 @@ def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None
 
 
 def _frequency_table(results: Sequence[Result], training: Mapping[str, int]) -> Table:
-    """Return the mAP of head, medium and tail labels, one column per result."""
+    """Return a table of the mAP of frequent, medium and rare labels, with one column per result."""
     columns = [Column("frequency", "Labels", identity=True), Column("labels", "number", "count")]
     columns += [Column(f"ap{k}", "mAP", "percent", block=name) for k, name in enumerate(distinct_names(results))]
     groups = [by_frequency(result.average_precision, training) for result in results]

@@ -1,4 +1,4 @@
-"""`Comparison`: paired bootstrap comparison of two methods, by metric and by label."""
+"""Paired bootstrap comparison of two methods, for each metric and each label."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Side:
 
     Attributes:
         name: Name of the method in tables.
-        scores: Scores (N, C) from each run; both sides have the same order of rows and columns.
-        threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
+        scores: One (N, C) score array per run. Rows and columns have the same order for both methods.
+        threshold: A label is predicted if its score is at least this value: 0 for logits, 0.5 for probabilities.
         models: Folder of the trained model of each run; empty if unknown.
     """
 
@@ -44,7 +44,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Metrics of two methods and the differences between them, on the whole set and on the same resamples.
+    """Metrics of two methods and their differences, with bootstrap confidence intervals.
 
     Attributes:
         ours: Metrics of method A.
@@ -64,13 +64,13 @@ def compare(
 ) -> Comparison:
     """Compare two methods on the same bootstrap resamples of the images.
 
-    Seeds are also resampled if a side has multiple runs. They are resampled together if both sides evaluate the same
-    models, for example with and without test-time augmentation.
+    If a method has multiple runs (seeds), the runs are also resampled. If both methods evaluate the same models, for
+    example with and without test-time augmentation, the same runs are drawn for both.
 
     Args:
         ours: Method A.
         theirs: Method B.
-        targets: Targets (N, C): 1 positive, 0 negative, -1 unknown.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         labels: Names of the C labels.
         bootstrap: Bootstrap settings and scoring conventions.
     """
@@ -94,17 +94,17 @@ def comparison_tables(
     what: str,
     training: Mapping[str, int] | None = None,
 ) -> list[Table]:
-    """Return the tables of A − B: one row per metric and one row per label.
+    """Return two tables of the differences A − B: one with a row per metric, one with a row per label.
 
-    If the label frequencies are known, there is also one row per group of labels by frequency.
+    If the label frequencies are known, a table with one row per frequency group is added.
 
     Args:
         ours: Method A.
         theirs: Method B.
         comparison: Comparison of the two methods.
         bootstrap: Bootstrap settings of the comparison.
-        what: Samples and labels in words, for the title.
-        training: Number of positives for each label in the training split of A; None if unknown.
+        what: Description of the samples and labels, used in the title.
+        training: Number of positive training samples for each label, in the training split of A; None if unknown.
     """
     names = (f"A {ours.name}", f"B {theirs.name}")
     notes = _notes(ours, theirs, comparison, bootstrap)
@@ -121,7 +121,7 @@ def comparison_tables(
 
 
 def _frequency_table(comparison: Comparison, groups: Mapping[str, Sequence[str]]) -> Table:
-    """Return the mean AP of head, medium and tail labels, with the confidence interval for the difference."""
+    """Return a table of the mAP of frequent, medium and rare labels, with intervals for the differences."""
     position = {test.label: column for column, test in enumerate(comparison.labels)}
     rows = []
     for name, labels in groups.items():
@@ -145,7 +145,7 @@ def _label_table(comparison: Comparison, training: Mapping[str, int] | None) -> 
 
 
 def verdict(comparison: Comparison) -> str:
-    """Return the finding about mAP in words: "A is higher", "A is lower" or "not distinguishable"."""
+    """Return the result for mAP as text: "A is higher", "A is lower" or "not distinguishable"."""
     interval = comparison.difference.metric("mAP")
     if interval is None:
         return "mAP is undefined"
@@ -208,7 +208,7 @@ def _label_rows(comparison: Comparison, training: Mapping[str, int] | None) -> t
 
 
 def _values(a: Interval | None, b: Interval | None, difference: Interval | None) -> tuple[float | None, ...]:
-    """Return the cells of `_VALUE_COLUMNS`."""
+    """Return the table cells for the columns `_VALUE_COLUMNS`."""
     if difference is None:
         return (_value(a), _value(b), None, None, None)
     return (_value(a), _value(b), difference.value, difference.low, difference.high)

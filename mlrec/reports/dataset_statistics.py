@@ -25,8 +25,8 @@ class Power:
         split: Split that is scored.
         images: Number of images in the split.
         half_width: Half-width of the 95 % confidence interval for mAP, as a fraction.
-        basis: Assumption or measurement on which the estimate is based, as text.
-        needed: Number of similar images required for a half-width of 0.5 points.
+        basis: Text that states the assumption or measurement behind the estimate.
+        needed: Number of images that would be needed for a half-width of 0.5 points.
     """
 
     split: str
@@ -44,14 +44,15 @@ class DataStatistics:
         name: Name of the dataset.
         labels: Names of the C labels.
         splits: Statistics of every split.
-        compared: Names of splits that do not contain each other.
-        shifts: Labels whose prevalence differs between two of these splits, by "first → second".
-        cooccurrence: Number of samples with both labels (C, C).
-        implications: Labels that never occur without a specific other label.
-        rare: Labels with few positives and their number of positives, by split.
-        widths, heights: Image sizes of the checked images, in pixels.
+        compared: Names of the splits that are compared. None of them contains another one.
+        shifts: Labels whose prevalence differs between two compared splits. The key is "first → second".
+        cooccurrence: (C, C) array with the number of samples that have both labels.
+        implications: Pairs of labels in which the first label never occurs without the second.
+        rare: For each split, the labels with few positives, and how many positives each of them has.
+        widths, heights: Widths and heights of the checked images, in pixels.
         objects: Square roots of the areas of objects or persons, in pixels.
-        object_sizes: Number of small (below 32 x 32 pixels), medium and large (96 x 96 and more) objects, as in COCO.
+        object_sizes: Number of small, medium and large objects. As in COCO, small is below 32 x 32 pixels, and large is
+            96 x 96 pixels or more.
         power: Expected precision of the mAP estimate on the scored split.
     """
 
@@ -70,7 +71,7 @@ class DataStatistics:
     power: Power | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of `--json`; prevalences and shares are fractions."""
+        """Return the statistics as JSON-compatible data; prevalences and other proportions are fractions."""
         content: dict[str, Any] = msgspec.to_builtins(self, enc_hook=lambda counts: counts.tolist())
         for split, plain in zip(self.splits, content["splits"], strict=True):
             plain["prevalence"] = [split.prevalence(k) for k in range(len(self.labels))]
@@ -79,7 +80,7 @@ class DataStatistics:
 
 
 def tables(statistics: DataStatistics) -> list[Table]:
-    """Return a split table and a label table, with notes on sizes, shifts and rare labels."""
+    """Return a table of the splits and a table of the labels, with footnotes."""
     return [_splits(statistics), _labels(statistics)]
 
 

@@ -1,4 +1,4 @@
-"""Model card of an exported bundle: model, input and output, metrics, and usage."""
+"""Model card of an exported model: architecture, input and output, metrics, and usage."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Card:
         form: Format of the model, "onnx", "safetensors" or "hf".
         file: Name of the model file.
         labels: Names of the labels, in the order of the outputs.
-        preprocessing: Content of `Preprocessing`.
-        architecture: Content of `Architecture`.
-        check: Agreement with the original model, in one sentence.
+        preprocessing: Fields of `Preprocessing`.
+        architecture: Fields of `Architecture`.
+        check: One sentence that states how closely the exported model agrees with the original model.
         record: Record of the run; None if the model was imported.
         metrics: Metrics of the run; None if there are none.
         tuned: Tuned thresholds; None if there are none.
@@ -86,7 +86,7 @@ def model_card(card: Card) -> str:
 
 
 def backbone_of(architecture: dict[str, Any]) -> str:
-    """Return the backbone name without the weights tag, because the weights were trained further."""
+    """Return the backbone name without the weights tag, because the weights were fine-tuned."""
     return str(architecture["backbone"]).partition(".")[0]
 
 
@@ -130,7 +130,7 @@ logits = session.run(["logits"], {{"images": values.transpose(2, 0, 1)[None].ast
 
 
 def _head(architecture: dict[str, Any]) -> str:
-    """Return the head with its settings: H for CSRA and spatial pooling, and λ for CSRA."""
+    """Return the head and its settings as text: H for CSRA and spatial pooling, and λ for CSRA."""
     head = str(architecture["head"])
     if head == "csra":
         return f"{head}, H = {architecture['heads']}, λ = {architecture['lam']:g}"

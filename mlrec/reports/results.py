@@ -1,4 +1,4 @@
-"""`Result`: metrics and settings of a run, or of multiple runs that differ only in the seed."""
+"""Metrics and settings of a run, or of multiple runs that differ only in the seed."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ class Result:
         paths: Run folders, one per seed.
         names: Names of the runs.
         config: Values of all keys of `Config`.
-        dataset, kind, split: Description of the scored data.
+        dataset, kind, split: Name and kind of the scored dataset, and name of the scored split.
         samples: Number of scored samples.
         labels: Names of the scored labels.
-        digest: Digest of the scored manifest.
+        digest: Hash of the manifest of the scored split.
         conventions: Name of the scoring conventions.
-        rules: Scoring conventions as text.
+        rules: Text that describes the scoring conventions.
         method: Name of the method as in the paper.
         backbone: Name of the backbone as in the paper.
-        timm_name: timm name of the backbone, with the weights tag if known.
-        resolution: Side of the input in pixels.
-        extra: Data that the weights were trained on, other than ImageNet and this dataset; "" for none.
-        values: Metrics by column key (mAP CP ... OF1, CP_3 ... OF1_3), as fractions; None if undefined.
-        average_precision: AP by label, as a fraction; None if undefined.
-        label_rates: Precision, recall and F1 by label; empty for metrics written by an earlier version.
-        support: Number of positives by label; empty for metrics written by an earlier version.
-        lineage: Origin of the starting weights.
-        train: Training split; None for a model trained elsewhere.
-        settings: Settings other than the method that affect the numbers, see `settings.settings_of`.
+        timm_name: timm name of the backbone, with the weights tag if it is known.
+        resolution: Side length of the square input in pixels.
+        extra: Training data of the weights in addition to ImageNet and this dataset; "" if there are none.
+        values: Dict from column key (mAP, CP, ..., OF1, CP_3, ..., OF1_3) to metric, as a fraction; None if undefined.
+        average_precision: Dict from label to AP, as a fraction; None if undefined.
+        label_rates: Precision, recall and F1 of each label; empty if an earlier version wrote the metrics.
+        support: Number of positive samples of each label; empty if an earlier version wrote the metrics.
+        lineage: Origin of the initial weights.
+        train: Training split; None for a model that mlrec did not train.
+        settings: Settings, other than the method, that affect the metrics; see `settings.settings_of`.
         spread: Standard deviation of mAP over the seeds; None for one seed.
-        best_epoch: Highest mAP of any epoch, if the epoch was chosen on the scored split; otherwise None.
-        notes: Footnotes required in every table with this result.
+        best_epoch: mAP of the best epoch, if that epoch was chosen on the scored split; otherwise None.
+        notes: Footnotes that every table with this result must show.
     """
 
     paths: tuple[Path, ...]
@@ -94,19 +94,19 @@ class Result:
 
     @property
     def heads(self) -> int | None:
-        """Number of heads H for a CSRA head, otherwise None."""
+        """Number of heads H if the head is CSRA, otherwise None."""
         return heads_of(self.config)
 
     @property
     def lam(self) -> float | None:
-        """λ for a CSRA head, otherwise None."""
+        """Value of λ if the head is CSRA, otherwise None."""
         if self.head != "csra":
             return None
         return self.config.get("lam")
 
     @property
     def run(self) -> str:
-        """Name of the run; for multiple runs, the first name and the end of the last name."""
+        """Name of the run. For multiple runs, the name of the first run and the end of the last name."""
         if len(self.names) == 1:
             return self.names[0]
         shared = os.path.commonprefix(self.names)  # noqa: RUF071 - compares characters, not path components
@@ -114,7 +114,7 @@ class Result:
 
     @property
     def undefined(self) -> str:
-        """Footnote that lists the labels without AP; empty if there are none."""
+        """Footnote that lists the labels whose AP is undefined; empty if there are none."""
         labels = [label for label, value in self.average_precision.items() if value is None]
         if not labels:
             return ""
@@ -122,13 +122,13 @@ class Result:
 
     @property
     def called(self) -> str:
-        """Short name for legends and headings, consisting of the method, H and λ."""
+        """Short name for legends and headings: the method, H and λ."""
         facts = [f"{sign} = {value:g}" for sign, value in (("H", self.heads), ("λ", self.lam)) if value is not None]
         return ", ".join([self.method, *facts])
 
     @property
     def block(self) -> tuple[object, ...]:
-        """Key with all values that must be equal for two results to be comparable."""
+        """Grouping key. Two results are comparable if they have the same key."""
         scored_on = (self.dataset, self.split, self.samples, self.labels, self.digest)
         return (*scored_on, self.conventions, self.resolution, self.extra)
 
@@ -169,7 +169,7 @@ def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str]
 
 
 def rescored(run: Run, conventions: str, labels: Sequence[str] | None = None) -> Metrics:
-    """Score the stored predictions of a run under different conventions.
+    """Score the stored predictions of a run again, with different conventions.
 
     Args:
         run: Run with predictions.
@@ -181,7 +181,7 @@ def rescored(run: Run, conventions: str, labels: Sequence[str] | None = None) ->
 
 
 def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Floats, NDArray[np.int8], tuple[str, ...]]:
-    """Return logits (N, C), targets (N, C) and label names from the predictions of a run.
+    """Return (N, C) logits, (N, C) targets and the label names from the predictions of a run.
 
     Args:
         run: Run with predictions.
@@ -200,9 +200,10 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
 
 
 def over_seeds(results: Iterable[Result]) -> list[Result]:
-    """Combine results that differ only in the seed: means of metrics, standard deviation of mAP.
+    """Combine results that differ only in the seed into one result with mean metrics.
 
-    A second run with the same seed becomes a separate row.
+    The combined result also has the standard deviation of mAP. If two runs have the same seed, the second one is not
+    combined.
     """
     methods: dict[object, list[Result]] = {}
     for result in results:
@@ -246,7 +247,7 @@ def _mean_result(seeds: Sequence[Result]) -> Result:
 
 
 def mean_of(numbers: Sequence[float | None]) -> float | None:
-    """Return the mean; None if any number is None or there are no numbers.
+    """Return the mean of numbers, or None if any number is None or there are no numbers.
 
     Example:
         >>> mean_of([0.5, 1.0]), mean_of([0.5, None])
@@ -259,7 +260,7 @@ def mean_of(numbers: Sequence[float | None]) -> float | None:
 
 
 def deviation_of(numbers: Sequence[float | None]) -> float | None:
-    """Return the sample standard deviation, or None if it is undefined.
+    """Return the sample standard deviation of numbers, or None if it is undefined.
 
     It is undefined if any number is None or there are fewer than two numbers.
     """
@@ -306,7 +307,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
 
 
 def _declared(lineage: Lineage) -> list[str]:
-    """Return a note on weights whose origin was declared by the user and not verified."""
+    """Return a note that the origin of the weights was stated by the user and not verified."""
     if lineage.origin != "declared":
         return []
     return [f"weights of {lineage.weights}: origin as declared ({lineage.declared}), not verified"]
@@ -322,7 +323,7 @@ def _resolution(record: RunRecord) -> int | None:
 
 
 def _best_epoch(record: RunRecord) -> float | None:
-    """Return the mAP of the best epoch if this epoch was chosen on the scored split."""
+    """Return the mAP of the best epoch; None unless that epoch was chosen on the scored split."""
     best = record.best or {}
     if record.scored is None or best.get("split") != record.scored.split:
         return None
@@ -333,21 +334,21 @@ NAMES_SHOWN = 20  # labels named in a note
 
 
 def undefined_note(labels: Sequence[str], total: int) -> str:
-    """Return a footnote that lists the labels excluded from mAP.
+    """Return a footnote that lists the labels that are not included in mAP.
 
     Args:
-        labels: Labels without AP.
-        total: Number of labels that were scored.
+        labels: Labels whose AP is undefined.
+        total: Number of all scored labels.
     """
     names = first_of(labels, NAMES_SHOWN)
     return f"no AP for {len(labels)} of {total} labels, which lack a known positive or a known negative: {names}"
 
 
 def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
-    """Return a footnote on labels without a known negative, whose precision is always 1, if there are any.
+    """Return a footnote on labels without known negative samples; their precision is always 1.
 
     Args:
-        counts: Counts, see `Metrics.counts`.
+        counts: Counts of samples and labels, as in `Metrics.counts`.
     """
     number = counts.get("without_negative", 0)
     if not number:

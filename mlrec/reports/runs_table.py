@@ -72,7 +72,7 @@ def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None,
 
     Args:
         results: Results, one per row.
-        intervals: Bounds of the 95 % confidence intervals for mAP, CF1 and OF1, by `Result.paths`.
+        intervals: Bounds of the 95 % confidence intervals for mAP, CF1 and OF1. The keys are `Result.paths`.
         title: Title of the table.
     """
     ordered = sorted(results, key=lambda r: (*map(str, r.block[:2]), str(r.block), *_order(r)))
@@ -93,7 +93,7 @@ def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None,
 def heading(result: Result, among: Sequence[Result]) -> str:
     """Describe the evaluation data of a group of results.
 
-    The description has enough detail to distinguish the group from the other groups in `among`.
+    The text contains enough details to distinguish the group from the other groups in `among`.
     """
     facts = [
         f"{result.dataset} {result.split}".strip(),
@@ -112,7 +112,7 @@ def heading(result: Result, among: Sequence[Result]) -> str:
 
 
 def differences(results: Sequence[Result]) -> list[str]:
-    """Return the differences between groups: one line per dataset and split with multiple groups."""
+    """Return one line for each dataset and split whose results are in different groups, with the reasons."""
     lines = []
     for dataset, split in dict.fromkeys((r.dataset, r.split) for r in results):
         rows = [r for r in results if (r.dataset, r.split) == (dataset, split)]
@@ -136,7 +136,7 @@ def _order(result: Result) -> tuple[object, ...]:
 
 
 def _settings(result: Result, among: Sequence[Result]) -> str | None:
-    """Return the settings in which results in the same block differ, with the values from `result`."""
+    """Return the values of `result` for the settings in which the results of a block differ."""
     return settings_text(result.settings, [r.settings for r in among if r.block == result.block]) or None
 
 
@@ -161,14 +161,14 @@ def _cells(
 
 
 def seeds_cell(runs: Sequence[object]) -> int | None:
-    """Return the cell with the number of runs in a row; the cell is empty for a single run."""
+    """Return a table cell with the number of runs; it is empty for a single run."""
     if len(runs) < 2:
         return None
     return len(runs)
 
 
 def bounds_of(interval: Mapping[str, tuple[float, float] | None]) -> dict[str, Cell]:
-    """Return the cells for the columns `BOUNDS`."""
+    """Return the table cells for the columns `BOUNDS`."""
     cells: dict[str, Cell] = {}
     for key in BOUNDED:
         cells[f"{key}_low"], cells[f"{key}_high"] = interval.get(key) or (None, None)
@@ -176,7 +176,7 @@ def bounds_of(interval: Mapping[str, tuple[float, float] | None]) -> dict[str, C
 
 
 def note_marks(notes: Iterable[str]) -> dict[str, str]:
-    """Return the footnote mark for each distinct note: a letter, or a number after the 26th note."""
+    """Return a footnote mark for each different note: letters for the first 26 notes, then numbers."""
     letters = "abcdefghijklmnopqrstuvwxyz"
     marks: dict[str, str] = {}
     for k, note in enumerate(dict.fromkeys(notes)):
@@ -218,17 +218,18 @@ def scored_tables(
     all_labels: bool = True,
     training: Mapping[str, int] | None = None,
 ) -> list[Table]:
-    """Return a one-row metrics table and a label table; footnotes name the conventions.
+    """Return a table of the metrics of one model, and a table of its labels.
 
-    Metrics for the K highest-scoring labels are added if `metrics.top` contains them.
+    Footnotes name the scoring conventions. Metrics for the K highest-scoring labels are added if `metrics.top` contains
+    them.
 
     Args:
         metrics: Metrics of one model on one split.
         title: Title of the first table.
-        top3: Add the metrics for the three highest-scoring labels.
-        all_labels: Show the AP of every label. If not set and there are more than 20 labels, only the lowest and
-            highest APs are shown.
-        training: Number of positives for each label in the training split, if the split is known.
+        top3: Whether to add the metrics for the three highest-scoring labels of each sample.
+        all_labels: Whether to show the AP of every label. If not set and there are more than 20 labels, only the lowest
+            and highest AP values are shown.
+        training: Number of positive samples of each label in the training split; None if the split is unknown.
     """
     cells, columns = [getattr(metrics, name) for name in METRICS], list(SCORES[: len(METRICS)])
     if top3 and 3 not in metrics.top:
@@ -256,7 +257,7 @@ def scored_tables(
 
 
 def _frequency_table(metrics: Metrics) -> Table:
-    """Return one row per group of labels with similar training frequency."""
+    """Return a table with one row for each group of labels with similar training frequency."""
     columns = (Column("frequency", "Labels"), Column("labels", "number", "count"), Column("mAP", "mAP", "percent"))
     rows = tuple(Row((name, group.labels, group.mAP)) for name, group in metrics.by_frequency.items())
     return Table("By frequency in training", columns, rows, (GROUPS_NOTE,), name="frequency")
@@ -270,9 +271,9 @@ def frequency_cells(label: str, training: Mapping[str, int] | None) -> tuple[Cel
 
 
 def _label_table(metrics: Metrics, training: Mapping[str, int] | None, *, all_labels: bool) -> Table:
-    """Return a table with one row per label, labels with few positives last.
+    """Return a table with one row per label; labels with few positive samples are at the end.
 
-    With many labels, the table contains only the lowest and highest APs.
+    If there are many labels, the table contains only the lowest and highest AP values.
     """
     columns = (Column("label", "Label"), Column("AP", "AP", "percent"), *LABEL_RATES, SUPPORT, *FREQUENCY_COLUMNS)
     title, notes = "By label", _notes(metrics)
@@ -307,9 +308,9 @@ def _row_of_label(metrics: Metrics, label: str, training: Mapping[str, int] | No
 
 
 def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
-    """Return the labels with the lowest and highest AP.
+    """Return the labels with the lowest AP and the labels with the highest AP.
 
-    Labels with few positives are included only if most labels have few positives.
+    Labels with few positive samples are included only if most labels have few of them.
     """
     enough = [row for row in known if row.group != FEW_HEADING]
     shown = f"{len(enough)} labels"
@@ -323,19 +324,19 @@ def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
 
 
 def support_group(positives: int | None) -> str:
-    """Return the heading above labels with too few positives for reliable numbers, or "" for other labels."""
+    """Return the heading for a label with too few positives for reliable metrics; "" for other labels."""
     if positives is None or positives >= FEW_POSITIVES:
         return ""
     return FEW_HEADING
 
 
 def with_few_last(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Return the rows of labels in order, with labels that have few positives last."""
+    """Return the rows in the same order, but with labels that have few positive samples at the end."""
     return tuple(sorted(rows, key=lambda row: row.group == FEW_HEADING))
 
 
 def _precision_marks(counts: Mapping[str, int], columns: Sequence[Column]) -> dict[int, str]:
-    """Return the marks, by column position, for precisions that include labels without a known negative."""
+    """Return footnote marks for precision values that include labels without known negatives."""
     if not counts.get("without_negative"):
         return {}
     return {k: WITHOUT_NEGATIVE for k, column in enumerate(columns) if column.key.partition("_")[0] in _PRECISIONS}

@@ -1,4 +1,4 @@
-"""Run settings other than the method: differences from other runs and from the paper's recipe."""
+"""Settings of runs other than the method, and how they differ between runs and from the paper."""
 
 from __future__ import annotations
 
@@ -58,12 +58,14 @@ UNKNOWN_TRAINING = f"{TRAINING} unknown"
 
 
 def settings_of(config: Mapping[str, Any], lineage: Lineage, train: SplitRecord | None) -> Settings:
-    """Return the settings that affect the metrics of a run, other than method, input size and scored data.
+    """Return the settings that affect the metrics of a run.
+
+    The method, the input size and the scored data are not included.
 
     Args:
         config: Values of all keys of `Config`.
-        lineage: Origin of the starting weights.
-        train: Training split; None for a model trained elsewhere, whose settings are unknown.
+        lineage: Origin of the initial weights.
+        train: Training split. None for a model that mlrec did not train; its settings are unknown.
     """
     if train is None:
         return {WEIGHTS: lineage.label, TRAINING: "unknown"}
@@ -74,9 +76,9 @@ def settings_of(config: Mapping[str, Any], lineage: Lineage, train: SplitRecord 
 
 
 def differing(settings: Sequence[Settings]) -> list[str]:
-    """Return the sorted keys in which any of these settings differ.
+    """Return the sorted keys whose values are not the same in all settings.
 
-    The digest of the training data is omitted if the name of the split already differs.
+    The hash of the training data is omitted if the names of the splits also differ.
 
     Args:
         settings: Settings of multiple runs.
@@ -93,10 +95,10 @@ def differing(settings: Sequence[Settings]) -> list[str]:
 
 
 def settings_text(own: Settings, among: Sequence[Settings]) -> str:
-    """Return the settings in which the runs of a group differ, as text.
+    """Return text with the values of a run for the settings in which the runs of its group differ.
 
     Args:
-        own: Settings of the run; if the model was trained elsewhere, all known settings are returned.
+        own: Settings of the run. If mlrec did not train the model, all known settings are included in the text.
         among: Settings of all runs in the group.
     """
     if TRAINING in own:
@@ -105,7 +107,7 @@ def settings_text(own: Settings, among: Sequence[Settings]) -> str:
 
 
 def in_words(settings: Settings, keys: Sequence[str]) -> str:
-    """Return keys with their values as text.
+    """Return text that lists keys and their values.
 
     Example:
         >>> in_words({"epochs": 80, "opt": "adamw"}, ["epochs", "opt"])
@@ -116,7 +118,7 @@ def in_words(settings: Settings, keys: Sequence[str]) -> str:
 
 @functools.cache
 def recipe_values(recipe: str, kind: str, head: str) -> Mapping[str, Any]:
-    """Return the values of all `Config` keys that a recipe sets for a kind of dataset and a head."""
+    """Return the `Config` keys that a recipe sets for a given kind of dataset and head."""
     layers = [(f"recipe {part}", tables) for part, tables in recipes.chain(recipe)]
     config = resolve(("head", {"head": head}), *layers, source_kind=kind).config
     values: dict[str, Any] = msgspec.to_builtins(config)
@@ -126,18 +128,18 @@ def recipe_values(recipe: str, kind: str, head: str) -> Mapping[str, Any]:
 def compare_with_paper(
     config: Mapping[str, Any], settings: Settings, lineage: Lineage, kind: str, train: SplitRecord | None
 ) -> tuple[str, list[str]]:
-    """Compare the training of a run with that of the paper.
+    """Compare the training settings of a run with those of the paper.
 
     Args:
         config: Values of all keys of `Config`.
         settings: Settings of the run, see `settings_of`.
-        lineage: Origin of the starting weights.
+        lineage: Origin of the initial weights.
         kind: Kind of the dataset.
         train: Training split of the run.
 
     Returns:
-        Recipe in `EQUIVALENT` that the run followed, or "" if there is none, and the differences from the paper recipe
-        as text. There are no differences if the run followed such a recipe and started from the paper's weights.
+        The recipe in `EQUIVALENT` that the run followed, or "" if there is none; and a text that lists the differences
+        from the paper recipe. The text is empty if the run followed such a recipe and started from the paper's weights.
     """
     if train is None:
         return "", [UNKNOWN_TRAINING]
@@ -159,10 +161,10 @@ def compare_with_paper(
 def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], kind: str) -> list[str]:
     """Return the settings, other than the method, in which two runs differ.
 
-    Settings that the paper recipe sets differently for each head are ignored if both runs follow this recipe.
+    If both runs follow the paper recipe, settings that the recipe chooses by head are ignored.
 
     Args:
-        ours: Settings of a run, with the head under "head".
+        ours: Settings of a run. The key "head" contains the head.
         theirs: Settings of the other run, in the same form.
         kind: Kind of the dataset.
     """
@@ -173,7 +175,7 @@ def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], kind:
 
 
 def without_head(facts: Mapping[str, Any]) -> Settings:
-    """Return settings without the key "head"."""
+    """Return a copy of the settings without the key "head"."""
     return {key: value for key, value in facts.items() if key != "head"}
 
 
@@ -209,7 +211,7 @@ def _plain(value: Any) -> Any:
 
 
 def setting_text(key: str, value: object) -> str:
-    """Return a value as text; an absolute path is reduced to its last component.
+    """Format the value of a setting as text; only the last component of an absolute path is kept.
 
     Example:
         >>> setting_text("ema", True), setting_text("crop_scale", [0.7, 1.0]), setting_text("lr", 0.1)

@@ -1,4 +1,4 @@
-"""Tables for `mlrec tune`: metrics before and after tuning, and the threshold for each label."""
+"""Tables for `mlrec tune`: metrics before and after tuning, and the threshold of each label."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ ThresholdRow = tuple[str, str, Mapping[str, float | None], Reliability | None]
 
 
 def tuning_table(reports: Sequence[ThresholdRow], tuned: Tuned) -> Table:
-    """Return the metrics before and after tuning, grouped by split.
+    """Return a table of the metrics before and after tuning, grouped by split.
 
     Args:
-        reports: Rows with split, description of the thresholds, rates and reliability.
+        reports: One report per row, with the split, a description of the thresholds, the metrics and the calibration.
         tuned: Tuned thresholds.
     """
     rows = []
@@ -43,7 +43,7 @@ def tuning_table(reports: Sequence[ThresholdRow], tuned: Tuned) -> Table:
 
 
 def threshold_table(tuned: Tuned) -> Table:
-    """Return the threshold for each label, as a probability before and after calibration."""
+    """Return a table of the threshold of each label, as a probability before and after calibration."""
     rows = []
     for k, (label, value) in enumerate(tuned.labels.items()):
         before, after = None, None

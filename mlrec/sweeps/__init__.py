@@ -1,1 +1,1 @@
-"""Sweeps: many training runs as one experiment, with a plan, workers and a table."""
+"""Sweeps: planning, running and comparing many training runs as one experiment."""

@@ -1,4 +1,4 @@
-"""`mlrec sweep`: run the trials of a plan in worker processes, by default one per GPU."""
+"""Run the trials of a sweep in worker processes, by default one per GPU."""
 
 from __future__ import annotations
 
@@ -39,17 +39,18 @@ States = tuple[TrialState, ...]
 
 @dataclass
 class SweepExecutor:
-    """Executor of a plan, which queues trials, keeps workers running, and monitors both until the end.
+    """Executor that runs all trials of a sweep in worker processes and monitors them.
 
     Attributes:
         plan: Plan of the sweep.
-        jobs: Number of worker processes on this machine; by default one per GPU, or one without GPUs. Running the same
-            command in another process or on another machine adds more workers.
-        storage: Optuna storage shared by all workers: URL of a database, or path of a journal file; by default an
+        jobs: Number of worker processes on this machine; by default one per GPU, or one without GPUs. To add workers,
+            run the same command again in another process or on another machine.
+        storage: Optuna storage shared by all workers: URL of a database, or path of a journal file. The default is an
             SQLite file in the sweep folder.
-        retry_failed: Restart trials that have failed too many times.
-        labels: Labels whose mAP is used to choose tuned or searched values; by default all.
-        command: Command line, stored in run records and shown in the hint on resuming; by default that of this process.
+        retry_failed: Whether to restart trials that have reached the maximum number of failures.
+        labels: The mAP of these labels is used to choose tuned or searched values; by default all labels.
+        command: Command line that is stored in the run records and shown in the hint on how to resume. The default is
+            the command line of this process.
     """
 
     plan: SweepPlan
@@ -60,11 +61,11 @@ class SweepExecutor:
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
 
     def run(self) -> Iterator[States]:
-        """Train missing trials; yields the states of all trials in the stage twice a second and at the end.
+        """Train the trials that are not finished. Yields the states of all trials in the stage twice a second.
 
         Raises:
             UsageError: The number of jobs is invalid, or the command was started by torchrun.
-            RunError: The storage cannot be opened, or workers cannot start.
+            RunError: The storage cannot be opened, or the workers cannot be started.
             Interrupted: SIGINT or SIGTERM was received; running trials are saved, and the same command resumes them.
         """
         self._prepare()
@@ -79,9 +80,10 @@ class SweepExecutor:
             yield from self._train(self.plan.trials(choices), before=self.plan.tuning)
 
     def current_states(self) -> list[TrialState]:
-        """Return the states of trials that are known before the sweep runs, without creating a storage.
+        """Return the states of the trials that are known before the sweep runs.
 
-        These are the tuning trials if values are tuned, and the existing trials of a search.
+        If values are tuned, these are the tuning trials. For a search, these are the existing trials. No storage is
+        created.
         """
         plan = self.plan
         trials: Sequence[Trial]
@@ -95,7 +97,7 @@ class SweepExecutor:
         return [state_of(trial, plan.folder, attempts.get(trial.name, Attempts())) for trial in trials]
 
     def _prepare(self) -> None:
-        """Open the queue and count workers and earlier failures."""
+        """Open the queue, and determine the number of workers and the failures of earlier commands."""
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if processes.world_size() > 1:
@@ -111,7 +113,7 @@ class SweepExecutor:
         return self.storage or f"sqlite:///{quote(str(path))}"
 
     def _train(self, trials: Sequence[Trial], before: Sequence[Trial] = ()) -> Iterator[States]:
-        """Run trials, here or in other processes; a search adds trials as results arrive.
+        """Run the trials of a stage until all are finished; a search adds trials while it runs.
 
         Args:
             trials: Trials in this stage.
@@ -140,7 +142,7 @@ class SweepExecutor:
             pool.stop(self._queue)
 
     def _choices(self) -> dict[str, Mapping[str, Any]]:
-        """Return the tuned values with the highest mAP on held-out data, by description of the setting.
+        """Return a dict from each setting to the tuned values with the highest mAP on held-out data.
 
         Raises:
             RunError: All tuning trials of a setting failed.
@@ -178,10 +180,10 @@ class SweepExecutor:
         return tuple(state_of(trial, self.plan.folder, known[trial.name]) for trial in trials)
 
     def _is_due(self, trial: Trial, attempts: Attempts) -> bool:
-        """Return whether a trial that is neither waiting nor running must be queued.
+        """Return whether to queue a trial that is neither waiting nor running.
 
-        A trial that failed before this command is retried once. A trial that fails during this command is not retried,
-        unless the worker was killed, which the queue handles.
+        A trial that failed before this command was started is retried once. A trial that fails during this command is
+        not queued here. If its worker was killed, `TrialQueue` queues it again.
         """
         earlier = self._earlier.get(trial.name, 0)
         if attempts.failures != earlier or (earlier >= MAX_FAILURES and not self.retry_failed):
@@ -191,7 +193,7 @@ class SweepExecutor:
         return not finished and not is_claimed(self.plan.folder, trial.name)
 
     def _proposed(self, states: States) -> list[Trial]:
-        """Return additional search trials, so that every worker has a trial."""
+        """Return new search trials, so that no worker is idle."""
         plan = self.plan
         if plan.max_trials is None:
             return []
@@ -204,7 +206,7 @@ class SweepExecutor:
         return [plan.search_trial(values) for values in proposals(plan.axes, results, count, running)]
 
     def _score(self, trial: Trial) -> float:
-        """Return the mAP of a finished trial, or -1 for other trials."""
+        """Return the mAP of a trial, or -1 if it is not finished."""
         run = self.plan.folder / trial.name
         record = record_of(run)
         if record is None or record.status != "finished":
@@ -216,14 +218,14 @@ class SweepExecutor:
 
 
 class WorkerPool:
-    """Worker processes on this machine for one stage of a sweep; slot k uses GPU k."""
+    """Worker processes on this machine for one stage of a sweep; the worker in slot k uses GPU k."""
 
     def __init__(self, task: WorkerTask) -> None:
         self._task = task
         self._workers: dict[int, SpawnProcess] = {}
 
     def start(self, waiting: int, queue: TrialQueue) -> None:
-        """Start workers for waiting trials in free slots; workers that are still starting are counted."""
+        """Start workers in free slots, so that each waiting trial has a worker."""
         free = [slot for slot in range(self._task.jobs) if slot not in self._workers]
         if not waiting or not free:
             return
@@ -240,7 +242,7 @@ class WorkerPool:
             self._workers[slot] = process
 
     def reap(self, queue: TrialQueue) -> None:
-        """Remove workers that have exited, and report the trials of workers that died.
+        """Remove workers that have exited. If a worker crashed, mark its trial as failed in the queue.
 
         Raises:
             RunError: A worker died before it took a trial.
@@ -266,7 +268,7 @@ class WorkerPool:
             process.join(max(0.0, deadline - time.monotonic()))
 
     def stop(self, queue: TrialQueue) -> None:
-        """Make every worker save the current run and exit."""
+        """Stop all workers; each one saves its current run before it exits."""
         for process in self._workers.values():
             process.terminate()
         deadline = time.monotonic() + PATIENCE
@@ -281,7 +283,7 @@ class WorkerPool:
 
 
 def _count_gpus(plan: SweepPlan) -> int:
-    """Return the number of GPUs available to workers; 0 for other devices or a specific GPU."""
+    """Return the number of GPUs that workers can share; 0 if another device or a specific GPU is set."""
     if plan.base.config.device not in ("auto", "cuda") or "device" in plan.axes:
         return 0
     import torch
@@ -290,7 +292,7 @@ def _count_gpus(plan: SweepPlan) -> int:
 
 
 def _searched(plan: SweepPlan) -> list[Trial]:
-    """Return the trials that a search has created so far."""
+    """Return the trials that the search has created so far."""
     if not (plan.folder / FILE).is_file():
         return []
     entries = SweepFile.load(plan.folder).runs
@@ -309,7 +311,7 @@ def _cause(code: int) -> str:
 
 
 def _as_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Write infinite temperatures as "inf"."""
+    """Replace infinite temperatures with the string "inf", because JSON has no infinity."""
     return {key: _plain(value) for key, value in values.items()}
 
 

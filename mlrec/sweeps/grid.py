@@ -1,4 +1,4 @@
-"""Axes of a sweep, and the grid, settings and trials defined by the axes."""
+"""Axes of a sweep, and the settings and trials that result from them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Setting:
-    """Values of a sweep that form one table row and are trained once per seed and fold.
+    """Configuration that is trained once per seed and fold, and is one row of the results table.
 
     Attributes:
-        label: Name of the study variant; "" if the values are sufficient.
-        values: Keys and values in which the settings of the sweep differ.
-        flags: All `Config` keys for training, except seed, fold and tuned keys.
+        label: Name of the study variant; "" if the values alone identify the setting.
+        values: Values of the keys in which the settings of the sweep differ.
+        flags: Values of all `Config` keys for training, except seed, fold and tuned keys.
     """
 
     label: str
@@ -43,11 +43,11 @@ class Trial:
     """One training run in a sweep.
 
     Attributes:
-        name: Name of the run folder, composed of the values and a hash of the whole configuration and the data.
+        name: Name of the run folder. It contains the values, and a hash of the configuration and the data.
         label: Label of the setting.
         values: Values of the setting, with seed and fold if the sweep has more than one.
         flags: `Config` keys for training.
-        stage: "tune" if the run is used only to choose a value for later runs, otherwise "run".
+        stage: "tune" if the trial is used only to choose a value for other trials, otherwise "run".
     """
 
     name: str
@@ -70,7 +70,8 @@ def axis_values(key: str, text: str) -> list[Any]:
 
     Args:
         key: Configuration key, a field of `Config`.
-        text: `a,b,c` or `start:stop:step`; lists are separated by semicolons.
+        text: Values as `a,b,c` or `start:stop:step`. If a value is itself a list, the values are separated by
+            semicolons.
 
     Raises:
         ConfigError: The key is unknown, or a value is invalid.
@@ -93,10 +94,10 @@ def axis_values(key: str, text: str) -> list[Any]:
 
 
 def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-    """Separate keys with one value from axes, which are keys with multiple values.
+    """Separate keys with one value from keys with multiple values (axes).
 
     Args:
-        texts: Values as typed, or already parsed.
+        texts: Dict from key to value, as typed by the user or already parsed.
 
     Raises:
         ConfigError: A value is invalid.
@@ -116,10 +117,10 @@ def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
 
 
 def check_texts(texts: Mapping[str, str], source: str) -> None:
-    """Check all values as typed, including values that are overridden by a flag.
+    """Check that all values are valid, including values that are overridden by a flag.
 
     Args:
-        texts: Values as typed, by key.
+        texts: Dict from key to value, as typed by the user.
         source: Name of the source in error messages.
 
     Raises:
@@ -137,7 +138,7 @@ def combinations(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def run_name(label: str, values: Mapping[str, Any], identity: Any) -> str:
-    """Return the run folder name of a trial: readable words and a ten-digit hash of `identity`."""
+    """Return the name of the run folder of a trial: its values and a ten-digit hash of `identity`."""
     words = [label, *(f"{key}{shown(value)}" for key, value in values.items())]
     legible = "-".join(re.sub(r"[^\w.+]+", "_", word).strip("_") for word in words if word)
     digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:10]
@@ -145,7 +146,7 @@ def run_name(label: str, values: Mapping[str, Any], identity: Any) -> str:
 
 
 def in_words(values: Mapping[str, Any]) -> str:
-    """Format values as `lam 0.1, seed 0`."""
+    """Format values as text, such as `lam 0.1, seed 0`."""
     return ", ".join(f"{key} {shown(value)}" for key, value in values.items())
 
 

@@ -1,4 +1,4 @@
-"""Plan of a sweep: trials derived from the settings as typed, all checked before any trial starts."""
+"""Plan of a sweep: creates all trials from the user's flags and checks them before training."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ class SweepPlan:
         title: Title of the table.
         notes: Footnotes of the table.
         folder: Folder of all runs.
-        base: Training plan for the keys shared by all runs.
+        base: Training plan with the keys that all runs share.
         file: Configuration file of all runs.
         recipe: Recipe of all runs.
-        settings: Settings; the trials are the product of settings, `splits` and `seeds`.
-        axes: Axes of the grid, or the ranges of a search.
-        tune: Axes for which a value is chosen for each setting.
+        settings: Settings. There is one trial for each combination of a setting, a pair in `splits` and a seed.
+        axes: Axes of the grid, or ranges of the search.
+        tune: Axes whose best value is chosen separately for each setting.
         seeds: Seeds for each setting.
-        splits: Pairs of training and scored splits; multiple pairs for folds.
-        pool: Split that is divided into folds or held-out parts, if any.
-        dataset: Dataset with the manifests of `splits` in memory, so that planning reads them once.
+        splits: Pairs of a training split and a scored split; one pair per fold if folds are used.
+        pool: Split that is divided into folds or held-out parts; None if no split is divided.
+        dataset: Dataset. It keeps the manifests of `splits` in memory, so that they are read only once.
         tuning: Trials for choosing the tuned values, run before all other trials.
         max_trials: Number of search trials; None for a grid.
     """
@@ -67,7 +67,7 @@ class SweepPlan:
         """Return the trials of the sweep.
 
         Args:
-            choices: Values chosen for each setting, by description of the setting; empty without tuning.
+            choices: Dict from the description of a setting to the values chosen for it; empty without tuning.
         """
         trials = []
         for setting in self.settings:
@@ -90,7 +90,7 @@ class SweepPlan:
         return self._trial("", values, {**flags, "train_split": train_split, "split": scored_split})
 
     def tuning_trials(self, splits: tuple[str, str]) -> list[Trial]:
-        """Return the trials for choosing the tuned values: every combination for every setting, in this order."""
+        """Return the tuning trials: for each setting, one trial per combination of tuned values."""
         trials = []
         for setting in self.settings:
             for chosen in combinations(self.tune):
@@ -99,7 +99,7 @@ class SweepPlan:
         return trials
 
     def _trial(self, label: str, values: Mapping[str, Any], flags: Mapping[str, Any], stage: str = "run") -> Trial:
-        """Check the configuration of a trial, and name the trial after all values that affect the result."""
+        """Check a configuration, and return its trial, which is named after all values that affect the result."""
         dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
         with logged_from(NOTHING):  # the same notes for each trial
             run = resolve_plan(flags, file=self.file, recipe=self.recipe, dataset=dataset)
@@ -128,16 +128,16 @@ def plan_sweep(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> SweepPlan:
-    """Plan a sweep; the configuration of every trial is checked before any trial starts.
+    """Plan a sweep and check the configuration of every trial.
 
     Args:
-        flags: Keys of `Config`; a string with multiple values, `a,b,c` or `start:stop:step`, is an axis.
+        flags: Values of `Config` keys. A string with multiple values, `a,b,c` or `start:stop:step`, defines an axis.
         study: Name of one of the paper's studies, see `sweeps.studies`; the study variants are combined with the axes.
-        paper_only: Train only the runs in the paper's table or figure, with one seed unless `seeds` is set.
+        paper_only: Whether to train only the runs in the paper's table or figure. The default is then one seed.
         tune: Axes whose best value is chosen for each setting on data held out from the training split.
         seeds: Seeds for each setting.
-        folds: Number of folds of the training split; each setting is trained on each fold instead of on the splits.
-        trials: Number of search trials within the range of the values, instead of a grid.
+        folds: Number of folds for cross-validation on the training split; None to use the training and scored splits.
+        trials: Number of trials of a search within the ranges of the values; None for a grid.
         file: Configuration file, see `train`.
         recipe: Name of a recipe, see `train`.
         out: Folder of runs, in which the sweep folder is created.
@@ -147,7 +147,7 @@ def plan_sweep(
 
     Raises:
         ConfigError: A key or value of any trial is invalid.
-        UsageError: There is nothing to sweep over, or options cannot be used together.
+        UsageError: No key has multiple values, or options cannot be used together.
     """
     if name is not None:
         check_name(name)
@@ -195,7 +195,7 @@ def plan_sweep(
 
 
 def _default_name(study: str | None, paper_only: bool, swept: Sequence[str]) -> str:
-    """Return the name of the sweep folder, based on the study or the axes."""
+    """Return the default name of the sweep folder: the study or the axes."""
     if study is None:
         return "-".join(["sweep", *swept])
     if paper_only:
@@ -231,7 +231,7 @@ def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
 def _check_axes(
     axes: Mapping[str, Any], tune_axes: Mapping[str, Any], seeds: Sequence[int], study: str | None, folds: int | None
 ) -> None:
-    """Raise UsageError if there is nothing to sweep over, or if tuning is combined with folds."""
+    """Raise UsageError if no key has multiple values, or if tuning is combined with folds."""
     if not (axes or study or tune_axes or folds) and len(seeds) < 2:
         raise UsageError("nothing to sweep over; pass multiple values for a key, such as --lam 0,0.1,0.2")
     if tune_axes and folds is not None:
@@ -256,10 +256,10 @@ def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | N
 def _settings(
     study: studies.Study, fixed: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], base: TrainPlan
 ) -> list[Setting]:
-    """Combine the study variants with the axes; of settings with equal flags, the first one is kept.
+    """Return all combinations of study variants and axis values, without duplicates.
 
     Raises:
-        UsageError: `--head` excludes all variants.
+        UsageError: No variant of the study has the head set by `--head`.
     """
     common = {**study.defaults, **fixed, "data": base.config.data}
     heads = axes.get("head", [fixed["head"]] if "head" in fixed else None)
@@ -290,7 +290,7 @@ def _check_trials(plan: SweepPlan) -> None:
 
 
 def _splits(base: TrainPlan, folds: int | None, progress: Progress) -> tuple[list[tuple[str, str]], str | None]:
-    """Return the pairs of training and scored splits, and the split that contains them."""
+    """Return the pairs of a training and a scored split, and the split that is divided into folds."""
     if folds is None:
         return [(base.train.split, base.scored.split)], None
     prefix, pool = f"cv{folds}-", base.train.split
@@ -302,13 +302,13 @@ def _splits(base: TrainPlan, folds: int | None, progress: Progress) -> tuple[lis
 
 
 def _with_manifests(base: TrainPlan, pairs: Sequence[tuple[str, str]]) -> Dataset:
-    """Reopen the dataset, because splits may have been added, and read the manifests of `pairs`."""
+    """Reopen the dataset, which may have new splits, and read the manifests of `pairs`."""
     dataset = Dataset.load(base.dataset.path)
     return replace(dataset, loaded={name: dataset.manifest(name) for pair in pairs for name in pair})
 
 
 def _held_out(base: TrainPlan, progress: Progress) -> tuple[str, str]:
-    """Return the splits for tuning: the original train and val splits, or parts of the training split."""
+    """Return the splits for tuning: train and val of the dataset, or two parts of the training split."""
     available, pool = base.dataset.info.splits, base.train.split
     if pool == "trainval" and {"train", "val"} <= set(available) and base.scored.split not in ("train", "val"):
         logger.info("tuning: training on split train, selecting on split val")

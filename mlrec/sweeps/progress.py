@@ -1,4 +1,4 @@
-"""Progress of a sweep: trial states and an estimate of the remaining time."""
+"""Progress of a sweep: states of the trials, and an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -32,15 +32,16 @@ Status = Literal["waiting", "running", "interrupted", "failed", "finished"]
 
 @dataclass(frozen=True)
 class TrialState:
-    """State of a trial at a point in time.
+    """State of a trial at the time of reading.
 
     Attributes:
-        detail: Epoch and loss of a running trial.
-        error: Last error of a failed trial in one line, even if the trial is retried; otherwise "".
+        detail: Text with the epoch and the loss of a running trial.
+        error: Last error of the trial in one line; "" if it has not failed. The error is kept while the trial is
+            retried.
         failures: Number of failures.
         log: File that contains the complete error.
         mAP: mAP of a finished trial, as a fraction.
-        seconds: Duration of a finished trial in seconds, without the time for shared features.
+        seconds: Duration of a finished trial in seconds. The time to compute shared features is not included.
     """
 
     trial: Trial
@@ -78,7 +79,7 @@ def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
 
 
 def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = False) -> Table:
-    """Return a table of running, failed and the newest finished trials; all trials if `whole` is set."""
+    """Return a table of the trials that are running, failed or recently finished; all if `whole` is set."""
     columns = (
         Column("run", "Run", identity=True),
         Column("state", "State"),
@@ -96,7 +97,7 @@ def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = Fa
 
 
 def dry_run(plan: SweepPlan, states: Sequence[TrialState], *, jobs: int = 1) -> Table:
-    """Return the plan as a table: the state of every trial, and an estimate of the remaining time."""
+    """Return a table of all planned trials, with an estimate of the remaining time."""
     table = progress_table(plan.title, states, whole=True)
     left = sum(state.status != "finished" for state in states)
     notes = [*table.footnotes, f"folder: {plan.folder}"]
@@ -122,7 +123,7 @@ def dry_run(plan: SweepPlan, states: Sequence[TrialState], *, jobs: int = 1) -> 
 
 
 def failures(states: Iterable[TrialState]) -> list[str]:
-    """Return one line per failed trial with its values, the error, and the log file."""
+    """Return one line for each failed trial, with its values, its error and its log file."""
     return [f"{state.trial.words}: {state.error} (log: {state.log})" for state in states if state.status == "failed"]
 
 
@@ -137,7 +138,7 @@ def _seconds(record: RunRecord) -> float:
 
 
 def _place(run: Path, record: RunRecord | None) -> str:
-    """Read `epoch 3/20, loss 0.1234` from the end of the log."""
+    """Return the progress of a run as text, such as `epoch 3/20, loss 0.1234`, from its log."""
     last = _last_step(run / directory.LOG)
     if record is None or last is None:
         return "starting"
@@ -163,7 +164,7 @@ def _last_step(log: Path) -> Mapping[str, Any] | None:
 
 
 def _shortened(text: str) -> str:
-    """Shorten text for a cell; complete errors are printed at the end."""
+    """Shorten a text for a table cell; complete errors are printed at the end."""
     if len(text) <= LONGEST:
         return text
     return text[: LONGEST - 1] + "…"
@@ -180,7 +181,8 @@ def _worth_showing(states: Sequence[TrialState]) -> list[TrialState]:
 def _seconds_per_trial(plan: SweepPlan, states: Sequence[TrialState]) -> float | None:
     """Return the median time per trial in seconds.
 
-    The median is over this sweep, or over similar runs in the same folder, scaled by samples and epochs.
+    The median is computed over the finished trials of this sweep. If there are none, it is computed over similar runs
+    in the same folder and scaled by the number of samples and epochs.
     """
     own = [state.seconds for state in states if state.seconds is not None]
     if own:

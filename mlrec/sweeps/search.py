@@ -1,4 +1,4 @@
-"""Search proposals from Optuna's tree-structured Parzen estimator (Bergstra et al. 2011)."""
+"""Hyperparameter search with Optuna's tree-structured Parzen estimator (Bergstra et al. 2011)."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def proposals(
     count: int,
     running: Sequence[Values] = (),
 ) -> list[dict[str, Any]]:
-    """Propose values that are neither in `results` nor in `running`.
+    """Propose combinations of values that have not been trained and are not being trained.
 
-    The same arguments produce the same proposals.
+    The proposals are deterministic: they depend only on the arguments.
 
     Args:
-        axes: Values by key. Numbers are searched between the smallest and the largest value, other types among the
-            listed values.
-        results: Values that have been trained, with mAP.
+        axes: Dict from key to values. Numbers are proposed from the range between the smallest and the largest value.
+            Other types are chosen from the listed values.
+        results: Combinations that have been trained, with their mAP.
         count: Number of proposals; fewer are returned if all combinations have been used.
-        running: Values that are being trained.
+        running: Combinations that are being trained.
     """
     import optuna
     from optuna.trial import TrialState, create_trial
@@ -67,7 +67,7 @@ def _distribution(values: Sequence[Any]) -> Any:
 
 
 def _rounded(value: Any, values: Sequence[Any]) -> Any:
-    """Round a proposed number within the range."""
+    """Round a proposed number, and keep it within the range of `values`."""
     if not isinstance(value, float) or not value:
         return value
     rounded = round(value, DIGITS - 1 - math.floor(math.log10(abs(value))))

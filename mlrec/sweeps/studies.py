@@ -1,7 +1,7 @@
 """Predefined sweeps: the paper's ablations, CSRA compared with the baseline, and all heads.
 
-The ablations are Tables 6-8 and Figure 5. The defaults for each table are those of the paper; flags override them.
-Controls that are not in the paper are marked, and are excluded with `paper_only`.
+The ablations are Tables 6-8 and Figure 5. The default settings of each table are those of the paper; flags override
+them. Additional control experiments that are not in the paper are marked; `paper_only` excludes them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ Flags = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Study:
-    """Runs of a study, before combination with the user's axes and seeds.
+    """Definition of a study: the runs in a table or figure, without the user's axes and seeds.
 
     Attributes:
         title: Title of the table.
-        defaults: `Config` keys for all runs; the user's flags override these values.
-        variants: Rows of the table, as `Config` keys by label.
+        defaults: Values of `Config` keys for all runs; the user's flags override them.
+        variants: Rows of the table, as a dict from label to the `Config` keys that the row sets.
         axes: Additional axes.
-        tune: Axis whose value is chosen for each variant on data held out from training.
+        tune: Axis whose value is chosen separately for each variant, on data held out from training.
         notes: Footnotes of the table.
     """
 
@@ -78,13 +78,13 @@ def check(name: str | None, *, paper_only: bool = False) -> None:
 
 
 def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
-    """Return a study.
+    """Return the study with the given name.
 
     Args:
         name: Key in `DEFAULTS`.
-        base: Configuration of a CSRA run with the study defaults and the user's flags.
-        paper_only: Include only the runs in the paper's table or figure, without controls and without learning rates
-            chosen for each row.
+        base: Configuration of a CSRA run that uses the study defaults and the user's flags.
+        paper_only: Whether to include only the runs in the paper's table or figure. Control experiments are then
+            omitted, and no learning rate is chosen per row.
     """
     defaults = DEFAULTS[name]
     if name == "table6":
@@ -107,9 +107,9 @@ def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
 
 
 def _poolings(*, paper_only: bool) -> dict[str, Flags]:
-    """Return the poolings to compare.
+    """Return the pooling methods to compare.
 
-    The pooling "average only" has the classifier of the other rows, or is the baseline as in the paper.
+    The row "average only" uses the same classifier as the other rows, or the classifier of the paper's baseline.
     """
     average: Flags = {"head": "csra", "lam": 0.0}
     if paper_only:
@@ -162,11 +162,11 @@ def _all_heads() -> dict[str, Flags]:
 
 
 def compared_rows(head_lr_mult: float) -> dict[str, Flags]:
-    """Return the keys set by each row of the comparison; all other keys come from the recipe.
+    """Return the configuration keys that each row of the comparison sets.
 
-    The head of the paper's baseline is trained at a tenth of CSRA's learning rate and has a different classifier. Two
-    additional rows separate these effects from the attention: the baseline at CSRA's learning rate, and CSRA with λ =
-        0.
+    All other keys come from the recipe. In the paper, the baseline has a different classifier, and its head is trained
+    with a tenth of CSRA's learning rate. Two additional rows separate these effects from the effect of the attention:
+    the baseline with CSRA's learning rate, and CSRA with λ = 0.
 
     Args:
         head_lr_mult: Head learning-rate multiplier for CSRA.

@@ -1,4 +1,4 @@
-"""Tables for multiple sweeps with the same rows, and an overall table with mean rank, wins and losses."""
+"""Comparison of the same methods in multiple sweeps: a table per sweep and an overall ranking."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def study_reports(
     conventions: str | None = None,
     intervals: bool = False,
 ) -> list[Table]:
-    """Return the table of each sweep and, for multiple sweeps, an overall table.
+    """Return the table of each sweep and, if there are multiple sweeps, an overall table.
 
     Args:
-        folders: Folders of sweeps whose rows have the same names, such as one study on multiple datasets.
+        folders: Folders of sweeps. Their rows must have the same names, for example one study on multiple datasets.
         labels: Labels to score; by default all.
         conventions: Conventions for scoring the stored predictions; by default those of the runs.
-        intervals: Add 95 % confidence intervals for mAP and mAP differences; for multiple sweeps, intervals are always
-            computed.
+        intervals: Whether to add 95 % confidence intervals for mAP and mAP differences. With multiple sweeps, they are
+            always computed.
 
     Raises:
         RunError: A folder contains no sweep, or no finished run.
-        UsageError: A folder is listed twice, or the rows of multiple sweeps cannot be identified by name.
+        UsageError: A folder is listed twice, or the rows of multiple sweeps cannot be matched by name.
     """
     several = len(folders) > 1
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -60,14 +60,14 @@ def study_reports(
 
 
 def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
-    """Return the mean rank, wins and losses of each row over multiple studies.
+    """Return a table of the mean rank, wins and losses of each row over multiple studies.
 
     Args:
-        tables: Tables from `study_table` with confidence intervals, whose rows have the same names.
+        tables: Tables from `study_table` with confidence intervals. Their rows must have the same names.
         names: Name of each study, for errors and footnotes.
 
     Raises:
-        UsageError: The rows of a study have no names, or no name is in all studies.
+        UsageError: The rows of a study have no names, or there is no name that all studies contain.
     """
     studies = [_rows_by_name(table, name) for table, name in zip(tables, names, strict=True)]
     shared = [name for name in studies[0] if all(_has_map(study.get(name)) for study in studies)]
@@ -122,7 +122,7 @@ def _ranks(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _decisions(studies: Sequence[Cells]) -> dict[str, Cell]:
-    """Return mean difference, wins and losses of a row; empty for the row with which others are compared."""
+    """Return the mean difference, wins and losses of a row; empty for the baseline row."""
     differences = [cells["difference"] for cells in studies if cells.get("difference") is not None]
     if not differences:
         return {}

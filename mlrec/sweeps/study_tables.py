@@ -1,4 +1,4 @@
-"""Sweep tables: one row per setting, with means over seeds and folds, and paired comparisons."""
+"""Tables of sweep results: one row per setting, with means over seeds and folds."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class TrialResult:
 
     Attributes:
         result: Metrics of the trial.
-        logits: (N, C) logits of the scored labels.
-        targets: (N, C) targets of the scored labels.
-        samples: N sample ids.
-        history: Epoch number and mAP over all labels for each scored epoch.
-        losses: Mean training loss for each epoch.
-        head_parameters: Number of head parameters; None if missing from the record.
+        logits: (N, C) array of the logits of the scored labels.
+        targets: (N, C) array of the targets of the scored labels.
+        samples: Ids of the N samples.
+        history: One pair of epoch number and mAP over all labels for each epoch that was evaluated.
+        losses: Mean training loss of each epoch.
+        head_parameters: Number of parameters of the head; None if the run record does not contain it.
     """
 
     result: Result
@@ -55,14 +55,14 @@ class TrialResult:
 
 @dataclass(frozen=True)
 class SettingResult:
-    """Table row with the finished trials of one setting.
+    """Finished trials of one setting, which form one row of a table.
 
     Attributes:
         label: Label of the setting.
-        values: Keys and values of the setting.
+        values: Dict from key to value of the setting.
         trials: Results over seeds and folds.
         missing: Number of unfinished trials.
-        at_edge: Tuned keys whose chosen value is the smallest or largest value tried.
+        at_edge: Tuned keys for which the chosen value is the smallest or the largest value that was tried.
     """
 
     label: str
@@ -85,7 +85,7 @@ def study_report(
         folder: Folder of the sweep.
         labels: Labels to score; by default all.
         conventions: Conventions for scoring the stored predictions; by default those of the runs.
-        intervals: Add 95 % confidence intervals for mAP and mAP differences.
+        intervals: Whether to add 95 % confidence intervals for mAP and mAP differences.
 
     Raises:
         RunError: The folder contains no sweep, or no finished run.
@@ -136,15 +136,16 @@ def study_table(
     tuned: Sequence[str] = (),
     costs: HeadCosts | None = None,
 ) -> Table:
-    """Return the rows of a sweep as a table with the best mAP marked.
+    """Return a table of the settings of a sweep; the best mAP is marked.
 
     Args:
         title: Title of the table.
         settings: Rows of the table; differences are relative to the first row.
-        intervals: Add 95 % confidence intervals for mAP and mAP differences, by bootstrap over images and runs.
+        intervals: Whether to add 95 % confidence intervals for mAP and mAP differences (bootstrap over images and
+            runs).
         notes: Additional footnotes.
         tuned: Keys whose values were chosen separately for each row on held-out data.
-        costs: Operations and time of the heads.
+        costs: Number of operations and time per image of the heads.
     """
     columns = _columns(settings)
     finished = [setting for setting in settings if setting.trials]
@@ -196,7 +197,7 @@ def _columns(settings: Sequence[SettingResult]) -> tuple[Column, ...]:
 
 
 def _cells(setting: SettingResult, first: SettingResult) -> dict[str, Cell]:
-    """Return the cells of a row, without intervals."""
+    """Return the cells of a row, except the confidence intervals."""
     mean = _mean_metric(setting, "mAP")
     cells: dict[str, Cell] = {
         "variant": setting.label or None,
@@ -233,7 +234,7 @@ def _cell(key: str, value: Any) -> Cell:
 
 
 def _bounds(finished: Sequence[SettingResult]) -> list[dict[str, Cell]]:
-    """Return the intervals for each row scored on the same samples as the first row, which excludes folds."""
+    """Return the confidence intervals for each row that is scored on the same samples as the first row."""
     first = finished[0]
     bootstrap, base, bounds = _bootstrap(first.trials[0]), None, []
     for setting in finished:
@@ -262,12 +263,12 @@ def _bootstrap(trial: TrialResult) -> Bootstrap:
 
 
 def _heads_differ(settings: Sequence[SettingResult]) -> bool:
-    """Return whether the head size differs between rows, so that the costs are of interest."""
+    """Return whether the number of head parameters differs between rows."""
     return len({trial.head_parameters for setting in settings for trial in setting.trials} - {None}) > 1
 
 
 def _cost_cells(setting: SettingResult, costs: HeadCosts | None) -> dict[str, Cell]:
-    """Return the number of head parameters and, if measured, the head operations and the time per image."""
+    """Return the head's number of parameters and, if measured, its operations and time per image."""
     cells: dict[str, Cell] = {"head_parameters": setting.trials[0].head_parameters}
     if costs is None:
         return cells
@@ -299,7 +300,7 @@ def _epochs_to_near(history: Sequence[tuple[int, float]]) -> float | None:
 
 
 def _heading(setting: SettingResult) -> str:
-    """Return the data, backbone and resolution of a row; for folds, the first and the last split."""
+    """Return the group heading of a row: its data, backbone and resolution."""
     result = setting.trials[0].result
     splits = list(dict.fromkeys(trial.result.split for trial in setting.trials))
     split = splits[0]
@@ -316,7 +317,7 @@ def _heading(setting: SettingResult) -> str:
 
 
 def _result_notes(finished: Sequence[SettingResult], notes: Sequence[str]) -> list[str]:
-    """Return the notes of the study and of the runs."""
+    """Return the footnotes of the study and of its runs."""
     results = [trial.result for setting in finished for trial in setting.trials]
     lines = [*notes, *dict.fromkeys(note for result in results for note in result.notes)]
     lines += dict.fromkeys(result.undefined for result in results if result.undefined)
@@ -324,7 +325,7 @@ def _result_notes(finished: Sequence[SettingResult], notes: Sequence[str]) -> li
 
 
 def _comparison_notes(finished: Sequence[SettingResult], intervals: bool, tuned: Sequence[str]) -> list[str]:
-    """Return notes on means, comparisons, and the choice of values."""
+    """Return footnotes that explain the means, the comparisons and how values were chosen."""
     lines = ["n: number of runs over seeds and folds; metrics are means, and sd is the standard deviation of mAP"]
     if len(finished) > 1:
         line = "Δ: mAP minus that of the first row"
@@ -344,7 +345,7 @@ def _comparison_notes(finished: Sequence[SettingResult], intervals: bool, tuned:
 
 
 def _column_notes(finished: Sequence[SettingResult], intervals: bool) -> list[str]:
-    """Return the notes that explain columns."""
+    """Return the footnotes that explain the columns."""
     trials = [trial for setting in finished for trial in setting.trials]
     lines = []
     if any(len(trial.history) > 1 for trial in trials):
@@ -359,7 +360,7 @@ def _column_notes(finished: Sequence[SettingResult], intervals: bool) -> list[st
 
 
 def _edges(sweep: SweepFile, key: str) -> tuple[Any, ...]:
-    """Return the smallest and the largest number tried for a tuned key, if more than two were tried."""
+    """Return the smallest and the largest value tried for a tuned key, if more than two were tried."""
     tried = {entry.settings[key] for entry in sweep.runs if entry.stage == "tune" and key in entry.settings}
     numbers = {value for value in tried if isinstance(value, int | float) and not isinstance(value, bool)}
     return (min(numbers), max(numbers)) if len(numbers) > 2 else ()

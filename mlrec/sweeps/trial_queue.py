@@ -3,10 +3,11 @@
 Optuna assigns each waiting trial to one worker, records the heartbeats of running trials, and requeues a trial a
 limited number of times if the worker stops responding. This module adds guarantees that Optuna does not provide:
 
-- Two processes that call `enqueue_trial` may add the same trial twice; a file lock prevents this.
-- With SQLite, a trial may be assigned to two workers, because Optuna reads before locking; here, transactions begin
-with the lock. - The journal storage has no heartbeats; `HeartbeatJournal` stores one per trial.
-- A dead worker is detected only after `GRACE` seconds; on this machine, the process is checked directly.
+- Two processes that call `enqueue_trial` could add the same trial twice; a file lock prevents this.
+- With SQLite, Optuna could assign a trial to two workers, because it reads before it locks the database. In this
+  module, each transaction starts with the lock.
+- The journal storage of Optuna has no heartbeats; `HeartbeatJournal` adds them.
+- Optuna detects a dead worker only after `GRACE` seconds. For workers on this machine, the process is checked directly.
 
 The results of the trials are stored in the run folders. If the storage is lost, a sweep loses only the record of
 failures.
@@ -44,17 +45,17 @@ LOCK, CLAIMS = ".queue.lock", ".claims"
 
 
 class TrialFailed(Exception):  # noqa: N818 - the trial failed, and the sweep continues
-    """Raised if a trial failed; the message is one line."""
+    """Exception for a failed trial; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Attempts:
-    """State of a trial in the queue, and its failures so far.
+    """State of a trial in the queue, with the number of failures so far.
 
     Attributes:
         status: "waiting" or "running"; None if neither.
         failures: Number of failures.
-        error: Last failure, in one line.
+        error: Message of the last failure, in one line.
     """
 
     status: Literal["waiting", "running"] | None = None
@@ -63,7 +64,7 @@ class Attempts:
 
 
 class TrialQueue:
-    """Queue of the waiting trials in one sweep.
+    """Queue from which workers take the trials of a sweep.
 
     Args:
         storage: URL of a database, or the path of a journal file.
@@ -90,7 +91,7 @@ class TrialQueue:
             raise RunError(f"--storage {storage}: {cause}; {hint}") from error
 
     def attempts(self) -> dict[str, Attempts]:
-        """Return the state of each trial by name."""
+        """Return a dict from the name of each trial to its state."""
         known: dict[str, Attempts] = {}
         for entry in self._study.get_trials(deepcopy=False):
             name = str(entry.user_attrs.get(RUN))
@@ -108,7 +109,7 @@ class TrialQueue:
         return known
 
     def enqueue(self, trials: Sequence[Trial], due: Callable[[Trial, Attempts], bool]) -> dict[str, Attempts]:
-        """Queue the trials that are due and neither waiting nor running, and return the state of each trial."""
+        """Queue trials that are due, unless they are waiting or running. Returns the state of each trial."""
         known = self.attempts()
         if not _missing(trials, known, due):
             return known
@@ -119,11 +120,11 @@ class TrialQueue:
         return self.attempts()
 
     def train_next(self, train: Callable[[str], float | None]) -> bool:
-        """Take a waiting trial and train it; return False if no trial is waiting.
+        """Take a waiting trial and train it. Returns False if no trial is waiting.
 
         Args:
-            train: Function that trains the trial with this name and returns its mAP, or None to leave the trial to
-                other workers or to a later time; raises `TrialFailed`.
+            train: Function that trains the trial with the given name and returns its mAP. It returns None if the trial
+                is not finished and another worker may take it. It raises `TrialFailed` if training fails.
         """
         if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             return False
@@ -150,13 +151,13 @@ class TrialQueue:
         return True
 
     def values(self, name: str, keys: Iterable[str]) -> dict[str, Any]:
-        """Return the values of a queued trial for the `keys` that are set."""
+        """Return the values of a queued trial for `keys`; keys that are not set are omitted."""
         entries = self._study.get_trials(deepcopy=False)
         attributes = next((entry.user_attrs for entry in entries if entry.user_attrs.get(RUN) == name), {})
         return {key: attributes[key] for key in keys if key in attributes}
 
     def fail_silent(self) -> None:
-        """Fail trials whose worker has sent no heartbeat for `GRACE` seconds; Optuna requeues these trials."""
+        """Mark trials without a heartbeat for `GRACE` seconds as failed; Optuna queues them again."""
         optuna.storages.fail_stale_trials(self._study)
 
     def busy(self) -> set[int]:
@@ -165,11 +166,11 @@ class TrialQueue:
         return {pid for pid in pids if pid is not None}
 
     def has_worked(self, pid: int) -> bool:
-        """Return whether a process on this machine has taken any trial."""
+        """Return whether the process with this id on this machine has taken a trial."""
         return any(_process_here(entry) == pid for entry in self._study.get_trials(deepcopy=False))
 
     def crashed(self, pid: int, error: str) -> None:
-        """Fail the trial of a dead process on this machine, and requeue it after the first failure."""
+        """Mark the trial of a dead process as failed, and queue it again if this is the first failure."""
         for entry in self._running():
             if _process_here(entry) == pid:
                 self._storage.set_trial_user_attr(entry._trial_id, ERROR, error)
@@ -177,10 +178,11 @@ class TrialQueue:
                     self._retry(self._study, entry)
 
     def release(self, pid: int | None = None) -> None:
-        """End the trial of a dead process without a failure, so that it can be requeued.
+        """End the trial of a dead process without counting a failure, so that it can be queued again.
 
         Args:
-            pid: Process id; by default all dead processes on this machine, and trials that no worker has started.
+            pid: Process id. By default, the trials of all dead processes on this machine, and trials that no worker has
+                started, are ended.
         """
         for entry in self._running():
             process = _process_here(entry)
@@ -197,7 +199,7 @@ class TrialQueue:
         return self._study.get_trials(states=(TrialState.RUNNING,))
 
     def _end(self, entry: FrozenTrial, state: TrialState) -> bool:
-        """Write the state of a trial, unless another process has already done so."""
+        """Set the final state of a trial, unless another process has already set it."""
         try:
             self._study.tell(entry.number, state=state)
         except (ValueError, UpdateFinishedTrialError):
@@ -206,9 +208,9 @@ class TrialQueue:
 
 
 class HeartbeatJournal(JournalStorage, BaseHeartbeat):
-    """Journal file with heartbeats, which Optuna supports only for databases.
+    """Optuna journal file with heartbeats, which Optuna itself supports only for databases.
 
-    Timestamps come from the clocks of the workers, which must agree within a fraction of `GRACE`.
+    The timestamps come from the clocks of the workers. These clocks must agree within a fraction of `GRACE`.
     """
 
     def __init__(self, file: str, callback: Callable[[optuna.Study, FrozenTrial], None]) -> None:
@@ -229,7 +231,7 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
         return stale
 
     def get_heartbeat_interval(self) -> int:
-        """Return the seconds between two heartbeats."""
+        """Return the number of seconds between two heartbeats."""
         return HEARTBEAT
 
     def get_heartbeat_stale_trial_callback(self) -> Callable[[optuna.Study, FrozenTrial], None]:
@@ -239,11 +241,11 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
 
 @contextmanager
 def claimed(folder: Path, name: str) -> Iterator[bool]:
-    """Claim a trial while the block runs; yields False if another process has claimed the trial.
+    """Claim a trial while the `with` block runs. Yields False if another process has already claimed it.
 
-    The queue may assign a trial whose worker was stopped but not killed, and a storage may be lost or replaced while
-    workers run. In these cases, this lock prevents two processes from using the same run folder. The kernel releases
-    the lock when the process ends.
+    A file lock prevents two processes from using the same run folder. The queue alone cannot prevent this if a worker
+    is suspended and then continues, or if the storage is lost or replaced while workers run. The operating system
+    releases the lock when the process ends.
     """
     with ExitStack() as stack:
         try:
@@ -264,7 +266,7 @@ def is_claimed(folder: Path, name: str) -> bool:
 
 @contextmanager
 def _exclusive(path: Path) -> Iterator[None]:
-    """Wait for a file lock and hold it while the block runs."""
+    """Wait for a file lock, and hold it while the `with` block runs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as stream:
         with suppress(OSError):  # a file system without locks
@@ -297,7 +299,7 @@ def _missing(
 
 
 def _process_here(entry: FrozenTrial) -> int | None:
-    """Return the id of the process on this machine that took a trial; None if there is no such process."""
+    """Return the id of the process that took a trial; None unless it is a process on this machine."""
     pid, _, host = str(entry.user_attrs.get(WORKER, "")).partition(" ")
     if host != socket.gethostname():
         return None
@@ -315,7 +317,7 @@ def _alive(pid: int) -> bool:
 
 
 def _plain(value: object) -> bool | int | float | str | None:
-    """Return a value as stored by Optuna."""
+    """Convert a value to the form in which Optuna stores it."""
     if isinstance(value, bool | int | float | str | None):
         return value
     return str(value)

@@ -1,4 +1,4 @@
-"""Worker of a sweep: a process that trains one trial after another and shares features."""
+"""Worker process of a sweep, which trains one trial after another and reuses cached features."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ BACKBONE = ("backbone", "weights", "init_from", "pretrained", "precision", *_INP
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """Task for a sweep worker, which is sent to the worker process.
+    """Input of a worker process: the plan of the sweep and the trials to train.
 
     Attributes:
-        trials: Trials in this stage by name; a search adds more trials.
+        trials: Dict from name to trial for this stage; a search adds more trials.
         jobs: Number of workers on this machine.
-        gpus: Number of GPUs shared by the workers; 0 to train on the device set by the flags.
+        gpus: Number of GPUs that the workers share; 0 to train on the device that is set in the flags.
         command: Command line, stored in the run records.
     """
 
@@ -56,11 +56,11 @@ class WorkerTask:
 
 
 def run_worker(task: WorkerTask, slot: int) -> None:
-    """Train trials until no trial is waiting. Does not return; the exit code is 0, or 143 after a signal.
+    """Train trials until no trial is waiting, then exit with code 0, or with 143 after a signal.
 
     Args:
         task: Task for the worker.
-        slot: Number of this worker on this machine.
+        slot: Index of this worker on this machine.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if task.gpus:
@@ -73,7 +73,7 @@ def run_worker(task: WorkerTask, slot: int) -> None:
 
 
 def visible_gpus(count: int) -> list[str]:
-    """Return the names of `count` GPUs of this process, for CUDA_VISIBLE_DEVICES of a child process."""
+    """Return names of `count` GPUs, for the variable CUDA_VISIBLE_DEVICES of a child process."""
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     if len(named) < count:
         return [str(index) for index in range(count)]
@@ -85,7 +85,7 @@ class Worker:
 
     Attributes:
         queue: Queue of the trials.
-        exit_code: Exit code; None while further trials can be trained.
+        exit_code: Exit code of the process; None while it can train more trials.
     """
 
     def __init__(self, task: WorkerTask) -> None:
@@ -98,7 +98,7 @@ class Worker:
     def train(self, name: str) -> float | None:
         """Train or resume a trial, and return the mAP.
 
-        Returns None if the trial was interrupted or taken by another worker.
+        Returns None if training was interrupted or if another worker has claimed the trial.
 
         Raises:
             TrialFailed: Training failed; the complete error is in the log of the trial.
@@ -124,7 +124,7 @@ class Worker:
                 raise TrialFailed(printable(f"{type(error).__name__}: {error}")) from error
 
     def _trial(self, name: str) -> Trial | None:
-        """Find a trial of the plan by name; trials of other plans in the same folder have different names."""
+        """Return the trial with this name, or None if it does not belong to this plan."""
         plan = self._task.plan
         if plan.max_trials is None or name in self._task.trials:
             return self._task.trials.get(name)
@@ -165,9 +165,9 @@ class Worker:
         )
 
     def _core_flags(self, trial: Trial) -> dict[str, Any]:
-        """Return the number of cores for each part of this worker.
+        """Return the flags that limit the number of CPU cores of this worker.
 
-        The default is an equal share; numbers set by the user are kept.
+        By default, all workers get the same number of cores. Numbers that the user set are not changed.
         """
         task, config = self._task, self._task.plan.base.config
         share = max(1, processes.cores() // task.jobs)
@@ -180,7 +180,7 @@ class Worker:
         return {key: number for key, number in (("threads", threads), ("workers", workers)) if number is not None}
 
     def _features_for(self, trial: Trial) -> FeatureCache:
-        """Return the feature cache of the previous trial, unless the backbone differs."""
+        """Return the feature cache of the previous trial, or a new one if the backbone is different."""
         from mlrec.datasets.dataset import Dataset
         from mlrec.training.features import FeatureCache
 
@@ -193,7 +193,7 @@ class Worker:
 
 
 class TrialLog(logging.Handler):
-    """Handler that writes notes and warnings to stderr, which is the log of a trial."""
+    """Logging handler that writes notes and warnings to stderr, which is redirected to the trial's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record."""
@@ -202,12 +202,12 @@ class TrialLog(logging.Handler):
 
 
 def log_of(folder: Path, name: str) -> Path:
-    """Return the file with the output of a worker during a trial."""
+    """Return the path of the file that contains a worker's output during a trial."""
     return folder / "logs" / f"{name}.log"
 
 
 def record_of(run: Path) -> RunRecord | None:
-    """Read the record in a run folder; None if there is no record."""
+    """Read the run record in a run folder; returns None if there is none."""
     try:
         return RunRecord.load(run)
     except RunError:
@@ -216,7 +216,7 @@ def record_of(run: Path) -> RunRecord | None:
 
 @contextmanager
 def output_to(path: Path) -> Iterator[None]:
-    """Append all output of this process to a file, including crashes of the interpreter."""
+    """Redirect all output of this process to the end of a file, including crash messages of Python."""
     path.parent.mkdir(parents=True, exist_ok=True)
     terminal = [os.dup(stream) for stream in (1, 2)]
     with path.open("ab") as stream:

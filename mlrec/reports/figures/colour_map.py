@@ -1,7 +1,7 @@
 """Diverging colour map for signed values: blue below zero, light grey at zero, red above.
 
-Both halves are straight lines in CIELAB, between grey and two colors of the same lightness and chroma. Equal
-differences in value are therefore equal differences in color, and equal magnitudes are equally far from grey.
+In CIELAB, each half is a straight line from grey to its end color. Both end colors have the same lightness and chroma.
+Equal differences in value therefore look like equal differences in color, and x and -x look equally strong.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ XYZ_TO_RGB = np.array(
 
 @functools.cache
 def colour_map() -> NDArray[np.uint8]:
-    """Return the sRGB colours (255, 3) for the values from -1 to 1; entry 127 is the colour for 0.
+    """Return a (255, 3) array of sRGB colours for values from -1 to 1; entry 127 is the colour for 0.
 
     Example:
         >>> colour_map()[[0, 127, 254]].tolist()
@@ -37,7 +37,7 @@ def colour_map() -> NDArray[np.uint8]:
 
 
 def _srgb(lab: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Convert CIELAB colours (..., 3) to sRGB with the equations from CIE 15 and IEC 61966-2-1."""
+    """Convert an array (..., 3) of CIELAB colours to sRGB, as defined in CIE 15 and IEC 61966-2-1."""
     y = (lab[..., 0] + 16) / 116
     root = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
     xyz = WHITE * np.where(root > 6 / 29, root**3, 3 * (6 / 29) ** 2 * (root - 4 / 29))

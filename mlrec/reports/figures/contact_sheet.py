@@ -30,7 +30,7 @@ class Tile:
     Attributes:
         image: Image file.
         caption: Text below the thumbnail, at most two lines.
-        box: Part of the image to show, (x, y, width, height) in pixels; by default the whole image.
+        box: Region to show, as (x, y, width, height) in pixels; by default the whole image.
     """
 
     image: Path
@@ -40,7 +40,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A row of thumbnails with a heading; an empty heading takes no space."""
+    """A row of thumbnails with an optional heading."""
 
     heading: str
     tiles: tuple[Tile, ...]
@@ -50,7 +50,7 @@ def write_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     """Write a contact sheet of thumbnails as a PNG file.
 
     Args:
-        rows: Rows of thumbnails; rows that would make the sheet taller than 30,000 pixels are skipped.
+        rows: Rows of thumbnails. Rows that would make the sheet taller than 30,000 pixels are omitted.
         path: PNG file to write.
 
     Returns:
@@ -114,7 +114,7 @@ def _draw(sheet: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, place: tuple
 
 
 def _two_lines(caption: str) -> tuple[str, str]:
-    """Break a caption into two lines; a long caption keeps only the beginning and the end."""
+    """Break a caption into two lines; the middle of a long caption is omitted."""
     text = printable(caption)
     first = len(text)
     while font(SMALL).getlength(text[:first]) > SIDE:

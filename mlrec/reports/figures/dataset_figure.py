@@ -1,4 +1,4 @@
-"""Dataset figure: positives by label, labels per sample, and label co-occurrence."""
+"""Plots of dataset statistics: positives of each label, labels per sample, and label co-occurrence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def draw(statistics: DataStatistics, path: Path) -> None:
 
 
 def figure_of(statistics: DataStatistics) -> Figure:
-    """Return a figure with dataset statistics, tall enough for all label names."""
+    """Return a figure with dataset statistics; its height depends on the number of labels."""
     from matplotlib.figure import Figure
 
     splits = [split for split in statistics.splits if split.split in statistics.compared]
@@ -61,7 +61,7 @@ def figure_of(statistics: DataStatistics) -> Figure:
 
 
 def _labels(axes: Any, statistics: DataStatistics, splits: list[SplitStatistics]) -> None:
-    """Draw a horizontal bar with its count for each label and split, the most frequent label at the top."""
+    """Draw a horizontal bar chart of the label counts by split; the most frequent label is at the top."""
     order = np.argsort([-sum(split.positives[k] for split in splits) for k in range(len(statistics.labels))])
     places, thick = np.arange(len(order)), 0.84 / len(splits)
     for k, split in enumerate(splits):
@@ -82,7 +82,7 @@ def _labels(axes: Any, statistics: DataStatistics, splits: list[SplitStatistics]
 
 
 def _histogram(axes: Any, splits: list[SplitStatistics]) -> None:
-    """Draw the distribution of the number of positive labels per sample, as grouped bars by split."""
+    """Draw a histogram of the number of positive labels per sample, with one color per split."""
     thick = 0.84 / len(splits)
     for k, split in enumerate(splits):
         shares = 100 * np.array(split.histogram) / max(split.samples, 1)
@@ -107,7 +107,7 @@ def _together(axes: Any, statistics: DataStatistics) -> None:
 
 
 def _name(axis: Any, labels: Any, rotation: int = 0) -> None:
-    """Label an axis with all names if there are at most 100, otherwise with every k-th name."""
+    """Label an axis with the names; if there are more than 100, only every k-th name is shown."""
     step = -(-len(labels) // NAMED)
     names = [printable(label)[:LONGEST] for label in labels[::step]]
     axis.set_ticks(range(0, len(labels), step), names, rotation=rotation, fontsize=7)

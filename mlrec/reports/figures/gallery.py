@@ -21,13 +21,13 @@ RIGHT, WRONG, MISSED = ("✓", "#0072B2"), ("✗", "#D55E00"), ("○", "#555555"
 
 @dataclass(frozen=True)
 class PredictedLabel:
-    """Predicted or true label of a sample, with its probability.
+    """Label of a sample that is predicted, true or both, with its probability.
 
     Attributes:
         label: Name of the label.
         probability: Predicted probability.
         predicted: Whether the probability is at least 0.5.
-        true: Whether the sample is positive.
+        true: Whether the sample is positive for this label.
     """
 
     label: str
@@ -37,7 +37,7 @@ class PredictedLabel:
 
     @property
     def mark(self) -> tuple[str, str]:
-        """Return the sign and the colour with which the label is drawn."""
+        """Return the symbol and the colour used to draw the label."""
         if not self.predicted:
             return MISSED
         if self.true:
@@ -46,11 +46,11 @@ class PredictedLabel:
 
 
 def labels_to_show(predictions: Predictions, sample: int) -> list[PredictedLabel]:
-    """Return the labels of a sample that are predicted (p >= 0.5) or true, most probable first.
+    """Return the predicted (p >= 0.5) and true labels of a sample, in descending order of probability.
 
     Args:
-        predictions: Predictions; without targets, no label is true.
-        sample: Row of the sample.
+        predictions: Predictions. If they contain no targets, only predicted labels are returned.
+        sample: Row index of the sample.
     """
     logits = predictions.logits[sample].astype(np.float64)
     truth = np.zeros(len(logits))
@@ -71,7 +71,7 @@ def draw_gallery(
     """Draw images with the labels below each image.
 
     Args:
-        images: Images (H, W, 3).
+        images: Images as (H, W, 3) arrays.
         labels: Labels of each image.
         path: PNG file to write.
         title: Title of the figure.
@@ -100,7 +100,7 @@ def draw_gallery(
 
 
 def _square(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Pad an image to a white square, with the image at the bottom, next to the labels."""
+    """Pad an image with white to a square; the image is at the bottom, directly above its labels."""
     height, width = image.shape[:2]
     side = max(height, width)
     canvas = np.full((side, side, 3), 255, dtype=np.uint8)

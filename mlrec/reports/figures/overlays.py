@@ -1,4 +1,4 @@
-"""Heat maps over images: images next to their maps with a colour bar, and sheets with many images."""
+"""Heat maps drawn over images, with a colour bar, as single figures or as sheets of many images."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class ColourScale:
     """Colour scale for values: blue below 0, transparent at 0, red above 0.
 
     Attributes:
-        limit: Magnitude with the strongest color; larger magnitudes have the same color.
+        limit: Absolute value at which the color is strongest; larger values have the same color.
         low: Lowest value on the color bar, `-limit` or 0.
-        exceeded: Whether some values are larger than `limit`.
+        exceeded: Whether any absolute value is larger than `limit`.
     """
 
     limit: float
@@ -49,13 +49,13 @@ class ColourScale:
 
     @classmethod
     def over(cls, maps: Sequence[NDArray[np.floating]], quantile: float = 1.0) -> ColourScale:
-        """Return a colour scale for some heat maps.
+        """Return a colour scale that fits the given heat maps.
 
-        The scale is symmetric about 0, or only the upper half if the maps have no negative values.
+        The scale is symmetric about 0. If the maps have no negative values, it starts at 0.
 
         Args:
             maps: Heat maps as arrays (..., h, w).
-            quantile: Quantile of the peak magnitudes of the maps at which the strongest color is used.
+            quantile: The color is strongest at this quantile of the largest absolute values of the maps.
         """
         peaks = np.concatenate([np.abs(values).max(axis=(-2, -1)).ravel() for values in maps])
         # Of maps with a single strong one, the quantile may be 0.
@@ -74,7 +74,7 @@ class ColourScale:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Image with lines of text above the image."""
+    """Image with one or more lines of text above it."""
 
     pixels: Pixels
     text: tuple[str, ...]
@@ -82,7 +82,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """Panels side by side, with a heading above and the colour scale of the maps on the right."""
+    """Row of panels, with a heading above and a colour bar on the right."""
 
     heading: str
     panels: tuple[Panel, ...]
@@ -90,7 +90,7 @@ class Strip:
 
 
 def resized(pixels: Pixels, side: int) -> Pixels:
-    """Resize an image (H, W, 3) to a longer side of `side` pixels; small images are enlarged."""
+    """Resize an image (H, W, 3) so that its longer side is `side` pixels; small images are enlarged."""
     from PIL import Image
 
     height, width = pixels.shape[:2]
@@ -100,16 +100,18 @@ def resized(pixels: Pixels, side: int) -> Pixels:
 
 
 def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, box: Corners | None = None) -> Pixels:
-    """Overlay a map on an image, with higher opacity for larger magnitudes.
+    """Draw a heat map over an image; larger absolute values are more opaque.
 
-    Where the map is 0, the image is unchanged. A white line encloses magnitudes of at least half the limit of the
-    scale; the line is also visible on objects that have the color of the map.
+    At locations where the map is 0, the image is unchanged. A white line surrounds the regions in which the absolute
+    value is at least half the limit of the scale. The line makes these regions visible even if the object has the same
+    color as the map.
 
     Args:
         pixels: Image (H, W, 3).
-        values: Map (h, w); the cells divide the image or the box evenly, because evaluation resizes both to a square.
+        values: Heat map (h, w). It is stretched to the whole image or box, because evaluation also resizes both to a
+            square.
         scale: Color scale.
-        box: Part of the image that the map covers, in pixels; the box may extend beyond the image. By default the whole
+        box: Region that the map covers, in pixels; it may extend beyond the image. By default, the map covers the whole
             image.
     """
     from PIL import Image
@@ -134,13 +136,13 @@ def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, b
 
 @functools.cache
 def _opacities() -> list[int]:
-    """Return the opacity (0 to 255) for each colour map entry, proportional to the magnitude."""
+    """Return the opacity (0 to 255) of each colour map entry, proportional to its distance from 0."""
     magnitude = np.abs(np.arange(ENTRIES) - ZERO) / ZERO
     return [*np.rint(255 * OPACITY * magnitude).astype(int).tolist(), 0]  # Pillow expects 256 entries
 
 
 def _outline(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Return 255 at the boundary pixels of the regions of a mask (H, W)."""
+    """Return an array that is 255 at the boundaries of the regions of a mask (H, W), and 0 elsewhere."""
     inner = mask.copy()
     inner[1:] &= mask[:-1]
     inner[:-1] &= mask[1:]
@@ -150,7 +152,7 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def outlined(pixels: Pixels, box: Corners) -> Pixels:
-    """Return the image with a box outline."""
+    """Return a copy of the image with the outline of a box."""
     from PIL import Image, ImageDraw
 
     picture = Image.fromarray(pixels)
@@ -187,7 +189,7 @@ def draw_strip(strip: Strip) -> Pixels:
 
 
 def draw_sheet(strips: Sequence[Pixels], note: str) -> Pixels:
-    """Stack strips vertically, with narrow strips side by side and a line of text at the top."""
+    """Arrange strips in rows on one image, with a line of text at the top."""
     from PIL import Image, ImageDraw
 
     widest = max(strip.shape[1] for strip in strips)
@@ -206,7 +208,7 @@ def draw_sheet(strips: Sequence[Pixels], note: str) -> Pixels:
 
 
 def jpeg(pixels: Pixels, quality: int = QUALITY) -> bytes:
-    """Encode an image (H, W, 3) as JPEG with full colour resolution."""
+    """Encode an image (H, W, 3) as JPEG without chroma subsampling."""
     from PIL import Image
 
     content = BytesIO()
@@ -215,7 +217,7 @@ def jpeg(pixels: Pixels, quality: int = QUALITY) -> bytes:
 
 
 def bar(scale: ColourScale, height: int) -> Pixels:
-    """Return the colour bar of a scale (height, BAR, 3), as drawn on a white image; the top is `limit`."""
+    """Return the colour bar of a scale as an image (height, BAR, 3); the top corresponds to `limit`."""
     values = np.linspace(scale.limit, scale.low, height)
     colours, opacity = colour_map()[scale.entries(values)], np.array(_opacities())[scale.entries(values), None] / 255
     column = np.rint(255 + opacity * (colours - 255.0)).astype(np.uint8)
@@ -223,7 +225,7 @@ def bar(scale: ColourScale, height: int) -> Pixels:
 
 
 def ticks(scale: ColourScale) -> list[tuple[float, str]]:
-    """Return the tick labels of a colour bar: position from the top as a fraction, and text."""
+    """Return the ticks of a colour bar as pairs of position (0 at the top, 1 at the bottom) and text."""
     limit = f"{scale.limit:.2g}"
     ends = ("≥ ", "≤ −") if scale.exceeded else ("", "−")
     if scale.low == 0:
@@ -249,14 +251,14 @@ def _draw_bar(picture: Image.Image, scale: ColourScale, corner: tuple[int, int],
 
 
 def name_of(item: Item) -> str:
-    """Return the id of an item, or the file name if the id is the path on this machine."""
+    """Return the id of an item, or only the file name if the id is a path on this machine."""
     if item.id == str(item.path):
         return item.path.name
     return item.id
 
 
 class FileNames:
-    """Names of JPEG files for items, created from the item ids; a number is appended to duplicate names."""
+    """Generator of unique JPEG file names from item ids; a number is appended to duplicate names."""
 
     def __init__(self, taken: set[str] | None = None) -> None:
         self._taken = set(taken or ())
@@ -276,7 +278,7 @@ class FileNames:
 
 
 def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Corners | None]:
-    """Read the image of an item, upright and resized.
+    """Read the image of an item, apply its EXIF orientation, and resize it.
 
     Args:
         item: Image, or a box of an image.
@@ -284,7 +286,7 @@ def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Co
         how: Image backend.
 
     Returns:
-        Whole image (H, W, 3), and the corners of the item's box in this image; None if the item is a whole image.
+        The whole image (H, W, 3), and the corners of the item's box in it. The corners are None if the item has no box.
 
     Raises:
         DataError: The image cannot be read.

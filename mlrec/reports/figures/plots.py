@@ -1,4 +1,4 @@
-"""Report figures: line plots, precision-recall curves, AP by label, and co-occurrence.
+"""Plots for reports: curves of mAP and loss, precision-recall curves, AP of labels, and co-occurrence.
 
 Colors are distinguishable for color-blind readers, and lines also differ in style or marker. Drawing does not require
 a display.
@@ -84,7 +84,7 @@ def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> l
 
 
 def sweep_figure(series: Sequence[Series], key: str) -> Figure:
-    """Draw mAP against λ or H, with one line per series.
+    """Draw mAP against λ or the number of heads H, with one line per series.
 
     Error bars show one standard deviation, and a ring marks the peak.
 
@@ -113,11 +113,11 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
 def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
     """Draw training loss and mAP of methods against the epoch.
 
-    Curves are the mean over seeds, with a band of one standard deviation. A run that is evaluated only once has no mAP
-    curve; if no run has a curve, the panel is omitted.
+    Curves show the mean over seeds, with a band of one standard deviation. A run that is evaluated only once has no mAP
+    curve. If no run has an mAP curve, the mAP panel is omitted.
 
     Args:
-        logs: Entries of `log.jsonl` for each seed, by method name.
+        logs: Dict from method name to a list of logs, one per seed. A log is the list of entries in `log.jsonl`.
     """
     curves = [("epoch", "loss", 1)]
     if any(len(over_epochs(seeds, "scored", "mAP")[0]) > 1 for seeds in logs.values()):
@@ -148,7 +148,7 @@ def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -
 def over_epochs(
     seeds: Sequence[Sequence[Mapping[str, Any]]], event: str, key: str
 ) -> tuple[list[int], NDArray[np.float64]]:
-    """Return the epochs common to all seeds (E), and the values of a key (seeds, E).
+    """Return the E epochs that all seeds have, and a (seeds, E) array of the values of a key.
 
     Args:
         seeds: Log entries of each seed.
@@ -174,12 +174,13 @@ def precision_recall_figure(
 ) -> Figure:
     """Draw precision against recall, with one panel per label.
 
-    A panel shows AP, the number of positives n, and a dot at p = 0.5. Labels without a positive have no panel.
+    Each panel shows the AP, the number of positives n, and a dot for the threshold p = 0.5. Labels without positive
+    samples have no panel.
 
     Args:
-        logits: Logits (N, C).
-        targets: Targets (N, C): 1 positive, 0 negative, -1 unknown; unknown samples are ignored.
-        average_precision: AP of the C labels by name, in the order of the columns; None if undefined.
+        logits: (N, C) array of logits.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown); unknown annotations are ignored.
+        average_precision: Dict from label name to AP, in the order of the columns; an undefined AP is None.
     """
     positives = (targets == 1).sum(axis=0)
     shown = [(c, label) for c, label in enumerate(average_precision) if positives[c]][:MOST_PANELS]
@@ -212,12 +213,12 @@ def curve(
     """Return the precision-recall curve of one label.
 
     Args:
-        scores: Scores (N,).
-        targets: Targets (N,): 1 positive, 0 negative, -1 unknown.
+        scores: (N,) array of scores.
+        targets: (N,) array of 1 (positive), 0 (negative) or -1 (unknown).
 
     Returns:
-        Recall and precision at each distinct score in descending order, where equal scores share one step; and recall
-        and precision at scores >= 0, or None if there are no such scores.
+        The recall and precision at each distinct score, in descending order of the score; and the recall and precision
+        at the threshold 0, or None if all scores are negative.
     """
     known = targets >= 0
     scores, positive = scores[known], targets[known] == 1
@@ -233,11 +234,11 @@ def curve(
 
 
 def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | None], names: tuple[str, str]) -> Figure:
-    """Draw the AP of each label for two runs, joined by a line, with the largest gain at the top.
+    """Draw the AP of each label in two runs as two points joined by a line, largest gain at the top.
 
     Args:
-        ours: AP by label for the first run.
-        theirs: AP by label for the second run.
+        ours: AP of each label in the first run.
+        theirs: AP of each label in the second run.
         names: Names of both runs for the legend.
     """
     both: list[tuple[str, float, float]] = []
@@ -262,10 +263,11 @@ def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | Non
 def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
     """Draw the percentage of positives of the row label that also have the column label.
 
-    With up to 20 labels, the numbers are written into the cells. Rows of labels without a positive are blank.
+    If there are at most 20 labels, each cell also shows its number. Rows of labels without positive samples are
+    blank.
 
     Args:
-        targets: Targets (N, C): 1 positive, 0 negative, -1 unknown.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         labels: Names of the C labels.
     """
     positive = (targets == 1).astype(np.float64)
@@ -296,8 +298,8 @@ def draw_cooccurrence(axes: Any, share: NDArray[np.float64], *, annotated: bool)
 
     Args:
         axes: matplotlib axes.
-        share: Matrix of percentages (C, C).
-        annotated: Whether to write the numbers into the cells.
+        share: (C, C) matrix of percentages.
+        annotated: Whether each cell shows its number.
     """
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest", aspect="equal")
     axes.grid(visible=False)

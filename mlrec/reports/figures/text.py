@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 @functools.cache
 def font(size: int) -> FreeTypeFont:
-    """Return the font DejaVu Sans in a given size.
+    """Return the font DejaVu Sans at a given size.
 
-    The font is included in matplotlib, and has Latin, Greek and Cyrillic letters.
+    The font is included in matplotlib and supports Latin, Greek and Cyrillic letters.
 
     Args:
         size: Size in pixels.
@@ -31,7 +31,7 @@ def font(size: int) -> FreeTypeFont:
 
 
 def cut(text: str, width: float, size: int) -> str:
-    """Shorten a text to one line with a maximum width.
+    """Shorten text so that it fits on one line of a given width.
 
     The end of the text is kept, because file names differ at the end.
 

@@ -36,16 +36,16 @@ CSRA = "zhu2021csra"
 
 
 def citation(row: PublishedRow) -> str:
-    """Return the citation key for a published row.
+    """Return the BibTeX citation key for a published row.
 
     Args:
-        row: Row of a table in the paper; all rows with CSRA, including Tables 6 to 8, cite the paper itself.
+        row: Row of a table in the paper. For all rows with CSRA, the key is that of the paper itself.
     """
     return KEYS.get(row.method, CSRA)
 
 
 def bibliography(latex: str) -> str:
-    """Return the entries cited in a LaTeX text, formatted as a `.bib` file; "" if there are no citations.
+    """Return the content of a `.bib` file with all entries that a LaTeX text cites; "" if it cites none.
 
     Args:
         latex: Text with `cite` commands.

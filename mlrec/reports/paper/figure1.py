@@ -1,4 +1,4 @@
-"""Tables for `mlrec lambda-sweep`: metrics at selected λ, and AP by size and number of objects."""
+"""Tables for `mlrec lambda-sweep`: metrics at selected values of λ, and mAP by object size and count."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def lambda_table(sweep: LambdaSweep, title: str) -> Table:
     """Return a table with three rows: λ = 0, the predefined λ, and the best λ.
 
     Args:
-        sweep: Metrics at many λ.
+        sweep: Metrics at many values of λ.
         title: Title of the table.
     """
     several = len(sweep.temperatures) > 1
@@ -86,7 +86,7 @@ def _lambda_row(
 
 
 def bounds_text(low: float, high: float) -> str:
-    """Return the bounds of the confidence interval for a difference, in points.
+    """Format the bounds of a confidence interval for a difference, in percentage points.
 
     Example:
         >>> bounds_text(-0.01, 0.02)
@@ -104,10 +104,10 @@ def size_table(
 ) -> Table:
     """Return a table with the mAP of each method by object size or number of objects.
 
-    The table also contains the difference of each method from the first.
+    The table also contains the difference between each method and the first one.
 
     Args:
-        size_bins: Bins of size or number, one per row.
+        size_bins: Bins of object size or object count, one per row.
         names: Names of the methods.
         title: Title of the table.
         seeds: Number of runs of each method; by default one.
@@ -141,7 +141,7 @@ def _seeds_note(seeds: Sequence[int]) -> str:
 
 
 def _differences(size_bin: SizeBin) -> list[Cell]:
-    """Return mAP, difference and interval for each method except the first."""
+    """Return mAP, difference and interval for all methods except the first, which is the baseline."""
     cells: list[Cell] = []
     for mAP, gain in zip(size_bin.mAP[1:], size_bin.gains, strict=True):
         if gain is None:

@@ -1,4 +1,4 @@
-"""`Series`: mAP of training runs against λ or the number of heads (Figure 5, Table 7)."""
+"""Curves of the mAP of training runs against λ or the number of heads (Figure 5 and Table 7)."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class CurvePoint:
     """Point on a curve of mAP against λ or H.
 
     Attributes:
-        x: Value of λ or H.
+        x: Value of λ or of the number of heads H.
         mAP: Mean over the seeds, as a fraction.
         sd: Standard deviation over the seeds; None for one seed.
         n: Number of runs.
-        bounds: Ends of the 95 % confidence interval for mAP.
+        bounds: Lower and upper bound of the 95 % confidence interval for mAP.
     """
 
     x: float
@@ -34,13 +34,13 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Series:
-    """Curve of results that differ only in one key, sorted by the value of this key.
+    """Curve through results that differ in one configuration key only, sorted by its value.
 
     Attributes:
         name: Name of the method.
-        group: Evaluation data of the results, as text.
+        group: Text that describes the evaluation data of the results.
         points: Points on the curve.
-        dataset: Key in `DATASETS` if the results are on the whole test set of this dataset; otherwise "".
+        dataset: Key of the paper's dataset in `DATASETS` if its whole test set was evaluated; otherwise "".
     """
 
     name: str
@@ -50,16 +50,16 @@ class Series:
 
     @property
     def peak(self) -> CurvePoint:
-        """Point with the highest mAP; the first such point if tied."""
+        """Point with the highest mAP; if there is a tie, the first of these points."""
         return max(self.points, key=lambda point: point.mAP)
 
 
 def series_of(results: Iterable[Result], key: str, intervals: Intervals | None = None) -> list[Series]:
-    """Return all series of CSRA results that differ only in one key; a series has at least two points.
+    """Return curves of CSRA results that differ in one configuration key only.
 
     Args:
-        results: Results over seeds, see `over_seeds`. If multiple results have the same value of the key, the result
-            with the most seeds is used.
+        results: Means over seeds, see `over_seeds`. If multiple results have the same value of the key, the result with
+            the most seeds is used. A curve needs at least two values.
         key: Configuration key that varies, "lam" or "heads".
         intervals: Bounds of the 95 % confidence intervals, see `runs_table`.
     """
@@ -79,7 +79,7 @@ def series_of(results: Iterable[Result], key: str, intervals: Intervals | None =
 
 
 def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence[str] = ()) -> Table:
-    """Return the points of all series as a table; the peak of each series is marked as the best.
+    """Return a table of all points on the curves; the peak of each curve is marked.
 
     Args:
         series: Series, as returned by `series_of`.
@@ -115,8 +115,8 @@ class CurvePanel:
 
     Attributes:
         title: Name of the dataset.
-        series: Own curves on this dataset.
-        peak: λ at the peak stated in the paper; None if the paper has no such panel.
+        series: Curves of the user's runs on this dataset.
+        peak: λ at which the paper reports the highest mAP; None if the paper has no panel for this dataset.
         peak_name: Method with this peak.
     """
 
@@ -127,10 +127,11 @@ class CurvePanel:
 
 
 def figure5_panels(series: Sequence[Series]) -> list[CurvePanel]:
-    """Return the panels of Figure 5 with own curves; own curves on other data are in additional panels.
+    """Return the panels of Figure 5 with the curves of the user's runs.
 
     Args:
-        series: Own curves of mAP against λ.
+        series: Curves of mAP against λ from the user's runs. Curves on data that the paper does not use get additional
+            panels.
     """
     panels, drawn = [], set()
     for curve in paper_settings()["figure5"]:
@@ -146,12 +147,12 @@ def figure5_panels(series: Sequence[Series]) -> list[CurvePanel]:
 
 
 def _paper_dataset(result: Result) -> str:
-    """Return the paper's dataset whose whole test set was scored; "" for other data."""
+    """Return the key of the paper's dataset if its whole test set was evaluated; otherwise ""."""
     return next((key for key in DATASETS if not reasons_apart(result, key)), "")
 
 
 def _other_settings(result: Result, key: str) -> str:
-    """Return all settings that must be equal within a series; the temperatures may depend on H."""
+    """Return the settings that must be equal for all points on a curve."""
     free = NOT_THE_METHOD | {key}
     if key == "heads":
         free |= {"temperatures"}
@@ -172,7 +173,7 @@ def _name(result: Result, key: str) -> str:
 
 
 def figure5_note() -> str:
-    """Return a footnote on the peaks in the paper's Figure 5, which prints no values."""
+    """Return a footnote that describes the peaks in Figure 5 of the paper."""
     peaks = [
         f"{curve['method']} with H = {curve['heads']} on {DATASETS[curve['dataset']].name} at λ = {curve['peak']:g}"
         for curve in paper_settings()["figure5"]

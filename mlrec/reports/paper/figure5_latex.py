@@ -1,4 +1,4 @@
-"""LaTeX curves with pgfplots, in the font of the surrounding document."""
+"""LaTeX code for Figure 5, drawn with pgfplots in the font of the document."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _STYLES = (
 
 
 def lambda_figure(panels: Sequence[CurvePanel]) -> str:
-    r"""Return a LaTeX `figure` with one plot per panel, preceded by a comment with the required packages.
+    r"""Return a LaTeX `figure` with one plot per panel, after a comment that lists the required packages.
 
     Args:
-        panels: Panels, see `figure5_panels`.
+        panels: Panels, as returned by `figure5_panels`.
     """
     name, width, separator = "figure", 0.56, "%\n"
     if len(panels) > 2:  # two share a column of the page, more share its width
@@ -63,7 +63,7 @@ def _plot(panel: CurvePanel, width: float) -> str:
 
 
 def _curve(series: Series, style: str) -> list[str]:
-    """Return a curve, with error bars of one standard deviation if there are multiple seeds."""
+    """Return the LaTeX code of a curve; with multiple seeds, error bars show one standard deviation."""
     bars = any(point.sd for point in series.points)
     if bars:
         style += r", error bars/.cd, y dir=both, y explicit"

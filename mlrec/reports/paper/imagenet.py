@@ -1,4 +1,4 @@
-"""ImageNet rows of Table 1: accuracy of a classifier with λ times the maximum added to the logits."""
+"""ImageNet rows of Table 1: accuracy of classifiers when λ times the maximum is added to each logit."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ TOKEN_NOTE = (
 
 
 class AccuracySweep(msgspec.Struct, frozen=True):
-    """Accuracy of a published classifier at many λ, the content of `accuracy.json`.
+    """Accuracy of a published classifier at many values of λ, as stored in `accuracy.json`.
 
     Attributes:
-        backbone: timm name with the weights tag; without the tag if `weights` is a file or a package.
-        weights: File or package with the weights; empty for weights from the hub.
-        resolution: Side of the input in pixels.
+        backbone: timm name with the weights tag. The tag is omitted if `weights` is a file or a package.
+        weights: File or package that contains the weights; empty for weights from the hub.
+        resolution: Side length of the square input in pixels.
         data: Folder of the images.
         samples: Number of images.
-        classes: Number of classes with images.
-        class_token: Whether the published logits come from the class token.
+        classes: Number of classes that have at least one image.
+        class_token: Whether the published classifier computes its logits from the class token.
         published: Top-1 and top-5 accuracy of the published logits, as fractions.
-        lams: Values of λ; λ = 0 is the mean over locations.
+        lams: Values of λ. With λ = 0, a logit is the mean over all locations.
         top1, top5: Accuracy at each λ, as fractions.
         fixed_lam: Predefined λ.
-        best_lam: Best λ on these images.
-        gain, fixed_gain: Gain of top-1 accuracy over λ = 0 at the best and at the fixed λ, see `AccuracyGains`.
+        best_lam: λ with the highest top-1 accuracy on these images.
+        gain, fixed_gain: Gain in top-1 accuracy over λ = 0, at the best and the fixed λ. See `AccuracyGains`.
     """
 
     backbone: str
@@ -67,7 +67,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
 
     @property
     def called(self) -> str:
-        """Name of the backbone, with the weights file if there is one."""
+        """Name of the backbone, followed by the name of the weights file if there is one."""
         if not self.weights:
             return self.backbone
         return f"{self.backbone} of {PurePath(self.weights).name}"
@@ -85,16 +85,16 @@ class AccuracySweep(msgspec.Struct, frozen=True):
             raise RunError(f"{path}: not written by mlrec imagenet ({error}); run mlrec imagenet again") from error
 
     def at(self, lam: float) -> tuple[float, float]:
-        """Return top-1 and top-5 accuracy at a λ from the grid."""
+        """Return the top-1 and top-5 accuracy at a value of λ in `lams`."""
         index = self.lams.index(lam)
         return self.top1[index], self.top5[index]
 
 
 def accuracy_table(sweep: AccuracySweep) -> Table:
-    """Return a table of ImageNet accuracy: as published, at λ = 0, at the fixed λ and at the best λ.
+    """Return a table of the ImageNet accuracy of the published model and of λ = 0, fixed λ and best λ.
 
     Args:
-        sweep: Accuracy at many λ.
+        sweep: Accuracy at many values of λ.
     """
     rows = [Row(("as published", None, *sweep.published, None, None))]
     if sweep.class_token:
@@ -123,7 +123,7 @@ def accuracy_row(sweep: AccuracySweep) -> Row:
     The row is in a separate group if it is not comparable with the paper.
 
     Args:
-        sweep: Accuracy at many λ.
+        sweep: Accuracy at many values of λ.
     """
     numbers = [sweep.at(lam)[0] for lam in (0.0, sweep.best_lam, sweep.fixed_lam)]
     name = backbone_name({"backbone": sweep.backbone})

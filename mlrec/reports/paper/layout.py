@@ -1,4 +1,4 @@
-"""Tables in the paper's layout: the same columns, with own rows in blocks below the published rows."""
+"""Tables with the columns of the paper, and the user's runs in blocks below the published rows."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class PaperLine:
     """Table row in the paper's layout.
 
     Attributes:
-        block: Heading of the block that contains the row.
-        cells: Cells by column key; the cells in `NAMES` distinguish the row from other rows.
+        block: Heading of the block of rows to which the row belongs.
+        cells: Dict from column key to cell. The cells of the columns in `NAMES` identify the row.
         cite: Citation key of the published system.
         notes: Notes on the row.
     """
@@ -41,16 +41,16 @@ class PaperLine:
 
     @property
     def names(self) -> dict[str, Cell]:
-        """Cells that distinguish the row from other rows."""
+        """Cells that identify the row."""
         return {key: cell for key, cell in self.cells.items() if key in NAMES}
 
 
 def paper_layout(number: int, results: Sequence[Result], given: Sequence[PublishedRow] = ()) -> Table:
-    """Return one of Tables 2 to 8 in the paper's layout, with own rows in separate blocks.
+    """Return one of Tables 2 to 8 in the paper's layout, with the user's runs in separate blocks.
 
     Args:
         number: Number of the table.
-        results: Own runs, scored under the conventions of the table.
+        results: Results of the user's runs, scored under the conventions of the table.
         given: Rows supplied by the user, such as results from a server.
     """
     definition = TABLES[number]
@@ -73,7 +73,7 @@ def paper_layout(number: int, results: Sequence[Result], given: Sequence[Publish
 
 
 def table1_layout(table: Table) -> Table:
-    """Return Table 1 in the paper's layout: dataset in the first column, best number of each row in bold.
+    """Return Table 1 in the paper's layout, with the best number of each row in bold.
 
     Args:
         table: Table 1, as returned by `table_1`.
@@ -108,14 +108,14 @@ def _block(row: Row, source: str, *, comparable: bool) -> str:
 
 
 def _best_scores(row: Row, position: Mapping[str, int]) -> list[str]:
-    """Return the keys of the highest values among baseline, best λ and fixed λ, as printed."""
+    """Return the column keys of the highest values among baseline, best λ and fixed λ."""
     scores = {key: percent(float(row.cells[position[key]] or 0)) for key in ("baseline", "best", "fixed")}
     highest = max(scores.values(), key=float)
     return [key for key, score in scores.items() if score == highest]
 
 
 def _line(number: int, row: PaperRow) -> PaperLine:
-    """Return a published or an own row in the paper's layout."""
+    """Convert a published row, or a row of the user's runs, to the paper's layout."""
     block = row.block[:1].upper() + row.block[1:]
     if row.source != "paper":
         block = BLOCKS[row.source] + row.apart
@@ -138,7 +138,7 @@ def _line(number: int, row: PaperRow) -> PaperLine:
 
 
 def _method(row: PaperRow) -> str:
-    """Return the method of a row; own rows include H, λ and settings that have no column in the paper."""
+    """Return the method of a row; for the user's runs, H, λ and other settings are added."""
     facts = [row.method.replace(CUTMIX, "ResNet-cut")]
     if row.source == "own":
         facts += [f"{sign} = {value:g}" for sign, value in (("H", row.heads), ("λ", row.lam)) if value is not None]
@@ -147,13 +147,13 @@ def _method(row: PaperRow) -> str:
 
 
 def _model(row: PaperRow) -> str:
-    """Return the paper's name for the backbone of a row, with differences from the paper's head."""
+    """Return the name of the backbone of a row, followed by differences from the paper's head."""
     backbone = (row.backbone or row.method).replace(CUTMIX, "ResNet-cut")
     return ", ".join(filter(None, [backbone, row.variation]))
 
 
 def _pooling(row: PaperRow) -> dict[str, Cell]:
-    """Return the poolings of a row in Table 6."""
+    """Return the pooling methods of a row in Table 6."""
     spatial = row.head == "spatial" or (row.head == "csra" and row.lam != 0)
     return {
         "average": _check(row.head in ("average", "csra")),
@@ -170,7 +170,7 @@ def _check(used: bool) -> str | None:
 
 
 def _notes(row: PaperRow) -> tuple[str, ...]:
-    """Return the notes of a row, including values that have no column in the paper's layout."""
+    """Return the notes of a row, including values for which the paper has no column."""
     notes = list(row.notes)
     if row.settings:
         notes.append(f"settings: {row.settings}")
@@ -180,7 +180,7 @@ def _notes(row: PaperRow) -> tuple[str, ...]:
 
 
 def _joined(lines: Iterable[PaperLine]) -> list[PaperLine]:
-    """Merge rows with the same names and disjoint columns, such as rows of one model with multiple H."""
+    """Merge rows that have the same names and fill different columns."""
     joined: list[PaperLine] = []
     for line in lines:
         for k, other in enumerate(joined):

@@ -44,7 +44,7 @@ def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
     Args:
         config: Configuration keys of a run.
-        cutmix: Whether the run started from CutMix weights; such a ResNet-101 is the paper's ResNet-cut.
+        cutmix: Whether the run started from CutMix weights. The paper calls a ResNet-101 with these weights ResNet-cut.
 
     Example:
         >>> backbone_name({"backbone": "vit_base_patch16_224.augreg_in21k"})
@@ -57,7 +57,7 @@ def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
-    """Return the name of a method as in the paper's tables; for the arguments, see `backbone_name`.
+    """Return the name of a method as in the paper's tables, from the arguments of `backbone_name`.
 
     Example:
         >>> method_name({"backbone": "resnet101", "head": "csra"})
@@ -71,7 +71,7 @@ def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def variation(config: dict[str, Any]) -> str:
-    """Return how a CSRA head differs from the paper's head in temperatures and logit scale.
+    """Describe how the temperatures and logit scale of a CSRA head differ from those of the paper.
 
     Returns "" if the head does not differ.
 
@@ -100,7 +100,7 @@ def variation(config: dict[str, Any]) -> str:
 
 
 def _added_head(config: dict[str, Any]) -> str:
-    """Return the non-default options of a head from a third-party package."""
+    """Return the options of a third-party head that differ from their defaults."""
     keys = ("heads", "lam", "temperatures", "normalize", "logit_scale", "pooling")
     given = {key: config[key] for key in keys if key in config and config[key] != FIELDS[key].default}
     return ", ".join(f"{key} {value}" for key, value in given.items())

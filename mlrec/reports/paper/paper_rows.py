@@ -1,4 +1,4 @@
-"""`PaperRow`: a published or own row in one of the paper's tables."""
+"""Rows of the paper's tables: published results and results of the user's runs."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ Source = Literal["paper", "given", "own"]
 
 @dataclass(frozen=True, eq=False)
 class PaperRow:
-    """Row in one of the paper's tables; only rows in the same `group` are comparable.
+    """Row in one of the paper's tables. Rows are comparable only if they have the same `group`.
 
     Attributes:
-        source: "paper" for published rows, "given" for rows supplied by the user, "own" for own runs.
-        block: Block of a published row in the table.
-        apart: Reasons other than extra data why a row is not comparable with published rows, to append to a heading; ""
-            if the row is comparable.
-        scores: Metrics by column key, as fractions.
+        source: "paper" for published rows, "given" for rows from a file of the user, "own" for the user's runs.
+        block: Block of the table to which a published row belongs.
+        apart: Text that is appended to a heading. It states why the row is not comparable with published rows, except
+            for extra data. It is "" if the row is comparable.
+        scores: Dict from column key to metric, as a fraction.
         normalize: Whether the classifier is normalized.
-        variation: Difference from the paper's CSRA head, see `method_names.variation`.
-        extra: Data that the weights were trained on, other than ImageNet and this dataset.
-        temperature: Temperature of the attention; "" if there is no temperature or none is printed.
+        variation: Description of the differences from the paper's CSRA head, see `method_names.variation`.
+        extra: Training data of the weights in addition to ImageNet and this dataset.
+        temperature: Temperature of the attention; "" if there is none, or if the paper does not state it.
         cite: Key of a published row in `citations.bib`.
-        baseline_of: Method with which a published row is compared.
-        inferred: Columns whose values are not printed in the source.
-        facts: Settings of an own run, with the head under "head"; see `settings.differing_settings`.
-        settings: Settings to show, as text.
+        baseline_of: Method that is compared with this published row.
+        inferred: Columns with values that were inferred, because the source does not state them.
+        facts: Settings of one of the user's runs. The key "head" contains the head. See `settings.differing_settings`.
+        settings: Text that describes the settings to show.
     """
 
     source: Source
@@ -124,10 +124,10 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
 
 
 def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
-    """Return the `PaperRow` for an own run.
+    """Return the `PaperRow` for one of the user's runs.
 
-    The row is grouped with published rows only if the run used the paper's recipe (or an equivalent recipe), weights
-    and training split, and was scored on the whole test set.
+    The row is in the same group as published rows only if the run is comparable with them. It must use the paper's
+    recipe (or an equivalent one), weights and training split, and must be scored on the whole test set.
 
     Args:
         result: Result of the run.
@@ -187,7 +187,7 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
 
 
 def _temperatures(result: Result) -> Sequence[float]:
-    """Return the temperatures of a result with attention; empty for other heads and for λ = 0."""
+    """Return the attention temperatures of a result; empty if the head has no attention or λ = 0."""
     if result.heads is None or (result.head == "csra" and result.lam == 0):
         return ()
     return resolve_temperatures(result.heads, result.config.get("temperatures"))
@@ -201,7 +201,7 @@ def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
         dataset: Dataset of the published rows.
 
     Returns:
-        Recipe that the run followed, and the differences as text.
+        The recipe that the run followed, and a text for each difference.
     """
     recipe, differences = compare_with_paper(result.config, result.settings, result.lineage, result.kind, result.train)
     full, train = DATASETS[dataset], result.train
@@ -211,7 +211,7 @@ def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
 
 
 def reasons_apart(result: Result, dataset: str) -> list[str]:
-    """Return how the scored data of a run differ from those of published rows.
+    """Describe how the evaluation data of a run differ from the evaluation data of published rows.
 
     The result is empty if there are no differences.
 
@@ -233,9 +233,9 @@ def reasons_apart(result: Result, dataset: str) -> list[str]:
 
 
 def _apart(reasons: Sequence[str], extra: Sequence[str]) -> str:
-    """Return the end of a heading: the reasons without extra data.
+    """Return text for the end of a heading that lists all reasons except extra data.
 
-    Extra data have a column in the paper's tables.
+    Extra data are omitted because the paper's tables have a column for them.
     """
     others = [reason for reason in reasons if reason not in extra]
     if not others:
@@ -244,7 +244,7 @@ def _apart(reasons: Sequence[str], extra: Sequence[str]) -> str:
 
 
 def _block(dataset: str, result: Result) -> str:
-    """Return the block in a table of the paper; only tables on COCO have blocks."""
+    """Return the block of the paper's table for a result; only tables on COCO have blocks."""
     if dataset != "coco2014":
         return ""
     if result.backbone in ("ResNet-101", CUTMIX):
@@ -253,7 +253,7 @@ def _block(dataset: str, result: Result) -> str:
 
 
 def _own_group(result: Result, dataset: str, reasons: list[str]) -> str:
-    """Return the heading for own runs on data not used in the paper."""
+    """Return the heading for the user's runs on data that the paper does not use."""
     facts = [
         f"{result.dataset} {result.split}".strip(),
         counted(result.samples, "sample"),
@@ -269,7 +269,7 @@ def _own_group(result: Result, dataset: str, reasons: list[str]) -> str:
 def _group(dataset: str, resolution: int, block: str, reasons: list[str]) -> str:
     """Return the heading for rows on the paper's data.
 
-    `reasons` explain why these rows are not comparable with the main rows of the paper.
+    The text in `reasons` states why these rows are not comparable with the main rows of the paper.
     """
     full = DATASETS[dataset]
     parts = [f"{full.name} {full.split}, {full.samples:,} samples, {full.labels} labels, {resolution} px"]

@@ -1,4 +1,4 @@
-"""Published numbers as data: Tables 1-8 of the paper, other literature, and rows supplied by the user."""
+"""Published results: Tables 1-8 of the paper, results from other papers, and rows added by the user."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ TEXTS = (
 
 
 def shipped(name: str) -> str:
-    """Return the text of a file in `mlrec/reports/data`."""
+    """Return the content of a text file in `mlrec/reports/data`."""
     return importlib.resources.files("mlrec.reports").joinpath("data", name).read_text("utf-8")
 
 
 @dataclass(frozen=True)
 class PaperDataset:
-    """Dataset used in the paper, which own runs must match to be comparable with published rows.
+    """Dataset as used in the paper. Runs on other data are not comparable with published rows.
 
     Attributes:
-        name: Name in the paper.
+        name: Name of the dataset in the paper.
         kind: Kind of the dataset in mlrec.
         split, samples: Name and number of samples of the test split.
         labels: Number of labels.
@@ -50,7 +50,7 @@ class PaperDataset:
 
 
 def paper_settings() -> dict[str, Any]:
-    """Return the paper's dataset sizes, training settings, Figure 5 peaks and timings in seconds."""
+    """Return the dataset sizes, training settings, peaks of Figure 5 and timings that the paper reports."""
     return tomllib.loads(shipped("paper_settings.toml"))
 
 
@@ -73,10 +73,10 @@ class PublishedRow:
     """Row of a published table, with the metrics as fractions.
 
     Attributes:
-        scores: Metrics by column key, as fractions; None if not printed.
-        temperature: Temperature of the attention as printed.
+        scores: Dict from column key to metric, as a fraction; None if the source does not state it.
+        temperature: Temperature of the attention, as printed in the paper.
         larger_input: Whether the input size is larger than in the other rows of the table.
-        inferred: Columns whose values are not printed in the source.
+        inferred: Columns with values that were inferred, because the source does not state them.
     """
 
     method: str
@@ -109,7 +109,7 @@ def paper_rows(table: int) -> list[PublishedRow]:
 
 
 def literature(dataset: str) -> Table:
-    """Return a table of results from other papers with sources; these results were not reproduced.
+    """Return a table of results that other papers report. These results were not reproduced.
 
     Args:
         dataset: Kind of dataset, such as "coco2014".
@@ -147,11 +147,11 @@ def literature(dataset: str) -> Table:
 
 
 def extra_rows(path: Path | None) -> list[PublishedRow]:
-    """Read rows supplied by the user, such as results from an evaluation server.
+    """Read additional table rows from a CSV file, such as results from an evaluation server.
 
     Args:
-        path: CSV with the columns `method` and `mAP` (in percent), and optionally other columns of the paper's tables;
-            None returns no rows.
+        path: CSV file with the columns `method` and `mAP` (in percent). Other columns of the paper's tables are
+            optional. If the path is None, no rows are returned.
 
     Raises:
         UsageError: A column is missing, or a number is not a percentage.

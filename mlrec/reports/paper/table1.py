@@ -1,4 +1,4 @@
-"""Table 1: trained average-pooling models, with λ times the maximum added at test time.
+"""Table 1: models trained with average pooling, to which λ times the maximum is added at test time.
 
 `mlrec lambda-sweep RUN --lam 0:1:0.01` writes the result to `lambda.json` in the folder lambda-DATA-SPLIT next to the
 model.
@@ -73,25 +73,25 @@ class Gain(msgspec.Struct, frozen=True):
 
 
 class LambdaSweep(msgspec.Struct, frozen=True):
-    """mAP of one model at many λ, from a single pass over a split; the content of `lambda.json`.
+    """mAP of one model on a split at many values of λ, as stored in `lambda.json`.
 
     Attributes:
         conventions: Scoring conventions.
-        lams, mAP: Values of λ, starting with 0, and the mAP at each value, as a fraction.
-        fixed_lam: Predefined λ: the training value for a CSRA head; for other heads, 0.02 with ResNets and 0.2 with
-            other backbones.
-        fixed: mAP at the fixed λ.
-        select_split: Split on which `best_lam` was chosen; None if this is the scored split itself.
+        lams, mAP: Values of λ, starting with 0, and the mAP at each of them, as a fraction.
+        fixed_lam: Predefined λ. For a CSRA head, this is the λ used in training. For other heads, it is 0.02 with a
+            ResNet and 0.2 with other backbones.
+        fixed: mAP at `fixed_lam`.
+        select_split: Split used to choose `best_lam`; None if it was chosen on the scored split.
         best_lam: Best λ.
-        best: mAP on the scored split at the best λ.
+        best: mAP on the scored split at `best_lam`.
         dataset, split, samples, kind, labels: Description of the scored data.
         gain, fixed_gain: Gain of the best λ and of the fixed λ over λ = 0. If λ was chosen on the scored split, the
-            choice is repeated in each resample.
+            bootstrap chooses it again in each resample.
         head, backbone: Head and backbone of the model.
-        form: Form of the stored logits: "raw" (Figure 1) or "divided" (by 1 + λ).
-        metrics: mAP CP CR CF1 OP OR OF1 at "zero", "fixed" and "best" λ, for each form.
-        temperatures: Temperatures of the added attention; `mAP` belongs to the first one. Empty if the temperatures are
-            those of the head.
+        form: "raw" if the logits are used as in Figure 1, "divided" if they are divided by 1 + λ.
+        metrics: For each form, the metrics mAP, CP, CR, CF1, OP, OR and OF1 at the "zero", "fixed" and "best" λ.
+        temperatures: Temperatures of the attention that is added. `mAP` is computed with the first one. Empty if the
+            temperatures of the head are used.
         by_temperature: mAP at each λ for each temperature.
         best_temperature: Temperature chosen together with `best_lam`.
     """
@@ -131,11 +131,11 @@ class LambdaSweep(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class MethodSweeps:
-    """λ sweeps for one method over its seeds.
+    """λ sweeps of one method, with one sweep for each seed.
 
     Attributes:
-        result: Result of the method over its seeds.
-        sweeps: One sweep per seed, with the same λ and the same scored data.
+        result: Mean result of the method over its seeds.
+        sweeps: One sweep per seed. All sweeps have the same values of λ and the same scored data.
         gain: Gain of the fixed λ over λ = 0.
     """
 
@@ -145,16 +145,16 @@ class MethodSweeps:
 
 
 def sweeps_of(folder: Path) -> dict[Path, LambdaSweep]:
-    """Return the sweeps in a run folder and in the folders of the run's evaluations, by folder."""
+    """Return the λ sweeps in a run folder and its evaluation folders, as a dict with the folders as keys."""
     return {file.parent: LambdaSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])}
 
 
 def table_1(own: Sequence[MethodSweeps], classifiers: Sequence[Row] = ()) -> Table:
-    """Return the rows of the paper, with own rows below the published rows for the same dataset.
+    """Return Table 1, with the user's results below the published rows for the same dataset.
 
     Args:
-        own: Sweeps of trained models.
-        classifiers: Rows for published classifiers, see `imagenet.accuracy_row`.
+        own: Sweeps of the user's models.
+        classifiers: Rows with the accuracy of published ImageNet classifiers, see `imagenet.accuracy_row`.
     """
     rows = [_printed_row(list(printed)) for _, printed in groupby(paper_rows(1), key=_model)]
     rows += [*(_own_row(sweeps) for sweeps in own), *classifiers]
@@ -174,7 +174,7 @@ def _model(row: PublishedRow) -> tuple[str, str, int | None]:
 
 
 def _printed_row(rows: Sequence[PublishedRow]) -> Row:
-    """Combine the three published rows of a model (baseline, best λ and fixed λ)."""
+    """Combine the three published rows of a model (baseline, best λ and fixed λ) into one."""
     first = rows[0]
     key = "mAP"
     if first.dataset == "imagenet":
@@ -218,7 +218,7 @@ def _own_row(own: MethodSweeps) -> Row:
 
 
 def _reasons_apart(result: Result, sweep: LambdaSweep, dataset: str) -> list[str]:
-    """Return why a sweep is not comparable with the published rows for a dataset.
+    """List the reasons why a sweep is not comparable with the published rows for a dataset.
 
     The result is empty if the sweep is comparable.
     """
@@ -250,13 +250,13 @@ def table1_cells(
     gain: Gain | None = None,
     seeds: int | None = None,
 ) -> tuple[Cell, ...]:
-    """Return the cells of a row with the columns `COLUMNS`.
+    """Return the cells of a table row, in the order of `COLUMNS`.
 
     Args:
         method: Name of the method.
         source: Source of the row, "paper" or "own".
         resolution: Side of the input in pixels.
-        numbers: mAP of the baseline, at the best and at the fixed λ, as fractions.
+        numbers: mAP of the baseline, at the best λ and at the fixed λ, as fractions.
         lams: Best and fixed λ.
         run: Name of the run.
         gain: Gain of the fixed λ.
@@ -271,7 +271,7 @@ def table1_cells(
 
 
 def table1_group(dataset: str) -> str:
-    """Return the heading for the paper's rows on a dataset."""
+    """Return the heading for the published rows on a dataset."""
     if dataset == "imagenet":
         return "ImageNet val, top-1 accuracy"
     full = DATASETS[dataset]

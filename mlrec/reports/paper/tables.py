@@ -1,4 +1,4 @@
-"""Tables 2-8 of the paper, with comparable own runs next to the published rows.
+"""Tables 2-8 of the paper, with the user's runs added to the published rows.
 
 This module selects the rows and cells of Tables 2 to 8; `mlrec.reports.render.latex` converts any table to LaTeX, for
 example Table 4.
@@ -41,11 +41,11 @@ class PaperTable:
         label: Label in LaTeX.
         dataset: Key of `DATASETS`.
         resolution: Resolution of the rows in pixels.
-        conventions: Scoring conventions of own runs.
+        conventions: Scoring conventions for the user's runs.
         scores: Metrics in the table.
-        heads: Heads of own runs that belong to the table; empty for any head.
-        against: Baseline of the differences: average pooling, one head, or the normalized classifier.
-        ablation: Whether own runs on any dataset belong to the table, in separate groups.
+        heads: Heads of the user's runs that belong in the table; empty if any head does.
+        against: Baseline for the differences: average pooling, one head, or the normalized classifier.
+        ablation: Whether runs on any dataset are added to the table, in separate groups.
         note: Footnote.
     """
 
@@ -151,7 +151,7 @@ AGAINST = {
 def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
     """Return whether a run belongs to a table.
 
-    The decision is based on the head and, unless the user listed the run, the dataset.
+    A run belongs to a table if its head matches. The dataset must also match, unless the user listed the run.
 
     Args:
         record: Record of the run.
@@ -170,11 +170,11 @@ def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
 def paper_table(
     number: int, results: Sequence[Result], given: Sequence[PublishedRow] = (), *, intervals: Intervals | None = None
 ) -> Table:
-    """Return a table of the paper with own rows.
+    """Return a table of the paper to which the user's runs are added.
 
     Args:
         number: Number of the table, 2 to 8.
-        results: Own runs, scored under the conventions of the table (`TABLES[number].conventions`).
+        results: Results of the user's runs, scored under the conventions of the table (`TABLES[number].conventions`).
         given: Rows supplied by the user, such as results from a server.
         intervals: Bounds of the 95 % confidence intervals, see `runs_table`.
     """
@@ -205,11 +205,11 @@ def paper_table(
 
 
 def table_rows(number: int, results: Sequence[Result], given: Sequence[PublishedRow] = ()) -> list[PaperRow]:
-    """Return published rows in the order of the paper, then rows supplied by the user, then own rows.
+    """Return the published rows, then rows from a file of the user, then the user's runs.
 
     Args:
         number: Number of the table, 2 to 8.
-        results: Own runs.
+        results: Results of the user's runs.
         given: Rows supplied by the user.
     """
     table = TABLES[number]
@@ -220,7 +220,7 @@ def table_rows(number: int, results: Sequence[Result], given: Sequence[Published
 
 
 def _by_group(rows: Sequence[PaperRow]) -> list[PaperRow]:
-    """Return rows by group, with groups in the order of their first rows."""
+    """Return a dict from group to rows; groups are in the order in which they first appear."""
     order = list(dict.fromkeys(row.group for row in rows))
     return sorted(rows, key=lambda row: order.index(row.group))
 
@@ -249,13 +249,12 @@ def _columns(table: PaperTable) -> tuple[Column, ...]:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Baseline with which a table row is compared.
+    """Baseline for one row of a table.
 
     Attributes:
-        row: Best matching row; None if there is none.
-        refused: Reason why a matching row is not used; "" if there is no such row or a different row is used.
-        other_head_lr: Whether the head of the baseline has a different learning rate, because the paper recipe sets one
-            for each head.
+        row: Row that is used as the baseline; None if there is none.
+        refused: Reason why no baseline is used although a row matches; otherwise "".
+        other_head_lr: Whether the head of the baseline has a different learning rate, as in the paper recipe.
     """
 
     row: PaperRow | None = None
@@ -264,7 +263,7 @@ class Baseline:
 
 
 def _baseline(row: PaperRow, rows: Sequence[PaperRow], table: PaperTable) -> Baseline:
-    """Return the best row from the same group and source that differs from `row` only in the method."""
+    """Return the best row of the same group and source whose only difference from `row` is the method."""
     differences = [(other, _differing(row, other)) for other in rows if _may_be_baseline(other, row, table)]
     if not differences:
         return Baseline()
@@ -280,7 +279,7 @@ def _baseline(row: PaperRow, rows: Sequence[PaperRow], table: PaperTable) -> Bas
 
 
 def _may_be_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
-    """Return whether a row has the baseline method for `row`, with any settings."""
+    """Return whether the method of `other` is the baseline method for `row`; settings are ignored."""
     if other is row or other.mAP is None:
         return False
     if (other.group, other.source) != (row.group, row.source):
@@ -291,9 +290,9 @@ def _may_be_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
 
 
 def _differing(row: PaperRow, other: PaperRow) -> list[str]:
-    """Return the settings, other than the method, in which own rows differ.
+    """Return the settings, other than the method, in which two rows differ.
 
-    The settings of published rows are unknown.
+    The result is empty for published rows, because their settings are unknown.
     """
     if row.source != "own":
         return []
@@ -301,9 +300,9 @@ def _differing(row: PaperRow, other: PaperRow) -> list[str]:
 
 
 def _with_settings(row: PaperRow, rows: Sequence[PaperRow]) -> PaperRow:
-    """Return an own row with its settings filled in.
+    """Return a row of the user's runs with the text of its settings added.
 
-    In a group without published rows, the settings are the differences between the rows of the group.
+    In a group without published rows, only the settings in which the rows of the group differ are listed.
     """
     group = [other for other in rows if other.group == row.group]
     if row.source != "own" or row.settings or any(other.source != "own" for other in group):
@@ -321,7 +320,7 @@ def _is_baseline(other: PaperRow, row: PaperRow, table: PaperTable) -> bool:
 
 
 def _is_unattended(row: PaperRow) -> bool:
-    """Return whether a row is CSRA with λ = 0, that is, average pooling with CSRA's normalised classifier."""
+    """Return whether a row is CSRA with λ = 0, which is average pooling with a normalized classifier."""
     return row.head == "csra" and row.lam == 0
 
 
@@ -361,7 +360,7 @@ def _marks(columns: Sequence[Column], row: PaperRow, notes: dict[str, str]) -> d
 
 
 def _difference_notes(table: PaperTable, baselines: Sequence[Baseline]) -> list[str]:
-    """Return the note of the table and footnotes on Δ."""
+    """Return the footnote of the table, and footnotes that explain the differences Δ."""
     notes = []
     if table.note:
         notes.append(table.note)
@@ -373,7 +372,7 @@ def _difference_notes(table: PaperTable, baselines: Sequence[Baseline]) -> list[
 
 
 def layout_notes(table: PaperTable, rows: Sequence[PaperRow]) -> list[str]:
-    """Return the notes of a table in the paper's layout, which has no marks and no run columns.
+    """Return the footnotes of a table in the paper's layout.
 
     Args:
         table: Definition of the table.

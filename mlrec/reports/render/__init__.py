@@ -1,1 +1,1 @@
-"""Tables as text: terminal, Markdown, LaTeX, CSV, JSON and HTML."""
+"""Conversion of tables to text for the terminal, Markdown, LaTeX, CSV, JSON and HTML."""

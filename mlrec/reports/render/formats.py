@@ -1,8 +1,7 @@
-"""Tables as text: for a terminal, Markdown, LaTeX, CSV and JSON.
+"""Conversion of tables to text for the terminal, Markdown, LaTeX, CSV and JSON.
 
-Human-readable formats (terminal, Markdown, LaTeX) contain percentages with one decimal, and dashes for undefined
-values. Machine-readable formats (CSV, JSON) contain fractions in full precision, and an empty cell or null for
-undefined values.
+Formats for reading (terminal, Markdown, LaTeX) contain percentages with one decimal; undefined values are dashes.
+Formats for programs (CSV, JSON) contain fractions in full precision; undefined values are empty or null.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ def write_tables(tables: Sequence[Table], path: Path) -> None:
 
 
 def json_text(tables: Sequence[Table]) -> str:
-    """Return tables as JSON: one object per table, in a list if there are multiple tables."""
+    """Return tables as JSON: one object for one table, a list of objects for multiple tables."""
     content: Any = [_as_dict(table) for table in tables]
     if len(content) == 1:
         content = content[0]
@@ -73,7 +72,8 @@ SUFFIXES |= frame_files.ENDINGS
 def format_of(asked: str | None, out: Path | None) -> str:
     """Return the format of a report.
 
-    This is the requested format, otherwise that of the file extension, otherwise "table".
+    If a format is requested, it is returned. Otherwise, the format depends on the file extension. The default is
+    "table".
 
     Args:
         asked: Name of the requested format, or None.

@@ -1,6 +1,6 @@
-"""Reports as self-contained HTML pages that need no network and no other files.
+"""Reports as HTML pages that contain all images and styles and do not need network access.
 
-Tables can be sorted, images can be enlarged, and there is a light and a dark theme.
+Readers can sort tables and enlarge images. The pages have a light and a dark theme.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Picture:
 
     @property
     def source(self) -> str:
-        """Image as a data URL."""
+        """Image encoded as a data URL."""
         return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode('ascii')}"
 
 
@@ -63,7 +63,7 @@ class SampleCard:
 
 @dataclass(frozen=True)
 class SummaryCard:
-    """Number at the top of the page, with a title and a line of details."""
+    """A key number at the top of the page, with a title and one line of details."""
 
     title: str
     value: str
@@ -72,7 +72,7 @@ class SummaryCard:
 
 @dataclass(frozen=True)
 class Section:
-    """Cards below a heading; the heading is omitted if the title is empty."""
+    """Part of a gallery: a heading and cards. An empty title omits the heading."""
 
     title: str
     cards: tuple[SampleCard, ...]
@@ -80,11 +80,11 @@ class Section:
 
 @dataclass(frozen=True)
 class PageGallery:
-    """Samples to inspect.
+    """Gallery of samples for the reader to inspect.
 
     Attributes:
         title: Heading.
-        why: Reason for showing these samples, as text.
+        why: Text that explains why these samples are shown.
         sections: Sections of the gallery, each with cards.
         scale: Color bar of the heat maps.
     """
@@ -120,8 +120,8 @@ def page(
         tables: Tables to show.
         figures: Figures below the tables.
         galleries: Galleries below the figures.
-        facts: Settings of the runs at the end.
-        summary: Numbers at the top.
+        facts: Settings of the runs, shown at the end of the page.
+        summary: Key numbers, shown at the top of the page.
     """
     return _template().render(
         title=title,
@@ -135,7 +135,7 @@ def page(
 
 
 def _map_second(table: Table) -> Table:
-    """Return the table with mAP next to the first column, which stays visible while other columns scroll."""
+    """Return the table with the mAP column moved to the second position."""
     keys = [column.key for column in table.columns]
     front = [keys.index(key) for key in FRONT if key in keys[1:]]
     if "mAP" not in keys[1:]:

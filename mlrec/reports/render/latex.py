@@ -1,4 +1,4 @@
-"""LaTeX tables with booktabs rules, to paste into a paper or to compile directly.
+"""LaTeX tables with booktabs rules, for use in a paper or as a separate document.
 
 `latex` converts any `Table` to LaTeX, including Table 4 of the paper, whose rows are selected in
 `mlrec.reports.paper.tables`.
@@ -46,17 +46,17 @@ _LONGEST = 40  # characters of a cell; longer text is wrapped
 
 
 def latex(tables: Sequence[Table], *, columns: int | None = None, notes: bool = False) -> str:
-    r"""Return one table environment per table, after a comment with the required packages.
+    r"""Return a LaTeX table environment for each table, after a comment that lists the required packages.
 
-    Rows of published systems include a `\cite`. Footnotes are typeset only if `notes` is set; otherwise, they are
-    comments in the source, without marks.
+    Rows of published systems include a `\cite`. Footnotes are typeset only if `notes` is set. Otherwise, they are
+    comments in the LaTeX source.
 
     Args:
         tables: Tables.
         columns: Number of document columns, 1 or 2. In a two-column document (default), a wide table spans both columns
             (`table*`). If a table is wider than the page, long texts are moved to footnotes; a table that is still too
             wide is rotated.
-        notes: Print the footnotes below the tables.
+        notes: Whether to typeset the footnotes below the tables.
     """
     body = "\n\n".join(_environment(table, columns or 2, notes) for table in tables)
     return f"% {' '.join(packages(body))}\n{body}\n"
@@ -67,7 +67,7 @@ def document(tables: str, figure: str = "", *, bibliography: str = "") -> str:
 
     Args:
         tables: Tables, as returned by `latex`.
-        figure: Figure 5 of the paper, added after the tables with this number.
+        figure: LaTeX code of Figure 5, added after the tables.
         bibliography: Name of the `.bib` file without extension; "" for none.
     """
     lines = [
@@ -140,7 +140,7 @@ def _environment(table: Table, document_columns: int, notes: bool) -> str:
 
 
 def slug(title: str) -> str:
-    """Convert a title to a label name: lowercase letters and digits, joined by hyphens.
+    """Convert a title to a label name of lowercase words and digits, joined by hyphens.
 
     Example:
         >>> slug("AP by label: toy test")
@@ -150,7 +150,7 @@ def slug(title: str) -> str:
 
 
 def _fitted(table: Table, document_columns: int) -> tuple[str, str]:
-    """Return the environment and the largest font size with which a table fits on the page."""
+    """Return the LaTeX environment and the largest font size for which a table fits on the page."""
     characters = sum(_widths(table))
     gaps = 2 * _GAP * len(table.columns)
     for name, width, is_last in _ROOM[document_columns]:
@@ -164,7 +164,7 @@ def _fitted(table: Table, document_columns: int) -> tuple[str, str]:
 
 
 def _without_texts(table: Table) -> Table:
-    """Move the text cells of each row, such as settings and run, from columns to footnotes."""
+    """Replace text columns, such as the settings and the run name, with one footnote per row."""
     stay = {column.key for column in table.columns if column.identity or column.kind != "text"} | {"source"}
     moved = [k for k, column in enumerate(table.columns) if k and column.key not in stay]
     notes = []
@@ -177,7 +177,7 @@ def _without_texts(table: Table) -> Table:
 
 
 def _widths(table: Table) -> list[int]:
-    """Return the width of each column in characters; a long text column is wrapped."""
+    """Return the width of each column in characters, after long text is wrapped."""
     widths = []
     for k, column in enumerate(table.columns):
         cells = [len(column.show(row.cells[k])) + (5 if k == 0 and row.cite else 0) for row in table.rows]
@@ -198,7 +198,7 @@ def _specification(table: Table, k: int) -> str:
 
 
 def _group_heading(table: Table, title: str) -> list[str]:
-    """Return a group heading that spans all columns, on multiple lines if it is wider than the table."""
+    """Return a group heading across all columns; a long heading is broken into multiple lines."""
     if not title:
         return []
     room = max(20, sum(_widths(table)) + len(table.columns) - 4)

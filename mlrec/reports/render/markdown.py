@@ -18,12 +18,12 @@ _NUMBERED = re.compile(r"(\d+)(?=[.)](?:\s|$))")
 
 
 def markdown(tables: Sequence[Table]) -> str:
-    """Return tables one after another; the best value in each group is bold."""
+    """Return tables as Markdown text; the best value in each group is bold."""
     return "\n\n".join(_table(table) for table in tables) + "\n"
 
 
 def escape(text: str) -> str:
-    r"""Escape characters that GitHub Markdown or HTML would not show as text.
+    r"""Escape characters that have a special meaning in GitHub Markdown or HTML.
 
     Example:
         >>> escape("traffic_light <b> *")
@@ -34,9 +34,9 @@ def escape(text: str) -> str:
 
 
 def _paragraph(text: str) -> str:
-    """Escape text at the beginning of a line.
+    """Escape text so that it is parsed as a paragraph.
 
-    Otherwise, the text could be parsed as a heading, a list or a quotation.
+    Without escaping, a line could be parsed as a heading, a list or a quotation.
     """
     line = escape(text)
     numbered = _NUMBERED.match(line)

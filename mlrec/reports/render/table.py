@@ -1,4 +1,4 @@
-"""`Table`: numeric content of a report, which `formats` converts to text."""
+"""Tables of numbers, which the other modules of this folder convert to text."""
 
 from __future__ import annotations
 
@@ -87,12 +87,13 @@ class Column:
         key: Name in CSV and JSON ("CP_3").
         title: Heading ("CP").
         kind: Kind of the values; values of kind "percent" and "points" are fractions.
-        block: Heading above neighbouring columns ("Top-3").
-        ranked: Whether the largest number in each group is marked as best.
-        identity: Whether the column identifies the row; such columns are repeated if the terminal is too narrow for the
-            whole table.
-        essential: Whether the column is kept if a table is wider than the terminal; other columns require --full.
-        absent: Text shown for None; empty if the column does not apply to every row.
+        block: Heading shared by adjacent columns ("Top-3").
+        ranked: Whether the largest number in each group is marked as the best.
+        identity: Whether the column identifies the row. If a wide table is split into parts, each part repeats these
+            columns.
+        essential: Whether the column is kept if a table is wider than the terminal; other columns are printed only with
+            --full.
+        absent: Text that is shown for None. It is empty for a column that does not apply to every row.
         centred: Whether text is centred, as for check marks.
     """
 
@@ -120,9 +121,9 @@ class Row:
     Attributes:
         cells: One cell per column.
         group: Heading of the group.
-        best: Positions of cells that are the best in the group.
-        marks: Footnote marks by position.
-        cite: Key in `citations.bib` of the system in this row; "" for own rows.
+        best: Positions of the cells with the best value in the group.
+        marks: Dict from cell position to footnote mark.
+        cite: Key of the cited paper in `citations.bib`; "" for the user's runs.
     """
 
     cells: tuple[Cell, ...]
@@ -134,7 +135,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Table with title, columns, rows and footnotes; rows that are not comparable are in different groups.
+    """Table with a title, columns, groups of comparable rows, and footnotes.
 
     Attributes:
         title: Title.
@@ -142,7 +143,7 @@ class Table:
         rows: Rows of the table; rows in the same group are adjacent.
         footnotes: Footnotes.
         caption: LaTeX caption, without a number; by default the title.
-        best_of: Scope of the best cells.
+        best_of: Word for the range in which a cell is the best, "block" or "row"; used in a footnote.
         label: Name of the table for LaTeX references; by default derived from the title.
         name: Short name of the table, also used as the sheet name in an Excel file.
 
@@ -165,9 +166,9 @@ class Table:
                 raise ValueError(f"{self.title}: a row has {len(row.cells)} cells for {len(self.columns)} columns")
 
     def to_frame(self) -> DataFrame:
-        """Return the numbers as a data frame with the group of each row, columns by key, and footnote marks.
+        """Return the table as a data frame that also contains the group and the footnote marks of each row.
 
-        Fractions are in full precision; undefined cells are missing values.
+        The columns are named by key. Fractions have full precision, and undefined cells are missing values.
         """
         import pandas as pd
 
@@ -177,11 +178,11 @@ class Table:
         return pd.DataFrame({key: pd.array(cells, dtype=_dtype(cells)) for key, cells in columns.items()})
 
     def groups(self) -> list[tuple[str, list[Row]]]:
-        """Return the groups of adjacent rows, each with its heading."""
+        """Return the headings of the groups with the rows of each group."""
         return [(title, list(rows)) for title, rows in groupby(self.rows, key=lambda row: row.group)]
 
     def blocks(self) -> list[tuple[str, int, int]]:
-        """Return the headings above columns as (block, first column, end).
+        """Return the headings above columns as tuples (heading, first column, end column).
 
         A column without a block forms a block of its own.
         """
@@ -218,7 +219,7 @@ class Table:
         """Return the table without empty columns.
 
         Args:
-            keep: Keys of the columns to keep in any case.
+            keep: Keys of columns to keep even if they are empty.
         """
         used = [
             k
@@ -229,7 +230,7 @@ class Table:
 
 
 def _dtype(cells: Sequence[Cell]) -> str:
-    """Return a nullable dtype for a data frame column."""
+    """Return the pandas dtype for a column, which supports missing values."""
     known = [cell for cell in cells if cell is not None]
     if any(isinstance(cell, str) for cell in known):
         return "object"
@@ -239,7 +240,7 @@ def _dtype(cells: Sequence[Cell]) -> str:
 
 
 def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int]:
-    """Return the positions at which `row` is the best of `rows`; numbers that print the same are equal."""
+    """Return the positions at which `row` has the best number of `rows`, compared as printed."""
     best = set()
     for k in ranked:
         numbers = [_comparable(other.cells[k]) for other in rows]

@@ -1,4 +1,4 @@
-"""Terminal tables with aligned columns and digits."""
+"""Terminal tables with aligned columns and decimal points."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ BOLD, PLAIN = "\x1b[1m", "\x1b[0m"
 
 
 def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int | None = None, full: bool = True) -> str:
-    """Format tables one below another.
+    """Format tables for the terminal, one below the other.
 
     Args:
         tables: Tables to print.
-        styled: Whether the best value in a group is bold (ANSI) instead of marked with an asterisk.
-        columns: Width of the terminal. A table that is too wide is folded between blocks, with repeated identity
-            columns, unless it fits after long texts are wrapped between words. If None, tables are neither folded nor
-            wrapped.
-        full: Print all columns and footnotes. If not set, a table that is wider than the terminal keeps only the
-            essential columns, and the conventions are named but not explained.
+        styled: Whether the best value in a group is bold (ANSI). If not set, it is marked with an asterisk.
+        columns: Width of the terminal. In a table that is too wide, long texts are wrapped. If the table is still too
+            wide, it is split into parts, and each part repeats the identity columns. If None, the width is not limited.
+        full: Whether to print all columns and footnotes. If not set, a table that is wider than the terminal keeps only
+            the essential columns, and the conventions are named but not explained.
     """
     parts = [part for table in tables for part in _fitted(table, columns, full)]
     if columns is not None and not full:
@@ -41,7 +40,7 @@ def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int |
 
 
 def _fitted(table: Table, columns: int | None, full: bool) -> list[Table]:
-    """Return the parts of a table that fit into the terminal."""
+    """Split a table into parts that fit the width of the terminal."""
     if columns is None or _total(table) <= columns:
         return [table]
     if not full and any(column.essential for column in table.columns):
@@ -55,9 +54,9 @@ def _fitted(table: Table, columns: int | None, full: bool) -> list[Table]:
 
 
 def _fits_wrapped(table: Table, columns: int) -> bool:
-    """Return whether the table fits after its widest text is wrapped and stays readable.
+    """Return whether wrapping the widest text makes the table fit and keeps it readable.
 
-    An example of such a text is a column of sentences.
+    This helps, for example, with a column of sentences.
     """
     bodies, _ = _sizes(table, _cells(table, False))
     widest = max((size for size, column in zip(bodies, table.columns, strict=True) if column.kind == "text"), default=0)
@@ -65,7 +64,7 @@ def _fits_wrapped(table: Table, columns: int) -> bool:
 
 
 def _folded(table: Table, columns: int) -> list[Table]:
-    """Fold a table between blocks."""
+    """Split a wide table into parts, between blocks of columns."""
     names = [k for k, column in enumerate(table.columns) if column.identity]
     sizes = [b + t + len(GAP) for b, t in zip(*_sizes(table, _cells(table, False)), strict=True)]
     parts: list[list[int]] = [[]]
@@ -84,7 +83,7 @@ def _total(table: Table) -> int:
 
 
 def _with_short_notes(tables: Sequence[Table]) -> list[Table]:
-    """Return the tables with conventions that are named once instead of explained below each table."""
+    """Return the tables with short footnotes that name the conventions but do not explain them."""
     seen: set[str] = set()
     short = []
     for table in tables:
@@ -126,7 +125,7 @@ def _one(table: Table, styled: bool, columns: int | None) -> str:
 
 
 def _narrowed(table: Table, cells: list[Parts], columns: int) -> list[Parts]:
-    """Wrap the widest texts until the table fits; a cell with multiple lines contains line feeds."""
+    """Wrap the widest texts with line feeds until the table fits."""
     texts = [k for k, column in enumerate(table.columns) if column.kind == "text"]
     while texts:
         bodies, tails = _sizes(table, cells)
@@ -172,9 +171,9 @@ def _cells(table: Table, styled: bool) -> list[Parts]:
 
 
 def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
-    """Return the width of body (or title) and tail for each column.
+    """Return the width of each column, divided into the text and the marks after it.
 
-    The first column of a block fits the heading.
+    The first column of a block is wide enough for the heading of the block.
     """
     columns = table.columns
     bodies = []
@@ -190,7 +189,7 @@ def _sizes(table: Table, cells: Sequence[Parts]) -> tuple[list[int], list[int]]:
 
 
 def _body_and_tail(row: Row, k: int, column: Column, styled: bool) -> tuple[str, str]:
-    """Return the aligned text of a cell and the marks (asterisk and footnote marks)."""
+    """Return the aligned text of a cell, and its asterisk and footnote marks."""
     tail = row.marks.get(k, "")
     if k in row.best and not styled:
         tail = BEST + tail
@@ -217,7 +216,7 @@ def _headings(table: Table, bodies: Sequence[int], tails: Sequence[int]) -> list
 def _lines_of(
     columns: Sequence[Column], row: Row, parts: Parts, bodies: Sequence[int], tails: Sequence[int], styled: bool
 ) -> list[str]:
-    """Return the lines of a row; there are multiple lines if a cell is wrapped."""
+    """Return the lines of a table row; a row with wrapped cells has multiple lines."""
     split = [body.split("\n") for body, _ in parts]
     marks = [tail for _, tail in parts]  # next to the first line of a cell
     lines = []
