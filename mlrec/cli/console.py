@@ -36,7 +36,7 @@ def _console(stderr: bool) -> Console:
 
 
 def tolerate_any_locale() -> None:
-    """Print characters that the terminal encoding does not support as escape sequences."""
+    """Configure stdout and stderr to escape characters that the terminal encoding does not support."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -245,7 +245,7 @@ def _questions(records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
     texts = {key for key, value in fields if isinstance(value, str) and not is_image(_spellings(value)[0])}
     if not sure and len(texts) > 1:
         keys = ", ".join(sorted(texts))
-        raise DataError(f"{file}: any of the keys {keys} may contain the choices; export the project as JSON")
+        raise DataError(f"{file}: unclear which of the keys {keys} contains the choices; export the project as JSON")
     return sorted(sure or texts)
 
 

@@ -1,4 +1,4 @@
-"""Signals during training: the first stops after the current step; the second ends the process."""
+"""Signals: the first one stops training after the current step, and the second ends the process."""
 
 from __future__ import annotations
 
