@@ -34,7 +34,11 @@ def lambda_sweep(
         typer.Option(help="Attention temperatures at test time; inf means the maximum.", metavar="A,B,..."),
     ] = None,
     normalize_logits: Annotated[
-        bool, typer.Option("--normalize-logits", help="Divide the stored logits by 1 + λ; metrics are always computed with and without the division.")
+        bool,
+        typer.Option(
+            "--normalize-logits",
+            help="Divide the stored logits by 1 + λ; metrics are always computed with and without the division.",
+        ),
     ] = False,
     by_size: Annotated[
         bool,

@@ -121,7 +121,7 @@ def test_json_min_has_texts_objects_and_regions(tmp_path: Path) -> None:
         {"cat": 0, "dog": 1},
     ]
     with pytest.raises(
-        DataError, match="any of the keys choice, source may contain the choices; export the project as JSON"
+        DataError, match="unclear which of the keys choice, source contains the choices; export the project as JSON"
     ):
         read(tmp_path, tasks[:1])
 
