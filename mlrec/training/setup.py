@@ -36,7 +36,7 @@ from mlrec.utils.errors import ModelError, UsageError
 
 logger = logging.getLogger(__name__)
 
-SEARCH_STEPS = 10_000  # a training this long is worth the search of cuDNN's fastest kernels, about a minute
+SEARCH_STEPS = 10_000  # from this number of steps on, searching for the fastest cuDNN kernels (up to a minute) is worth it
 
 
 def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
