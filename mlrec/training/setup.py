@@ -36,7 +36,7 @@ from mlrec.utils.errors import ModelError, UsageError
 
 logger = logging.getLogger(__name__)
 
-SEARCH_STEPS = 10_000  # from this number of steps on, searching for the fastest cuDNN kernels (up to a minute) is worth it
+SEARCH_STEPS = 10_000  # shorter training runs do not repay the search for the fastest kernels, up to a minute
 
 
 def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, Precision, Loss]:
