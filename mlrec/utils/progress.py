@@ -107,6 +107,34 @@ def logged_from(level: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def logged_once() -> Iterator[None]:
+    """Context manager that ignores log records whose message was logged before in the `with` block."""
+    filters = [(handler, _New()) for handler in LOGGER.handlers]
+    for handler, new in filters:
+        handler.addFilter(new)
+    try:
+        yield
+    finally:
+        for handler, new in filters:
+            handler.removeFilter(new)
+
+
+class _New(logging.Filter):
+    """Filter that accepts each message once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether the message is new."""
+        message = record.getMessage()
+        new = message not in self.seen
+        self.seen.add(message)
+        return new
+
+
+@contextlib.contextmanager
 def first_process_logs() -> Iterator[None]:
     """Log only in the first process of a distributed run."""
     with logged_from(logging.NOTSET if processes.rank() == 0 else NOTHING):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlrec.cli import console
-from mlrec.utils.progress import NOTHING, PythonWarnings, first_process_logs, logged_from, logged_to
+from mlrec.utils.progress import NOTHING, PythonWarnings, first_process_logs, logged_from, logged_once, logged_to
 from tests.conftest import Notes
 
 LOGGER = logging.getLogger("mlrec.workflows.data.prepare")
@@ -66,3 +66,13 @@ def test_of_several_processes_the_first_logs(notes: Notes, monkeypatch: pytest.M
         with first_process_logs():
             log()
         assert len(notes.lines) == lines
+
+
+def test_a_repeated_message_is_logged_once_inside_the_block(capsys: pytest.CaptureFixture[str]) -> None:
+    with logged_to(console.Records()):
+        with logged_once():
+            for name in ("a", "b", "a"):
+                logging.getLogger("mlrec.data").warning("label %s", name)
+        logging.getLogger("mlrec.data").warning("label a")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(" ")[2] for line in lines] == ["a", "b", "a"]

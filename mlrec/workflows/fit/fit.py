@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.files import MODEL_FILE, check_name, remove_folder, write_json, write_text
-from mlrec.utils.progress import NOTHING, SILENT, Progress, RunProgress, logged_from
+from mlrec.utils.progress import NOTHING, SILENT, Progress, RunProgress, logged_from, logged_once
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.evaluate.label_errors import label_errors
@@ -46,17 +46,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 CANDIDATES, BEST, PAGE, ERRORS = "candidates", "best", "report.html", "label-errors"
 RECIPE = "demo"  # of both stages; the keys that matter are given as flags
-FROZEN_SHARE = 0.4  # of the time, for heads on frozen features
-SHARES = {
-    "train": 0.16,
-    "val": 0.04,
-    "test": 0.15,
-}  # most of the time for the features of one backbone, and for scoring
+FROZEN_SHARE = 0.3  # of the time, for heads on frozen features
+SHARES = {"sample": 0.16, "val": 0.04, "test": 0.15}  # of the time, at most, for the features of each split
 ENDING = 20.0  # seconds of thresholds, report page and contact sheet, besides scoring
-TRAINING_COST = 3.5  # time of a training step in forward passes
+TRAINING_COST = 4.0  # time of a training step in forward passes
 PROBED = 32  # images whose features are computed to measure the speed
-MOST_EPOCHS, LEAST_EPOCHS = 30, 1
+MOST_EPOCHS, LEAST_SHARE = 30, 0.25  # epochs of a fine-tuned run, and the least part of an epoch
 FIRST_SHARE = 0.6  # of the time that is left for fine-tuning, for the first of several runs
+USEFUL_EPOCHS = 3  # a further run must have time for as many epochs; otherwise the first run gets all the time
 MOST_FORECASTS = 3  # forecasts of the time of one training
 PACE_STEPS, PACE_WARM = 12, 3  # steps that measure the speed of training, and those before them
 PACE_ERROR = 0.1  # relative error of the forecast from which the number of epochs is changed
@@ -188,9 +185,11 @@ class _Fit:
         """Run all stages; finished candidates from an interrupted fit are not trained again."""
         pretrained = candidates.reachable(backbone, weights)
         try:
-            self.compare_frozen(pretrained, FROZEN_SHARE * 60 * self.state.minutes)
-            self.fine_tune()
-            self.compare_frozen(pretrained, self.elapsed() + self.left() - self._reserve(), last=True)
+            with logged_once():  # every candidate has the same labels without positives
+                self.compare_frozen(pretrained, FROZEN_SHARE * 60 * self.state.minutes)
+                self.fine_tune()
+                self.train_on_all()
+                self.compare_frozen(pretrained, self.elapsed() + self.left() - self._reserve(), last=True)
             return self.finish()
         finally:
             self._save()  # the time that an interrupted fit has spent
@@ -217,7 +216,7 @@ class _Fit:
             last: Whether this is the last call. If so, candidates that were not tried are listed in the notes.
         """
         first, *others = pretrained
-        size = self.flags.get("img_size") or candidates.image_side(self._manifest("train"), self.device)
+        size = self.flags.get("img_size") or candidates.image_side(self._manifest("sample"), self.device)
         base = {**candidates.FROZEN, **first.flags, "img_size": size, "lr": candidates.FROZEN_LR}
         self._limit_splits(base)
         for head, keys in candidates.HEADS.items():
@@ -244,7 +243,7 @@ class _Fit:
             if last:
                 self._note(f"{name} was not tried: the time had run out")
             return
-        self._train(name, pair, "frozen", flags)
+        self._train(name, pair, "frozen", flags, self.splits.sample)
 
     # Stage 2: fine-tuning of the most promising.
 
@@ -258,9 +257,9 @@ class _Fit:
         for number, (frozen, lr) in enumerate(tries, start=1):
             name = f"{frozen.pair}-tuned-lr{lr:g}"
             share = FIRST_SHARE
-            least = LEAST_EPOCHS * self._seconds_per_image(frozen.flags) * TRAINING_COST * len(self._manifest("train"))
-            if number == len(tries) or (1 - share) * (self.left() - self._reserve()) < least:
-                share = 1.0  # what this one leaves would be of no use
+            further = USEFUL_EPOCHS * len(self._manifest("train")) * self._training_seconds(frozen.flags)
+            if number == len(tries) or (1 - share) * (self.left() - self._reserve()) < further:
+                share = 1.0
             # Linear probing, then fine-tuning (Kumar et al., ICLR 2022): a trained head does not distort the features.
             start = {"init_from": str(self.folder / CANDIDATES / frozen.name), "init_head": True}
             flags = {**frozen.flags, **candidates.fine_tuned(), **start, "lr": lr}
@@ -272,29 +271,45 @@ class _Fit:
     def _fine_tuned(self, name: str, pair: str, flags: dict[str, Any], allowed: float) -> bool:
         """Fine-tune with the number of epochs that fit into `allowed` seconds.
 
-        Returns False if too few epochs fit.
+        If not even one epoch fits, a random part of the training split is used once. Returns False if the part would
+        be too small.
         """
-        per_image = self._seconds_per_image(flags)
-        samples = len(self._manifest("train"))
-        steps = max(1, samples // int(flags["batch_size"]))
-        step_seconds = per_image * TRAINING_COST * samples / steps
+        whole, batch = len(self._manifest("train")), int(flags["batch_size"])
+        seconds = self._training_seconds(flags)  # per image
+        scoring = self._seconds_per_image(flags) * len(self._manifest("val"))
         begun = time.monotonic()
         for attempt in range(MOST_FORECASTS):
-            time_left = allowed - (time.monotonic() - begun) - per_image * len(self._manifest("val"))
-            epochs = min(MOST_EPOCHS, int(time_left / (step_seconds * steps)))
-            if epochs < LEAST_EPOCHS:
-                self._note(f"{name} was not trained: one epoch does not fit into the remaining time")
+            time_left = allowed - (time.monotonic() - begun) - scoring
+            seen = int(time_left / seconds)  # images that can be trained on
+            if seen < LEAST_SHARE * whole:
+                self._note(f"{name} was not trained: the remaining time is too short")
                 return False
-            pace = _Pace(epochs * steps, time_left, can_grow=epochs < MOST_EPOCHS)
+            dataset, split = limited(self.splits.dataset, self.splits.train, seen)
+            self.splits = replace(self.splits, dataset=dataset)
+            epochs = min(MOST_EPOCHS, max(1, seen // whole))
+            pace = _Pace(epochs * max(1, min(seen, whole) // batch), time_left, can_grow=epochs < MOST_EPOCHS)
             watched = [pace]
             if attempt == MOST_FORECASTS - 1:  # the last attempt is not stopped, even if it is slower
                 watched = []
             try:
-                self._train(name, pair, "fine-tuned", {**flags, "epochs": epochs}, watched)
-                return True
+                self._train(name, pair, "fine-tuned", {**flags, "epochs": epochs}, split, watched)
             except _OtherPace as measured:
-                step_seconds = measured.seconds
+                seconds = measured.seconds / batch
+                continue
+            if split != self.splits.train:
+                self._note(f"{name} was trained on {seen:,} of {whole:,} images, because a whole epoch takes too long")
+            return True
         return False
+
+    def train_on_all(self) -> None:
+        """Train the best candidate on the whole training split, if only its head was trained, and on a part of it."""
+        best = max(self.state.candidates, key=lambda one: one.score)
+        if best.stage != "frozen" or self.splits.sample == self.splits.train:
+            return
+        images = len(self._manifest("train"))
+        cost = self._seconds_per_image(best.flags) * images + best.seconds * images / len(self._manifest("sample"))
+        if cost < self.left() - self._reserve():
+            self._train(f"{best.name}-all", best.pair, "frozen", best.flags, self.splits.train)
 
     # Stage 3: thresholds, the reported split, the page and the label errors.
 
@@ -327,7 +342,7 @@ class _Fit:
         """Return the splits of an interrupted fit, or those of the dataset for a new fit."""
         known = self.state.splits
         if known:
-            return FitSplits(dataset, known["train"], known["val"], known["test"])
+            return FitSplits(dataset, **known)
         return fit_splits(dataset, progress=self.progress)
 
     def _limit_splits(self, flags: Flags) -> None:
@@ -335,20 +350,22 @@ class _Fit:
         if self.state.splits:
             return
         per_image, total = self._seconds_per_image(flags), 60 * self.state.minutes
-        dataset, names = self.splits.dataset, {}
         for part, share in SHARES.items():
-            most = max(PROBED, int(share * total / per_image))
             whole = getattr(self.splits, part)
-            dataset, names[part] = limited(dataset, whole, most)
-            if names[part] != whole:
+            dataset, name = limited(self.splits.dataset, whole, max(PROBED, int(share * total / per_image)))
+            self.splits = replace(self.splits, dataset=dataset, **{part: name})
+            if name != whole:
+                use = "to compare heads" if part == "sample" else "for scoring"
                 self._note(
-                    f"{most:,} random samples from {whole} are used, because using all samples would take too long"
+                    f"{len(self._manifest(part)):,} random samples from {whole} are used {use}, because using all "
+                    "samples would take too long"
                 )
-        self.splits = FitSplits(dataset, names["train"], names["val"], names["test"])
-        self._save(splits=names)
+        self._save(splits={part: getattr(self.splits, part) for part in ("train", *SHARES)})
 
-    def _train(self, name: str, pair: str, stage: str, flags: Flags, callbacks: Sequence[object] = ()) -> None:
-        """Train a candidate and record its mAP on `val`.
+    def _train(
+        self, name: str, pair: str, stage: str, flags: Flags, split: str, callbacks: Sequence[object] = ()
+    ) -> None:
+        """Train a candidate on a split and record its mAP on `val`.
 
         Recorded or finished candidates are not trained again.
         """
@@ -358,7 +375,7 @@ class _Fit:
         run = _finished(place)
         if run is None:
             with logged_from(logging.WARNING):
-                run = self._trained(place, flags, callbacks, quiet)
+                run = self._trained(place, self._keys(flags, split), callbacks, quiet)
         seconds = time.monotonic() - begun
         candidate = Candidate(
             name=name, pair=pair, stage=stage, mAP=run.metrics().mAP, seconds=seconds, flags=dict(flags)
@@ -366,35 +383,39 @@ class _Fit:
         self._save(candidates=[*self.state.candidates, candidate])
         logger.info(f"{name}: mAP on {self.splits.val} {100 * candidate.score:.1f} ({seconds:.0f} s)")
 
-    def _trained(self, place: Path, flags: Flags, callbacks: Sequence[object], quiet: RunProgress) -> Run:
+    def _trained(self, place: Path, keys: Flags, callbacks: Sequence[object], quiet: RunProgress) -> Run:
         """Train a candidate, or resume it."""
         if (place / directory.RESUME).is_file() and not callbacks:
             return resume(place, features=self.features, progress=quiet)
         if place.is_dir():
             remove_folder(place)
         return train(
-            self._keys(flags), recipe=RECIPE, out=place.parent, name=place.name, features=self.features,
+            keys, recipe=RECIPE, out=place.parent, name=place.name, features=self.features,
             callbacks=callbacks, progress=quiet,
         )  # fmt: skip
 
-    def _keys(self, flags: Flags) -> dict[str, Any]:
-        """Return the keys for a training run; keys set by the user have priority."""
-        data = {"data": str(self.splits.dataset.path), "train_split": self.splits.train, "split": self.splits.val}
+    def _keys(self, flags: Flags, split: str) -> dict[str, Any]:
+        """Return the keys for a training run on a split; keys set by the user have priority."""
+        data = {"data": str(self.splits.dataset.path), "train_split": split, "split": self.splits.val}
         return {"unknown": "ignore", **flags, **self.flags, **data}
 
     def _seconds_per_image(self, flags: Flags) -> float:
         """Measure the time for decoding an image and computing its features, once per backbone."""
         backbone = str(flags["backbone"])
         if backbone not in self.per_image:
-            self.per_image[backbone] = _probe(self._keys(flags))
+            self.per_image[backbone] = _probe(self._keys(flags, self.splits.sample))
         return self.per_image[backbone]
+
+    def _training_seconds(self, flags: Flags) -> float:
+        """Return the estimated time of a training step per image."""
+        return TRAINING_COST * self._seconds_per_image(flags)
 
     def _reserve(self) -> float:
         """Return the seconds required for the last stage."""
         return ENDING + max(self.per_image.values()) * len(self._manifest("test"))
 
     def _feature_images(self) -> int:
-        return len(self._manifest("train")) + len(self._manifest("val"))
+        return len(self._manifest("sample")) + len(self._manifest("val"))
 
     def _manifest(self, part: str) -> Manifest:
         return self.splits.dataset.manifest(getattr(self.splits, part))

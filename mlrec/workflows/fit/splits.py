@@ -18,7 +18,8 @@ from mlrec.workflows.train.plan import has_labels
 
 logger = logging.getLogger(__name__)
 PREFIX = "fit-"
-SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
+SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}  # of a dataset with one split
+HELD_OUT = {"train": 0.8, "val": 0.2}  # of the training split of a dataset with a split to report
 POOLS = ("trainval", "train", "all")
 
 
@@ -29,12 +30,14 @@ class FitSplits:
     Attributes:
         dataset: Dataset, including added splits.
         train: Training split.
+        sample: Training split, or a part of it, for the comparison of heads on frozen features.
         val: Split for model selection.
         test: Split whose metrics are reported; it is not used for model selection.
     """
 
     dataset: Dataset
     train: str
+    sample: str
     val: str
     test: str
 
@@ -53,7 +56,7 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
     made = dataset.info.source.get(MADE, {})
     own = [name for name in dataset.info.splits if name not in made and has_labels(dataset.manifest(name))]
     if {"train", "val", "test"} <= set(own):
-        return FitSplits(dataset, "train", "val", "test")
+        return FitSplits(dataset, "train", "train", "val", "test")
     test = next((name for name in ("test", "val") if name in own), None)
     pools = [name for name in POOLS if name in own and not (test == "val" and name == "trainval")]
     if not pools:
@@ -61,15 +64,11 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
             f"{dataset.path}: no split to train on among {', '.join(dataset.info.splits)}; add one of "
             f"{', '.join(POOLS)}"
         )
-    needed = list(SHARES)
-    if test is not None:  # is scored as it is
-        needed = ["train", "val"]
-    names = [PREFIX + part for part in needed]
+    shares = SHARES if test is None else HELD_OUT
+    names = [PREFIX + part for part in shares]
     if not all(name in made and made[name] == pools[0] for name in names):
-        dataset = _divided(
-            dataset, _pool(dataset, pools[0], test), names, [SHARES[part] for part in needed], seed, progress
-        )
-    return FitSplits(dataset, names[0], names[1], test or names[2])
+        dataset = _divided(dataset, _pool(dataset, pools[0], test), names, list(shares.values()), seed, progress)
+    return FitSplits(dataset, names[0], names[0], names[1], test or names[2])
 
 
 def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dataset, str]:

@@ -45,7 +45,7 @@ class FitState(msgspec.Struct, kw_only=True):
         minutes: Time limit in minutes.
         spent: Seconds spent so far.
         data: Folder of the dataset.
-        splits: Splits for training, model selection and reporting.
+        splits: Splits for training, the comparison of heads (`sample`), model selection and reporting.
         candidates: Trained models.
         best: Name of the chosen candidate; None until the end.
         notes: Steps that were skipped because there was not enough time.

@@ -58,6 +58,9 @@ def test_the_reported_split_is_the_datasets_own(
     data = Dataset.load(dataset(tmp_path, *own))
     before = {name: data.manifest(name).digest for name in own}
     splits = fit_splits(data)
+    if splits.val == "fit-val":  # a fifth of the training split is held out
+        pool = len(splits.dataset.manifest(splits.train)) + len(splits.dataset.manifest(splits.val))
+        assert len(splits.dataset.manifest(splits.val)) == pytest.approx(0.2 * pool, abs=2)
     assert (splits.train, splits.val, splits.test) == expected
     assert not ids(splits.dataset, splits.train) & ids(splits.dataset, splits.val)
     assert not (ids(splits.dataset, splits.train) | ids(splits.dataset, splits.val)) & ids(splits.dataset, splits.test)
@@ -166,6 +169,45 @@ def test_time_left_by_fine_tuning_goes_to_further_heads(tmp_path: Path, monkeypa
     assert [one.name for one in after_first_pass] == ["test_resnet-average"]
     assert {one.pair for one in state.candidates} == {f"test_resnet-{head}" for head in candidates.HEADS}
     assert not [note for note in state.notes if "not tried" in note]
+
+
+def test_heads_are_compared_on_a_part_and_the_best_is_trained_on_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "PROBED", 8)
+    monkeypatch.setattr(workflow, "SHARES", {"sample": 0.0, "val": 0.5, "test": 0.5})
+    monkeypatch.setattr(workflow._Fit, "fine_tune", lambda own: None)
+    result = fit(make_tiny(tmp_path / "tiny"), minutes=3, out=tmp_path / "runs", backbone="test_resnet", flags=TINY)
+    state = result.state
+    assert state.splits["sample"] == f"fit-{state.splits['train'].removeprefix('fit-')}-8"
+    used = {one.name: _train_split(result.folder, one.name, state.best) for one in state.candidates}
+    on_all = {name for name, split in used.items() if split == state.splits["train"]}
+    assert len(on_all) == 1
+    assert {split for name, split in used.items() if name not in on_all} == {state.splits["sample"]}
+    assert next(iter(on_all)).endswith("-all")
+
+
+def test_fine_tuning_takes_a_part_of_an_epoch_if_no_epoch_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow._Fit, "_training_seconds", lambda own, flags: 1.0)  # of each image
+    monkeypatch.setattr(workflow._Fit, "_seconds_per_image", lambda own, flags: 1e-6)
+    monkeypatch.setattr(workflow, "MOST_FORECASTS", 1)
+    monkeypatch.setattr(workflow._Fit, "left", lambda own: 12.0)
+    monkeypatch.setattr(workflow._Fit, "_reserve", lambda own: 4.5)  # so there is time for 7 images
+    monkeypatch.setattr(workflow, "FROZEN_SHARE", 0.0)
+    result = fit(make_tiny(tmp_path / "tiny"), minutes=1, out=tmp_path / "runs", backbone="test_resnet", flags=TINY)
+    tuned = [one for one in result.state.candidates if one.stage == "fine-tuned"]
+    assert tuned
+    for one in tuned:
+        assert one.flags["epochs"] == 1
+        assert _train_split(result.folder, one.name, result.state.best) == "fit-train-7"
+    assert any("because a whole epoch takes too long" in note for note in result.state.notes)
+
+
+def _train_split(folder: Path, name: str, best: str | None) -> str:
+    place = folder / "best" if name == best else folder / "candidates" / name
+    train = Run.load(place).record.train
+    assert train is not None
+    return train.split
 
 
 @pytest.mark.parametrize("head", ["average", "csra"])
