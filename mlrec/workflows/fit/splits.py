@@ -45,17 +45,18 @@ class FitSplits:
 def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> FitSplits:
     """Return the splits for `mlrec fit`, and add missing splits to the dataset.
 
-    Existing splits do not change. If train, val and test exist, they are used. If only one of test and val exists, this
-    split is reported, and a fifth of the remaining samples is held out for model selection. A dataset with a single
-    split is divided into 60 % for training, 20 % for model selection, and 20 % for the report. Label prevalence is
-    preserved, and near-duplicate images stay in the same part.
+    Existing splits do not change. The splits train, val and test are used if the dataset has all of them and no split
+    trainval. Otherwise, a fifth of the training split (trainval, if it exists) is held out for model selection, and test
+    is reported, or val if there is no test split. A dataset with a single split is divided into 60 % for training, 20 %
+    for model selection, and 20 % for the report. Label prevalence is preserved, and near-duplicate images stay in the
+    same part.
 
     Raises:
         UsageError: No split can be divided.
     """
     made = dataset.info.source.get(MADE, {})
     own = [name for name in dataset.info.splits if name not in made and has_labels(dataset.manifest(name))]
-    if {"train", "val", "test"} <= set(own):
+    if {"train", "val", "test"} <= set(own) and "trainval" not in own:
         return FitSplits(dataset, "train", "train", "val", "test")
     test = next((name for name in ("test", "val") if name in own), None)
     pools = [name for name in POOLS if name in own and not (test == "val" and name == "trainval")]

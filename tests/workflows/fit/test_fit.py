@@ -49,6 +49,7 @@ def test_a_dataset_of_one_split_is_divided_in_three(tmp_path: Path) -> None:
         (("train", "val", "test"), ("train", "val", "test")),
         (("train", "test"), ("fit-train", "fit-val", "test")),
         (("trainval", "test"), ("fit-train", "fit-val", "test")),
+        (("train", "val", "trainval", "test"), ("fit-train", "fit-val", "test")),
         (("train", "val"), ("fit-train", "fit-val", "val")),
     ],
 )
