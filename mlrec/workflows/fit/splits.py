@@ -45,11 +45,10 @@ class FitSplits:
 def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> FitSplits:
     """Return the splits for `mlrec fit`, and add missing splits to the dataset.
 
-    Existing splits do not change. The splits train, val and test are used if the dataset has all of them and no split
-    trainval. Otherwise, a fifth of the training split (trainval, if it exists) is held out for model selection, and test
-    is reported, or val if there is no test split. A dataset with a single split is divided into 60 % for training, 20 %
-    for model selection, and 20 % for the report. Label prevalence is preserved, and near-duplicate images stay in the
-    same part.
+    Existing splits do not change. If the dataset has the splits train, val and test, and no split trainval, these are
+    used. Otherwise, a fifth of trainval (or train) is held out for model selection, and test (or val) is reported. A
+    dataset with a single split is divided into 60 % for training, 20 % for model selection, and 20 % for the report.
+    Label prevalence is preserved, and near-duplicate images stay in the same part.
 
     Raises:
         UsageError: No split can be divided.
