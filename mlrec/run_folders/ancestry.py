@@ -1,4 +1,4 @@
-"""Lineage of stored models and runs, including chains of runs that were initialized from earlier runs."""
+"""Lineage of models and runs: the initial weights, and the earlier runs that trained these weights."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ METADATA_KEY = "mlrec"  # key in a model file; see `models.checkpoint`
 def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineage:
     """Return the lineage of the initial weights of a run.
 
-    Records from earlier versions have no lineage. In this case, the lineage is inferred from the settings of the run,
-    and is unknown if the initial model is missing or has been replaced.
+    If the record was written by an earlier version of mlrec and has no lineage, the lineage is inferred from the
+    settings of the run. The inferred lineage is unknown if the initial model is missing or has been replaced.
 
     Args:
         record: Record of the run.
@@ -44,7 +44,7 @@ def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineag
 def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | None:
     """Return the lineage of an mlrec model, including the training of the model itself.
 
-    Returns None if there is no lineage.
+    Returns None if no lineage is stored and the training of the model is unknown.
 
     Args:
         source: Run folder, folder of an imported model, or model file.

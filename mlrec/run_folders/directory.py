@@ -57,9 +57,9 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Check that `path` does not exist, or contains only a run that was killed at the beginning.
+    """Check that `path` does not exist, or contains only files of a run that was killed at the start.
 
-    Such a run was killed before the record was written.
+    A run that is killed at the start has no record, so its folder can be used again.
 
     Raises:
         RunError: The path already exists and contains other files.
@@ -69,7 +69,7 @@ def check_free(path: Path) -> None:
 
 
 def only_begun(path: Path) -> bool:
-    """Return whether `path` contains only the files of a run killed before the record was written."""
+    """Return whether `path` contains only files of a run that was killed before its record was written."""
     if not path.is_dir():
         return False
     names = {entry.name for entry in path.iterdir()}

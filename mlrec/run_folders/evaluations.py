@@ -1,4 +1,4 @@
-"""Evaluations of models that were not trained with mlrec; tables treat them like finished runs."""
+"""Evaluations of models that mlrec did not train; tables of runs contain a row for each evaluation."""
 
 from __future__ import annotations
 

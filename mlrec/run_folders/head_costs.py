@@ -26,9 +26,9 @@ class HeadCost(msgspec.Struct, frozen=True, kw_only=True):
         parameters: Number of learnable parameters in the head.
         flops: Floating-point operations of the head in the forward pass of one image; a multiply-add counts as two
             operations.
-        forward_ms, training_ms: Median times in milliseconds of one evaluation step and one training step of the whole
-            model.
-        forward_ratio, training_ratio: Median ratio of the step time to that of the first head, from paired
+        forward_ms, training_ms: Median time of one evaluation step and of one training step of the whole model, in
+            milliseconds.
+        forward_ratio, training_ratio: Step time divided by the step time of the first head, as the median over paired
             measurements; None for the first head.
     """
 

@@ -43,7 +43,7 @@ def append(folder: Path, event: str, **values: Any) -> None:
 
     Args:
         folder: Run folder.
-        event: Event type, "steps", "epoch" or "scored".
+        event: Type of the event: "steps", "epoch" or "scored".
         values: Values of the event.
     """
     path, line = folder / directory.LOG, json.dumps({"event": event, **values}, allow_nan=False) + "\n"

@@ -67,7 +67,7 @@ class SplitRecord(msgspec.Struct, frozen=True):
         )
 
     def training(self, run: str = "") -> Training:
-        """Return the lineage entry for a training on this split in the run with the name `run`."""
+        """Return the lineage entry for a run named `run` that was trained on this split."""
         return Training(self.dataset, self.kind, self.split, self.samples, self.digest, run)
 
     def manifest(self) -> Manifest | None:
@@ -98,8 +98,8 @@ def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[st
         labels: Labels that the split must contain.
 
     Returns:
-        Number of positives by label. None if the splits differ, or if a split is unknown, no longer exists, has changed
-        or does not have all labels.
+        Dict from label to number of positives. None if the runs have different splits or an unknown split. Also None if
+        the split no longer exists, has changed, or lacks a label.
     """
     first = splits[0]
     if first is None or any(split is None or split.digest != first.digest for split in splits):
@@ -125,11 +125,11 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         model: Properties of the model, such as `backbone` (with the weights tag), `parameters`, `head_parameters` and
             `input_size`.
         environment: Versions, device, threads, precision and other values needed to reproduce the metrics.
-        seconds: Time in seconds by part ("train", "eval", "features").
+        seconds: Dict from part of the run ("train", "eval", "features") to its duration in seconds.
         notes: Footnotes for every table that contains the run, such as "frozen, no augmentation".
         best: Epoch, split and mAP of the best epoch, if multiple epochs were evaluated.
         lineage: Origin of the initial weights; None in records from earlier versions, see `ancestry.lineage_of`.
-        warnings: Warnings, one line per kind.
+        warnings: Warnings that were logged during the run, one line per kind of warning.
         format: Name and version of the file format.
     """
 
@@ -198,7 +198,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of the run in tables: the name of the model or of the folder."""
+        """Name of the run in tables: the name of `model` if it is set, otherwise of the run folder."""
         return (self.model or self.path).name
 
     @classmethod
@@ -277,14 +277,14 @@ def latest_run(root: Path | str = "runs") -> Run:
 def environment(device: torch.device, precision: str) -> dict[str, Any]:
     """Return the properties of the environment that are stored in `run.json`.
 
-    These are versions, machine, device, precision, threads and processes.
+    The properties are versions, machine, device, precision, threads and processes.
 
     Args:
         device: Device of the model; for CUDA, the GPU name and the CUDA version are added.
         precision: Precision of the backbone.
 
     Returns:
-        JSON values by name.
+        Dict from property name to JSON value.
     """
     import torch  # run records can be read without torch
 

@@ -1,6 +1,6 @@
 """`sweep.json`: the runs of a sweep and the settings of the runs.
 
-The progress is stored in the run folders.
+The progress of the sweep is stored in the run folders.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Entry(msgspec.Struct, frozen=True):
     Attributes:
         name: Name of the run folder.
         label: Label of the setting.
-        settings: Values that differ from those of other runs.
+        settings: Values of the keys in which the runs of the sweep differ, including seed and fold.
         stage: "tune" if the run was only used to choose a value for later runs, otherwise "run".
     """
 

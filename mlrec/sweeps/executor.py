@@ -43,13 +43,13 @@ class SweepExecutor:
 
     Attributes:
         plan: Plan of the sweep.
-        jobs: Number of worker processes on this machine; by default one per GPU, or one without GPUs. To add workers,
-            run the same command again in another process or on another machine.
+        jobs: Number of worker processes on this machine; by default one per GPU, or one if there is no GPU. To add
+            workers, run the same command again in another process or on another machine.
         storage: Optuna storage shared by all workers: URL of a database, or path of a journal file. The default is an
             SQLite file in the sweep folder.
         retry_failed: Whether to restart trials that have reached the maximum number of failures.
-        labels: The mAP of these labels is used to choose tuned or searched values; by default all labels.
-        command: Command line that is stored in the run records and shown in the hint on how to resume. The default is
+        labels: Labels whose mAP is used to choose tuned or searched values; by default all labels.
+        command: Command line, stored in the run records and shown as the command to resume the sweep. The default is
             the command line of this process.
     """
 
@@ -61,7 +61,7 @@ class SweepExecutor:
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
 
     def run(self) -> Iterator[States]:
-        """Train the trials that are not finished. Yields the states of all trials in the stage twice a second.
+        """Train the unfinished trials, and yield the states of all trials of the stage twice per second.
 
         Raises:
             UsageError: The number of jobs is invalid, or the command was started by torchrun.
@@ -82,8 +82,8 @@ class SweepExecutor:
     def current_states(self) -> list[TrialState]:
         """Return the states of the trials that are known before the sweep runs.
 
-        If values are tuned, these are the tuning trials. For a search, these are the existing trials. No storage is
-        created.
+        If the sweep tunes values, the states of the tuning trials are returned. For a search, the states of the
+        existing trials are returned. The storage is not created if it does not exist.
         """
         plan = self.plan
         trials: Sequence[Trial]
@@ -242,7 +242,7 @@ class WorkerPool:
             self._workers[slot] = process
 
     def reap(self, queue: TrialQueue) -> None:
-        """Remove workers that have exited. If a worker crashed, mark its trial as failed in the queue.
+        """Remove exited workers. If a worker has crashed, its trial is marked as failed in the queue.
 
         Raises:
             RunError: A worker died before it took a trial.

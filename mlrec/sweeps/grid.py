@@ -20,7 +20,7 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Setting:
-    """Configuration that is trained once per seed and fold, and is one row of the results table.
+    """Configuration that is trained once per seed and fold. Each setting is one row of the results table.
 
     Attributes:
         label: Name of the study variant; "" if the values alone identify the setting.
@@ -45,7 +45,7 @@ class Trial:
     Attributes:
         name: Name of the run folder. It contains the values, and a hash of the configuration and the data.
         label: Label of the setting.
-        values: Values of the setting, with seed and fold if the sweep has more than one.
+        values: Values of the setting, and the seed and fold if the sweep has multiple seeds or folds.
         flags: `Config` keys for training.
         stage: "tune" if the trial is used only to choose a value for other trials, otherwise "run".
     """

@@ -36,14 +36,15 @@ class SweepPlan:
         base: Training plan with the keys that all runs share.
         file: Configuration file of all runs.
         recipe: Recipe of all runs.
-        settings: Settings. There is one trial for each combination of a setting, a pair in `splits` and a seed.
+        settings: Settings of the sweep. Each setting is trained once for every combination of a pair in `splits` and a
+            seed.
         axes: Axes of the grid, or ranges of the search.
         tune: Axes whose best value is chosen separately for each setting.
         seeds: Seeds for each setting.
         splits: Pairs of a training split and a scored split; one pair per fold if folds are used.
         pool: Split that is divided into folds or held-out parts; None if no split is divided.
-        dataset: Dataset. It keeps the manifests of `splits` in memory, so that they are read only once.
-        tuning: Trials for choosing the tuned values, run before all other trials.
+        dataset: Dataset that keeps the manifests of `splits` in memory, so that each manifest is read only once.
+        tuning: Trials that choose the tuned values; they run before all other trials.
         max_trials: Number of search trials; None for a grid.
     """
 
@@ -133,11 +134,12 @@ def plan_sweep(
     Args:
         flags: Values of `Config` keys. A string with multiple values, `a,b,c` or `start:stop:step`, defines an axis.
         study: Name of one of the paper's studies, see `sweeps.studies`; the study variants are combined with the axes.
-        paper_only: Whether to train only the runs in the paper's table or figure. The default is then one seed.
+        paper_only: Whether to train only the runs in the paper's table or figure. If set, the default number of seeds
+            is one.
         tune: Axes whose best value is chosen for each setting on data held out from the training split.
         seeds: Seeds for each setting.
         folds: Number of folds for cross-validation on the training split; None to use the training and scored splits.
-        trials: Number of trials of a search within the ranges of the values; None for a grid.
+        trials: Number of trials of a hyperparameter search; None trains all combinations of the values.
         file: Configuration file, see `train`.
         recipe: Name of a recipe, see `train`.
         out: Folder of runs, in which the sweep folder is created.

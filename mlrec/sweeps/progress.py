@@ -32,7 +32,7 @@ Status = Literal["waiting", "running", "interrupted", "failed", "finished"]
 
 @dataclass(frozen=True)
 class TrialState:
-    """State of a trial at the time of reading.
+    """Snapshot of the state of a trial.
 
     Attributes:
         detail: Text with the epoch and the loss of a running trial.
@@ -79,7 +79,7 @@ def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
 
 
 def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = False) -> Table:
-    """Return a table of the trials that are running, failed or recently finished; all if `whole` is set."""
+    """Return a table of the running, failed and recently finished trials, or of all trials with `whole`."""
     columns = (
         Column("run", "Run", identity=True),
         Column("state", "State"),

@@ -25,9 +25,9 @@ def proposals(
 
     Args:
         axes: Dict from key to values. Numbers are proposed from the range between the smallest and the largest value.
-            Other types are chosen from the listed values.
+            Values of other types are chosen from the list.
         results: Combinations that have been trained, with their mAP.
-        count: Number of proposals; fewer are returned if all combinations have been used.
+        count: Number of proposals. Fewer are returned if fewer combinations are left.
         running: Combinations that are being trained.
     """
     import optuna

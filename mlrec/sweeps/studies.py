@@ -1,7 +1,8 @@
 """Predefined sweeps: the paper's ablations, CSRA compared with the baseline, and all heads.
 
-The ablations are Tables 6-8 and Figure 5. The default settings of each table are those of the paper; flags override
-them. Additional control experiments that are not in the paper are marked; `paper_only` excludes them.
+The ablations reproduce Tables 6-8 and Figure 5 of the paper. By default, each table uses the settings of the paper;
+command-line flags override these settings. Additional control experiments that are not in the paper are marked;
+`paper_only` excludes them.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ NOT_IN_PAPER = ("compare", "heads")  # studies without a table or figure of thei
 
 
 def check(name: str | None, *, paper_only: bool = False) -> None:
-    """Raise UsageError unless `name` is a study and, with `paper_only`, a study in the paper."""
+    """Raise UsageError if the study is unknown, or if `paper_only` is set and it is not in the paper."""
     if name is not None and name not in DEFAULTS:
         raise UsageError(f"--study {name}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
     of_paper = [key for key in DEFAULTS if key not in NOT_IN_PAPER]
@@ -165,8 +166,8 @@ def compared_rows(head_lr_mult: float) -> dict[str, Flags]:
     """Return the configuration keys that each row of the comparison sets.
 
     All other keys come from the recipe. In the paper, the baseline has a different classifier, and its head is trained
-    with a tenth of CSRA's learning rate. Two additional rows separate these effects from the effect of the attention:
-    the baseline with CSRA's learning rate, and CSRA with λ = 0.
+    with a tenth of CSRA's learning rate. Two additional rows separate the effects of the classifier and the learning
+    rate from the effect of the attention: the baseline with CSRA's learning rate, and CSRA with λ = 0.
 
     Args:
         head_lr_mult: Head learning-rate multiplier for CSRA.

@@ -36,8 +36,8 @@ def study_reports(
         folders: Folders of sweeps. Their rows must have the same names, for example one study on multiple datasets.
         labels: Labels to score; by default all.
         conventions: Conventions for scoring the stored predictions; by default those of the runs.
-        intervals: Whether to add 95 % confidence intervals for mAP and mAP differences. With multiple sweeps, they are
-            always computed.
+        intervals: Whether to add 95 % confidence intervals for mAP and mAP differences. With multiple sweeps, the
+            intervals are always computed.
 
     Raises:
         RunError: A folder contains no sweep, or no finished run.

@@ -103,7 +103,7 @@ def study_report(
 
 
 def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -> list[Table]:
-    """Compare CSRA with the other rows in the study "compare", with paired confidence intervals.
+    """Compare CSRA with each other row of the study "compare", with paired confidence intervals.
 
     Args:
         folder: Folder of the sweep.
@@ -145,7 +145,7 @@ def study_table(
             runs).
         notes: Additional footnotes.
         tuned: Keys whose values were chosen separately for each row on held-out data.
-        costs: Number of operations and time per image of the heads.
+        costs: Measured costs of the heads: parameters, operations and time.
     """
     columns = _columns(settings)
     finished = [setting for setting in settings if setting.trials]

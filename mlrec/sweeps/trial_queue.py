@@ -1,13 +1,15 @@
 """Trial queue of a sweep: an Optuna study shared by workers, possibly on multiple machines.
 
-Optuna assigns each waiting trial to one worker, records the heartbeats of running trials, and requeues a trial a
-limited number of times if the worker stops responding. This module adds guarantees that Optuna does not provide:
+Optuna assigns each waiting trial to one worker and records the heartbeats of running trials. If a worker stops
+responding, its trial is queued again, up to a maximum number of times. This module adds guarantees that Optuna does not
+provide:
 
 - Two processes that call `enqueue_trial` could add the same trial twice; a file lock prevents this.
 - With SQLite, Optuna could assign a trial to two workers, because it reads before it locks the database. In this
-  module, each transaction starts with the lock.
+  module, each transaction locks the database before it reads.
 - The journal storage of Optuna has no heartbeats; `HeartbeatJournal` adds them.
-- Optuna detects a dead worker only after `GRACE` seconds. For workers on this machine, the process is checked directly.
+- Optuna detects a dead worker only after `GRACE` seconds. For workers on this machine, this module also checks whether
+  the process is running.
 
 The results of the trials are stored in the run folders. If the storage is lost, a sweep loses only the record of
 failures.
@@ -53,7 +55,7 @@ class Attempts:
     """State of a trial in the queue, with the number of failures so far.
 
     Attributes:
-        status: "waiting" or "running"; None if neither.
+        status: "waiting" or "running"; None if the trial is in neither state.
         failures: Number of failures.
         error: Message of the last failure, in one line.
     """
@@ -109,7 +111,7 @@ class TrialQueue:
         return known
 
     def enqueue(self, trials: Sequence[Trial], due: Callable[[Trial, Attempts], bool]) -> dict[str, Attempts]:
-        """Queue trials that are due, unless they are waiting or running. Returns the state of each trial."""
+        """Queue the trials for which `due` is true and that are not waiting or running; return all states."""
         known = self.attempts()
         if not _missing(trials, known, due):
             return known
@@ -181,8 +183,8 @@ class TrialQueue:
         """End the trial of a dead process without counting a failure, so that it can be queued again.
 
         Args:
-            pid: Process id. By default, the trials of all dead processes on this machine, and trials that no worker has
-                started, are ended.
+            pid: Process id. By default, all trials of dead processes on this machine are ended, and also all trials
+                that no worker has started.
         """
         for entry in self._running():
             process = _process_here(entry)
@@ -241,11 +243,11 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
 
 @contextmanager
 def claimed(folder: Path, name: str) -> Iterator[bool]:
-    """Claim a trial while the `with` block runs. Yields False if another process has already claimed it.
+    """Claim a trial while the `with` block runs. Yields False if another process holds the claim.
 
-    A file lock prevents two processes from using the same run folder. The queue alone cannot prevent this if a worker
-    is suspended and then continues, or if the storage is lost or replaced while workers run. The operating system
-    releases the lock when the process ends.
+    A file lock prevents two processes from using the same run folder. Without the lock, two workers could use the same
+    folder if one of them is suspended and then continues, or if the storage of the queue is lost or replaced. The
+    operating system releases the lock when the process ends.
     """
     with ExitStack() as stack:
         try:

@@ -207,7 +207,7 @@ def log_of(folder: Path, name: str) -> Path:
 
 
 def record_of(run: Path) -> RunRecord | None:
-    """Read the run record in a run folder; returns None if there is none."""
+    """Read the record in a run folder; returns None if the folder contains no record."""
     try:
         return RunRecord.load(run)
     except RunError:
