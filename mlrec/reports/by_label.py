@@ -41,7 +41,7 @@ def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None
 
     Args:
         rows: Results, one per column.
-        intervals: Confidence intervals for the AP of the labels. The keys are `Result.paths`. None omits the intervals.
+        intervals: Dict from `Result.paths` to the confidence intervals for the AP of the labels; None for no intervals.
     """
     blocks: dict[object, list[Result]] = {}
     for row in rows:

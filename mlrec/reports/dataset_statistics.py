@@ -44,11 +44,12 @@ class DataStatistics:
         name: Name of the dataset.
         labels: Names of the C labels.
         splits: Statistics of every split.
-        compared: Names of the splits that are compared. None of them contains another one.
-        shifts: Labels whose prevalence differs between two compared splits. The key is "first → second".
+        compared: Names of the splits that are compared; no split in this list contains another split.
+        shifts: Dict from a pair of compared splits ("first → second") to the labels whose prevalence differs between
+            these splits.
         cooccurrence: (C, C) array with the number of samples that have both labels.
         implications: Pairs of labels in which the first label never occurs without the second.
-        rare: For each split, the labels with few positives, and how many positives each of them has.
+        rare: For each split, the number of positives of every label that has few positives.
         widths, heights: Widths and heights of the checked images, in pixels.
         objects: Square roots of the areas of objects or persons, in pixels.
         object_sizes: Number of small, medium and large objects. As in COCO, small is below 32 x 32 pixels, and large is

@@ -47,7 +47,8 @@ class Result:
         backbone: Name of the backbone as in the paper.
         timm_name: timm name of the backbone, with the weights tag if it is known.
         resolution: Side length of the square input in pixels.
-        extra: Training data of the weights in addition to ImageNet and this dataset; "" if there are none.
+        extra: Datasets, other than ImageNet and the scored dataset, on which the weights were trained; "" if there are
+            none.
         values: Dict from column key (mAP, CP, ..., OF1, CP_3, ..., OF1_3) to metric, as a fraction; None if undefined.
         average_precision: Dict from label to AP, as a fraction; None if undefined.
         label_rates: Precision, recall and F1 of each label; empty if an earlier version wrote the metrics.
@@ -106,7 +107,7 @@ class Result:
 
     @property
     def run(self) -> str:
-        """Name of the run. For multiple runs, the name of the first run and the end of the last name."""
+        """Name of the run. For multiple runs, the first name is followed by the end of the last name."""
         if len(self.names) == 1:
             return self.names[0]
         shared = os.path.commonprefix(self.names)  # noqa: RUF071 - compares characters, not path components

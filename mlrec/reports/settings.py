@@ -65,7 +65,7 @@ def settings_of(config: Mapping[str, Any], lineage: Lineage, train: SplitRecord 
     Args:
         config: Values of all keys of `Config`.
         lineage: Origin of the initial weights.
-        train: Training split. None for a model that mlrec did not train; its settings are unknown.
+        train: Training split. None for a model that mlrec did not train; the settings of such a model are unknown.
     """
     if train is None:
         return {WEIGHTS: lineage.label, TRAINING: "unknown"}
@@ -95,7 +95,7 @@ def differing(settings: Sequence[Settings]) -> list[str]:
 
 
 def settings_text(own: Settings, among: Sequence[Settings]) -> str:
-    """Return text with the values of a run for the settings in which the runs of its group differ.
+    """Return text with the settings of a run that are not the same for all runs of its group.
 
     Args:
         own: Settings of the run. If mlrec did not train the model, all known settings are included in the text.
@@ -138,8 +138,9 @@ def compare_with_paper(
         train: Training split of the run.
 
     Returns:
-        The recipe in `EQUIVALENT` that the run followed, or "" if there is none; and a text that lists the differences
-        from the paper recipe. The text is empty if the run followed such a recipe and started from the paper's weights.
+        Recipe in `EQUIVALENT` that the run followed ("" if there is none), and a text that lists the differences from
+        the paper recipe. The text is empty if the run followed a recipe in `EQUIVALENT` and started from the paper's
+        weights.
     """
     if train is None:
         return "", [UNKNOWN_TRAINING]
@@ -165,7 +166,7 @@ def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], kind:
 
     Args:
         ours: Settings of a run. The key "head" contains the head.
-        theirs: Settings of the other run, in the same form.
+        theirs: Settings of the other run, which also contain the key "head".
         kind: Kind of the dataset.
     """
     if TRAINING in ours or TRAINING in theirs:

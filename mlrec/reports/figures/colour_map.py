@@ -1,7 +1,8 @@
-"""Diverging colour map for signed values: blue below zero, light grey at zero, red above.
+"""Diverging color map for signed values: blue below zero, light gray at zero, red above zero.
 
-In CIELAB, each half is a straight line from grey to its end color. Both end colors have the same lightness and chroma.
-Equal differences in value therefore look like equal differences in color, and x and -x look equally strong.
+In CIELAB, each half of the color map is a straight line from gray to the end color. Both end colors have the same
+lightness and chroma. Equal differences in value therefore look like equal differences in color, and x and -x look
+equally strong.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ XYZ_TO_RGB = np.array(
 
 @functools.cache
 def colour_map() -> NDArray[np.uint8]:
-    """Return a (255, 3) array of sRGB colours for values from -1 to 1; entry 127 is the colour for 0.
+    """Return a (255, 3) array of sRGB colors for values from -1 to 1; entry 127 is the color for 0.
 
     Example:
         >>> colour_map()[[0, 127, 254]].tolist()
@@ -37,7 +38,7 @@ def colour_map() -> NDArray[np.uint8]:
 
 
 def _srgb(lab: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """Convert an array (..., 3) of CIELAB colours to sRGB, as defined in CIE 15 and IEC 61966-2-1."""
+    """Convert an array (..., 3) of CIELAB colors to sRGB, as defined in CIE 15 and IEC 61966-2-1."""
     y = (lab[..., 0] + 16) / 116
     root = np.stack([y + lab[..., 1] / 500, y, y - lab[..., 2] / 200], axis=-1)
     xyz = WHITE * np.where(root > 6 / 29, root**3, 3 * (6 / 29) ** 2 * (root - 4 / 29))

@@ -1,4 +1,4 @@
-"""Heat maps drawn over images, with a colour bar, as single figures or as sheets of many images."""
+"""Heat maps drawn over images, with a color bar, as single figures or as sheets of many images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ QUALITY = 90  # of JPEG
 
 @dataclass(frozen=True)
 class ColourScale:
-    """Colour scale for values: blue below 0, transparent at 0, red above 0.
+    """Color scale for values: blue below 0, transparent at 0, red above 0.
 
     Attributes:
         limit: Absolute value at which the color is strongest; larger values have the same color.
@@ -49,13 +49,14 @@ class ColourScale:
 
     @classmethod
     def over(cls, maps: Sequence[NDArray[np.floating]], quantile: float = 1.0) -> ColourScale:
-        """Return a colour scale that fits the given heat maps.
+        """Return a color scale that fits the given heat maps.
 
-        The scale is symmetric about 0. If the maps have no negative values, it starts at 0.
+        The scale is symmetric about 0, but if the maps have no negative values, it starts at 0.
 
         Args:
             maps: Heat maps as arrays (..., h, w).
-            quantile: The color is strongest at this quantile of the largest absolute values of the maps.
+            quantile: Quantile from 0 to 1. The color is strongest at this quantile of the maximum absolute values of
+                the individual maps.
         """
         peaks = np.concatenate([np.abs(values).max(axis=(-2, -1)).ravel() for values in maps])
         # Of maps with a single strong one, the quantile may be 0.
@@ -66,7 +67,7 @@ class ColourScale:
         return cls(limit, low, bool(peaks.max() > limit))
 
     def entries(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
-        """Return the colour map indices for values of any shape."""
+        """Return the color map indices of values; the array of values may have any shape."""
         share = np.clip(values / self.limit, -1, 1)
         entries: NDArray[np.uint8] = np.rint(ZERO * (1 + share)).astype(np.uint8)
         return entries
@@ -82,7 +83,7 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Strip:
-    """Row of panels, with a heading above and a colour bar on the right."""
+    """Row of panels, with a heading above and a color bar on the right."""
 
     heading: str
     panels: tuple[Panel, ...]
@@ -108,8 +109,8 @@ def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, b
 
     Args:
         pixels: Image (H, W, 3).
-        values: Heat map (h, w). It is stretched to the whole image or box, because evaluation also resizes both to a
-            square.
+        values: Heat map (h, w). The map is stretched to the whole image or box, because evaluation also resizes the
+            image or box to a square.
         scale: Color scale.
         box: Region that the map covers, in pixels; it may extend beyond the image. By default, the map covers the whole
             image.
@@ -136,7 +137,7 @@ def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, b
 
 @functools.cache
 def _opacities() -> list[int]:
-    """Return the opacity (0 to 255) of each colour map entry, proportional to its distance from 0."""
+    """Return the opacity (0 to 255) of each color map entry, proportional to its distance from 0."""
     magnitude = np.abs(np.arange(ENTRIES) - ZERO) / ZERO
     return [*np.rint(255 * OPACITY * magnitude).astype(int).tolist(), 0]  # Pillow expects 256 entries
 
@@ -164,7 +165,7 @@ def outlined(pixels: Pixels, box: Corners) -> Pixels:
 
 
 def draw_strip(strip: Strip) -> Pixels:
-    """Draw the heading, the panels and the colour bar of a strip as one image."""
+    """Draw the heading, the panels and the color bar of a strip as one image."""
     from PIL import Image, ImageDraw
 
     lines = max((len(panel.text) for panel in strip.panels), default=0)
@@ -217,7 +218,7 @@ def jpeg(pixels: Pixels, quality: int = QUALITY) -> bytes:
 
 
 def bar(scale: ColourScale, height: int) -> Pixels:
-    """Return the colour bar of a scale as an image (height, BAR, 3); the top corresponds to `limit`."""
+    """Return the color bar of a scale as an image (height, BAR, 3); the top corresponds to `limit`."""
     values = np.linspace(scale.limit, scale.low, height)
     colours, opacity = colour_map()[scale.entries(values)], np.array(_opacities())[scale.entries(values), None] / 255
     column = np.rint(255 + opacity * (colours - 255.0)).astype(np.uint8)
@@ -225,7 +226,7 @@ def bar(scale: ColourScale, height: int) -> Pixels:
 
 
 def ticks(scale: ColourScale) -> list[tuple[float, str]]:
-    """Return the ticks of a colour bar as pairs of position (0 at the top, 1 at the bottom) and text."""
+    """Return the ticks of a color bar as pairs of position (0 at the top, 1 at the bottom) and text."""
     limit = f"{scale.limit:.2g}"
     ends = ("≥ ", "≤ −") if scale.exceeded else ("", "−")
     if scale.low == 0:
@@ -286,7 +287,8 @@ def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Co
         how: Image backend.
 
     Returns:
-        The whole image (H, W, 3), and the corners of the item's box in it. The corners are None if the item has no box.
+        Whole image as an array (H, W, 3), and the corners of the item's box in this image. The corners are None if the
+        item has no box.
 
     Raises:
         DataError: The image cannot be read.

@@ -217,8 +217,8 @@ def curve(
         targets: (N,) array of 1 (positive), 0 (negative) or -1 (unknown).
 
     Returns:
-        The recall and precision at each distinct score, in descending order of the score; and the recall and precision
-        at the threshold 0, or None if all scores are negative.
+        Recall and precision at each distinct score, in descending order of the score, and a point with the recall and
+        precision at threshold 0. The point is None if all scores are negative.
     """
     known = targets >= 0
     scores, positive = scores[known], targets[known] == 1
@@ -294,7 +294,7 @@ def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Fig
 
 
 def draw_cooccurrence(axes: Any, share: NDArray[np.float64], *, annotated: bool) -> None:
-    """Draw a matrix of percentages in light colours; cells with NaN are blank.
+    """Draw a matrix of percentages in light colors; cells with NaN are blank.
 
     Args:
         axes: matplotlib axes.

@@ -45,7 +45,7 @@ def citation(row: PublishedRow) -> str:
 
 
 def bibliography(latex: str) -> str:
-    """Return the content of a `.bib` file with all entries that a LaTeX text cites; "" if it cites none.
+    """Return the content of a `.bib` file with all entries cited in a LaTeX text; "" without citations.
 
     Args:
         latex: Text with `cite` commands.

@@ -34,7 +34,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Series:
-    """Curve through results that differ in one configuration key only, sorted by its value.
+    """Curve through results that differ only in one configuration key, sorted by the value of this key.
 
     Attributes:
         name: Name of the method.
@@ -55,7 +55,7 @@ class Series:
 
 
 def series_of(results: Iterable[Result], key: str, intervals: Intervals | None = None) -> list[Series]:
-    """Return curves of CSRA results that differ in one configuration key only.
+    """Return curves through CSRA results that differ only in one configuration key.
 
     Args:
         results: Means over seeds, see `over_seeds`. If multiple results have the same value of the key, the result with
@@ -117,7 +117,7 @@ class CurvePanel:
         title: Name of the dataset.
         series: Curves of the user's runs on this dataset.
         peak: λ at which the paper reports the highest mAP; None if the paper has no panel for this dataset.
-        peak_name: Method with this peak.
+        peak_name: Name of the method for which the paper reports this peak.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""ImageNet rows of Table 1: accuracy of classifiers when λ times the maximum is added to each logit."""
+"""ImageNet rows of Table 1: accuracy after adding λ times the maximum over locations to each logit."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
 
 
 def accuracy_table(sweep: AccuracySweep) -> Table:
-    """Return a table of the ImageNet accuracy of the published model and of λ = 0, fixed λ and best λ.
+    """Return a table of the ImageNet accuracy as published, at the fixed λ and at the best λ.
 
     Args:
         sweep: Accuracy at many values of λ.

@@ -51,7 +51,7 @@ def paper_layout(number: int, results: Sequence[Result], given: Sequence[Publish
     Args:
         number: Number of the table.
         results: Results of the user's runs, scored under the conventions of the table.
-        given: Rows supplied by the user, such as results from a server.
+        given: Rows supplied by the user, such as results from an evaluation server.
     """
     definition = TABLES[number]
     rows = table_rows(number, results, given)

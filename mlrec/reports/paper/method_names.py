@@ -57,7 +57,7 @@ def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
-    """Return the name of a method as in the paper's tables, from the arguments of `backbone_name`.
+    """Return the name of a method in the paper's tables; for the arguments, see `backbone_name`.
 
     Example:
         >>> method_name({"backbone": "resnet101", "head": "csra"})

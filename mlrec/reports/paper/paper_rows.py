@@ -26,18 +26,18 @@ class PaperRow:
     Attributes:
         source: "paper" for published rows, "given" for rows from a file of the user, "own" for the user's runs.
         block: Block of the table to which a published row belongs.
-        apart: Text that is appended to a heading. It states why the row is not comparable with published rows, except
-            for extra data. It is "" if the row is comparable.
+        apart: Reason why the row is not comparable with published rows, other than extra training data; "" if there is
+            none. The reason is appended to the heading of the group.
         scores: Dict from column key to metric, as a fraction.
         normalize: Whether the classifier is normalized.
         variation: Description of the differences from the paper's CSRA head, see `method_names.variation`.
-        extra: Training data of the weights in addition to ImageNet and this dataset.
+        extra: Datasets, other than ImageNet and the dataset of the table, on which the weights were trained.
         temperature: Temperature of the attention; "" if there is none, or if the paper does not state it.
         cite: Key of a published row in `citations.bib`.
-        baseline_of: Method that is compared with this published row.
+        baseline_of: Name of the method for which this published row is the baseline.
         inferred: Columns with values that were inferred, because the source does not state them.
         facts: Settings of one of the user's runs. The key "head" contains the head. See `settings.differing_settings`.
-        settings: Text that describes the settings to show.
+        settings: Text that describes the settings of the row, as shown in the table.
     """
 
     source: Source
@@ -126,8 +126,8 @@ def row_of_published(row: PublishedRow, source: Source, dataset: str, resolution
 def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
     """Return the `PaperRow` for one of the user's runs.
 
-    The row is in the same group as published rows only if the run is comparable with them. It must use the paper's
-    recipe (or an equivalent one), weights and training split, and must be scored on the whole test set.
+    The row is in the same group as published rows only if the run is comparable with them. A comparable run uses the
+    paper's recipe (or an equivalent recipe), weights and training split, and is scored on the whole test set.
 
     Args:
         result: Result of the run.
@@ -194,14 +194,14 @@ def _temperatures(result: Result) -> Sequence[float]:
 
 
 def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
-    """Compare training settings and training split of a run with the paper.
+    """Compare the training settings and the training split of a run with those of the paper.
 
     Args:
         result: Result of the run.
         dataset: Dataset of the published rows.
 
     Returns:
-        The recipe that the run followed, and a text for each difference.
+        Recipe that the run followed, and one text for each difference from the paper.
     """
     recipe, differences = compare_with_paper(result.config, result.settings, result.lineage, result.kind, result.train)
     full, train = DATASETS[dataset], result.train

@@ -1,4 +1,4 @@
-"""Table 1: models trained with average pooling, to which λ times the maximum is added at test time.
+"""Table 1: effect of adding λ times the maximum at test time to models trained with average pooling.
 
 `mlrec lambda-sweep RUN --lam 0:1:0.01` writes the result to `lambda.json` in the folder lambda-DATA-SPLIT next to the
 model.
@@ -90,8 +90,8 @@ class LambdaSweep(msgspec.Struct, frozen=True):
         head, backbone: Head and backbone of the model.
         form: "raw" if the logits are used as in Figure 1, "divided" if they are divided by 1 + λ.
         metrics: For each form, the metrics mAP, CP, CR, CF1, OP, OR and OF1 at the "zero", "fixed" and "best" λ.
-        temperatures: Temperatures of the attention that is added. `mAP` is computed with the first one. Empty if the
-            temperatures of the head are used.
+        temperatures: Temperatures of the attention that is added. `mAP` is computed with the first temperature. Empty
+            if the temperatures of the head are used.
         by_temperature: mAP at each λ for each temperature.
         best_temperature: Temperature chosen together with `best_lam`.
     """

@@ -43,7 +43,7 @@ class PaperTable:
         resolution: Resolution of the rows in pixels.
         conventions: Scoring conventions for the user's runs.
         scores: Metrics in the table.
-        heads: Heads of the user's runs that belong in the table; empty if any head does.
+        heads: Names of the heads whose runs belong in the table; empty if runs with any head belong in the table.
         against: Baseline for the differences: average pooling, one head, or the normalized classifier.
         ablation: Whether runs on any dataset are added to the table, in separate groups.
         note: Footnote.

@@ -80,8 +80,8 @@ def format_of(asked: str | None, out: Path | None) -> str:
         out: File to write, or None for stdout.
 
     Raises:
-        UsageError: The format or extension is unknown, the extension belongs to a different format, Excel or Parquet is
-            requested without a file, or a package of the extra `tables` is not installed.
+        UsageError: The format or extension is unknown, or the extension belongs to a different format. Also raised if
+            Excel or Parquet is requested without a file, or if a package of the extra `tables` is not installed.
 
     Example:
         >>> format_of(None, Path("report.tex"))

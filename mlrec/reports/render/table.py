@@ -143,7 +143,7 @@ class Table:
         rows: Rows of the table; rows in the same group are adjacent.
         footnotes: Footnotes.
         caption: LaTeX caption, without a number; by default the title.
-        best_of: Word for the range in which a cell is the best, "block" or "row"; used in a footnote.
+        best_of: Range in which the best cell is marked, "block" or "row"; a footnote contains this word.
         label: Name of the table for LaTeX references; by default derived from the title.
         name: Short name of the table, also used as the sheet name in an Excel file.
 
@@ -184,7 +184,7 @@ class Table:
     def blocks(self) -> list[tuple[str, int, int]]:
         """Return the headings above columns as tuples (heading, first column, end column).
 
-        A column without a block forms a block of its own.
+        A column without a block is returned as a separate block.
         """
         spans: list[tuple[str, int, int]] = []
         for k, column in enumerate(self.columns):

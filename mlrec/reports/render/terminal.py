@@ -27,7 +27,7 @@ def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int |
 
     Args:
         tables: Tables to print.
-        styled: Whether the best value in a group is bold (ANSI). If not set, it is marked with an asterisk.
+        styled: Whether the best value in a group is bold (ANSI). If not set, the best value is marked with an asterisk.
         columns: Width of the terminal. In a table that is too wide, long texts are wrapped. If the table is still too
             wide, it is split into parts, and each part repeats the identity columns. If None, the width is not limited.
         full: Whether to print all columns and footnotes. If not set, a table that is wider than the terminal keeps only
