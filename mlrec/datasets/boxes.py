@@ -47,7 +47,7 @@ def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | Non
 def non_empty(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Return, for each of the (N, 4) boxes, whether it is at least one pixel wide and high.
 
-    Before the comparison, sizes are rounded as in `crop`.
+    Box sizes are rounded as in `crop` before they are compared.
     """
     near, far = np.rint(boxes[:, :2]), np.rint(boxes[:, :2] + boxes[:, 2:])
     return (far[:, 0] > near[:, 0]) & (far[:, 1] > near[:, 1])

@@ -107,7 +107,7 @@ def load_or_latest(path: Path | str | None, root: Path | str = "data") -> Datase
     If `path` is None, the most recently prepared dataset in `root` is opened.
 
     Raises:
-        DataError: See `Dataset.load` and `Dataset.latest`.
+        DataError: The folder is not a prepared dataset, or there is no prepared dataset in `root`.
     """
     if path is None:
         return Dataset.latest(root)

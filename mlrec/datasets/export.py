@@ -44,7 +44,7 @@ class SplitScores:
 def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
     """Convert a manifest to CSV with one column per label.
 
-    The header is `filename,<label>...`, and the cell values are 1, 0 and -1 (unknown).
+    The header is `filename,<label>...`, and the cell values are 1 (positive), 0 (negative) and -1 (unknown).
 
     Args:
         manifest: Manifest of one split.
@@ -75,7 +75,8 @@ def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
 def as_metadata(manifest: Manifest) -> str:
     """Return the `metadata.csv` of a Hugging Face imagefolder.
 
-    The first column is `file_name`, followed by one column per label with the values 1, 0 and -1 (unknown).
+    The first column is `file_name`, followed by one column per label with the values 1 (positive), 0 (negative) and -1
+    (unknown).
 
     Raises:
         DataError: Samples are boxes, or a label has the same name as another column.
@@ -89,9 +90,9 @@ def as_labelstudio(manifest: Manifest, scores: SplitScores | None = None) -> lis
     Images are referenced as local files.
 
     If all labels of an image are unknown, its task has no annotation. With `scores`, each task also has a prediction
-    with the labels for which p >= 0.5. The score of the prediction is the minimum of max(p, 1 - p) over the labels, so
-    that uncertain images can be reviewed first. The probabilities are in the `meta` field of the task. File references
-    are relative to the root.
+    with the labels whose probability p is at least 0.5. The score of the prediction is the minimum of max(p, 1 - p)
+    over the labels, so that uncertain images can be reviewed first. The probabilities are in the `meta` field of the
+    task. References to image files are relative to the root of the manifest.
 
     Raises:
         DataError: Samples are boxes, or some but not all labels of a sample are unknown.
@@ -123,7 +124,7 @@ def _choices(labels: Sequence[str], chosen: NDArray[np.bool_]) -> list[dict[str,
 
 
 def labeling_config(labels: Sequence[str]) -> str:
-    """Return the Label Studio labeling configuration for the tasks, with the labels in the same order.
+    """Return the Label Studio labeling configuration for these labels, in this order.
 
     Example:
         >>> "".join(labeling_config(["R&B"]).split())[-41:]

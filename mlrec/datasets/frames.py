@@ -1,6 +1,6 @@
 """Conversion of manifests to and from data frames and Hugging Face datasets.
 
-See the methods of `Manifest`.
+The public interface consists of the methods `to_frame`, `from_frame`, `to_hf` and `from_hf` of `Manifest`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Sample:
     box: tuple[float, float, float, float] | None
 
     def pixels(self) -> Pixels:
-        """Decode the image, or the part inside its box, to upright RGB pixels, (H, W, 3) uint8.
+        """Decode the image, or the part inside its box, to an upright (H, W, 3) uint8 array of RGB pixels.
 
         Raises:
             DataError: The file is missing or is not an image.

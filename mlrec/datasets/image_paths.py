@@ -1,8 +1,9 @@
-"""Listing of image files, and search for the image files that annotations name.
+"""Functions that list image files, and find the image files named in annotations.
 
 A listing contains every file with an image extension in a folder and its subfolders at any depth. Hidden files and
-folders are skipped. Links to folders are followed, but each real folder is visited only once, so circular links
-terminate. Links are not replaced by their targets because labels are looked up by name (YOLO: `images` → `labels`).
+folders are skipped. Links to folders are followed, but each real folder is visited only once, so circular links cannot
+cause an endless loop. Listed paths contain the names of links, not of their targets, because YOLO labels are found by
+replacing the folder name `images` in the path with `labels`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ KINDS_SHOWN = 5
 
 @dataclass
 class Omitted:
-    """Files and folders that are not in a list of images.
+    """Files and folders that were skipped when images were listed.
 
     Attributes:
         files: Visible files without an image extension.

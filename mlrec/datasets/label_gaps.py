@@ -1,4 +1,4 @@
-"""Search for labels in a split that have no positives or no negatives, so that AP is undefined."""
+"""Search for labels whose AP is undefined in a split, because positives or negatives are missing."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NOT_LEARNED = "so a model trained on this split cannot learn them"
 
 @dataclass(frozen=True)
 class LabelGaps:
-    """Labels of a split that have no positives or no negatives, so that AP is undefined.
+    """Labels whose AP is undefined in a split, because positives or negatives are missing.
 
     Attributes:
         split: Name of the split.
-        labels: Number of all labels.
+        labels: Total number of labels.
         no_positive: Labels without positives.
         no_negative: Labels with positives but without known negatives.
         always: Labels in `no_negative` that are positive in every sample.
@@ -50,12 +50,15 @@ class LabelGaps:
         return named
 
     def lines(self, consequence: str = NOT_SCORED) -> list[str]:
-        """Return `messages` as lines to print."""
+        """Return the messages as lines to print, each followed by the label names."""
         return [f"{sentence}: {labels}" for sentence, labels in self.messages(consequence).items()]
 
 
 def label_gaps(manifest: Manifest) -> LabelGaps:
-    """Find labels without positives or known negatives. The result is empty if all labels are unknown."""
+    """Find labels without positives or without known negatives.
+
+    The result is empty if all labels are unknown.
+    """
     targets, samples = manifest.sparse_targets, len(manifest)
     positives, unknowns = targets.counts(POSITIVE), targets.counts(UNKNOWN)
     some_known = bool((unknowns < samples).any())

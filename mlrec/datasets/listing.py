@@ -62,7 +62,7 @@ class Source:
 
 
 def load_item(item: Item, how: Decoder = "fast") -> Stored:
-    """Decode the image of an item without applying its orientation; see `decode.load`.
+    """Decode the image of an item without applying the EXIF orientation; see `decode.load`.
 
     Raises:
         DataError: The image cannot be decoded.
@@ -110,8 +110,8 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
 def boxes_of(file: Path) -> list[Item]:
     """Read boxes from a CSV file with the columns `filename,x,y,width,height` and, optionally, `id`.
 
-    File names are relative to the folder of the CSV file. The default id of a box is `filename#k`, where k is the
-    number of the box, counted from 0.
+    File names are relative to the folder of the CSV file. The default id of a box is `filename#k`, where k counts the
+    boxes with this file name from 0.
 
     Raises:
         DataError: A column is missing or a number is invalid; all errors are listed.

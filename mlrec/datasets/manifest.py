@@ -1,8 +1,8 @@
 """`Manifest`: one split of one dataset, in the format that all other modules read.
 
 A manifest is a JSONL file. Line 1 contains the names of the dataset and the split, the root folder and the labels. Each
-further line contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The use of
-unknown labels is set by the training configuration during training, and by the metric conventions during evaluation.
+further line contains one sample. Targets are 1 (positive), 0 (negative) or -1 (unknown), as annotated. The training
+configuration and the metric conventions define how unknown labels are used.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Manifest:
         images: N image paths relative to `root`, as spelled on disk. Multiple samples may have the same path, for
             example the persons in one image.
         targets: (N, C) int8 array of 1 (positive), 0 (negative) or -1 (unknown).
-        boxes: (N, 4) float64 array of boxes as x, y, width, height in pixels of the stored image, or None for whole
-            images.
+        boxes: (N, 4) float64 array of boxes as x, y, width, height in pixels of the stored image, or None if the
+            samples are whole images.
         sample_ids: N unique names of the samples. The name is the image path, or `image#k` for the k-th person
             annotated in the image, counted from 0.
 
@@ -129,9 +129,9 @@ class Manifest:
     def to_frame(self, *, labels_only: bool = False) -> DataFrame:
         """Return a data frame with one row per sample; the index contains the sample ids.
 
-        The columns are `image`, `split`, `x`, `y`, `width` and `height` (only if samples are boxes), and one column
-        per label. Label values are 1, 0, or `pandas.NA` if unknown, so that means and sums are computed over the
-        known samples.
+        The first columns are `image` and `split`. If samples are boxes, `x`, `y`, `width` and `height` follow. The
+        remaining columns are the labels. Label values are 1, 0, or `pandas.NA` if unknown, so that means and sums are
+        computed over the known samples.
 
         Args:
             labels_only: Whether to return only the label columns, as int8 with -1 for unknown labels. `evaluate`
@@ -169,11 +169,12 @@ class Manifest:
             name: Name of the dataset.
             split: Split to select from the column `split`. If there is no such column, this is the name of the new
                 split.
-            labels: Label columns. By default, all columns that are not listed above.
+            labels: Names of the label columns. By default, all columns except those named in the description of
+                `frame`.
 
         Raises:
-            DataError: A column or a cell is invalid, a sample is repeated, or `split` is missing for a frame with
-            multiple splits.
+            DataError: A column or a cell is invalid, a sample is repeated, or the frame has multiple splits and `split`
+                is not set.
 
         Example:
             >>> import pandas as pd
@@ -218,7 +219,7 @@ class Manifest:
                 folder.
             name: Name of the dataset in the manifest.
             split: Name of the split. By default, the split name of the dataset.
-            labels: Label columns; by default, the class names of the column `labels`.
+            labels: Names of the label columns. By default, the labels are the class names of the column `labels`.
 
         Raises:
             DataError: The dataset has multiple splits or is invalid, or the package is not installed.
@@ -263,7 +264,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of labels and samples, without `root`, so that the digest is the same after moving files."""
+        """SHA-256 of the labels and samples, but not of `root`; moving the files does not change the digest."""
         content = hashlib.sha256(msgspec.json.encode(self.labels))
         for line in self._lines():
             content.update(b"\n" + line)
@@ -281,14 +282,14 @@ class Manifest:
         return x, y, width, height
 
     def target_rows(self, samples: NDArray[np.integer[Any]]) -> NDArray[np.int8]:
-        """Return a dense (len(samples), C) array of targets without creating the array of all samples."""
+        """Return the targets of `samples` as a dense (len(samples), C) array; no other rows are created."""
         sparse = self.__dict__.get("_sparse")
         rows: NDArray[np.int8] = self.targets[samples] if sparse is None else sparse.rows(samples)
         return rows
 
     @cached_property
     def image_ranks(self) -> NDArray[np.intp]:
-        """(N,) rank of the image of each sample when all images are sorted by name.
+        """Rank of each sample's image when all images are sorted by name, as an (N,) array.
 
         Persons in the same image have the same rank.
         """
@@ -297,7 +298,7 @@ class Manifest:
     def changed(self, **changes: Any) -> Manifest:
         """Return a copy of the manifest with some attributes replaced, like `dataclasses.replace`.
 
-        Targets that are not replaced stay dense or sparse, so that no dense array is created.
+        Targets that are not replaced keep their form, dense or sparse.
         """
         own = self.__dict__
         kept = {key: own[key] for key in ("name", "split", "root", "labels", "images", "boxes", "sample_ids")}
@@ -329,7 +330,7 @@ class Manifest:
         """Return a manifest of the same samples with only these labels, in this order.
 
         Raises:
-            DataError: The manifest does not have one of the labels; the message suggests the nearest label.
+            DataError: A label is not in the manifest; the message suggests the nearest label.
         """
         return self.of_columns(chosen, label_columns(self.labels, chosen, f"{self.name}/{self.split}"))
 
@@ -347,7 +348,7 @@ class Manifest:
         For a large manifest, a binary copy is also written next to the file.
 
         Raises:
-            DataError: The path of `root` cannot be encoded as text.
+            DataError: The path of `root` cannot be encoded as UTF-8.
         """
         header = Header(FORMAT, self.name, self.split, str(self.root), list(self.labels))
         try:
@@ -376,7 +377,7 @@ class Manifest:
 
         Raises:
             DataError: The file is not a manifest, a line is invalid, a label is not in the header, or an id is
-            repeated. The message states the file and line.
+                repeated. The message states the file and line.
         """
         path = Path(path)
         check_regular(path)
@@ -466,7 +467,7 @@ def _load_copy(path: Path, key: str) -> Manifest:
 
 
 def image_of(sample_id: str) -> str:
-    """Return the image name from a sample id; for the id `image#k` of a box, this is `image`.
+    """Return the image name in a sample id: `a.jpg` for the sample `a.jpg` and for the box `a.jpg#0`.
 
     Example:
         >>> image_of("a.jpg#0"), image_of("a#1.jpg")

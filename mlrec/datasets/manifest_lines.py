@@ -66,7 +66,7 @@ def encoded_lines(
     targets: SparseTargets,
     boxes: NDArray[np.float64] | None,
 ) -> Iterator[bytes]:
-    """Encode the samples as one line each, without line endings."""
+    """Encode each sample as one line, without the line ending."""
     encode = msgspec.json.Encoder().encode
     samples = zip(images, sample_ids, strict=True)
     for begin, rows, columns, values in targets.blocks():
@@ -88,7 +88,7 @@ def read_lines(path: Path, expected: str) -> ManifestLines:
     """Read a manifest file of the format `expected`.
 
     Raises:
-        DataError: See `Manifest.load`.
+        DataError: The file is not a valid manifest; see `Manifest.load`.
     """
     content = hashlib.sha256()
     with open_bytes(path) as stream:

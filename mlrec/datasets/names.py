@@ -1,6 +1,6 @@
 """Image names and label names from third-party annotations.
 
-Image names are normalized, and must be inside the root.
+Image names are normalized, and must refer to files below the root folder.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
 
     Args:
         name: Name in the annotation.
-        where: File, record and field, for messages.
+        where: Position of the name for messages: file, record and field.
         findings: Report that receives the errors. Absolute paths, drives, URLs, `..`, control characters, and names
             that are too long for a file system are errors.
 
@@ -62,7 +62,7 @@ def holds_control(name: str) -> bool:
 
 
 def normal(name: str) -> str:
-    r"""Normalize the spelling of a name for comparison: folders separated by `/`, Unicode form NFC.
+    r"""Normalize a name for comparison: `/` as the folder separator, and Unicode form NFC.
 
     Example:
         >>> normal("a\\cafe\u0301.jpg") == "a/caf\u00e9.jpg"
@@ -157,7 +157,8 @@ def label_columns(
         error: Class of the error to raise.
 
     Raises:
-        MlrecError: (of class `error`) A name is not among the labels; the message suggests the nearest label.
+        MlrecError: A name is not among the labels; the message suggests the nearest label. The class of the error is
+            `error`.
 
     Example:
         >>> label_columns(["cat", "dog", "person"], ["person", "cat"], "pets/val")

@@ -51,7 +51,7 @@ def relative_sizes(areas: NDArray[np.float64], image: tuple[int, int]) -> NDArra
     """Return object sizes as fractions of the image area.
 
     Args:
-        areas: (K,) areas in square pixels.
+        areas: (K,) array of object areas in square pixels.
         image: Width and height of the image in pixels.
 
     Example:

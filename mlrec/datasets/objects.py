@@ -31,12 +31,13 @@ class Objects:
     """The K annotated objects in one image.
 
     Attributes:
-        ids: (K,) annotation ids (COCO), or positions of the objects in the file, counted from 1 (VOC).
-        labels: (K,) position of each object's label in the labels of the manifest.
-        boxes: (K, 4) boxes as x, y, width, height in pixels of the stored image, counted from 0.
-        areas: (K,) area of each segmentation in square pixels, or of the box if no segmentation is annotated.
-        crowd: (K,) booleans; True if the annotation is a region with many objects (COCO).
-        difficult: (K,) booleans; True if the object is annotated as difficult to recognize (VOC).
+        ids: (K,) array of annotation ids (COCO), or of object positions in the file, counted from 1 (VOC).
+        labels: (K,) array with the position of each object's label in the labels of the manifest.
+        boxes: (K, 4) array of boxes as x, y, width, height in pixels of the stored image, counted from 0.
+        areas: (K,) array of areas in square pixels: the area of the segmentation, or of the box if no segmentation is
+            annotated.
+        crowd: (K,) bool array: True if the annotation is a region with many objects (COCO).
+        difficult: (K,) bool array: True if the object is annotated as difficult to recognize (VOC).
         size: Annotated width and height of the stored image, or None.
         segmentations: K segmentations in JSON, as annotated; `null` if an object has no segmentation.
     """
@@ -98,8 +99,8 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
     """Load the annotated objects of each sample in `split`, in the order of the manifest.
 
     Raises:
-        DataError: The source has no annotated objects (for example, a CSV file), or its annotations are missing or
-        have changed.
+        DataError: The source has no annotated objects (for example, a CSV file), or its annotation files are missing or
+            have changed.
     """
     manifest = dataset.manifest(split)
     source = dataset.info.source

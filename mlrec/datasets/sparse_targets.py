@@ -24,9 +24,9 @@ class SparseTargets:
     Each stored label takes two bytes, or four bytes if there are more than 32,767 labels.
 
     Attributes:
-        codes: (E,) codes of the stored labels: k if the label in column k is positive, and `-1 - k` if it is unknown.
-            The codes are sorted by sample, then by column.
-        offsets: (N + 1,) int64 start positions of each sample in `codes`, followed by E.
+        codes: (E,) array with the codes of the stored labels: k if the label in column k is positive, and `-1 - k` if
+            it is unknown. The codes are sorted by sample, then by column.
+        offsets: (N + 1,) int64 array with the start position of each sample in `codes`, followed by E.
         labels: Number of columns C.
 
     Example:
@@ -98,7 +98,7 @@ class SparseTargets:
         return self.take(samples).dense()
 
     def counts(self, value: int) -> NDArray[np.int64]:
-        """Return the (C,) number of samples that have the target `value`, for each label."""
+        """Return a (C,) array with the number of samples that have the target `value`, for each label."""
         if value == NEGATIVE:
             return self.shape[0] - self.counts(POSITIVE) - self.counts(UNKNOWN)
         total = np.zeros(self.labels, dtype=np.int64)
@@ -107,7 +107,7 @@ class SparseTargets:
         return total
 
     def per_sample(self, value: int) -> NDArray[np.int64]:
-        """Return the (N,) number of stored labels (positive or unknown) of each sample."""
+        """Return an (N,) array with the number of stored labels (positive or unknown) of each sample."""
         totals = np.zeros(self.shape[0], dtype=np.int64)
         for begin, rows, _, values in self.blocks():
             size = min(ragged.BLOCK, len(totals) - begin)
@@ -121,7 +121,7 @@ def sparse(targets: NDArray[np.int8] | SparseTargets) -> SparseTargets:
 
 
 def code_type(labels: int) -> Any:
-    """Return the smallest integer dtype for the codes of this number of labels."""
+    """Return the smallest integer dtype that can store the codes for this number of labels."""
     return np.int16 if labels <= 2**15 else np.int32
 
 

@@ -1,4 +1,4 @@
-"""Split names: conversion of the names used in different sources to train, val, trainval and test.
+"""Conversion of the split names in different sources to train, val, trainval and test.
 
 Known names are compared without regard to case.
 """
@@ -51,7 +51,7 @@ def known_split(name: str) -> str | None:
 
 
 def disjoint(first: str, second: str) -> bool:
-    """Return whether two splits must not share images; only trainval (or all) may share with its parts.
+    """Return whether two splits must not share images; trainval and all may share images with their parts.
 
     Example:
         >>> disjoint("train", "test"), disjoint("trainval", "train")
@@ -61,11 +61,10 @@ def disjoint(first: str, second: str) -> bool:
 
 
 def parse_names(text: str) -> dict[str, str]:
-    """Parse the value of `--splits`, `NAME=val,...`; the original names are not case-sensitive.
+    """Parse the value `NAME=val,...` of `--splits`; the original split names are not case-sensitive.
 
     Raises:
-        UsageError: The text is malformed, contains a split twice, or contains a split name that is not a valid file
-        name.
+        UsageError: The text is malformed, a split occurs twice, or a split name is not a valid file name.
 
     Example:
         >>> parse_names("Fold0=train, holdout=val")
@@ -89,8 +88,8 @@ def resolve_names(
     """Return the split for each split name in a source; names that are not known are unchanged.
 
     Names are looked up in `--splits`, then among the known names. If two names mean the same split, an error is
-    reported, because they may mean two sets of images. With `--splits`, such names can be joined. In one column of a
-    table, names that differ only in case are joined with a warning.
+    reported, because the names may refer to different sets of images. The option `--splits` can join multiple names
+    into one split. In one column of a table, names that differ only in case are joined with a warning.
 
     Args:
         places: All names in the source, with their positions for messages.

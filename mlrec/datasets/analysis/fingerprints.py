@@ -15,11 +15,11 @@ from mlrec.utils.files import atomic_write
 
 @dataclass(frozen=True)
 class FingerprintCache:
-    """Cache of fingerprints for image files that have not changed.
+    """Cache of image fingerprints; a fingerprint is reused while its image file does not change.
 
     Attributes:
-        prints: Fingerprints by image name.
-        stamps: Size and modification time of each existing image file, by name.
+        prints: Mapping from image names to fingerprints.
+        stamps: Mapping from image names to the size and modification time of the file, for files that exist.
         missing: Names of files that must be read because they are new or have changed.
     """
 

@@ -1,6 +1,6 @@
-"""Groups of samples that belong together, such as the persons in one image.
+"""Groups of samples that must stay together, such as the persons in one image.
 
-Other examples of groups are the images of one patient and the copies of one image.
+A group can also contain the images of one patient, or the copies of one image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mlrec.utils.texts import Texts, first_places
 
 
 def numbered(keys: Sequence[Hashable]) -> NDArray[np.intp]:
-    """Number the keys in order of first appearance, from 0; equal keys get the same number.
+    """Number the distinct keys from 0 in order of first appearance, and return the number of each key.
 
     Example:
         >>> numbered(["b", "a", "b"]).tolist()
@@ -28,14 +28,14 @@ def numbered(keys: Sequence[Hashable]) -> NDArray[np.intp]:
 
 
 def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
-    """Number the connected components of a graph.
+    """Assign to each node of a graph the number of its connected component.
 
     Args:
         count: Number of nodes.
         pairs: Edges, as pairs of node positions.
 
     Returns:
-        (count,) component number of each node.
+        (count,) array with the component number of each node.
 
     Example:
         >>> connected(4, [(0, 3), (3, 1)]).tolist()
@@ -57,7 +57,7 @@ def connected(count: int, pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
 def joined(groupings: Sequence[NDArray[np.intp]]) -> NDArray[np.intp]:
     """Merge multiple groupings of the same N samples into one grouping.
 
-    If two samples are in the same group in any grouping, they are in the same group in the result.
+    If two samples are in the same group in at least one grouping, they are in the same group in the result.
 
     Example:
         >>> joined([np.array([0, 0, 1]), np.array([0, 1, 1])]).tolist()

@@ -24,7 +24,8 @@ BLOCK = 2048  # thumbnails compared at a time
 class Fingerprint:
     """Fingerprint of an image file, for finding duplicates.
 
-    The fingerprint consists of the SHA-256 of the file content and an upright grey thumbnail, (32, 32) uint8.
+    The fingerprint has two parts: the SHA-256 of the file content, and an upright grayscale thumbnail, which is a (32,
+    32) uint8 array.
     """
 
     digest: str
@@ -35,8 +36,8 @@ class Fingerprint:
 class DuplicatePair:
     """Pair of duplicate images, as positions in the list of images.
 
-    If `exact` is True, the files are identical. Otherwise, the images are near-duplicates, and `correlation` is the
-    correlation of their thumbnails.
+    If `exact` is True, the files are identical. If `exact` is False, the images are near-duplicates, and `correlation`
+    is the correlation of their thumbnails.
     """
 
     first: int
@@ -70,7 +71,7 @@ def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[Dup
 
     Args:
         fingerprints: Fingerprints of the images.
-        alike: Minimum correlation of near-duplicates, 0 to 1.
+        alike: Minimum correlation of near-duplicates, from 0 to 1.
     """
     matches = [
         DuplicatePair(i, j, fingerprints[i].digest == fingerprints[j].digest, correlation)

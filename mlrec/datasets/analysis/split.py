@@ -34,13 +34,13 @@ def stratified(
     Args:
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown). The proportion of unknown labels is also
             preserved.
-        groups: (N,) group number of each sample, from 0 to G - 1 without gaps. Samples of one group are assigned to
-            the same part.
+        groups: (N,) array with the group number of each sample, from 0 to G - 1 without gaps. Samples of one group are
+            assigned to the same part.
         shares: Fraction of the samples in each part; the fractions sum to 1.
-        seed: Random seed for ties.
+        seed: Random seed for breaking ties.
 
     Returns:
-        (N,) part number of each sample, 0 to len(shares) - 1.
+        (N,) array with the part number of each sample, from 0 to len(shares) - 1.
 
     Raises:
         UsageError: There are fewer groups than parts.
@@ -66,8 +66,8 @@ class GroupCounts:
 
     Attributes:
         shape: (G, K).
-        columns, counts: (E,) column and count of each stored entry.
-        offsets: (G + 1,) start index of each group.
+        columns, counts: (E,) arrays with the column and the count of each stored entry.
+        offsets: (G + 1,) array with the index of the first stored entry of each group, followed by E.
     """
 
     shape: tuple[int, int]
@@ -77,14 +77,14 @@ class GroupCounts:
 
     @classmethod
     def of(cls, shape: tuple[int, int], cells: NDArray[np.int64]) -> GroupCounts:
-        """Create the matrix by counting how often each cell occurs; a cell is `group * K + column`."""
+        """Count how often each cell number `group * K + column` occurs, and return the counts as a matrix."""
         cells, counts = np.unique(cells, return_counts=True)
         group, columns = np.divmod(cells, shape[1])
         return cls(shape, columns, counts, ragged.offsets_of(np.bincount(group, minlength=shape[0])))
 
     @property
     def group(self) -> NDArray[np.int64]:
-        """(E,) group number of each stored entry."""
+        """Group number of each stored entry, as an (E,) array."""
         return np.repeat(np.arange(self.shape[0]), np.diff(self.offsets))
 
     def rows(self, groups: NDArray[np.intp], values: NDArray[np.float64]) -> NDArray[np.float64]:

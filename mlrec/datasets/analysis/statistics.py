@@ -1,6 +1,6 @@
 """Statistics of the labels and sizes in a dataset.
 
-The module computes label counts per split, differences between splits, label co-occurrence, and sizes.
+The module computes label counts per split, differences between splits, label co-occurrence, and image and object sizes.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
     """Find labels whose prevalence differs between two splits, the most significant first.
 
     Each label is tested with a two-proportion z-test. The significance level is 5 % over all labels (Bonferroni
-    correction). If splits are random, about one dataset in twenty is reported as different.
+    correction). If all splits are random, a difference is reported for about one dataset in twenty.
     """
     bound = NormalDist().inv_cdf(1 - SIGNIFICANCE / 2 / max(len(first.labels), 1))
     significant = []
@@ -172,7 +172,7 @@ class SparseRows:
         return cls(columns, np.bincount(rows, minlength=size))
 
     def dense(self, labels: int) -> NDArray[np.float32]:
-        """Return the labels as a matrix of 0 and 1."""
+        """Return the labels as a dense matrix of 0 and 1."""
         matrix = np.zeros((len(self.lengths), labels), dtype=np.float32)
         matrix[np.repeat(np.arange(len(self.lengths)), self.lengths), self.columns] = 1
         return matrix
@@ -198,12 +198,13 @@ def _add_pairs(counts: NDArray[np.int32], first: SparseRows, second: SparseRows)
 def implications(
     labels: Sequence[str], together: Counts, apart: Counts, least: int = LEAST_POSITIVES
 ) -> list[Implication]:
-    """Find labels that are never positive without another label.
+    """Find pairs of labels in which one label is positive only if the other label is also positive.
 
     Args:
         labels: C label names.
-        together: (C, C) number of samples in which both labels are positive; see `cooccurrence`.
-        apart: (C, C) number of samples in which only the row label is positive.
+        together: (C, C) matrix with the number of samples in which both labels are positive; see `cooccurrence`.
+        apart: (C, C) matrix with the number of samples in which the row label is positive and the column label is
+            negative.
         least: Minimum number of co-occurrences; fewer may be due to chance.
     """
     holds = (apart == 0) & (together >= least)

@@ -2,11 +2,11 @@
 
 Source: Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011.
 
-In each step, the samples with the rarest remaining label are assigned. Each sample with this label is assigned to the
-part with the largest shortage of the label. Ties are broken by the largest shortage of samples, then at random. The
-tests verify that the result is the same as with the package iterative-stratification. The package is not used here
-for two reasons. Importing its dependencies scikit-learn and SciPy takes longer than all other work in `mlrec split`.
-In addition, the package counts the labels of all remaining samples again for each label.
+In each step, the samples with the rarest remaining label are assigned, each to the part with the largest shortage of
+that label. Ties are broken by the largest shortage of samples, then at random. The tests verify that the result is the
+same as with the package iterative-stratification. This module is used instead of the package because importing
+scikit-learn and SciPy, on which the package depends, takes longer than all other work in `mlrec split`. The package
+also counts the labels of all remaining samples again for each label.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from mlrec.utils import ragged
 
 
 def iterative(labels: SparseTargets, shares: NDArray[np.float64], random: np.random.RandomState) -> NDArray[np.intp]:
-    """Assign each sample to a part, 0 to P - 1.
+    """Assign each sample to a part; parts are numbered from 0 to P - 1.
 
-    The work on labels is linear in the number of positive labels: each one is visited once when the samples with that
-        label are assigned, and once when the remaining counts are updated.
+    The run time is linear in the number of positive labels. Each positive label is visited twice: when samples are
+    assigned, and when the remaining counts are updated.
 
     Args:
         labels: (N, C) binary labels. Unknown labels are not allowed.
-        shares: (P,) fraction of the samples in each part; the fractions sum to 1.
-        random: Random number generator for ties.
+        shares: (P,) array with the fraction of the samples in each part; the fractions sum to 1.
+        random: Random number generator for breaking ties.
     """
     samples = labels.shape[0]
     part = np.zeros(samples, dtype=np.intp)

@@ -2,10 +2,10 @@
 
 Regular files in the formats JPEG, PNG, BMP, GIF, TIFF and WEBP with at most 89,478,485 pixels are accepted. Only the
 first frame of an animation is used. A truncated JPEG, PNG or GIF raises an error, even if only one byte is missing.
-Files in other formats raise an error if pixels are missing. Grey and CMYK images are converted to RGB, 16-bit values
-are divided by 257, and transparent pixels are blended with white. Images with float or 32-bit integer pixels raise an
-error. The EXIF orientation is applied to the image and to the box. Boxes are in pixels of the stored image. Invalid
-EXIF or ICC data is ignored.
+Files in other formats raise an error if pixels are missing. Grayscale and CMYK images are converted to RGB, 16-bit
+values are divided by 257, and transparent pixels are blended with white. Images with float or 32-bit integer pixels
+raise an error. The EXIF orientation is applied to the image and to the box. Boxes are in pixels of the stored image.
+Invalid EXIF or ICC data is ignored.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ class Stored(NamedTuple):
 
 
 def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
-    """Decode an image file to upright RGB pixels, (H, W, 3) uint8.
+    """Decode an image file to an upright (H, W, 3) uint8 array of RGB pixels.
 
     Args:
         path: Image file.
-        how: Name of the decoder. "fast" decodes as described for this module. "pil" returns the pixels of
+        how: Name of the decoder. "fast" decodes as described in the module docstring. "pil" returns the pixels of
             `Image.open(path).convert("RGB")` without rotation, as in the code of the paper.
 
     Raises:
@@ -100,7 +100,7 @@ def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | 
 
 
 def load(path: Path | str, how: Decoder = "fast") -> Stored:
-    """Decode an image file without applying its orientation; with `how="pil"`, the orientation is 1.
+    """Decode an image file, and return the stored pixels and the EXIF orientation (1 with `how="pil"`).
 
     Raises:
         DataError: See `decode`.
@@ -133,10 +133,10 @@ def upright_mask(mask: NDArray[np.bool_], orientation: int) -> NDArray[np.bool_]
 
 
 def upright_box(box: tuple[float, ...], size: tuple[int, int], orientation: int) -> tuple[int, int, int, int]:
-    """Convert a box of the stored image to left, top, right, bottom in pixels of the upright image.
+    """Convert a box of the stored image to left, top, right and bottom in pixels of the upright image.
 
     Args:
-        box: Box as x, y, width, height, as in `crop`.
+        box: Box as x, y, width, height in pixels of the stored image.
         size: Width and height of the stored image.
         orientation: EXIF orientation, 1 to 8.
 
@@ -230,7 +230,7 @@ def decode_bytes(data: bytes, path: Path | str, how: Decoder = "fast") -> Stored
 
 
 def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixels:
-    """Convert a Pillow image as in `decode`; `name` is used in messages.
+    """Convert a Pillow image to RGB pixels as in `decode`; `name` is used in messages.
 
     Raises:
         DataError: The image has pixels of an unsupported kind, or its file is damaged.
@@ -403,7 +403,7 @@ _END, _SCAN = 0xD9, 0xDA
 
 
 def check_whole(data: bytes, format_: str | None) -> None:
-    """Raise OSError if a JPEG, PNG or GIF is truncated, has a wrong checksum, or has too many scans."""
+    """Raise OSError if a JPEG, PNG or GIF file is truncated, or has a wrong checksum or too many scans."""
     if format_ == "JPEG":
         _check_jpeg(data)
     elif format_ == "PNG":

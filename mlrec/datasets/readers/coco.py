@@ -102,7 +102,7 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
 
     Raises:
         DataError: There is no annotation file, a file cannot be read, or there are multiple years and `options.year`
-        is not set.
+            is not set.
     """
     name, parts = find_parts(path, options, findings)
     splits: list[_Split] = []

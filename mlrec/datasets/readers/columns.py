@@ -68,7 +68,7 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
 
     Raises:
         UsageError: Two options specify the same value, an option specifies a value with a fixed meaning, or the value
-        of `--empty` is neither "negative" nor "unknown".
+            of `--empty` is neither "negative" nor "unknown".
     """
     given = (
         ("positive", options.positive, POSITIVE),
@@ -127,7 +127,7 @@ class RoleFinder:
 
         Raises:
             DataError: There is no image column or no label column, or multiple columns match equally well. The
-            message states the option to set.
+                message states the option to set.
         """
         image = self.image()
         split = split_column(self._table, image, self._options, self._findings)

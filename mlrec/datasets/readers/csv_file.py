@@ -77,7 +77,7 @@ def read_csv(
 
     Raises:
         MlrecError: (of `kind`) The file is not UTF-8, or contains a NUL byte, an unclosed quotation mark, a cell
-        larger than 128 KiB or a delimiter other than the comma, or has no header row or no records.
+            larger than 128 KiB or a delimiter other than the comma, or has no header row or no records.
     """
     with table_text(path, kind) as text:
         records = split_records(text, path, kind)

@@ -70,7 +70,7 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
 
     Raises:
         DataError: The file is empty, too large, not well-formed or nested too deeply, contains a DTD, or is rejected
-        by `target`.
+            by `target`.
     """
     if path.is_file() and path.stat().st_size > max_bytes:
         raise DataError(
