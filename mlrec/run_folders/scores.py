@@ -44,8 +44,8 @@ def metrics_of(
         labels: Labels to score; all other labels are removed first [default: all labels].
         tuned: Tuned thresholds [default: a label is predicted if its probability is at least 0.5].
         trained_on: Training split of the model, used to compute the mAP of frequent and rare labels.
-        top: K. If set, precision, recall and F1 are also computed for the K highest-scoring labels of each sample as
-            predictions.
+        top: Number K of labels per sample. If set, precision, recall and F1 are also computed with the K
+            highest-scoring labels of each sample as predictions.
 
     Raises:
         PredictionsError: A label is unknown, or there are no targets.

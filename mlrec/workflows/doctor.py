@@ -60,7 +60,7 @@ class Check:
     Attributes:
         name: Name of the check.
         verdict: Result of the check: "ok", "warning" or "error".
-        found: What the check found, in one sentence.
+        found: Finding of the check, in one sentence.
         advice: Advice on how to fix the problem, or an empty string.
     """
 
@@ -102,7 +102,7 @@ class Diagnosis:
         return "ready to train"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of `doctor --json`."""
+        """Return the JSON-compatible data that `mlrec doctor --json` prints."""
         return {"verdict": self.verdict, "summary": self.in_words(), "checks": [asdict(check) for check in self.checks]}
 
 

@@ -25,7 +25,7 @@ HUB_SECONDS = 2.0
 def after_prepare(dataset: Dataset) -> str | None:
     """Suggest `mlrec train`, or `mlrec split` if training or scored splits are missing.
 
-    Returns None if neither works.
+    Returns None if neither command would work.
     """
     try:
         default_splits(dataset)
@@ -60,7 +60,7 @@ def quick(command: str) -> str:
 
 
 def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> str:
-    """Return a warning that full training on this CPU takes long, with a command that takes minutes.
+    """Return a warning that full training on this CPU is slow, with a command that takes minutes.
 
     Args:
         plan: Training plan.
@@ -80,7 +80,7 @@ def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> 
 def has_gpu() -> bool:
     """Return whether a GPU is likely present.
 
-    Only torch knows for certain, but importing torch takes seconds.
+    The check does not use torch, because importing torch takes seconds.
     """
     if os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return False

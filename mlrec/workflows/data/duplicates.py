@@ -69,7 +69,7 @@ class Duplicates:
     root: Path
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of `--json`."""
+        """Return the JSON-compatible data that `mlrec duplicates --json` prints."""
         content: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         return content
 
@@ -123,7 +123,7 @@ def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progr
 
 
 def summary(duplicates: Duplicates) -> Table:
-    """Return the table of pairs, with leaks first."""
+    """Return the table of duplicate pairs; pairs across `test` and another split are first."""
     columns = (
         Column("first", "image"),
         Column("first_splits", "in"),

@@ -1,6 +1,6 @@
 """`mlrec export-data`: export a prepared dataset for other tools.
 
-Preparing the exported dataset again produces the same digests.
+If `mlrec prepare` reads the exported files, the digests of the splits are the same as before the export.
 """
 
 from __future__ import annotations
@@ -60,21 +60,21 @@ def export_data(
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
-        format_: Output format: `csv` writes `<split>.csv`, `coco` writes `<split>.json`, `imagefolder` writes
-            `<split>/metadata.csv` with the images next to it (Hugging Face), `labelstudio` writes `<split>.json` and a
-            labeling configuration, and `fiftyone` writes `<split>/labels.json`.
+        format_: Output format. `csv` writes `<split>.csv`. `coco` writes `<split>.json`. `imagefolder` (Hugging Face)
+            writes `<split>/metadata.csv` next to the images. `labelstudio` writes `<split>.json` and a labeling
+            configuration. `fiftyone` writes `<split>/labels.json`.
         out: New folder [default: `<name>-<format>`].
         splits: Splits to export; by default all.
         unknown_as_negative: Whether to write unknown labels as negatives.
-        predictions: Run, evaluation folder, or `predictions.npz`. The predictions are also written: as task predictions
-            for `labelstudio`, as `<split>/predictions.json` for `fiftyone`, or as COCO results in
-            `<split>-results.json` for `coco`. Only splits with predictions are exported.
+        predictions: Run, evaluation folder or `predictions.npz` with predictions to export. `labelstudio` stores them
+            in the tasks, `fiftyone` in `<split>/predictions.json`, and `coco` in `<split>-results.json`, in the COCO
+            results format. Only splits with predictions are exported.
 
     Returns:
-        Folder, and the command that prepares the dataset from this folder.
+        Folder of the exported files, and the command that prepares a dataset from this folder.
 
     Raises:
-        DataError: The format cannot express the dataset, the folder already exists, or images are missing.
+        DataError: The format cannot represent the dataset, the folder already exists, or images are missing.
         UsageError: The format cannot store predictions.
         PredictionsError: The predictions are for different images or labels.
     """

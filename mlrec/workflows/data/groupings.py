@@ -36,7 +36,7 @@ def sample_groups(
     """Number the groups of samples that share an image, a column value or near-duplicate images.
 
     Args:
-        dataset: Dataset, used for the cached fingerprints and the CSV from which the dataset was prepared.
+        dataset: Dataset of the samples; its folder contains the cached image fingerprints.
         manifest: Split of the dataset.
         column: Column of the table; images with equal values form one group.
         file: Table with an image column; by default the table from which the dataset was prepared.

@@ -51,7 +51,7 @@ def hide_labels(
     whole: str | None = None,
     seed: int = 0,
 ) -> HiddenLabels:
-    """Add copies of a split in which annotations are unknown: `train-keep30`, ..., `train-single`.
+    """Add copies of a split in which some annotations are unknown: `train-keep30`, ..., `train-single`.
 
     All other splits remain unchanged. Each known target is kept with the specified probability, independently of all
     others. `single_positive` keeps one random positive of each sample and no negative (Cole et al., CVPR 2021).
@@ -60,7 +60,7 @@ def hide_labels(
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
         keep: Fractions of known targets to keep, between 0 and 1.
         single_positive: Whether to add the split with one positive per sample.
-        whole: Split to copy; by default trainval, otherwise all, otherwise train.
+        whole: Split to copy; by default the first existing split of `trainval`, `all` and `train`.
         seed: Random seed.
 
     Raises:
@@ -89,9 +89,10 @@ def hide_labels(
 
 
 def kept(targets: Targets, share: float, seed: int) -> Targets:
-    """Keep each known target with probability `share`; the others become unknown.
+    """Keep each known target with probability `share`; all other targets become unknown.
 
-    With the same seed, a larger fraction keeps all targets kept by a smaller one, so that fractions can be compared.
+    With the same seed, all targets kept at a smaller fraction are also kept at a larger fraction, so that fractions can
+    be compared.
 
     Example:
         >>> kept(np.ones((2, 3), np.int8), 0.5, 0).tolist()

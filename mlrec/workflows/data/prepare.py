@@ -71,7 +71,7 @@ def prepare(
         kind: Name of a reader, see `known_readers`; by default, the reader is detected from `path`.
         path: File or folder with the annotations, in the form expected by the reader.
         out: Folder of prepared datasets.
-        name: Name of the dataset; by default the usual name for the source.
+        name: Name of the dataset; by default the usual name of the source dataset.
         options: Options of the reader.
         split_files: Files that list the images of each split, for a source without predefined splits.
         verify: Whether to decode every image once. If False, no image file is read.

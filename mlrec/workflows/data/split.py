@@ -43,7 +43,7 @@ class NewSplits:
         groups: Number of groups with two or more samples that were kept together.
         error: Absolute difference in label prevalence between the held-out part and the pool, as a fraction; mean over
             all labels and folds.
-        random_error: Median of this difference over 20 random splits.
+        random_error: Median of the same difference over 20 random splits, for comparison with `error`.
     """
 
     dataset: Dataset
@@ -89,9 +89,9 @@ def split(
         val: Fraction of the samples to hold out.
         folds: Number of folds for cross-validation, instead of one validation split.
         group: Column of `groups_file`; samples with equal values stay together.
-        groups_file: Table with the image names and the column with the name `group`; by default the file from which the
+        groups_file: Table with a column of image names and the column `group`; by default the file from which the
             dataset was prepared.
-        pool: Split to divide; by default trainval, otherwise all, otherwise train.
+        pool: Split to divide; by default the first existing split of `trainval`, `all` and `train`.
         prefix: Prefix for the names of the new splits.
         near_duplicates: Whether to keep duplicate images together, if the image files exist.
         seed: Random seed.
@@ -143,7 +143,7 @@ def split(
 
 
 def summary(splits: NewSplits) -> Table:
-    """Return the table of the new splits with differences in prevalence."""
+    """Return the table of the new splits, with the difference in label prevalence as a footnote."""
     columns = (Column("split", "split"), Column("samples", "samples", "count"))
     rows = tuple(Row((name, size)) for name, size in splits.sizes.items())
     notes = (
@@ -157,7 +157,7 @@ def summary(splits: NewSplits) -> Table:
 def pool_of(dataset: Dataset, name: str | None) -> Manifest:
     """Return the split to divide or copy, without the images that are also in `test`.
 
-    By default, this is trainval, otherwise all, or train.
+    The default is the first existing split of `trainval`, `all` and `train`.
 
     Raises:
         UsageError: The split is `test`, or there is no split to divide.

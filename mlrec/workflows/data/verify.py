@@ -113,7 +113,7 @@ def check_overlap(
 ) -> None:
     """Report images that are shared by splits that must be disjoint.
 
-    Shared images are errors, or warnings if `allowed` is set. All pairs of splits are compared, unless one contains the
+    Shared images are errors, or warnings if `allowed` is set. Two splits are compared unless one of them contains the
     other, see `split_names.disjoint`. If there is a `trainval`, which is used for training, images shared by `train`
     and `val` only cause a warning.
 

@@ -82,7 +82,7 @@ class ExportResult:
     pushed: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of `export --json`."""
+        """Return the JSON-compatible data that `mlrec export --json` prints."""
         return asdict(self) | {"path": str(self.path)}
 
 
@@ -118,8 +118,8 @@ def export(
 
     Raises:
         ModelError: There is no model, a package is missing, or the logits of the exported model differ from those of
-            the model; in these cases, no bundle is written. Also raised if the hub rejects the bundle; in this case,
-            the bundle is written but not uploaded.
+            the original model; no bundle is written. Also raised if the hub rejects the bundle, which is then written
+            but not uploaded.
         UsageError: `push_to` is used with a format other than hf.
         RunError: The folder exists and is not a bundle.
     """

@@ -45,7 +45,7 @@ class ImportResult:
         head, heads, lam: Head, number of heads, and λ.
         labels: Names of the labels.
         img_size: Side of the input in pixels.
-        matched: Number of imported tensors; these are all tensors of the model.
+        matched: Number of imported tensors, which is the number of all tensors of the model.
         unused: Names of unused tensors.
     """
 
@@ -74,7 +74,7 @@ def import_checkpoint(
     """Recognize a checkpoint and write the model to a folder.
 
     Args:
-        checkpoint: File from the paper's code, mmpretrain, CutMix, torchvision or timm.
+        checkpoint: Checkpoint file written by the paper's code, mmpretrain, CutMix, torchvision or timm.
         out: Folder to create; by default `imported/` followed by the stem of the file name.
         lam: Value of λ, which checkpoints do not contain; by default the published value for the dataset, backbone and
             number of heads.

@@ -42,7 +42,7 @@ class Scorer:
         logits: Function that takes a batch of uint8 images without normalization, of shape (B, 3, S, S), and returns
             logits of shape (B, C).
         decode: Image backend used in training.
-        batch_size: Number of images per batch, unless the user sets one.
+        batch_size: Default number of images per batch.
         identity: Other values that affect the scores: digests of the weights and the calibration, the device type, and
             the precision.
     """
@@ -302,7 +302,7 @@ class Gallery:
         self._folder, self._names, self._decode = folder, FileNames(), decode
 
     def add(self, found: Prediction) -> Path:
-        """Write the image of one prediction with the box outline, and return the path."""
+        """Write the image of a prediction, with the outline of the predicted box, and return the path."""
         pixels, box = picture_of(found.item, SIDE, self._decode)
         scores = found.scores
         lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.predicted) or ("no label",)

@@ -1,10 +1,10 @@
 """`mlrec predict --out`: predictions in parts, which can be written by multiple processes and resumed.
 
-The output folder contains `part-000000.csv` (or `.jsonl`, `.parquet`), `_predict.json` with the settings, `_parts/`
-with one record per finished part, and, after completion, `_SUCCESS` and `_unreadable.jsonl`. A part is finished when
-its record exists; the record is written after the part. Readers of Parquet folders skip names that begin with an
-underscore. If the output is a single file, the parts are first written to a folder next to the file. The parts are then
-concatenated, and the folder is removed.
+The output folder contains the parts, named `part-000000.csv` (or `.jsonl`, `.parquet`) and so on. `_predict.json`
+contains the settings, and `_parts/` contains one record per finished part. `_SUCCESS` and `_unreadable.jsonl` are
+written when all parts are finished. The record of a part is written after the part. Readers of Parquet folders skip
+names that begin with an underscore. If the output is a single file, the parts are first written to a folder next to the
+file. The parts are then concatenated, and the folder is removed.
 
 A part depends only on its images and the settings, because no batch contains images from two parts. Therefore, the
 content of a part does not depend on which process, machine or engine writes it.
@@ -79,11 +79,11 @@ class PredictJob:
         return self.out
 
     def part(self, number: int) -> Path:
-        """Return the file of a part."""
+        """Return the path of a part of the output."""
         return self.folder / f"part-{number:06}.{self.form}"
 
     def record(self, number: int) -> Path:
-        """Return the file that exists when the part is finished."""
+        """Return the path of the record file, which exists if the part is finished."""
         return self.folder / RECORDS / f"part-{number:06}.json"
 
 
@@ -141,7 +141,7 @@ class Summary:
 
 
 def output_form(out: Path, form: Form | None) -> Form:
-    """Return the output format: given by the file extension, otherwise as requested, otherwise CSV.
+    """Return the format of the file extension, otherwise the requested format, otherwise CSV.
 
     Raises:
         UsageError: The file extension and the requested format differ.
@@ -162,8 +162,8 @@ def write_predictions(
 ) -> Summary:
     """Predict the labels of images and write them in parts; finished parts from an earlier run are kept.
 
-    Under torchrun, each process writes a share of the parts without communication. A process that finds that all parts
-    are finished completes the output.
+    Under torchrun, each process writes a share of the parts without communication. Each process then checks whether all
+    parts are finished, and if so, completes the output.
 
     Args:
         job: Description of the job and the output.
@@ -221,7 +221,7 @@ def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step) -> 
 
 
 class PartWriter:
-    """Model that writes parts, in one process of any engine.
+    """Writer that holds the model and writes parts of the output, in one process of any engine.
 
     Args:
         job: Description of the job and the output.

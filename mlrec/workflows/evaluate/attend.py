@@ -59,7 +59,7 @@ class AttentionMaps:
         probabilities: Array of shape (K,) with the probabilities of the labels.
         maps: Array of shape (K, h, w) with one map per label. The values are contributions, which sum to the logit, or
             the attention of one head, which sums to 1.
-        decode: Image backend of the model, which is also used to show the image.
+        decode: Image backend of the model, which also reads the image for the figure.
         meaning: Meaning of the map values, as text.
 
     Example:

@@ -190,7 +190,7 @@ def resolve_eval_target(
     runs_root: Path | str = "runs",
     data_root: Path | str,
 ) -> EvalTarget:
-    """Return model and split for an evaluation; logs defaults, and warns about changes since training.
+    """Return the model and split for an evaluation; log defaults, and warn about changes since training.
 
     For the arguments, see `evaluate_run`; without a model, the most recently finished run under `runs_root` is used.
     """
@@ -292,14 +292,14 @@ def _changes(record: RunRecord | None, manifest: Manifest) -> list[str]:
 
 
 def config_of(model: Path) -> dict[str, Any]:
-    """Return the training keys of a model."""
+    """Return the `Config` values with which a model was trained."""
     from mlrec.models.checkpoint import read_metadata
 
     return read_metadata(model).config
 
 
 def _origin(model: Path) -> dict[str, Any]:
-    """Return the training keys and the lineage of a model, for reports that contain only its evaluation."""
+    """Return the `Config` values and the lineage of a model, for reports that contain only its evaluation."""
     return {"config": config_of(model), "lineage": msgspec.to_builtins(lineage_at(model))}
 
 

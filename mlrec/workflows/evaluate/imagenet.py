@@ -79,7 +79,7 @@ def evaluate_published(
 
     Raises:
         UsageError: Neither `pretrained` nor `weights` is set.
-        MlrecError: The weights cannot be loaded, the folders are not classes, or the model does not use average
+        MlrecError: The weights cannot be loaded, a folder name is not a class, or the model does not use average
             pooling.
     """
     if not pretrained and weights is None:

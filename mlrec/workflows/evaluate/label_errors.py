@@ -74,9 +74,9 @@ def label_errors(
     """Find likely label errors, and write the annotations to review as a CSV and a contact sheet.
 
     Without `predictions`, a head is trained for each fold on features of a frozen backbone. The features are computed
-    once. Each sample is predicted by the model that was not trained on this sample. The folds are created by `mlrec
-    split --folds`, or newly created if there are none. The number of annotations is determined by one threshold per
-    label, see `metrics.label_errors.to_review`.
+    once. Each sample is predicted by the model that was not trained on this sample. Existing folds from `mlrec split
+    --folds` are used; if there are no folds, they are created. The number of annotations to review is determined by one
+    threshold per label, see `metrics.label_errors.to_review`.
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
@@ -90,7 +90,7 @@ def label_errors(
         progress: Progress display.
 
     Raises:
-        MlrecError: The dataset does not exist, the predictions do not match, or training fails.
+        MlrecError: The dataset does not exist, the predictions do not match the dataset, or training fails.
     """
     dataset = load_or_latest(data)
     if predictions is None:

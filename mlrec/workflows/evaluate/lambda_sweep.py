@@ -51,7 +51,7 @@ class LambdaSweepConfig:
     """Settings of a λ sweep.
 
     Attributes:
-        lams: Values of λ; 0 is added.
+        lams: Values of λ. The value 0 is always included.
         temperatures: Temperatures of the added attention; by default those of a CSRA head, or the maximum for other
             heads.
         select_on: Split on which λ is chosen. By default, λ is chosen on the scored split, and this is marked in the
@@ -147,8 +147,8 @@ def lambda_sweep(
         progress: See `evaluate_run`.
 
     Raises:
-        MlrecError: See `evaluate_run`; also if the head does not use average pooling, or if λ is chosen on scored
-            images or on a split without positives.
+        MlrecError: For the same reasons as in `evaluate_run`. Also raised if the head does not use average pooling, or
+            if λ is chosen on scored images or on a split without positives.
     """
     if processes.rank() != 0:
         progress = SILENT

@@ -33,17 +33,19 @@ def score(
     """Compute metrics for predictions in a file.
 
     Args:
-        predictions: An `.npz` file with the arrays `logits`, `sample_ids`, `labels` and optionally `targets`; a CSV
-            file with the columns `filename,<label>...`; or the output of `mlrec predict` (`.csv` or `.jsonl`).
-        truth: A CSV file with the columns `filename,<label>...` and the values 1 (positive), 0 (negative) and -1
-            (unknown), a manifest file, or the folder of a prepared dataset; by default the targets in the `.npz` file.
+        predictions: File with the predictions. An `.npz` file contains the arrays `logits`, `sample_ids`, `labels` and
+            optionally `targets`. A CSV file has the columns `filename,<label>...`. The output of `mlrec predict`
+            (`.csv` or `.jsonl`) is also supported.
+        truth: Ground truth: a CSV file, a manifest file, or the folder of a prepared dataset. A CSV file has the
+            columns `filename,<label>...` and the values 1 (positive), 0 (negative) and -1 (unknown). The default is the
+            targets in the `.npz` file.
         split: Split of the ground truth, if there are multiple splits.
         kind: "logits" or "probabilities". None infers the kind from the values in a CSV: logits if any value is
-            negative, probabilities if all values are in [0, 1]; both decisions are reported.
+            negative, probabilities if all values are in [0, 1]. The inferred kind is logged.
         labels: Labels to score; all other labels are removed before metrics are computed.
         conventions: Name in `CONVENTIONS`.
-        top: K. If set, precision, recall and F1 are also computed for the K highest-scoring labels of each sample as
-            predictions.
+        top: Number K of labels per sample. If set, precision, recall and F1 are also computed with the K
+            highest-scoring labels of each sample as predictions.
 
     Raises:
         MlrecError: The files cannot be read, or do not match each other.

@@ -1,4 +1,4 @@
-"""`mlrec tune`: choose thresholds and calibrate a model on a split other than the reported one."""
+"""`mlrec tune`: choose thresholds and calibrate a model on a split that is not used to report metrics."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TuneResult:
     judged: list[ThresholdReport]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of `tune --json`."""
+        """Return the JSON-compatible data that `mlrec tune --json` prints."""
         content: dict[str, Any] = msgspec.to_builtins({"thresholds": self.tuned, "judged": self.judged})
         return {"file": str(self.file), **content}
 

@@ -47,7 +47,7 @@ class Pretrained:
 
 
 def fine_tuned() -> Flags:
-    """Return the settings of the mlrec recipe for all heads, without epochs.
+    """Return the settings of the recipe `mlrec` for all heads, without the number of epochs.
 
     The number of epochs depends on the time limit.
     """
@@ -62,7 +62,7 @@ def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:
 
     Args:
         backbone: timm name of the only backbone to try; by default all available ones.
-        weights: Weights of this backbone, in the form of the key `weights`.
+        weights: Weights of this backbone, in the same form as the `Config` key `weights`.
 
     Raises:
         ModelError: No pretrained weights are available.

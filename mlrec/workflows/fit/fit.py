@@ -136,7 +136,8 @@ def fit(
 
     Args:
         path: Prepared dataset, or annotations recognized by `prepare`.
-        images: Folder of the images, if they are not stored with the annotations; all other options require `prepare`.
+        images: Folder of the images, if they are not stored with the annotations; for other options, run `prepare`
+            first.
         minutes: Time limit in minutes.
         out: Folder of runs, in which the fit folder is created.
         name: Name of the fit folder [default: name of the dataset with the suffix -fit].
@@ -302,7 +303,7 @@ class _Fit:
         return False
 
     def train_on_all(self) -> None:
-        """Train the best candidate on the whole training split, if only its head was trained, and on a part of it."""
+        """Train the best candidate on all training samples if its head was trained on a part of them."""
         best = max(self.state.candidates, key=lambda one: one.score)
         if best.stage != "frozen" or self.splits.sample == self.splits.train:
             return

@@ -18,7 +18,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         name: Name of the run folder.
-        pair: Backbone and head, as used in names.
+        pair: Name of the backbone and head.
         stage: Training stage, "frozen" or "fine-tuned".
         mAP: mAP on the model-selection split, as a fraction; None if undefined.
         seconds: Training time in seconds.
@@ -43,7 +43,7 @@ class FitState(msgspec.Struct, kw_only=True):
 
     Attributes:
         minutes: Time limit in minutes.
-        spent: Seconds spent so far.
+        spent: Time spent so far, in seconds.
         data: Folder of the dataset.
         splits: Splits for training, the comparison of heads (`sample`), model selection and reporting.
         candidates: Trained models.

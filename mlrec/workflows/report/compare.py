@@ -1,6 +1,6 @@
 """`mlrec compare A B`: compare two models or two methods on the same samples.
 
-Each method has multiple seeds.
+A method may consist of multiple runs with different seeds.
 """
 
 from __future__ import annotations

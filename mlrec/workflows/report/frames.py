@@ -147,7 +147,7 @@ def compare(
 ) -> dict[str, DataFrame]:
     r"""Compare two models on the same images with paired bootstrap confidence intervals.
 
-    The comparison is that of `mlrec compare`.
+    The values are the same as those of `mlrec compare`.
 
     Args:
         ours: Method A: a run or a score file; multiple entries are seeds of one method.

@@ -50,7 +50,7 @@ def title(report: Report) -> str:
 
 
 def summary(rows: Sequence[Result]) -> Iterator[SummaryCard]:
-    """Yield the cards at the top of a page: the best result in each comparable group, and its gain."""
+    """Yield the cards of a page: the best result in each group, and its gain over average pooling."""
     blocks: dict[object, list[Result]] = {}
     for row in rows:
         blocks.setdefault(row.block, []).append(row)

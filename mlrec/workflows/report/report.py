@@ -35,8 +35,8 @@ from mlrec.utils.errors import PredictionsError, RunError, UsageError
 def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bool = False) -> list[Run]:
     """Return the runs listed by the user, or all finished runs under `root`.
 
-    Evaluations of imported models are treated as runs, and so are evaluations that are listed explicitly. Sweep runs
-    that were used only to choose a value are skipped unless they are listed.
+    Evaluations of imported models, and evaluations that are listed explicitly, are treated as runs. Sweep runs that
+    were used only to choose a value are skipped unless they are listed.
 
     Args:
         paths: Run folders or folders of runs.
@@ -108,8 +108,8 @@ def report(
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
         each: Whether to show one row per run. By default, runs that differ only in the seed share one row.
-        intervals: Add 95 % confidence intervals for mAP, CF1 and OF1, by bootstrap over images (and over seeds if there
-            are multiple).
+        intervals: Whether to add 95 % confidence intervals for mAP, CF1 and OF1, by bootstrap over images (and over
+            seeds if there are multiple seeds).
         layout: "paper" for the paper's layout, or "full" (default) for one row per method with all columns.
 
     Raises:
