@@ -1,6 +1,6 @@
 """Images in folders that are named after classes: `FOLDER/<class>/<image>`.
 
-There may be a parent folder per split.
+Each split can have its own parent folder: `FOLDER/<split>/<class>/<image>`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Photograph:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as class folders, or None.
+    """Return why `path` is recognized as class folders, or None if it is not.
 
     Folders with images in subfolders and without annotation files are recognized.
     """
@@ -71,8 +71,8 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     An image is positive for the class of its folder and negative for all other classes.
 
     If files in multiple class folders have the same name and content, they are read as one sample with multiple labels.
-    If the class folders are inside folders named `train`, `valid` (or `val`) and `test`, these folders are the
-    splits. Otherwise, the only split is `all`. Labels are sorted by name.
+    If the class folders are inside folders named `train`, `valid` (or `val`) and `test`, these folders are the splits.
+    Without split folders, the only split is `all`. Labels are sorted by name.
 
     Raises:
         DataError: No class folder contains images, or it is unclear whether the folders are classes or splits.

@@ -3,10 +3,10 @@
 The layouts of the official archives and of export tools are supported, and also custom files.
 
 An image is positive for a category if it has at least one annotation of this category. Crowd annotations also count.
-All other labels are negative. In LVIS, a label is negative only if the image lists it as a verified negative; all other
-labels are unknown. Labels are sorted by category id. For COCO 2014 and 2017, images without any annotation are skipped
-by default, as in the paper; for other sources, they are kept. In COCO 2014, 82,081 of 82,783 training images and 40,137
-of 40,504 validation images remain.
+Labels without an annotation are negative. LVIS is an exception: a label without an annotation is negative only if it is
+listed as a verified negative of the image, and otherwise unknown. Labels are sorted by category id. For COCO 2014 and
+2017, images without any annotation are skipped by default, as in the paper; for other sources, they are kept. In COCO
+2014, 82,081 of 82,783 training images and 40,137 of 40,504 validation images have annotations.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class _Split:
 def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a COCO dataset, by default in the layout of the official archives.
 
-    The annotations are `path/annotations/instances_<split><year>.json`, with images in `path/<split><year>` or below
-    `path/images`.
+    The annotation files are `path/annotations/instances_<split><year>.json`, and the images are in `path/<split><year>`
+    or below `path/images`.
 
     Other layouts are also supported. Roboflow has one file in each split folder, the file names in LVIS and
     Objects365 end with the split, and CVAT has a single file `instances_default.json`. `path` can also be an

@@ -59,7 +59,7 @@ class Roles:
 
 
 def cell_key(text: str) -> float | str:
-    """Return a key for comparing cells, which is equal for `1`, `1.0` and ` 1`, and ignores case."""
+    """Return a key for comparing cells: `1`, `1.0` and ` 1` have the same key, and case is ignored."""
     return float(text) if is_number(text) else text.strip().casefold()
 
 
@@ -126,8 +126,8 @@ class RoleFinder:
         """Return the roles of all columns.
 
         Raises:
-            DataError: There is no image column or no label column, or multiple columns match equally well. The
-                message states the option to set.
+            DataError: There is no image column or no label column, or multiple columns match equally well. The message
+                states which option to set.
         """
         image = self.image()
         split = split_column(self._table, image, self._options, self._findings)
@@ -298,8 +298,8 @@ def column_named(table: TextTable, name: str, flag: str) -> int:
 def split_column(table: TextTable, image: int, options: ReadOptions, findings: ValidationReport) -> int | None:
     """Return the column of split names, or None.
 
-    A numeric column `split` is not used unless `--splits` maps the numbers to splits. Columns named `set`, `partition`
-    or similar are used if all their cells are split names.
+    A numeric column `split` is not used unless `--splits` maps the numbers to splits. A column named `set`, `partition`
+    or similar is used if all its cells are split names.
     """
     free = [k for k in range(len(table.columns)) if k != image and table.columns[k] not in (options.labels or ())]
     free = [k for k in free if table.columns[k] not in options.ignore_columns]
@@ -335,11 +335,12 @@ def label_columns(
 ) -> list[int]:
     """Return the label columns of a table.
 
-    With `--labels`, the columns listed there are used. Otherwise, all columns in `rest` except metadata are used.
+    With `--labels`, the columns listed there are used. Without `--labels`, all columns in `rest` except metadata are
+    used.
 
-    Columns with names of metadata are skipped, and a warning lists them. Names of metadata are fold, split, id,
-    index, width, height, *_id and is_*, in any case and with any separator. If all columns start with is_, they are
-    not skipped.
+    Metadata columns are skipped, and a warning lists their names. Metadata columns have the names `fold`, `split`,
+    `id`, `index`, `width`, `height`, `*_id` and `is_*`, in any case and with any separator. If the names of all columns
+    start with `is_`, these columns are used as labels.
 
     Raises:
         DataError: A column in `--labels` does not exist, or no label column remains.

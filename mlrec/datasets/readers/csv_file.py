@@ -76,8 +76,9 @@ def read_csv(
     have the same names.
 
     Raises:
-        MlrecError: (of `kind`) The file is not UTF-8, or contains a NUL byte, an unclosed quotation mark, a cell
-            larger than 128 KiB or a delimiter other than the comma, or has no header row or no records.
+        MlrecError: The file is not UTF-8, has no header row or no records, or contains a NUL byte, an unclosed
+            quotation mark, a cell larger than 128 KiB, or a delimiter other than the comma. The class of the error is
+            `kind`.
     """
     with table_text(path, kind) as text:
         records = split_records(text, path, kind)
@@ -93,12 +94,12 @@ def read_csv(
 
 @contextmanager
 def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[str]]:
-    """Open a delimited file, after checking it in chunks.
+    """Check a delimited file in chunks, then open it.
 
-    Because of the chunks, a large file is never completely in memory.
+    A large file is never completely in memory.
 
     Raises:
-        MlrecError: (of `kind`) The file is not UTF-8 or contains a NUL byte.
+        MlrecError: The file is not UTF-8 or contains a NUL byte. The class of the error is `kind`.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
     with open_bytes(path, kind) as stream:
@@ -158,7 +159,7 @@ def checked_table(
 ) -> TextTable:
     """Check a header and records, and create a table from them.
 
-    All records have the length of the header, and the columns have valid, unique names.
+    In the table, all records have the length of the header, and the columns have valid, unique names.
 
     Args:
         first: Header record.
@@ -284,7 +285,8 @@ def check_header(header: Sequence[str], path: Path, kind: type[MlrecError] = Dat
     """Check that the first record is a header with at least two columns.
 
     Raises:
-        MlrecError: (of `kind`) The file is empty, has a single column, or starts with a line of data.
+        MlrecError: The file is empty, has a single column, or starts with a line of data. The class of the error is
+            `kind`.
     """
     if not header:
         raise kind(f"{path}: the file is empty; the first line must list the columns: filename,label,...")

@@ -59,9 +59,9 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
     """Read a label table, or a folder of tables.
 
     A table can be delimited text in any dialect, or an Excel, Parquet or JSON Lines file. The splits of a file are read
-    from its split column; without a split column, the only split is `all`. The same applies if a folder contains only
-    one table, and the table is not named after a split. Split names are resolved by `split_names`. Images are below
-    `options.images`, by default below the folder of the file, or inside a Parquet file.
+    from its split column; without a split column, the only split is `all`. If a folder contains a single table that is
+    not named after a split, the splits are also read from its split column. Split names are resolved by `split_names`.
+    Images are below `options.images` (default: the folder of the file), or inside a Parquet file.
 
     Raises:
         DataError: The file or folder does not exist, or a file is not a label table.

@@ -2,8 +2,8 @@
 
 The file lists the images of the task or project, their tags and their shapes.
 
-A label is positive if the image has a tag or a shape with this label. Otherwise, it is negative. Labels are in the
-order of the task.
+A label is positive if the image has a tag or a shape with this label, and negative otherwise. Labels are in the order
+of the task.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _CvatTarget:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as a CVAT export for images, or None."""
+    """Return why `path` is recognized as a CVAT export for images, or None if it is not."""
     file = file_in(path, FILE)
     if file.suffix.lower() == ".xml" and b"<annotations" in first_bytes(file):
         return f"{file.name} is a CVAT for images XML file"
@@ -89,7 +89,7 @@ def recognizes(path: Path) -> str | None:
 def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `annotations.xml` and find the images of the CVAT task or project.
 
-    Images are in `options.images`, in `images` next to the file, or anywhere below its folder.
+    Images are in `options.images`, in `images` next to the file, or anywhere below the folder of the file.
 
     The subsets of a project are the splits; without subsets, the only split is `all`.
 

@@ -1,8 +1,8 @@
 """FiftyOne's image classification export: a folder `data` of images and `labels.json`.
 
-In the file, `labels` maps each image name (without extension) to its labels. Labels are indices into `classes`, or
-strings if `classes` is null. An empty list means that the image has no labels. `null` means that the image is not
-annotated, so all labels are unknown.
+In `labels.json`, the key `labels` maps each image name (without extension) to the labels of the image. Labels are
+indices into `classes`, or strings if `classes` is null. An empty list means that the image has no labels. `null` means
+that the image is not annotated, so all labels are unknown.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _LabelsFile(msgspec.Struct):
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as a FiftyOne export, or None."""
+    """Return why `path` is recognized as a FiftyOne export, or None if it is not."""
     for file in _files(path):
         if _START.match(first_bytes(file)):
             return f"{file.name} has the keys of a FiftyOne image classification export"

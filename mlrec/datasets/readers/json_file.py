@@ -1,9 +1,10 @@
 """Reader for third-party JSON files, with detailed error messages for invalid files.
 
-The parser msgspec reads and validates 335 MB per second. However, if a key is repeated, msgspec silently keeps only the
-last value, and its error messages have few details. A file that msgspec rejects is read again by the standard library,
-which is slow but reports line, column and record. Files of up to 20 MB are always read by both parsers, so that
-repeated keys are found in every record. In larger files, only repeated keys at the top level are found.
+Files are parsed with msgspec, which reads and validates 335 MB per second. If a key is repeated, msgspec silently keeps
+only the last value. The error messages of msgspec contain few details. A file that msgspec rejects is read again by the
+standard library, which is slow but reports line, column and record. Files of up to 20 MB are always read by both
+parsers, so that repeated keys are found in every record. In files of more than 20 MB, only repeated keys at the top
+level are found.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reader for Label Studio exports in JSON or JSON-MIN, with choices for images or labels for regions.
+"""Reader for Label Studio exports (JSON or JSON-MIN) with image-level choices or region labels.
 
 A label is positive if an annotation selects this label. Otherwise, it is negative. Skipped annotations are ignored.
 Tasks without any annotation have unknown labels. If annotators disagree about a label, the label is set to unknown,
@@ -57,7 +57,7 @@ class _Task:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as a Label Studio export, or None."""
+    """Return why `path` is recognized as a Label Studio export, or None if it is not."""
     for file in _files(path):
         head = first_bytes(file)
         full = b'"annotations"' in head and (b'"data"' in head or b'"was_cancelled"' in head or b'"result"' in head)
@@ -72,8 +72,8 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
 
     The export is a JSON file, or a folder with one JSON file or one file per split (`train.json`).
 
-    If the folder contains the XML file of the labeling configuration, labels are in the order of this file.
-    Otherwise, all labels that occur are used, sorted by name. Images are in `options.images` or below the folder of
+    If the folder contains the XML file of the labeling configuration, labels are in the order of this file. Without
+    this XML file, all labels that occur are used, sorted by name. Images are in `options.images` or below the folder of
     the file. Label Studio adds a prefix of 8 hexadecimal digits to the names of uploaded files; images are also found
     without this prefix.
 

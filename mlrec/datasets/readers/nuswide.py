@@ -1,4 +1,4 @@
-"""NUS-WIDE: image lists, and a label file for each concept and split with one 0 or 1 per image."""
+"""NUS-WIDE: image lists, and one label file per concept and split, with 0 or 1 for each image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FOLDERS = ("Flickr", "images", "")  # usual image folders
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as NUS-WIDE, or None."""
+    """Return why `path` is recognized as NUS-WIDE, or None if it is not."""
     places = (path, path / "ImageList", path / "ConceptsList")
     for name in (*LISTS.values(), CONCEPTS):
         if any((place / name).is_file() for place in places):
@@ -29,8 +29,8 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
     """Read `TrainImagelist.txt` and `TestImagelist.txt`, and `Labels_<concept>_<Train or Test>.txt`.
 
     The files may be in any folder below `path`. Concepts are read from `Concepts81.txt` in the order of the file.
-    Without this file, all concepts that have label files are used, sorted by name. Images are in `options.images`, in
-    `Flickr`, or anywhere below `path`.
+    Without `Concepts81.txt`, all concepts that have label files are used, sorted by name. Images are in
+    `options.images`, in `Flickr`, or anywhere below `path`.
 
     Raises:
         DataError: There are no image lists or no concepts.

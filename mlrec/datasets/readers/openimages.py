@@ -26,7 +26,7 @@ _NAMES = re.compile(r"(?:oidv\d+-)?class-descriptions(?:-boxable)?", re.IGNORECA
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as Open Images, or None."""
+    """Return why `path` is recognized as Open Images, or None if it is not."""
     for place in (path, path / "annotations", path / "labels"):
         for file in sorted(place.glob("*.csv")):
             if _LABELS.match(file.stem):
@@ -37,10 +37,10 @@ def recognizes(path: Path) -> str | None:
 def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read `<split>-annotations-human-imagelabels[-boxable].csv` and `class-descriptions[-boxable].csv`.
 
-    Images are named `<ImageID>.jpg`. They are in folders named after the splits, or anywhere below `path` or
-    `options.images`. The annotations usually list many more images than were downloaded. Missing images are therefore
-    skipped and counted, unless all images are missing. All labels that are verified at least once are used, in the
-    order of the class descriptions.
+    Images are named `<ImageID>.jpg`. The images are in folders named after the splits, or anywhere below `path` or
+    `options.images`. The annotations usually list many more images than were downloaded. Missing images are skipped and
+    counted, unless all images are missing. All labels that are verified at least once are used, in the order of the
+    class descriptions.
 
     Raises:
         DataError: A file is missing or cannot be read.

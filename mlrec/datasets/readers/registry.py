@@ -27,19 +27,20 @@ class ReadOptions:
     Attributes:
         images: Folder of the images, if it is not in the usual place for this kind of source.
         annotations, splits: Paths of custom COCO JSON files, and the split of each file.
-        labels: Labels to use, in this order. For custom VOC folders, this is the list of all labels.
+        labels: Labels to use, in this order. In a custom VOC folder, any other label is an error.
         year: Year, if a COCO folder contains multiple years.
         split_names: Mapping from unusual split names in the source, in lower case, to splits.
         positive, negative, unknown: Cell values that mean positive, negative or unknown, in addition to 1, 0 and -1
-            (csv).
-        empty: Meaning of a blank cell, "negative" or "unknown" (csv).
-        image_column, label_column: Names of the column with image names and the column with label names (csv).
-        separator: Text between two labels in a cell of the label column. An empty string means one label per cell
-            (csv).
-        no_label_value: Text in the label column that means no label (csv).
-        ignore_columns: Columns that are not labels (csv).
+            (only for the kind `csv`).
+        empty: Meaning of a blank cell, "negative" or "unknown" (only for the kind `csv`).
+        image_column, label_column: Names of the columns that contain image names and label names (only for the kind
+            `csv`).
+        separator: Text between two labels in a cell of the label column. An empty string means one label per cell (only
+            for the kind `csv`).
+        no_label_value: Text in the label column that means no label (only for the kind `csv`).
+        ignore_columns: Columns that are not labels (only for the kind `csv`).
         keep_empty: Whether to keep images without any annotation (by default, COCO skips them, as in the paper).
-        seed: Random seed for the scenes (shapes).
+        seed: Random seed for the scenes (only for the kind `shapes`).
     """
 
     images: Path | None = None

@@ -93,11 +93,11 @@ def first_existing(candidates: Sequence[Path]) -> Path | None:
 
 
 class ImageFinder:
-    """Finder of image files below a folder by the names in an annotation.
+    """Search for image files below a folder, by the names in an annotation.
 
-    If a file with the annotated name exists in one of the usual folders of the source, this file is used. Otherwise,
-    if there is exactly one image whose path ends with this name, it is used with a warning (see `ImageIndex.find`).
-    Files are listed, never opened.
+    If a file with the annotated name exists in one of the usual folders of the source, this file is used. If no usual
+    folder contains the file, but the path of exactly one image ends with the annotated name, this image is used with a
+    warning (see `ImageIndex.find`). Files are listed but not opened.
     """
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:

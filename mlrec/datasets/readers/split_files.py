@@ -23,7 +23,7 @@ _COLUMNS = re.compile(r"[,;\t ]+")
 
 @dataclass(frozen=True)
 class SplitFile:
-    """File with split names, passed with `--split-file`.
+    """File that assigns images to splits, passed with `--split-file`.
 
     Attributes:
         path: Text file.
@@ -68,11 +68,11 @@ def divide(
     """Divide the samples of a source into splits, according to files that list the images of each split.
 
     A listed image is found by its path or by its file name, with or without the extension. Images that are not listed
-    are skipped with a warning, and so are listed images that are not in the source.
+    are skipped with a warning. Listed images that are not in the source are also skipped with a warning.
 
     Args:
         manifests: Manifest of the only split in the source.
-        files: Files with split names, passed with `--split-file`.
+        files: Files that assign images to splits, passed with `--split-file`.
         names: Split names from `--splits`, for the split column of a table.
         findings: Report that receives errors and warnings.
 

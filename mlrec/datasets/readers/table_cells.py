@@ -43,7 +43,7 @@ def value_targets(
         findings: Report that receives one error for each invalid cell, and a single error for all blank cells.
 
     Returns:
-        The (N, C) targets, and the set of all cell values that occur, as returned by `cell_key`.
+        The (N, C) array of targets, and the set of all cell values that occur, as returned by `cell_key`.
     """
     read = [_Values.of(table.column(column), meanings) for column in columns]
     parts = []
@@ -132,7 +132,8 @@ class NameCells:
 
     Attributes:
         labels: Mapping from each distinct cell to its label names, as written.
-        separator: Separator of the names: a string, `LIST`, or None if no cell has multiple names.
+        separator: Separator of the names: a string, `LIST` if the cells are lists, or None if no cell has multiple
+            names.
     """
 
     labels: Mapping[str, tuple[str, ...]]
@@ -181,7 +182,7 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
     part is also a whole cell.
 
     Raises:
-        DataError: Multiple separators occur, or it is ambiguous whether spaces separate labels.
+        DataError: Multiple separators occur, or it is unclear whether spaces separate labels.
 
     Example:
         >>> detect_separator(["cat|dog", "cat"], "labels"), detect_separator(["red bus", "blue car"], "labels")

@@ -44,7 +44,7 @@ class Dialect:
 
 
 def detect_dialect(text: str) -> Dialect | None:
-    r"""Detect the dialect from the first lines of a table; None if the table has only one column.
+    r"""Detect the dialect from the first lines of a table. Return None if the table has only one column.
 
     The delimiter must occur in the header. If the header contains multiple delimiters, the result is the delimiter
     that splits the following lines consistently.
@@ -75,7 +75,7 @@ def read_delimited(path: Path, findings: ValidationReport) -> TextTable:
     """Read a table in any dialect; a pandas index is skipped with a warning.
 
     Raises:
-        DataError: The whole file is unreadable; see `csv_file.read_csv`.
+        DataError: The file cannot be read as a table; see `csv_file.read_csv`.
     """
     with table_text(path) as text:
         dialect = detect_dialect("".join(islice(text, LINES_TRIED))) or Dialect(",")

@@ -127,7 +127,7 @@ def _read_parquet(path: Path, findings: ValidationReport) -> TextTable:
 def table_of_texts(
     columns: list[str], records: Iterable[list[str]], path: Path, findings: ValidationReport
 ) -> TextTable:
-    """Create the table of a file that has no text lines; rows are counted from 1."""
+    """Create a table from a file without text lines, such as an Excel file; rows are counted from 1."""
     check_header(columns, path)
     return checked_table((0, columns), enumerate(records, 1), path, findings, drop_index=True, unit="row")
 

@@ -33,7 +33,7 @@ class TableSource:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as a label table or a folder of label tables, or None."""
+    """Return why `path` is recognized as a label table or a folder of label tables, or None if it is not."""
     if path.is_file():
         return _recognizes_file(path)
     if not path.is_dir():
@@ -78,7 +78,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
 
     Args:
         folder: Folder in which to search for tables.
-        given: Mapping from `--splits`. The original split names in it are also recognized.
+        given: Mapping from original split names to splits, from `--splits`. The original names are also recognized.
         findings: Report that receives warnings about unused files, or None.
     """
     visible = sorted(file for file in folder.iterdir() if file.name[0] != "." and file.is_file())
@@ -132,7 +132,7 @@ def _split_of(file: Path, folder: Path, given: Mapping[str, str]) -> str | None:
 
 
 def check_sources(folder: Path, sources: Sequence[TableSource]) -> None:
-    """Check that a folder has tables.
+    """Check that a folder contains tables.
 
     Raises:
         DataError: The folder does not contain any tables.

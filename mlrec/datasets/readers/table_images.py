@@ -22,7 +22,7 @@ PROBED = 100  # rows checked to find the folder that names are relative to
 
 
 class TableImages:
-    """Images listed in tables, below one root."""
+    """Images that are listed in tables and are below one root folder."""
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
         """Store the folder of the images and the collector of invalid names."""
@@ -43,9 +43,9 @@ class TableImages:
         """Return the image of each row, as a path relative to the root.
 
         Relative names are relative to the root or to the folder of the table. If the first folder in a name has the
-        same name as the root, it is removed. For absolute names from another machine, images are found by the end of
-        the path. Names with another extension, with missing folders or with backslashes are matched later, when image
-        files are searched.
+        same name as the root, this folder is removed from the name. For absolute names from another machine, images are
+        found by the end of the path. Names with another extension, with missing folders or with backslashes are matched
+        later, when image files are searched.
         """
         cells = table.column(column)
         move = self._move([_plain(cell.strip()) for cell in cells[:PROBED]], table.path.parent)

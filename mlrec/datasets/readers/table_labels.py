@@ -49,7 +49,7 @@ class Samples:
         table: Table that contains the samples.
         labels: C label names.
         images, splits: Image name and split of each of the N samples.
-        targets: (N, C) targets.
+        targets: (N, C) array of targets.
         values: Set of all label values that occur, as returned by `columns.cell_key`.
     """
 
@@ -98,8 +98,8 @@ def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: Valid
 def is_long(read: TableRows, cells: NameCells) -> bool:
     """Return whether a table has one row per image and label.
 
-    The result is True if a column states whether the label is present. It is also True if no cell has multiple labels
-    and at least one image has multiple rows with different labels.
+    The result is True if a column states whether the label is present. The result is also True if no cell has multiple
+    labels and at least one image has multiple rows with different labels.
     """
     column = read.roles.names
     if column is None or any(len(names) > 1 for names in cells.labels.values()):

@@ -23,7 +23,7 @@ class TextColumn(Sequence[str]):
 
     Attributes:
         texts: Distinct strings, in order of first appearance, or all N strings if `codes` is None.
-        codes: (N,) uint8, index of each cell in `texts`.
+        codes: (N,) uint8 array with the index of each cell in `texts`.
     """
 
     __slots__ = ("codes", "texts")

@@ -31,7 +31,7 @@ _YEAR = re.compile(r"VOC(19|20)\d\d")
 
 
 def recognizes_voc2007(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as VOC2007, or None.
+    """Return why `path` is recognized as VOC2007, or None if it is not.
 
     If the devkit also contains other years, the result is None.
     """
@@ -39,7 +39,7 @@ def recognizes_voc2007(path: Path) -> str | None:
 
 
 def recognizes_voc2012(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as VOC2012, or None.
+    """Return why `path` is recognized as VOC2012, or None if it is not.
 
     If the devkit also contains other years, the result is None.
     """
@@ -134,7 +134,7 @@ def read_year(
 
     Args:
         name: Name of the dataset.
-        root: Folder of `Annotations`, `ImageSets` and `JPEGImages`.
+        root: Folder that contains `Annotations`, `ImageSets` and `JPEGImages`.
         labels: Classes, in the order of the target columns.
         findings: Report that receives errors and warnings.
         unlabelled: Splits in which images may have no annotation. All labels of such images are unknown, with a
@@ -267,9 +267,10 @@ def _is_plain(name: str) -> bool:
 
 
 def annotation_of(image: str) -> str:
-    """Return the path of the XML file of an image, with `Annotations` instead of the image folder.
+    """Return the path of an image's XML file: the image folder in the path is replaced by `Annotations`.
 
-    The image folder is `JPEGImages` at any depth. If there is no such folder in the path, it is the first folder.
+    The image folder is `JPEGImages` at any depth. If the path does not contain `JPEGImages`, the first folder in the
+    path is the image folder.
 
     Example:
         >>> annotation_of("VOC2007/JPEGImages/cam1/000001.jpg")

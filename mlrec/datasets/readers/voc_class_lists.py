@@ -42,7 +42,7 @@ def read_class_lists(
     In these files, 1 means positive, -1 means negative, and 0 (difficult) means unknown.
 
     Args:
-        root: Folder of `ImageSets` and `JPEGImages`.
+        root: Folder that contains `ImageSets` and `JPEGImages`.
         name: Name of the dataset.
         options: Options with the split names.
         findings: Report that receives errors and warnings.

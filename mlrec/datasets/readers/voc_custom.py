@@ -33,7 +33,7 @@ OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as a custom VOC dataset or as multiple VOC years, or None."""
+    """Return why `path` is recognized as a custom VOC dataset or multiple VOC years, or None if it is not."""
     if not path.is_dir():
         return None
     years = [folder.absolute().name for folder in year_folders(path)]
@@ -66,10 +66,10 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
 
     XML files are read in all subfolders. Splits are read from `ImageSets/Main`, or from the names of folders with XML
     files (`train`, `valid`, `test`). Otherwise, the only split is `all`. If `options.labels` is set, these labels are
-    used in that order, and any other class name is an error. Otherwise, all class names that occur are used, sorted.
-    Images are in `options.images`, in `JPEGImages`, in `images`, or next to the XML files. An image has the same name
-    (and the same subfolder) as its XML file. If there is no such image, but exactly one image with that name below
-    `path`, this image is used. Unused files cause a warning.
+    used in that order, and any other class name is an error. By default, all class names that occur are used, sorted by
+    name. Images are in `options.images`, in `JPEGImages`, in `images`, or next to the XML files. An image has the same
+    name (and the same subfolder) as its XML file. If the usual folders do not contain the image, but exactly one image
+    below `path` has the same name as the XML file, this image is used. Unused files cause a warning.
 
     A devkit with multiple VOC years is read as one dataset; see `read_years`. Without XML files, labels are read from
     the class lists in `ImageSets/Main`.

@@ -44,7 +44,7 @@ class _Sample:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as a shard or a folder of shards, or None."""
+    """Return why `path` is recognized as a shard or a folder of shards, or None if it is not."""
     for shard in _shards(path)[:1]:
         try:
             with tarfile.open(shard) as archive:
@@ -61,9 +61,9 @@ def recognizes(path: Path) -> str | None:
 def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a tar file or a folder of tar files.
 
-    The split is determined by the file name (`train-000000.tar`) or the folder name. If `options.labels` is set,
-    these labels are used, and numbers in the files are positions in this list, counted from 0. Otherwise, all labels
-    that occur are used, sorted. The path of an extracted image is `<shard>/<name>`.
+    The split is determined by the file name (`train-000000.tar`) or the folder name. If `options.labels` is set, these
+    labels are used, and numbers in the files are positions in this list, counted from 0. By default, all labels that
+    occur are used, sorted. The path of an extracted image is `<shard>/<name>`.
 
     Raises:
         DataError: There are no shards, or a shard cannot be read.
@@ -167,7 +167,7 @@ def read_member(shard: Path, content: IO[bytes], limit: int) -> bytes:
     """Read at most `limit` bytes of a file in a shard; the file is an item from `tar_members`.
 
     Raises:
-        DataError: The shard ends before the end of the member.
+        DataError: The shard ends before the end of the file.
     """
     with _complete(shard):
         return content.read(limit)

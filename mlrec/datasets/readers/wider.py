@@ -1,6 +1,6 @@
 """WIDER-Attribute: images of persons, each with a box and 14 attributes.
 
-The attributes are positive, negative or unspecified.
+Each attribute of a person is positive, negative or unspecified.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _Person:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as WIDER-Attribute, or None."""
+    """Return why `path` is recognized as WIDER-Attribute, or None if it is not."""
     for split in SPLITS:
         if file := _annotation_file(path, f"wider_attribute_{split}.json"):
             return f"it contains {file.name}"

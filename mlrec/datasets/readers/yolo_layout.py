@@ -23,7 +23,7 @@ _KEYS = re.compile(rb"^(names|train|val|valid|validation|test)[ \t]*:", re.MULTI
 
 
 def recognizes(path: Path) -> str | None:
-    """Return the reason for recognizing `path` as a YOLO dataset, or None."""
+    """Return why `path` is recognized as a YOLO dataset, or None if it is not."""
     files = [path / FILE, *_yaml_files(path), *sorted(path.glob("[!.]*.data"))]
     if path.is_file():
         files = [path]
@@ -43,7 +43,7 @@ def find_description(path: Path) -> Path:
     """Return the file that describes the dataset in a folder, or `path` itself if it is a file.
 
     Raises:
-        DataError: The folder has no such file, or has multiple YAML files of which none is named `data.yaml`.
+        DataError: The folder has no such file, or has multiple YAML files and none of them is named `data.yaml`.
     """
     if not path.is_dir():
         return path
