@@ -2,7 +2,7 @@
 
 AP measures how well the scores rank positives above negatives.
 
-For each positive, AP needs two counts: all samples and all positives whose score is at least as high. Both counts are
+For each positive, AP needs two counts: the samples and the positives whose score is at least as high. Both counts are
 computed from sorted scores. Equal scores (ties) therefore share one step, and the order of the rows does not matter.
 """
 
@@ -70,14 +70,16 @@ def average_of_steps(
     """Compute AP from the counts of samples and positives ranked at or above each positive.
 
     Args:
-        hits_above: (P, ...) total weight of the positives whose score is at least that of positive p. Positives are
-            sorted by score, lowest first.
-        all_above: (P, ...) total weight of all samples whose score is at least that of positive p.
-        weights: (P, ...) weight of positive p: the number of times it occurs in a resample.
+        hits_above: (P, ...) array. Entry p is the total weight of the positives whose score is at least that of
+            positive p. Positives are sorted by score, lowest first.
+        all_above: (P, ...) array. Entry p is the total weight of all samples whose score is at least that of positive
+            p.
+        weights: (P, ...) array. Entry p is the weight of positive p, which is the number of times it occurs in a
+            resample.
         conventions: Conventions that define the kind of AP.
 
     Returns:
-        (...) AP values from 0 to 1; NaN if the weight of all positives is 0.
+        Array (...) of AP values from 0 to 1; NaN if the total weight of the positives is 0.
     """
     precision = hits_above / np.maximum(all_above, 1)
     total = np.asarray(hits_above[0], dtype=np.float64)

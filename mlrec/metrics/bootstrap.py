@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals for metrics and their differences.
+"""Bootstrap confidence intervals for metrics and for differences between metrics.
 
 Intervals can also be computed for the gain of the best candidate over a baseline.
 
@@ -71,7 +71,7 @@ class Bootstrap:
     def estimate(self, runs: Runs, method: int = 0) -> Estimate:
         """Compute the metrics of a method over its runs.
 
-        If `method` differs between two methods, their seeds are drawn independently.
+        The runs of two methods with different `method` numbers are drawn independently.
         """
         each = runs_of(runs)
         rng = np.random.default_rng([self.seed, method])

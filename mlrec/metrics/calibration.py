@@ -1,8 +1,8 @@
 """Platt scaling of each label, and calibration metrics.
 
 Platt, "Probabilistic outputs for support vector machines", 1999: p = sigmoid(a·z + b), fitted by maximum likelihood.
-Targets are slightly above 0 or slightly below 1, so that a remains finite even if all positives of a label are ranked
-above all negatives.
+The targets in this fit are slightly above 0 or slightly below 1, so that the slope a remains finite even if all
+positives of a label are ranked above all negatives.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Platt scaling: the logit z of label k becomes a_k·z + b_k. Since a_k > 0, rankings do not change.
+    """Platt scaling: the logit z of label k becomes a_k·z + b_k.
+
+    Because a_k > 0, Platt scaling does not change the ranking of samples.
 
     Attributes:
         slopes, offsets: (C,) slope a and offset b of each label.
-        own: (C,) bool array: True if the slope is fitted to this label only, False if the common slope is used.
+        own: (C,) bool array: True if the slope of the label is fitted to this label only, False if it is the common
+            slope.
     """
 
     slopes: Numbers

@@ -30,18 +30,18 @@ class Conventions:
     Equal scores always share one step of the ranking, regardless of the order of rows.
 
     Attributes:
-        name: Name of the set, also on the command line.
-        average_precision: `all-points`: mean over positives of the precision at the score of each positive; `envelope`:
+        name: Name of this set of rules, which is also used on the command line.
+        average_precision: Kind of AP. `all-points`: mean of the precisions at the scores of the positives. `envelope`:
             the same mean, but each precision is replaced by the highest precision at an equal or higher recall (VOC
-            2010); `11-point`: mean of the envelope at recall 0, 0.1 ... 1 (VOC 2007).
-        ties: `grouped`: equal scores share one rank.
+            2010). `11-point`: mean of the envelope at the recalls 0, 0.1, ..., 1 (VOC 2007).
+        ties: Treatment of equal scores. `grouped`: equal scores share one rank.
         unknown_in_ranking: Whether samples with an unknown label are `ignored` by AP, or counted as `negative`.
         unknown_in_counts: Whether samples with an unknown label are `ignored` by precision, recall and F1, or counted
             as `negative`.
-        class_f1: How CF1 is computed. `of-means`: harmonic mean of CP and CR; `mean`: mean of the F1 values of the
+        class_f1: Definition of CF1. `of-means`: harmonic mean of CP and CR. `mean`: mean of the F1 values of the
             labels.
-        top_k: Which of the three highest-scoring labels of a sample count as predicted. `above-threshold`: those that
-            reach the threshold; `all`: all three.
+        top_k: Which of the three highest-scoring labels of a sample are counted as predicted. `above-threshold`: only
+            labels that reach the threshold. `all`: all three labels.
         phantom: Whether the denominator of OP is increased by 1 for each label that is never predicted.
         threshold: Text that describes the minimum score of a predicted label.
         scores: Kind of the scores, `logits` or `probabilities`.

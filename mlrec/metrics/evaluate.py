@@ -44,14 +44,14 @@ class LabelMetrics:
     Rates are fractions, or None if undefined.
 
     Attributes:
-        precision: 0 if the label is never predicted, as in CP; None if no sample of the label is known.
-        recall, F1: None if the label has no known positive, as in CR.
+        precision: Precision; 0 if the label is never predicted (as in CP), None if the label is unknown in all samples.
+        recall, F1: Recall and F1; None if the label has no known positive (as in CR).
         support: Number of known positives.
         negatives, unknown: Number of samples annotated as negative, and number of samples whose target is unknown.
         predicted: Number of samples predicted positive. The conventions define whether unknown samples count.
         threshold: Minimum score of a predicted label; None if it is infinite (the label is always or never predicted).
-        few_positives: Whether the support is below 30. These numbers are then unreliable: they depend strongly on the
-            selection of test images.
+        few_positives: Whether the support is below 30. With so few positives, metrics depend strongly on the choice of
+            test images.
     """
 
     precision: float | None
@@ -101,7 +101,7 @@ class Metrics:
     Attributes:
         mAP: Mean AP over the labels that have a known positive and a known negative.
         CP, CR, CF1, OP, OR, OF1: Precision, recall and F1 of the labels at or above the threshold.
-        top3: The same six rates for the three highest-scoring labels of each sample.
+        top3: CP, CR, CF1, OP, OR and OF1 for the three highest-scoring labels of each sample.
         average_precision: AP of each label; None for a label without a known positive or without a known negative.
         counts: Counts by name: `samples`, `labels`, `positives` and `unknown` (sample-label pairs), and `undefined`
             (labels without AP). `without_negative` (labels whose known targets are all positive) is included only if it
@@ -162,7 +162,7 @@ class Metrics:
 
         Args:
             prefix: Prefix of each name, such as "val/".
-            per_label: Add the AP of each label as `AP/<label>`.
+            per_label: Whether to add the AP of each label as `AP/<label>`.
 
         Example:
             >>> evaluate([[2.0], [-3.0]], [[1], [0]], labels=["cat"]).flat("val/", per_label=True)["val/AP/cat"]
@@ -313,7 +313,7 @@ def evaluate_scores(
     Args:
         scores: (N, C) finite scores on any scale; used for ranking without conversion.
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
-        threshold: Minimum score of a predicted label: one number, or one per label (C,).
+        threshold: Minimum score of a predicted label: one number, or a (C,) array with one number per label.
         labels: C unique names. By default "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         sample_ids: N names of the rows for error messages.

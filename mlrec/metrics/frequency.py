@@ -18,7 +18,7 @@ class FrequencyGroup:
     """Group of labels with a similar number of training positives.
 
     Attributes:
-        labels: Number of labels, including those without AP.
+        labels: Number of labels, including labels without AP.
         mAP: Mean AP over the labels with an AP, as a fraction; None if no label has an AP.
     """
 

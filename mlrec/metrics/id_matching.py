@@ -1,6 +1,6 @@
 """Matching of prediction ids to sample ids.
 
-Ids match if both are equal, or if one is an unambiguous path suffix of the other.
+Two ids match if they are equal, or if one id is an unambiguous path suffix of the other.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from mlrec.utils.texts import first_places, joined
 
 
 def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> NDArray[np.intp]:
-    r"""Return the row of the prediction for each sample.
+    r"""Return, for each sample, the position of its prediction.
 
-    `photos/a.jpg` matches the sample `a.jpg`, and `a.jpg` the sample `photos/a.jpg`, if no other sample matches. An
-    exact match is preferred. `\` separates folders like `/`.
+    The prediction `photos/a.jpg` matches the sample `a.jpg`, and the prediction `a.jpg` matches the sample
+    `photos/a.jpg`, if no other sample matches. An exact match is preferred. `\` separates folders like `/`.
 
     Args:
         sample_ids: N ids of the samples.
@@ -26,7 +26,7 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
         shown: Path of the predictions file, used in error messages.
 
     Returns:
-        (N,) positions in `predicted`.
+        (N,) array with the position of each sample's prediction in `predicted`.
 
     Raises:
         PredictionsError: An id matches no sample or multiple samples, or a sample is predicted twice or not at all.

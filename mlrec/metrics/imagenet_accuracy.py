@@ -1,4 +1,4 @@
-"""Accuracy gains over λ = 0 with confidence intervals, computed from the correctness of each image."""
+"""Accuracy gains over λ = 0, with bootstrap confidence intervals over images."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class AccuracyGains:
 def accuracy_gains(
     right: NDArray[np.bool_], zero: int, fixed: int, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> AccuracyGains:
-    """Compute the gain of λ over λ = 0.
+    """Compute the accuracy gains of the best λ and of a predefined λ over λ = 0.
 
     Args:
-        right: (L, N) bool array: True if image n is classified correctly with λ number l.
+        right: (L, N) bool array: entry (l, n) is True if image n is classified correctly with λ number l.
         zero: Position of λ = 0.
         fixed: Position of the predefined λ.
         resamples: Number of bootstrap resamples of the images.

@@ -40,10 +40,10 @@ class LikelyError:
 
 
 def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None = None) -> list[LikelyError]:
-    """Rank the known labels by error score, highest first; ties are in the order of samples and labels.
+    """Rank the known labels by error score, highest first; ties are ordered by sample, then by label.
 
     If the probabilities of a model trained on other samples are calibrated, the error score is the probability that the
-    annotation is wrong. Reviewing the first k labels then finds the largest expected number of errors, for any k.
+    annotation is wrong. For any k, reviewing the first k labels finds the largest expected number of errors.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
@@ -79,8 +79,8 @@ class Review:
 
     Attributes:
         flags: (N, C) bool array: True if the annotation should be reviewed.
-        expected: (2, C) expected number of wrong annotations of each label. Row 0: annotated negatives (missing
-            labels); row 1: annotated positives (wrong labels).
+        expected: (2, C) array with the expected number of wrong annotations of each label. Row 0: annotated negatives
+            (missing labels); row 1: annotated positives (wrong labels).
         enough: (C,) bool array: True if the label has both annotated positives and annotated negatives. Otherwise,
             errors cannot be estimated.
     """
@@ -94,11 +94,12 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
     """Find annotations that the model confidently contradicts, with separate thresholds for each label.
 
     The model is confident that a label is positive if the predicted probability is at least the mean probability over
-    annotated positives. The same rule applies to negatives. If the model is confident in both targets, the more
-    probable target is used. With a single threshold of 0.5, all positives of a label with low probabilities would be
-    flagged. An annotation should be reviewed if the model is confident in the opposite target and the opposite target
-    is more probable. The expected number of errors follows from the fractions of confident predictions that contradict
-    and confirm the annotations. Within a label, the annotations to review are the first ones in `likely_errors`.
+    annotated positives. The model is confident that a label is negative if the predicted probability of the negative
+    target is at least the mean over annotated negatives. If the model is confident in both targets, the more probable
+    target is used. With a single threshold of 0.5, all positives of a label with low probabilities would be flagged. An
+    annotation should be reviewed if the model is confident in the opposite target and the opposite target is more
+    probable. The expected number of errors follows from the fractions of confident predictions that contradict and
+    confirm the annotations. Within a label, the annotations to review are the first ones in `likely_errors`.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
@@ -145,7 +146,7 @@ def hardest(logits: ArrayLike, targets: NDArray[np.int8], most: int) -> list[int
         most: Maximum number of samples.
 
     Returns:
-        Positions of samples, hardest first.
+        Positions of the samples, highest cross-entropy first.
     """
     losses = np.logaddexp(0.0, _against(np.asarray(logits, dtype=np.float64), targets))  # 0 where unknown
     known = (targets != UNKNOWN).sum(axis=1)

@@ -31,7 +31,7 @@ class LabelInterval:
 
     @property
     def few(self) -> bool:
-        """Whether there are fewer than 30 positives, so that the confidence interval is too narrow for 95 %."""
+        """Whether there are fewer than 30 positives, so that the 95 % confidence interval is too narrow."""
         return self.positives < FEW_POSITIVES
 
 
@@ -59,7 +59,7 @@ def label_intervals(scores: Runs, targets: ArrayLike, labels: Sequence[str], **o
 
 
 def label_tests(ours: Runs, theirs: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelTest]:
-    """Test the AP difference `ours` minus `theirs` for each label in order.
+    """Test the AP difference `ours` minus `theirs` for each label, in order.
 
     See `bootstrap.paired_differences`.
     """
@@ -93,7 +93,7 @@ def normal_p(value: float, drawn: ArrayLike) -> float:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct p-values for multiple tests by Holm (1979).
+    """Correct p-values for multiple tests with the method of Holm (1979).
 
     The smallest p-value is multiplied by n, the next by n - 1, and so on; corrected values never decrease and are at
     most 1.

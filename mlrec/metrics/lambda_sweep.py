@@ -16,7 +16,7 @@ from mlrec.utils.errors import PredictionsError
 
 
 class LambdaSetting(NamedTuple):
-    """Value of λ, and position of the temperature in the list of stored temperatures."""
+    """Value of λ, and position of a temperature in the list of stored temperatures."""
 
     lam: float
     temperature: int = 0
@@ -38,7 +38,7 @@ class Parts:
     targets: NDArray[np.int8]
 
     def logits(self, setting: LambdaSetting, *, divided: bool = False) -> NDArray[np.floating[Any]]:
-        """Compute the logits for a setting, average + λ · maximum as in the paper's Figure 1.
+        """Compute the logits for a setting: average + λ · maximum, as in the paper's Figure 1.
 
         Args:
             setting: Setting of λ and temperature.

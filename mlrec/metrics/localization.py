@@ -33,7 +33,8 @@ class LabeledMap:
         hit: 1 if the peak points at an object, 0 if not, NaN if it is in an ignored region.
         hit_by_chance: Fraction of the cells that point at an object.
         hit_by_centre: 1 if the centre of the image points at an object, otherwise 0.
-        attended: Fraction of the attention (softmax of the scores) that is inside objects. T = 1 for all heads.
+        attended: Fraction of the attention (softmax of the scores) that is inside objects. The softmax temperature is T
+            = 1 for all heads.
         contributed: Fraction of the positive contributions that is inside objects; NaN if there are no positive
             contributions.
         covered: Fraction of the image covered by the objects, which is the mass inside for a uniform map.
@@ -158,8 +159,8 @@ def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[I
     The result is None if all values of a column are NaN.
 
     Args:
-        values: (P, K) values of P image-label pairs; NaN is ignored.
-        groups: P groups; pairs of one group (one image) are drawn together.
+        values: (P, K) array with K values for each of P image-label pairs; NaN is ignored.
+        groups: Group (image) of each of the P pairs; pairs in the same group are drawn together.
     """
     units = Units.of(len(values), list(groups))
     known = ~np.isnan(values)

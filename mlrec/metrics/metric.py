@@ -28,10 +28,11 @@ class Metric:
     Args:
         labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
-        scores: "logits" or "probabilities". May be None only if a score is negative.
-        threshold: Minimum score of a predicted label: one number, or one per label (C,). None: logit 0 or probability
-            0.5.
-        top: K. If set, metrics are also computed with the K highest-scoring labels as predictions, see `evaluate`.
+        scores: Kind of the scores, "logits" or "probabilities". It can be None only if a score is negative.
+        threshold: Minimum score of a predicted label: one number, or a (C,) array with one number per label. By
+            default, logit 0 or probability 0.5.
+        top: K, from 1 to C. If set, metrics are also computed with the K highest-scoring labels as predictions, see
+            `evaluate`.
 
     Raises:
         UsageError: There are no conventions with that name.
@@ -84,7 +85,7 @@ class Metric:
                 count. Pass ids with every batch or with none.
 
         Raises:
-            PredictionsError: See `evaluate`; also if a sample was added before with different targets.
+            PredictionsError: An input is invalid (see `evaluate`), or a sample was added before with different targets.
         """
         values, truth, names, rows = aligned(scores, targets, self.labels)
         keys = None

@@ -23,12 +23,12 @@ from mlrec.metrics.intervals import Interval
 class Extents:
     """Size of the largest object and number of objects for each sample and label.
 
-    A region that is annotated as a group of objects (crowd) has no size. Its object count is `MANY`.
+    A region that is annotated as a group of objects (crowd) has no size, and its object count is `MANY`.
 
     Attributes:
         labels: C names.
-        share: (N, C) fraction of the image covered by the largest object; NaN if no object is annotated.
-        number: (N, C) number of annotated objects.
+        share: (N, C) array with the fraction of the image covered by the largest object; NaN if no object is annotated.
+        number: (N, C) array with the number of annotated objects.
     """
 
     labels: tuple[str, ...]
@@ -52,7 +52,7 @@ def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
 
     Args:
         objects: Objects of each sample.
-        labels: C names; `Objects.labels` are positions in this sequence.
+        labels: C label names; `Objects.labels` are positions in this sequence.
     """
     share = np.full((len(objects), len(labels)), np.nan)
     number = np.zeros((len(objects), len(labels)), dtype=np.int64)

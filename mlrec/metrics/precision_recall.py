@@ -24,7 +24,7 @@ Threshold = float | NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Counts:
-    """Sample counts for each label: arrays (..., C), where the leading axes are resamples.
+    """Sample counts for each label, as arrays (..., C); the leading axes are resamples.
 
     Attributes:
         predicted: Number of samples predicted positive.
@@ -70,7 +70,7 @@ def decide_top_k(
 def tally(
     decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return one bool array (N, C) for each field of `Counts`; its sum over samples is the field.
+    """Return one (N, C) bool array for each field of `Counts`; the sum over samples gives the field.
 
     The conventions determine how unknown samples are counted.
     """
@@ -146,7 +146,8 @@ def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.floa
     """Compute CP, CR, CF1, OP, OR and OF1 as fractions; NaN if undefined.
 
     CP is the mean over labels with a known sample, with 0 for labels that are never predicted. CR is the mean over
-    labels with a positive. F1 is the harmonic mean, 0 if precision and recall are 0. If no label is known, all are NaN.
+    labels with a positive. F1 is the harmonic mean of precision and recall, or 0 if both are 0. If no label is known,
+    all rates are NaN.
     """
     precision, recall, F1 = label_rates(counts)
     has_positive, has_known = counts.positive > 0, counts.known > 0

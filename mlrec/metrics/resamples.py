@@ -1,8 +1,8 @@
 """Bootstrap resamples of a test set, and all metrics on each resample.
 
 No resample is copied or sorted. For each resample, U units are drawn with replacement from the U units of the test set.
-A unit that is drawn twice counts twice. A resample is therefore stored as one multiplicity per unit. AP is computed
-from sums of multiplicities, and the scores are sorted only once.
+A unit that is drawn twice counts twice. A resample is therefore stored as one count (multiplicity) per unit. AP is
+computed from sums of multiplicities, and the scores are sorted only once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Units:
     A group is, for example, the persons in one image.
 
     Attributes:
-        of_sample: (N,) index of the unit of each sample, starting from 0.
+        of_sample: (N,) array with the index of the unit of each sample, counted from 0.
         number: Number of units U.
     """
 
@@ -52,9 +52,9 @@ class Units:
         return cls(of_sample.reshape(-1), len(names))
 
     def draw(self, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-        """Draw the resamples in blocks: arrays (U, block) of multiplicities.
+        """Draw the resamples in blocks, as arrays (U, block) with the number of times each unit is drawn.
 
-        `resamples` is the total number. The same seed always produces the same resamples.
+        `resamples` is the number of resamples in all blocks together. The same seed always produces the same resamples.
         """
         rng = np.random.default_rng(seed)
         for start in range(0, resamples, BLOCK):
@@ -71,9 +71,10 @@ class Replicates:
     NaN means undefined, such as the mAP on a resample without positives.
 
     Attributes:
-        average_precision: (B, C) AP of each label.
-        values: (B,) array for each of `mAP CP CR CF1 OP OR OF1`. A label without a positive in a resample is excluded
-            from the mAP and CR of that resample; a label without a negative is excluded from the mAP.
+        average_precision: (B, C) array with the AP of each label.
+        values: Mapping from each name in `mAP CP CR CF1 OP OR OF1` to a (B,) array. A label without a positive in a
+            resample is excluded from the mAP and CR of that resample; a label without a negative is excluded from the
+            mAP.
     """
 
     average_precision: NDArray[np.float64]

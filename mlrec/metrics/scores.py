@@ -46,7 +46,7 @@ class Scores:
         labels: C names.
         sample_ids: N unique ids.
         values: (N, C) logits or probabilities, as read.
-        kind: Kind of the values.
+        kind: Kind of the values, "logits" or "probabilities".
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown); None if the targets are not known yet.
         note: Explanation of how the kind was inferred; "" if the kind was specified or is unambiguous.
     """
@@ -66,7 +66,7 @@ class Scores:
 
     @property
     def logits(self) -> NDArray[np.float64]:
-        """(N, C) logits; probabilities are clipped to [1e-7, 1 - 1e-7]."""
+        """Values as (N, C) logits; probabilities are clipped to [1e-7, 1 - 1e-7] before conversion."""
         if self.kind == "logits":
             return self.values.astype(np.float64)
         return logits_of(self.values)
@@ -263,7 +263,7 @@ def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
 
 
 def one_line(findings: ValidationReport, kind: type[PredictionsError | DataError]) -> None:
-    """Raise the first error in one line, which also states the number of further errors."""
+    """Raise one exception that states the first error and the number of further errors."""
     if not findings.errors:
         return
     message = findings.errors[0]
