@@ -103,7 +103,7 @@ def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
         return Study("Figure 5: mAP against λ, one training per value", defaults, axes={"lam": LAMBDAS})
     if name == "heads":
         note = "each head uses the learning rate that is best on a held-out part of the training split"
-        return Study("Heads on one footing", defaults, _all_heads(), tune={"lr": HEAD_LRS}, notes=(note,))
+        return Study("All heads under one recipe", defaults, _all_heads(), tune={"lr": HEAD_LRS}, notes=(note,))
     return Study("CSRA compared with its baseline, under one recipe", defaults, compared_rows(base.head_lr_mult))
 
 
@@ -123,9 +123,9 @@ def _poolings(*, paper_only: bool) -> dict[str, Flags]:
 
 
 _CONTROLS_NOTE = (
-    "controls (not in the paper): H heads that all have T = 1, and one head whose logits are multiplied by H. A gain "
-    "that the first control shares is not due to different temperatures, and a gain that the second control shares is "
-    "not due to multiple classifiers"
+    "controls (not in the paper): H heads that all have T = 1, and one head whose logits are multiplied by H. If the "
+    "first control has the same gain, the gain is not due to different temperatures. If the second control has the "
+    "same gain, the gain is not due to multiple classifiers"
 )
 
 

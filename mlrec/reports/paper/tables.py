@@ -133,8 +133,8 @@ TABLES = {
 }
 HEAD_LR = "head_lr_mult"
 HEAD_LR_NOTE = (
-    "Δ for own runs: each head is trained with the paper's head learning rate, which for CSRA is ten times the "
-    "backbone learning rate"
+    "Δ of own runs includes the effect of the head learning rate: as in the paper, it is ten times larger for CSRA "
+    "than for the baseline"
 )
 SETTINGS_NOTE = (
     "Settings: all differences from the paper recipe; in a group without published rows, the differences between the "

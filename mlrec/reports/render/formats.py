@@ -98,6 +98,7 @@ def format_of(asked: str | None, out: Path | None) -> str:
     ending_format = SUFFIXES[check_ending(out, SUFFIXES, "--out")]
     if asked is not None and asked != ending_format:
         raise UsageError(
-            f"--format {asked} --out {out}: the file extension selects {ending_format}; change one of the two options"
+            f"--format {asked} --out {out}: the file extension selects {ending_format} output; change one of the two "
+            "options"
         )
     return ending_format

@@ -151,8 +151,8 @@ def summary(duplicates: Duplicates) -> Table:
     leaks = sum(pair.leak for pair in duplicates.pairs)
     notes = [
         f"{counted(duplicates.images, 'image')}: {counted(exact, 'pair')} of identical files, "
-        f"{counted(len(duplicates.pairs) - exact, 'pair')} of near-duplicates; {counted(leaks, 'pair')} across test "
-        "and another split"
+        f"{counted(len(duplicates.pairs) - exact, 'pair')} of near-duplicates; {counted(leaks, 'pair')} between "
+        "test and another split"
     ]
     if duplicates.unreadable:
         notes.append(f"{counted(duplicates.unreadable, 'unreadable image')} skipped")

@@ -53,7 +53,7 @@ def stats(
     if not 0 < assumed_ap < 1:
         raise UsageError(f"--ap must be a fraction between 0 and 1, such as 0.8, got {assumed_ap}")
     if kind is not None and predictions is None:
-        raise UsageError(f"--{kind} requires --predictions, whose scores it describes; add --predictions FILE")
+        raise UsageError(f"--{kind} describes the scores in --predictions; add --predictions FILE")
     dataset = load_or_latest(data)
     manifests = [dataset.manifest(split) for split in dataset.info.splits]
     described = {manifest.split: statistics.describe(manifest) for manifest in manifests}

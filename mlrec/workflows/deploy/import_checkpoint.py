@@ -139,7 +139,7 @@ def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
     from mlrec.models.weights import BACKBONE_PREFIX
 
     if any(key.startswith(BACKBONE_PREFIX) for key in external.backbone_tensors):
-        raise ModelError("already an mlrec model; use the file directly with eval, predict, attend or export")
+        raise ModelError("the file is already an mlrec model; use it directly with eval, predict, attend or export")
     if external.weight is None and external.family != "other":
         raise ModelError(
             "the file contains a backbone without a classifier; start training from this file with mlrec train "
@@ -176,7 +176,7 @@ def _inferred_labels(count: int) -> tuple[tuple[str, ...], str | None]:
     """Return the labels of the published dataset with this number of labels, otherwise numbered labels."""
     for known, labels in KNOWN_LABELS.items():
         if len(labels) == count:
-            logger.info(f"{counted(count, 'label')}: named after the labels of {known}")
+            logger.info(f"{counted(count, 'label')}: using the label names of {known}")
             return labels, known
     numbered = tuple(f"label_{k}" for k in range(count))
     logger.info(f"{counted(count, 'label')}: named {numbered[0]}, ...")

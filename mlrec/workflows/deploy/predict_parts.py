@@ -152,7 +152,7 @@ def output_form(out: Path, form: Form | None) -> Form:
     """
     own = ENDINGS.get(out.suffix.casefold())
     if own is not None and form not in (None, own):
-        raise UsageError(f"--out {out} and --format {form} differ; omit --format")
+        raise UsageError(f"--out {out} and --format {form} select different formats; omit --format")
     return own or form or "csv"
 
 
@@ -298,8 +298,8 @@ def is_finished(job: PredictJob, unit: Unit) -> bool:
         return False
     if _read_record(file).digest != unit.digest:
         raise RunError(
-            f"{job.part(unit.number)}: written for different images, because files were added, removed or changed "
-            "since then; use a different --out"
+            f"{job.part(unit.number)}: written for different images, because images were added, removed or "
+            "changed after the part was written; use a different --out"
         )
     return True
 

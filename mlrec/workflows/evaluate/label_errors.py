@@ -97,7 +97,7 @@ def label_errors(
         if split_name is not None:
             raise UsageError("--split requires --predictions (without --predictions, all folds are used); omit --split")
         if kind is not None:
-            raise UsageError(f"--{kind} requires --predictions, whose scores it describes; add --predictions FILE")
+            raise UsageError(f"--{kind} describes the scores in --predictions; add --predictions FILE")
         manifest, logits = _out_of_fold(dataset, folds, dict(flags or {}), recipe, out, progress)
     else:
         default = "val"

@@ -171,7 +171,7 @@ def lambda_sweep(
     if selection is None:  # the choice is optimistic, so it is repeated in each resample
         if config.resamples:
             times = counted(config.resamples, "resample")
-            logger.info(f"repeating the choice of λ in {times}; --resamples 0 disables the repetition")
+            logger.info(f"choosing λ again in each of {times}; --resamples 0 disables this step")
         best = chosen_here(scored, settings, scores, config.resamples, **options)
     else:
         selected, selected_parts, _ = _run(selection, config, machine, progress)

@@ -39,7 +39,9 @@ def check_data(kind: str, labels: Sequence[str]) -> None:
     from mlrec.datasets.readers.voc import LABELS  # an evaluation without an archive needs no reader
 
     if kind not in KINDS or set(labels) != set(LABELS):
-        raise UsageError(f"--voc-server: the server accepts the 20 classes of VOC, not {kind}; omit --voc-server")
+        raise UsageError(
+            f"--voc-server: the server accepts only scores for the 20 classes of VOC, not for {kind}; omit --voc-server"
+        )
 
 
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:

@@ -61,7 +61,7 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
     pools = [name for name in POOLS if name in own and not (test == "val" and name == "trainval")]
     if not pools:
         raise UsageError(
-            f"{dataset.path}: no split to train on among {', '.join(dataset.info.splits)}; add one of "
+            f"{dataset.path}: cannot train on any of the splits {', '.join(dataset.info.splits)}; add one of "
             f"{', '.join(POOLS)}"
         )
     shares = SHARES if test is None else HELD_OUT
@@ -102,7 +102,9 @@ def _divided(
     parts = [pool.subset(np.flatnonzero(part == k), name) for k, name in enumerate(names)]
     for manifest in parts:
         if not has_labels(manifest):
-            raise UsageError(f"{dataset.path}: {pool.split} has too few samples to divide; add images, or a test split")
+            raise UsageError(
+                f"{dataset.path}: split {pool.split} has too few samples to divide; add images, or a test split"
+            )
     sizes = ", ".join(f"{manifest.split} {len(manifest):,}" for manifest in parts)
     logger.info(f"splits: {pool.split} is divided into {sizes}")
     return add_splits(dataset, pool, parts, outdated=None)

@@ -190,7 +190,7 @@ def _check_options(table: int | None, figure: int | None, extra: Path | None, co
     if table is not None and conventions is not None:
         raise UsageError("--table always uses the paper's conventions for that table; omit --conventions")
     if figure is not None and figure != 5:
-        raise UsageError(f"--figure {figure}: not available as numbers; use --figure 5")
+        raise UsageError(f"--figure {figure}: only Figure 5 is available; use --figure 5")
     if figure is not None and table is not None:
         raise UsageError(f"--figure {figure} cannot be used with --table; omit one of the two options")
 

@@ -345,7 +345,7 @@ def test_the_difference_is_between_rows_that_differ_in_the_method_only(tmp_path)
         "no Δ for long csra: the closest run ema base differs in more than the method (ema, ema_decay)"
         in table.footnotes
     )
-    assert any("each head is trained with the paper's head learning rate" in note for note in table.footnotes)
+    assert any("includes the effect of the head learning rate" in note for note in table.footnotes)
 
 
 @pytest.mark.parametrize(
@@ -375,4 +375,4 @@ def test_one_head_learning_rate_for_both_heads_is_a_fair_difference(tmp_path):
     paths = [write_run(tmp_path, name, config=config) for name, config in configs.items()]
     table = paper_table(6, [result_of(Run.load(path)) for path in paths])
     assert own_by_run(table)["csra"]["difference"] is not None
-    assert not any("each head is trained with the paper's head learning rate" in note for note in table.footnotes)
+    assert not any("includes the effect of the head learning rate" in note for note in table.footnotes)

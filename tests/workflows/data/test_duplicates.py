@@ -70,7 +70,7 @@ def test_duplicates_are_reported_with_splits_labels_and_leaks(tmp_path: Path) ->
         ("again.png", "small.png"): (False, True, True),
     }
     assert twins.groups == [["0.png", "again.png", "small.png"]]
-    assert "1 pair of identical files, 2 pairs of near-duplicates; 2 pairs across test" in summary(twins).footnotes[0]
+    assert "1 pair of identical files, 2 pairs of near-duplicates; 2 pairs between test" in summary(twins).footnotes[0]
     assert list(twins.to_dict()["pairs"][0]["first_splits"]) == ["train"]
     assert write_sheet(pages(twins), tmp_path / "twins.png") == 3
     with Image.open(tmp_path / "twins.png") as sheet:

@@ -132,7 +132,7 @@ def test_tensor_names_of_no_known_model_are_an_error(tmp_path: Path) -> None:
 def test_a_model_of_mlrec_is_not_imported(tmp_path: Path) -> None:
     import_checkpoint(official(tmp_path / "voc.pth"), out=tmp_path / "out")
     with pytest.raises(
-        ModelError, match="already an mlrec model; use the file directly with eval, predict, attend or export"
+        ModelError, match="already an mlrec model; use it directly with eval, predict, attend or export"
     ):
         import_checkpoint(tmp_path / "out/model.safetensors", out=tmp_path / "again")
 

@@ -150,7 +150,7 @@ def test_an_archive_that_the_voc_server_does_not_accept_is_refused_before_scorin
         raise AssertionError("the model was run")
 
     monkeypatch.setattr("mlrec.workflows.evaluate.evaluate.run_model", scoring)
-    with pytest.raises(UsageError, match="20 classes of VOC, not csv"):
+    with pytest.raises(UsageError, match="20 classes of VOC, not for csv"):
         evaluate_run(run.path, machine=HERE, voc_server=tmp_path / "out.tgz")
     with pytest.raises(UsageError, match=r"use \.tgz"):
         evaluate_run(run.path, machine=HERE, voc_server=tmp_path / "out.zip")
