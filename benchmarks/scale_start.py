@@ -19,8 +19,7 @@ from PIL import Image
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.training.dataloader import train_batches
-from mlrec.training.sampler import epoch_order
+from mlrec.training.dataloader import epoch_order, train_batches
 
 BATCH, WORKERS, SMALL, AHEAD = 16, 2, 1000, 20
 CONFIG = Config(batch_size=BATCH, workers=WORKERS, seed=0)

@@ -31,11 +31,10 @@ from mlrec.config import Config
 from mlrec.datasets.dataset import Dataset as DataFolder
 from mlrec.datasets.manifest import Manifest
 from mlrec.training import setup
-from mlrec.training.dataloader import PREFETCH, Batch, default_workers, train_batches
+from mlrec.training.dataloader import PREFETCH, Batch, default_workers, steps_per_epoch, train_batches
 from mlrec.training.devices import Precision
 from mlrec.training.loop import Steps, fit, train_step
 from mlrec.training.losses import loss_function
-from mlrec.training.sampler import steps_per_epoch
 
 AIMS = {"cpu": 1.3, "cuda": 1.8}
 PASSES = 10_000  # more than are asked for

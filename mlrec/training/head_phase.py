@@ -19,11 +19,11 @@ import torch
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
+from mlrec.training.dataloader import steps_per_epoch
 from mlrec.training.devices import Precision
 from mlrec.training.features import compute_features, feature_batches, on_device_if_it_fits
 from mlrec.training.loop import Epoch, fit
 from mlrec.training.losses import Loss
-from mlrec.training.sampler import steps_per_epoch
 from mlrec.training.setup import lay_out, make_network, make_state
 from mlrec.training.state import State
 from mlrec.utils import processes

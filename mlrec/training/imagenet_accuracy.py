@@ -18,10 +18,8 @@ from mlrec.datasets.images.decode import Pixels
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.imagenet import ImageNetClassifier
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.training.dataloader import Batch, ImageBatches, run
-from mlrec.training.devices import prepare_device
-from mlrec.training.failures import memory_explained
-from mlrec.training.sampler import eval_keys
+from mlrec.training.dataloader import Batch, ImageBatches, eval_keys, run
+from mlrec.training.devices import memory_explained, prepare_device
 from mlrec.training.transforms import normalize
 from mlrec.utils.progress import SILENT, Progress
 

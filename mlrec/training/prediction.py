@@ -29,13 +29,13 @@ from mlrec.training.devices import (
     Precision,
     autocast,
     exact_float32,
+    memory_explained,
     memory_format,
     prepare_device,
     repeatable_kernels,
     resolve_device,
     resolve_precision,
 )
-from mlrec.training.failures import memory_explained
 from mlrec.training.transforms import Decode, filled, normalize
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import SILENT, Progress

@@ -233,8 +233,7 @@ def decoding_seconds(manifest: Manifest, config: Config, preprocessing: Preproce
     Raises:
         DataError: An image cannot be read; the message states the file.
     """
-    from mlrec.training.dataloader import ImageBatches
-    from mlrec.training.sampler import BatchKey
+    from mlrec.training.dataloader import BatchKey, ImageBatches
 
     images = ImageBatches(manifest, preprocessing, config.image_backend, config)
     count = min(IMAGES_DECODED, len(manifest))
@@ -268,7 +267,7 @@ def computing_seconds(
     """
     from mlrec.training import setup
     from mlrec.training.dataloader import Batch
-    from mlrec.training.failures import explained
+    from mlrec.training.devices import explained
     from mlrec.training.loop import train_step
     from mlrec.training.losses import loss_function
     from mlrec.training.prediction import open_on

@@ -15,8 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from mlrec.models.backbones import Backbone
-from mlrec.training.devices import Precision, autocast, prepare_device
-from mlrec.training.failures import memory_explained
+from mlrec.training.devices import Precision, autocast, memory_explained, prepare_device
 from mlrec.utils.progress import SILENT, Progress
 
 

@@ -20,8 +20,7 @@ from mlrec.datasets.images import decode as decoding
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.training import dataloader
-from mlrec.training.dataloader import Batch, eval_batches, train_batches
-from mlrec.training.sampler import batch_starts, epoch_order, steps_per_epoch
+from mlrec.training.dataloader import Batch, batch_starts, epoch_order, eval_batches, steps_per_epoch, train_batches
 from mlrec.training.transforms import tensors
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, MlrecError

@@ -12,8 +12,8 @@ import torch
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
+from mlrec.training.dataloader import class_aware_order
 from mlrec.training.losses import LOSSES, LossContext, loss_function
-from mlrec.training.sampler import class_aware_order
 from mlrec.utils.errors import ConfigError, DataError
 from mlrec.utils.plugins import load_part
 

@@ -180,7 +180,7 @@ def _onnx_scorer(file: Path) -> Scorer:
     import torch
 
     from mlrec.models.onnx import OnnxModel
-    from mlrec.training.failures import memory_explained
+    from mlrec.training.devices import memory_explained
     from mlrec.training.transforms import normalize
 
     model = OnnxModel.load(file)

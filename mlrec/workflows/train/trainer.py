@@ -24,11 +24,10 @@ from mlrec.run_folders import directory, log
 from mlrec.run_folders.record import Run, RunRecord, Status, environment
 from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
 from mlrec.training import distributed, setup, state
-from mlrec.training.dataloader import Batch, train_batches
-from mlrec.training.failures import explained
+from mlrec.training.dataloader import Batch, steps_per_epoch, train_batches
+from mlrec.training.devices import explained
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit
 from mlrec.training.prediction import predict, predict_features
-from mlrec.training.sampler import steps_per_epoch
 from mlrec.training.state import CheckpointWriter, EpochScore, State
 from mlrec.training.throughput import Meter, seconds_per_image, training_seconds
 from mlrec.utils import processes, signals
