@@ -20,7 +20,7 @@ from mlrec.config import KINDS, PARTS, Config, choices
 from mlrec.config_layers import check_values, resolve
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.readers.registry import READERS, ReadOptions
-from mlrec.models.heads import HEADS, create_head
+from mlrec.models.classifier import HEADS, create_head
 from mlrec.models.residual import residual_parts
 from mlrec.reports.paper.method_names import method_name
 from mlrec.run_folders.record import Run

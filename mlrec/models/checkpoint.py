@@ -122,8 +122,7 @@ def load_model(path: Path | str) -> Classifier:
         >>> model.labels, model.preprocessing.size
         (('cat', 'dog'), 64)
     """
-    from mlrec.models.safe_loading import model_file, read_safetensors
-    from mlrec.models.weights import fit
+    from mlrec.models.weights import fit, model_file, read_safetensors
 
     file = model_file(path)
     metadata = read_metadata(file)
@@ -143,7 +142,7 @@ def read_metadata(path: Path | str) -> Metadata:
     Raises:
         ModelError: The file is not an mlrec model file.
     """
-    from mlrec.models.safe_loading import model_file
+    from mlrec.models.weights import model_file
 
     file = model_file(path)
     try:

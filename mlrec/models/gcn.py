@@ -1,10 +1,12 @@
-"""The `gcn` head, which computes its classifiers from a label graph.
+"""The `gcn` head, which computes its classifiers from a label graph and word vectors.
 
-The method is ML-GCN, Chen et al., CVPR 2019, Eq. 1-9.
+The method is ML-GCN, Chen et al., CVPR 2019, Eq. 1-9. Word vectors are read from a text file in the format of GloVe,
+with one word per line, followed by numbers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from torch.nn.functional import leaky_relu
 from mlrec.datasets.manifest import POSITIVE
 from mlrec.models.csra import FeatureLayout, at_least_float32, channel_dropout
 from mlrec.utils.errors import ModelError, nearest
+from mlrec.utils.files import check_regular
 
 THRESHOLD, NEIGHBOURS, HIDDEN, SLOPE = 0.4, 0.2, 1024, 0.2  # the paper's τ, p, hidden width, and LeakyReLU slope
 POOLINGS = ("max", "average")
@@ -131,8 +134,6 @@ def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: 
     if word_vectors is None:
         words = np.eye(len(labels), dtype=np.float32)
     else:
-        from mlrec.models.word_vectors import read_vectors
-
         words = read_vectors(Path(word_vectors), labels)
     return LabelGraph(adjacency(targets), words)
 
@@ -152,3 +153,87 @@ def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
     weighted: NDArray[np.float64] = NEIGHBOURS * linked / np.maximum(linked.sum(1, keepdims=True), 1)
     np.fill_diagonal(weighted, 1 - NEIGHBOURS)
     return weighted.astype(np.float32)
+
+
+def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
+    """Read a word vector for each label; returns (C, V).
+
+    If a label with multiple words is not in the file, the mean of the word vectors is used. Case is ignored.
+
+    Raises:
+        ModelError: The file cannot be read, a number is invalid, or labels have no vector; the message lists these
+            labels.
+    """
+    found = _lines_of(path, {name for label in labels for name in (label.casefold(), *_words(label))})
+    lengths = {len(vector) for vector in found.values()}
+    if len(lengths) > 1:
+        raise ModelError(
+            f"{path}: the vectors have different lengths ({', '.join(map(str, sorted(lengths)))}); all vectors must "
+            "have the same length"
+        )
+    vectors = {label: _vector(label, found) for label in labels}
+    absent = [label for label, vector in vectors.items() if vector is None]
+    if absent:
+        names = ", ".join(absent[:10])
+        raise ModelError(f"{path}: no vector for {names}; omit --word-vectors to use one-hot vectors")
+    return np.array(list(vectors.values()), dtype=np.float32)
+
+
+def _lines_of(path: Path, names: set[str]) -> dict[str, list[float]]:
+    """Return the vectors for `names` in the file; the first line determines the vector length."""
+    found: dict[str, list[float]] = {}
+    size = 0
+    check_regular(path, ModelError)
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                size = size or _trailing_numbers(line)
+                name, *numbers = line.rstrip().rsplit(" ", size)
+                if name.casefold() in names:
+                    found[name.casefold()] = _floats(path, name, numbers)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{path}: not UTF-8; save the file as UTF-8") from error
+    return found
+
+
+def _floats(path: Path, name: str, texts: Sequence[str]) -> list[float]:
+    try:
+        numbers = [float(text) for text in texts]
+    except ValueError as error:
+        raise ModelError(
+            f"{path}: '{name}': the vector contains values that are not numbers; correct the values"
+        ) from error
+    if not np.isfinite(numbers).all():
+        raise ModelError(f"{path}: '{name}': the vector contains NaN or infinity; correct the values")
+    return numbers
+
+
+def _trailing_numbers(line: str) -> int:
+    """Count the numbers at the end of a line, that is, the vector length.
+
+    The name may have any number of words.
+    """
+    count = 0
+    for text in reversed(line.split()[1:]):
+        try:
+            float(text)
+        except ValueError:
+            break
+        count += 1
+    return count or 1
+
+
+def _words(label: str) -> list[str]:
+    return [word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", label)]
+
+
+def _vector(label: str, found: dict[str, list[float]]) -> list[float] | None:
+    if label.casefold() in found:
+        return found[label.casefold()]
+    parts = _words(label)
+    if not parts or any(word not in found for word in parts):
+        return None
+    mean: list[float] = np.mean([found[word] for word in parts], axis=0).tolist()
+    return mean

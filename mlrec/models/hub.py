@@ -15,7 +15,7 @@ from huggingface_hub import constants, errors, hf_hub_download, try_to_load_from
 from torch import nn
 
 from mlrec.models.backbones import WITHOUT_HUB, quiet
-from mlrec.models.safe_loading import read_tensors
+from mlrec.models.weights import read_tensors
 from mlrec.utils.errors import ModelError
 from mlrec.utils.files import MODEL_FILE
 from mlrec.utils.hub_answers import answers as _answers

@@ -13,10 +13,8 @@ from timm.data.config import resolve_data_config
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 from torch import Tensor, nn
 
-from mlrec.models import package_weights
 from mlrec.models.backbones import build, paper_weights, pretrained_settings
-from mlrec.models.safe_loading import read_tensors, unwrapped
-from mlrec.models.weights import fit
+from mlrec.models.weights import fit, read_classifier, read_tensors, unwrapped
 from mlrec.utils.errors import ModelError
 from mlrec.utils.weight_packages import PACKAGES
 
@@ -129,11 +127,7 @@ def imagenet_classifier(name: str, *, weights: str | Path | None = None, pretrai
         called = f"{called}.{settings.tag}"
     if weights is not None:
         known = str(weights) in PACKAGES
-        state = (
-            package_weights.read_classifier(str(weights), called, model)
-            if known
-            else unwrapped(read_tensors(Path(weights)))
-        )
+        state = read_classifier(str(weights), called, model) if known else unwrapped(read_tensors(Path(weights)))
         fit(model, state, str(weights))
     data: dict[str, Any] = resolve_data_config(model=model)  # type: ignore[no-untyped-call]
     return ImageNetClassifier(called, model.eval(), _classes(model), data, _reads_class_token(model))

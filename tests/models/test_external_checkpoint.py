@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mlrec.models.external_checkpoint import MMPRETRAIN, OFFICIAL, PLAIN, assemble, recognize
 from mlrec.models.paper_checkpoints import RELEASES, published_lam
-from mlrec.models.safe_loading import unwrapped
+from mlrec.models.weights import unwrapped
 from mlrec.utils.errors import ModelError
 from tests.models import oracles
 

@@ -1,7 +1,8 @@
-"""The graph head against its paper's formulas, computed by hand."""
+"""The graph head against its paper's formulas, computed by hand. Word vectors are read from a text file."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 import mlrec
 from mlrec.models.checkpoint import load_model, save_model
-from mlrec.models.gcn import GraphConvolution, LabelGraph, adjacency, label_graph
+from mlrec.models.gcn import GraphConvolution, LabelGraph, adjacency, label_graph, read_vectors
 from mlrec.utils.errors import ModelError
 
 # label 0 in four samples, two of them with label 1 and one with label 2; label 1 never without 0; label 3 alone
@@ -79,3 +80,38 @@ def test_needs_its_graph() -> None:
 def test_unknown_pooling_is_told() -> None:
     with pytest.raises(ModelError, match="expected max or average; did you mean 'max'"):
         GraphConvolution(4, 2, pooling="mx")
+
+
+def test_vectors_by_name_by_words_and_without_case(tmp_path: Path) -> None:
+    file = tmp_path / "vectors.txt"
+    file.write_text(
+        "Traffic 1 0\nlight 0 1\ncat 3 4\nhot dog 5 6\nsleeve 2 2\nlong 0 4\nunused 7 8\n", encoding="utf-8"
+    )
+    vectors = read_vectors(file, ["traffic light", "Cat", "hot dog", "longSleeve"])
+    assert vectors.tolist() == [[0.5, 0.5], [3, 4], [5, 6], [1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("cat 1 2\n", "no vector for dog"),
+        ("cat 1 2\ndog 1 x\n", "'dog': the vector contains values that are not numbers"),
+        ("cat 1 2\ndog 1 nan\n", "'dog': the vector contains NaN"),
+        ("cat 1 2\ndog 1\n", r"the vectors have different lengths \(1, 2\)"),
+    ],
+)
+def test_faulty_vectors_are_told(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "v.txt").write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match=told):
+        read_vectors(tmp_path / "v.txt", ["cat", "dog"])
+
+
+def test_an_absent_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot read the file"):
+        read_vectors(tmp_path / "v.txt", ["cat"])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "v.txt")
+    with pytest.raises(ModelError, match="not a regular file"):
+        read_vectors(tmp_path / "v.txt", ["cat"])

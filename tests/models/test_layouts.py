@@ -11,13 +11,13 @@ from torch import Tensor
 
 import mlrec
 from mlrec.models.backbones import Backbone
+from mlrec.models.classifier import HEADS, create_head
 from mlrec.models.csra import LAYOUTS
-from mlrec.models.heads import HEADS, create_head
 from mlrec.utils.errors import ModelError
 from mlrec.utils.plugins import load_part
 
 if TYPE_CHECKING:
-    from mlrec.models.heads import Head
+    from mlrec.models.classifier import Head
 
 PREFIX = 2
 NAMES = ("csra", "spatial", "average", "gcn")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mlrec.models.heads import create_head
+from mlrec.models.classifier import create_head
 from mlrec.models.query_heads import position_code
 from mlrec.utils.errors import ModelError
 

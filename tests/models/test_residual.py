@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from mlrec.models.heads import create_head
+from mlrec.models.classifier import create_head
 from mlrec.models.paper_checkpoints import fixed_lam
 from mlrec.models.residual import residual_parts
 from mlrec.utils.errors import ModelError

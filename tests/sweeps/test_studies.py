@@ -8,7 +8,7 @@ import pytest
 
 from mlrec.config import Config
 from mlrec.config_layers import resolve
-from mlrec.models.heads import HEADS
+from mlrec.models.classifier import HEADS
 from mlrec.reports.paper.published import paper_rows
 from mlrec.sweeps.studies import DEFAULTS, check, study
 from mlrec.temperatures import TEMPERATURES

@@ -21,8 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
-from mlrec.models.classifier import Classifier, create_model
-from mlrec.models.heads import HEADS
+from mlrec.models.classifier import HEADS, Classifier, create_model
 from mlrec.models.residual import residual_parts
 from mlrec.training import devices, loop, setup
 from mlrec.training.dataloader import Batch

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mlrec.models.checkpoint import load_model, save_model
 from mlrec.models.classifier import create_model
-from mlrec.models.safe_loading import read_tensors
+from mlrec.models.weights import read_tensors
 from mlrec.utils.errors import ModelError
 from mlrec.workflows.deploy.import_checkpoint import import_checkpoint
 

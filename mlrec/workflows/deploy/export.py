@@ -205,7 +205,7 @@ def _model_and_data(
 
 def _write_model(model: Classifier, source: Path, folder: Path, form: Form, config: dict[str, Any]) -> Path:
     from mlrec.models.onnx import export_onnx
-    from mlrec.models.safe_loading import model_file
+    from mlrec.models.weights import model_file
 
     if form == "onnx":
         export_onnx(model, folder / ONNX, config)

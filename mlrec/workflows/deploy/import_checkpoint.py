@@ -91,8 +91,7 @@ def import_checkpoint(
             match the model.
     """
     from mlrec.models.external_checkpoint import assemble, recognize
-    from mlrec.models.safe_loading import read_tensors, unwrapped
-    from mlrec.models.weights import check_finite
+    from mlrec.models.weights import check_finite, read_tensors, unwrapped
 
     if normalization is not None and normalization not in ("weights", *NORMALIZATIONS):
         choices = ", ".join(("weights", *NORMALIZATIONS))

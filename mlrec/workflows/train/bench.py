@@ -66,7 +66,7 @@ def bench_head(
     import torch
 
     from mlrec.models.backbones import Backbone
-    from mlrec.models.heads import create_head
+    from mlrec.models.classifier import create_head
 
     kinds: dict[str, dict[str, Any]] = {"average pooling": {"name": "average"}}
     for number in heads:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from mlrec.metrics.intervals import median_interval
-from mlrec.models.heads import create_head
+from mlrec.models.classifier import create_head
 from mlrec.run_folders.head_costs import HeadCosts
 from mlrec.run_folders.record import Run
 from mlrec.run_folders.sweep_file import Entry, SweepFile
