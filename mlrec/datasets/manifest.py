@@ -18,13 +18,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets import manifest_cache
-from mlrec.datasets.manifest_lines import Header, ManifestLines, encoded_lines, read_lines
+from mlrec.datasets import manifest_storage
+from mlrec.datasets.manifest_storage import NEGATIVE as NEGATIVE
+from mlrec.datasets.manifest_storage import POSITIVE as POSITIVE
+from mlrec.datasets.manifest_storage import UNKNOWN as UNKNOWN
+from mlrec.datasets.manifest_storage import Header, ManifestLines, SparseTargets, encoded_lines, read_lines
 from mlrec.datasets.names import label_columns, label_order
-from mlrec.datasets.sparse_targets import NEGATIVE as NEGATIVE
-from mlrec.datasets.sparse_targets import POSITIVE as POSITIVE
-from mlrec.datasets.sparse_targets import UNKNOWN as UNKNOWN
-from mlrec.datasets.sparse_targets import SparseTargets
 from mlrec.utils.errors import DataError, counted, printable
 from mlrec.utils.files import atomic_write, check_regular, sha256
 from mlrec.utils.texts import Texts, ranks, taken
@@ -366,10 +365,10 @@ class Manifest:
                 key.update(line + b"\n")
                 digest.update(b"\n" + line)
             size = stream.tell()
-        if size >= manifest_cache.CACHED_FROM:
+        if size >= manifest_storage.CACHED_FROM:
             self._save_copy(Path(path), key.hexdigest(), digest.hexdigest())
         else:
-            manifest_cache.cache_path(Path(path)).unlink(missing_ok=True)
+            manifest_storage.cache_path(Path(path)).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: Path | str) -> Manifest:
@@ -381,8 +380,8 @@ class Manifest:
         """
         path = Path(path)
         check_regular(path)
-        large = path.is_file() and path.stat().st_size >= manifest_cache.CACHED_FROM
-        if large and manifest_cache.cache_path(path).exists():
+        large = path.is_file() and path.stat().st_size >= manifest_storage.CACHED_FROM
+        if large and manifest_storage.cache_path(path).exists():
             copy = _read_copy(path, sha256(path))
             if copy is not None:
                 return copy
@@ -426,7 +425,7 @@ class Manifest:
             arrays |= {"ids": ids.data, "id_offsets": ids.offsets}
         if self.boxes is not None:
             arrays["boxes"] = self.boxes
-        manifest_cache.write(path, key, fields, arrays)
+        manifest_storage.write_cache(path, key, fields, arrays)
 
     def _lines(self) -> Iterable[bytes]:
         return encoded_lines(self.labels, self.images, self.sample_ids, self.sparse_targets, self.boxes)
@@ -434,7 +433,7 @@ class Manifest:
 
 def _read_copy(path: Path, key: str, *, checked: bool = True) -> Manifest | None:
     """Read the binary copy of the manifest file with this SHA-256; return None if there is no such copy."""
-    copy = manifest_cache.read(path, key, checked=checked)
+    copy = manifest_storage.read_cache(path, key, checked=checked)
     if copy is None:
         return None
     fields, arrays = copy

@@ -21,8 +21,7 @@ import numpy as np
 
 from mlrec import __version__
 from mlrec.datasets import dataset as folders
-from mlrec.datasets.dataset import Dataset, Info, load_or_latest
-from mlrec.datasets.label_gaps import label_gaps
+from mlrec.datasets.dataset import Dataset, Info, label_gaps, load_or_latest
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.split_names import disjoint
 from mlrec.utils import processes

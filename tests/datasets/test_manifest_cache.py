@@ -12,15 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlrec.datasets import manifest_cache, manifest_lines
+from mlrec.datasets import manifest_storage
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.manifest_cache import cache_path
+from mlrec.datasets.manifest_storage import cache_path
 from mlrec.utils.errors import DataError
 
 
 @pytest.fixture(autouse=True)
 def _all_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manifest_cache, "CACHED_FROM", 0)
+    monkeypatch.setattr(manifest_storage, "CACHED_FROM", 0)
 
 
 def manifest(seed: int = 0, samples: int = 5, *, boxes: bool = True, ids: bool = True) -> Manifest:
@@ -47,7 +47,7 @@ def loads_the_copy(path: Path, patch: pytest.MonkeyPatch) -> bool:
     read = []
     with patch.context() as inside:
         inside.setattr(
-            "mlrec.datasets.manifest.read_lines", lambda *given: read.append(1) or manifest_lines.read_lines(*given)
+            "mlrec.datasets.manifest.read_lines", lambda *given: read.append(1) or manifest_storage.read_lines(*given)
         )
         Manifest.load(path)
     return not read
@@ -118,7 +118,7 @@ def test_without_a_place_for_the_copy_nothing_changes(tmp_path: Path, monkeypatc
 def test_small_manifests_have_no_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "all.jsonl"
     manifest().save(path)
-    monkeypatch.setattr(manifest_cache, "CACHED_FROM", 2**20)
+    monkeypatch.setattr(manifest_storage, "CACHED_FROM", 2**20)
     manifest().save(path)
     assert list(tmp_path.iterdir()) == [path]
 

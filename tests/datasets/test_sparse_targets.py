@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mlrec.datasets import sparse_targets
+from mlrec.datasets import manifest_storage
 from mlrec.datasets.analysis import statistics, stratification
 from mlrec.datasets.analysis.split import prevalence_error, stratified
-from mlrec.datasets.label_gaps import label_gaps
+from mlrec.datasets.dataset import label_gaps
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.datasets.sparse_targets import SparseTargets, joined
+from mlrec.datasets.manifest_storage import SparseTargets, joined
 from mlrec.utils import ragged
 
 DENSE = arrays(np.int8, st.tuples(st.integers(0, 9), st.integers(1, 6)), elements=st.sampled_from([1, 0, -1]))
@@ -49,7 +49,7 @@ def test_columns_beyond_two_bytes() -> None:
 
 def test_blocks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     dense = np.random.default_rng(0).integers(-1, 2, (23, 5)).astype(np.int8)
-    monkeypatch.setattr(sparse_targets, "CELLS", 15)
+    monkeypatch.setattr(manifest_storage, "CELLS", 15)
     monkeypatch.setattr(ragged, "BLOCK", 4)
     sparse = SparseTargets.of(dense)
     assert np.array_equal(sparse.take(np.arange(22, -1, -1)).dense(), dense[::-1])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.analysis.stratification import iterative
-from mlrec.datasets.sparse_targets import POSITIVE, UNKNOWN, SparseTargets, code_type, sparse
+from mlrec.datasets.manifest_storage import POSITIVE, UNKNOWN, SparseTargets, code_type, sparse
 from mlrec.utils import ragged
 from mlrec.utils.errors import UsageError, counted
 

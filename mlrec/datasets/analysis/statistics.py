@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.datasets.sparse_targets import CELLS, SparseTargets, joined
+from mlrec.datasets.manifest_storage import CELLS, SparseTargets, joined
 from mlrec.utils import ragged
 from mlrec.utils.texts import distinct, first_places
 from mlrec.utils.texts import joined as joined_texts

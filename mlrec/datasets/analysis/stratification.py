@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.sparse_targets import POSITIVE, SparseTargets
+from mlrec.datasets.manifest_storage import POSITIVE, SparseTargets
 from mlrec.utils import ragged
 
 

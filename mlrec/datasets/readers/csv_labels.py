@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from mlrec.datasets.manifest import Manifest
+from mlrec.datasets.manifest_storage import joined as joined_targets
 from mlrec.datasets.readers.columns import RoleFinder, cell_key, cell_meanings
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
@@ -31,7 +32,6 @@ from mlrec.datasets.readers.table_labels import (
 )
 from mlrec.datasets.readers.table_parquet import ParquetTable
 from mlrec.datasets.readers.table_store import TextColumn, constant
-from mlrec.datasets.sparse_targets import joined as joined_targets
 from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, nearest
 from mlrec.utils.files import folder_of

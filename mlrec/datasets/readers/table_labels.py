@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN
+from mlrec.datasets.manifest_storage import SparseTargets, code_type
 from mlrec.datasets.readers.columns import EMPTY, Roles
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.registry import ReadOptions
@@ -25,7 +26,6 @@ from mlrec.datasets.readers.table_cells import (
     value_targets,
 )
 from mlrec.datasets.readers.table_store import TextColumn
-from mlrec.datasets.sparse_targets import SparseTargets, code_type
 from mlrec.utils import ragged
 from mlrec.utils.errors import ValidationReport
 from mlrec.utils.texts import first_places, taken

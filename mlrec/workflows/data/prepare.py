@@ -17,9 +17,8 @@ import numpy as np
 from mlrec.datasets import dataset as folder
 from mlrec.datasets.analysis.statistics import positive_counts
 from mlrec.datasets.boxes import clip_boxes, non_empty
-from mlrec.datasets.dataset import Dataset, Info
+from mlrec.datasets.dataset import Dataset, Info, label_gaps
 from mlrec.datasets.image_paths import located, without_dots
-from mlrec.datasets.label_gaps import label_gaps
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, image_of
 from mlrec.datasets.names import clean_label, duplicates_in, label_order
 from mlrec.datasets.readers.detect import detect

@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.analysis.split import prevalence_error, random_parts, stratified
-from mlrec.datasets.dataset import Dataset, load_or_latest, write
-from mlrec.datasets.label_gaps import NOT_LEARNED, NOT_SCORED, label_gaps
+from mlrec.datasets.dataset import NOT_LEARNED, NOT_SCORED, Dataset, label_gaps, load_or_latest, write
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.manifest_cache import cache_path
-from mlrec.datasets.sparse_targets import SparseTargets
+from mlrec.datasets.manifest_storage import SparseTargets, cache_path
 from mlrec.datasets.split_names import usual_order
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import UsageError

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.label_gaps import label_gaps
+from mlrec.datasets.dataset import Dataset, label_gaps
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import label_columns
 from mlrec.metrics.conventions import conventions_named

@@ -16,8 +16,7 @@ import msgspec
 from mlrec import recipes
 from mlrec.config import PATHS, Config
 from mlrec.config_layers import Resolved, read_toml, resolve
-from mlrec.datasets.dataset import Dataset
-from mlrec.datasets.label_gaps import NOT_LEARNED, label_gaps
+from mlrec.datasets.dataset import NOT_LEARNED, Dataset, label_gaps
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN, Manifest
 from mlrec.utils.errors import ConfigError, DataError, ModelError, UsageError, counted
 from mlrec.utils.progress import NOTHING, logged_from

@@ -14,9 +14,9 @@ from mlrec.datasets.analysis import split
 from mlrec.datasets.analysis.groups import connected, joined, numbered
 from mlrec.datasets.analysis.split import prevalence_error, random_parts, stratified
 from mlrec.datasets.analysis.stratification import iterative
+from mlrec.datasets.manifest_storage import SparseTargets
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.registry import ReadOptions
-from mlrec.datasets.sparse_targets import SparseTargets
 from mlrec.utils.errors import UsageError, ValidationReport
 
 

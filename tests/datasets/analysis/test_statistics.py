@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from mlrec.datasets.analysis import statistics
-from mlrec.datasets.label_gaps import label_gaps
+from mlrec.datasets.dataset import label_gaps
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.evaluate import undefined_labels
 
