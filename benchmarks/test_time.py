@@ -14,7 +14,7 @@ import shutil
 import time
 from pathlib import Path
 
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.summary import Metrics
 from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.report.frames import compare
 from mlrec.workflows.runtime import RuntimeOptions

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlrec.api import attention, evaluate_run, load_run, train
     from mlrec.datasets.manifest import Manifest
-    from mlrec.metrics.evaluate import Metrics, evaluate
+    from mlrec.metrics.evaluate import evaluate
     from mlrec.metrics.metric import Metric
+    from mlrec.metrics.summary import Metrics
     from mlrec.models.checkpoint import load_model
     from mlrec.models.classifier import create_model
     from mlrec.models.csra import CSRA
@@ -38,7 +39,7 @@ _HOME = {
     "CSRA": "mlrec.models.csra",
     "Manifest": "mlrec.datasets.manifest",
     "Metric": "mlrec.metrics.metric",
-    "Metrics": "mlrec.metrics.evaluate",
+    "Metrics": "mlrec.metrics.summary",
     "MlrecError": "mlrec.utils.errors",
     "Predictions": "mlrec.predictions",
     "Run": "mlrec.run_folders.record",

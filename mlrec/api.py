@@ -13,7 +13,7 @@ from mlrec.utils.progress import SILENT, Progress, PythonWarnings, logged_to
 from mlrec.workflows.runtime import RuntimeOptions
 
 if TYPE_CHECKING:
-    from mlrec.metrics.evaluate import Metrics
+    from mlrec.metrics.summary import Metrics
     from mlrec.models.classifier import Classifier
     from mlrec.run_folders.record import Run
     from mlrec.workflows.deploy.predict_inputs import Images

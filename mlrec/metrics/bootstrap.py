@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlrec.metrics.conventions import Conventions
-from mlrec.metrics.evaluate import Metrics, evaluate_scores
+from mlrec.metrics.evaluate import evaluate_scores
 from mlrec.metrics.intervals import Interval, bias_corrected, percentiles
 from mlrec.metrics.precision_recall import RATES
 from mlrec.metrics.resamples import BLOCK, RESAMPLES, Replicates, Units, mean_of_defined, replicates
+from mlrec.metrics.summary import Metrics
 
 METRICS = ("mAP", *RATES)
 Runs = ArrayLike | Sequence[ArrayLike]

@@ -1,25 +1,22 @@
 """`evaluate`: compute `Metrics` from scores and targets.
 
-All metrics are fractions from 0 to 1, or None if undefined.
+Scores and targets are arrays, tensors or data frames. Rows and columns of data frames are matched by name, never by
+position. All metrics are fractions from 0 to 1, or None if undefined.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
+from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlrec.datasets.names import duplicates_in
 from mlrec.metrics.average_precision import average_precisions
 from mlrec.metrics.conventions import THRESHOLDS, Conventions, ScoreKind, clipped, conventions_named, implied_kind
-from mlrec.metrics.frames import aligned, as_array
-from mlrec.metrics.frequency import FrequencyGroup
 from mlrec.metrics.precision_recall import (
     FEW_POSITIVES,
     Counts,
@@ -30,170 +27,11 @@ from mlrec.metrics.precision_recall import (
     rates,
     row_blocks,
 )
-from mlrec.utils.errors import PredictionsError, UsageError, counted
-from mlrec.utils.files import read_own_json, write_json
+from mlrec.metrics.summary import LabelMetrics, Metrics, Rates, TopRates
+from mlrec.utils.errors import PredictionsError, UsageError, counted, first_of
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-
-@dataclass(frozen=True)
-class LabelMetrics:
-    """Precision, recall, F1 and sample counts of one label.
-
-    Rates are fractions, or None if undefined.
-
-    Attributes:
-        precision: Precision; 0 if the label is never predicted (as in CP), None if the label is unknown in all samples.
-        recall, F1: Recall and F1; None if the label has no known positive (as in CR).
-        support: Number of known positives.
-        negatives, unknown: Number of samples annotated as negative, and number of samples whose target is unknown.
-        predicted: Number of samples predicted positive. The conventions define whether unknown samples count.
-        threshold: Minimum score of a predicted label; None if it is infinite (the label is always or never predicted).
-        few_positives: Whether the support is below 30. With so few positives, metrics depend strongly on the choice of
-            test images.
-    """
-
-    precision: float | None
-    recall: float | None
-    F1: float | None
-    support: int
-    negatives: int
-    unknown: int
-    predicted: int
-    threshold: float | None
-    few_positives: bool
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Precision, recall and F1 of the predicted labels.
-
-    CP, CR and CF1 are averages over labels. OP, OR and OF1 are computed over all sample-label pairs.
-    """
-
-    CP: float | None
-    CR: float | None
-    CF1: float | None
-    OP: float | None
-    OR: float | None
-    OF1: float | None
-
-
-@dataclass(frozen=True)
-class TopRates(Rates):
-    """Precision, recall and F1 when the K highest-scoring labels of each sample are predicted.
-
-    Attributes:
-        F1: F1@K as reported for NUS-WIDE: F1 over all sample-label pairs when K labels are predicted for every sample,
-            without a threshold.
-    """
-
-    F1: float | None
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Metrics of scored samples and their conventions.
-
-    All metrics are fractions from 0 to 1, or None if undefined.
-
-    Attributes:
-        mAP: Mean AP over the labels that have a known positive and a known negative.
-        CP, CR, CF1, OP, OR, OF1: Precision, recall and F1 of the labels at or above the threshold.
-        top3: CP, CR, CF1, OP, OR and OF1 for the three highest-scoring labels of each sample.
-        average_precision: AP of each label; None for a label without a known positive or without a known negative.
-        counts: Counts by name: `samples`, `labels`, `positives` and `unknown` (sample-label pairs), and `undefined`
-            (labels without AP). `without_negative` (labels whose known targets are all positive) is included only if it
-            is above 0.
-        conventions: Scoring conventions that were used.
-        per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
-        by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
-        top: Precision, recall and F1@K of the K highest-scoring labels. The key is K; only the requested K is included.
-
-    Example:
-        >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
-        >>> metrics.mAP, metrics.average_precision, metrics.counts["samples"]
-        (1.0, {'cat': 1.0, 'dog': 1.0}, 2)
-    """
-
-    mAP: float | None
-    CP: float | None
-    CR: float | None
-    CF1: float | None
-    OP: float | None
-    OR: float | None
-    OF1: float | None
-    top3: Rates
-    average_precision: dict[str, float | None]
-    counts: dict[str, int]
-    conventions: Conventions
-    per_label: dict[str, LabelMetrics] = field(default_factory=dict)
-    by_frequency: dict[str, FrequencyGroup] = field(default_factory=dict)
-    top: dict[int, TopRates] = field(default_factory=dict)
-
-    @property
-    def undefined(self) -> list[str]:
-        """Labels without AP, because they have no known positive or no known negative."""
-        return [label for label, value in self.average_precision.items() if value is None]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the content of `metrics.json`, which `score --json` also prints."""
-        content: dict[str, Any] = msgspec.to_builtins(self)
-        return content
-
-    def to_frame(self) -> DataFrame:
-        """Return one row per label, as in `per_label.csv`.
-
-        The columns are `AP`, `precision`, `recall`, `F1`, `support` (known positives), `negatives`, `unknown`,
-        `predicted`, `threshold` and `few_positives` (support below 30). Undefined values are NaN.
-
-        Example:
-            >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
-            >>> metrics.to_frame()["support"].to_dict()
-            {'cat': 1, 'dog': 1}
-        """
-        from mlrec.metrics.summary import label_frame
-
-        return label_frame(self)
-
-    def flat(self, prefix: str = "", *, per_label: bool = False) -> dict[str, float]:
-        """Return all metrics as floats by name, for trackers and `log_dict`; undefined metrics are NaN.
-
-        Args:
-            prefix: Prefix of each name, such as "val/".
-            per_label: Whether to add the AP of each label as `AP/<label>`.
-
-        Example:
-            >>> evaluate([[2.0], [-3.0]], [[1], [0]], labels=["cat"]).flat("val/", per_label=True)["val/AP/cat"]
-            1.0
-        """
-        from mlrec.metrics.summary import flat
-
-        return flat(self, prefix, per_label=per_label)
-
-    def __str__(self) -> str:
-        from mlrec.metrics.summary import text
-
-        return text(self)
-
-    def _repr_html_(self) -> str:
-        from mlrec.metrics.summary import html
-
-        return html(self)
-
-    def save(self, path: Path | str) -> None:
-        """Write `metrics.json`."""
-        write_json(Path(path), self.to_dict())
-
-    @classmethod
-    def load(cls, path: Path | str) -> Metrics:
-        """Read `metrics.json`.
-
-        Raises:
-            PredictionsError: The file is not a metrics file; the message states the fault.
-        """
-        return read_own_json(Path(path), cls, PredictionsError, "not a metrics file")
+SHOWN = 3  # names listed in a message
+_FLOATS_OF_NUMPY = ("torch.float64", "torch.float32", "torch.float16")
 
 
 def evaluate(
@@ -497,3 +335,125 @@ def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: 
 def _number(value: NDArray[np.float64]) -> float | None:
     """Return a number from an array; None for NaN, which means undefined."""
     return None if np.isnan(value) else float(value)
+
+
+def aligned(
+    scores: ArrayLike, targets: ArrayLike, labels: Sequence[str] | None
+) -> tuple[ArrayLike, ArrayLike, list[str] | None, list[str] | None]:
+    """Reorder scores and targets so that their samples and labels match.
+
+    Two data frames must have the same columns and the same index; the targets determine the order. The rows of an array
+    must be in the order of the data frame. The columns of an array must be in the order of `labels`, or in the order of
+    the data frame if `labels` is None. pandas is imported only if an input is a data frame.
+
+    Args:
+        scores: (N, C) array or `pandas.DataFrame`.
+        targets: (N, C) array or `pandas.DataFrame`.
+        labels: C label names in the requested order. For an array, these are the names of its columns.
+
+    Returns:
+        Scores, targets, label names, and sample names; the names are None if they are unknown.
+
+    Raises:
+        PredictionsError: Names differ or are repeated, a column is not numeric, or a table is not a pandas.DataFrame.
+    """
+    frames: dict[str, Any] = {
+        what: table for what, table in (("scores", scores), ("targets", targets)) if _is_table(table, what)
+    }
+    if not frames:
+        return scores, targets, None if labels is None else list(labels), None
+    for what, frame in frames.items():
+        _check_unique(frame, what)
+    first = next(reversed(frames.values()))
+    columns = list(first.columns)
+    if labels is not None:
+        columns = _columns_of(first, labels, next(reversed(frames)))
+    if len(frames) == 2:
+        _check_equal("labels (columns)", list(frames["scores"].columns), list(first.columns))
+        _check_equal("samples (index)", list(frames["scores"].index), list(first.index))
+    arrays = {what: _columns_array(frame, columns, first.index, what) for what, frame in frames.items()}
+    names, samples = [str(name) for name in columns], [str(name) for name in first.index]
+    return arrays.get("scores", scores), arrays.get("targets", targets), names, samples
+
+
+def as_array(values: ArrayLike) -> NDArray[Any]:
+    """Convert a list, an array, or a tensor on any device to a numpy array.
+
+    numpy has no bfloat16 and no 8-bit floats, so tensors with these dtypes are converted to float32 without loss. torch
+    is not imported.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: The values are not an array of numbers.
+    """
+    if not hasattr(values, "detach"):
+        return np.asarray(values)
+    tensor: Any = values.detach().cpu()
+    if tensor.is_floating_point() and str(tensor.dtype) not in _FLOATS_OF_NUMPY:
+        tensor = tensor.float()
+    return np.asarray(tensor)
+
+
+def _is_table(table: Any, what: str) -> bool:
+    if not hasattr(table, "columns"):
+        return False
+    import pandas as pd
+
+    if not isinstance(table, pd.DataFrame):
+        kind = f"{type(table).__module__.partition('.')[0]}.{type(table).__name__}"
+        raise PredictionsError(
+            f"{what} are of type {kind}, which has no index for matching samples; pass a pandas.DataFrame"
+        )
+    return True
+
+
+def _check_unique(frame: Any, what: str) -> None:
+    for where, names in (("columns", list(frame.columns)), ("index", list(frame.index))):
+        if twice := duplicates_in(map(str, names)):
+            raise PredictionsError(f"'{twice[0]}' occurs more than once in the {where} of {what}; keep one")
+
+
+def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> None:
+    """Raise an error that lists the difference between two sets of names."""
+    known, wanted = set(scored), set(true)
+    missing, extra = [x for x in true if x not in known], [x for x in scored if x not in wanted]
+    if missing or extra:
+        parts = []
+        if missing:
+            parts.append(f"only in targets: {_named(missing)}")
+        if extra:
+            parts.append(f"only in scores: {_named(extra)}")
+        raise PredictionsError(f"{what} of scores and targets differ but must be the same ({'; '.join(parts)})")
+
+
+def _columns_of(frame: Any, labels: Sequence[str], what: str) -> list[Hashable]:
+    """Return the columns in the order of `labels`, which must be their names."""
+    by_name = {str(name): name for name in frame.columns}
+    if sorted(by_name) != sorted(labels):
+        missing, extra = [x for x in labels if x not in by_name], [x for x in by_name if x not in labels]
+        raise PredictionsError(
+            f"labels differ from the columns of {what} (missing: {_named(missing)}; not in labels: {_named(extra)}); "
+            "list the same names in labels"
+        )
+    return [by_name[name] for name in labels]
+
+
+def _columns_array(frame: Any, columns: list[Hashable], index: Any, what: str) -> NDArray[Any]:
+    if frame.index is not index:
+        frame = frame.loc[list(index)]
+    values = [frame[column].to_numpy() for column in columns]
+    for column, array in zip(columns, values, strict=True):
+        if array.dtype.kind not in "biuf":
+            raise PredictionsError(
+                f"column '{column}' of {what} is not numeric or has empty cells; correct the column, or move sample "
+                "names to the index with "
+                "frame.set_index(...)"
+            )
+    if not values:
+        return np.empty((len(frame), 0))
+    return np.column_stack(values)
+
+
+def _named(names: Sequence[Hashable]) -> str:
+    if not names:
+        return "none"
+    return first_of([repr(name) for name in names], SHOWN)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
-from mlrec.metrics.evaluate import Metrics, checked, evaluate
-from mlrec.metrics.frames import aligned, as_array
+from mlrec.metrics.evaluate import aligned, as_array, checked, evaluate
 from mlrec.metrics.precision_recall import Threshold
+from mlrec.metrics.summary import Metrics
 from mlrec.utils.errors import PredictionsError, counted
 
 

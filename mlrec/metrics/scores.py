@@ -18,8 +18,9 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import clean_label, duplicates_in, label_columns, label_order
 from mlrec.datasets.readers.csv_file import TextTable, is_number, read_csv
 from mlrec.metrics.conventions import THRESHOLDS, Conventions, ScoreKind, clipped, implied_kind
-from mlrec.metrics.evaluate import Metrics, evaluate
+from mlrec.metrics.evaluate import evaluate
 from mlrec.metrics.id_matching import rows_of
+from mlrec.metrics.summary import Metrics
 from mlrec.predictions import Predictions, logits_of
 from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_text

@@ -1,14 +1,23 @@
-"""`Metrics` as a data frame, as floats by name, and as a small table for a terminal or a notebook."""
+"""`Metrics`: the metrics of scored samples; also as a data frame, floats by name, or a small table.
+
+All metrics are fractions from 0 to 1, or None if undefined. The table is for a terminal or a notebook.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlrec.metrics.evaluate import LabelMetrics, Metrics
+import msgspec
+
+from mlrec.metrics.average_precision import FrequencyGroup
+from mlrec.metrics.conventions import Conventions
 from mlrec.metrics.precision_recall import FEW_POSITIVES, RATES
-from mlrec.utils.errors import counted
+from mlrec.utils.errors import PredictionsError, counted
+from mlrec.utils.files import read_own_json, write_json
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -16,6 +25,160 @@ if TYPE_CHECKING:
 COLUMNS = ("mAP", *RATES)
 FLAT_NAMES = (*COLUMNS, *(f"top3/{name}" for name in RATES))
 COUNTS = ("support", "negatives", "unknown", "predicted")
+
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """Precision, recall, F1 and sample counts of one label.
+
+    Rates are fractions, or None if undefined.
+
+    Attributes:
+        precision: Precision; 0 if the label is never predicted (as in CP), None if the label is unknown in all samples.
+        recall, F1: Recall and F1; None if the label has no known positive (as in CR).
+        support: Number of known positives.
+        negatives, unknown: Number of samples annotated as negative, and number of samples whose target is unknown.
+        predicted: Number of samples predicted positive. The conventions define whether unknown samples count.
+        threshold: Minimum score of a predicted label; None if it is infinite (the label is always or never predicted).
+        few_positives: Whether the support is below 30. With so few positives, metrics depend strongly on the choice of
+            test images.
+    """
+
+    precision: float | None
+    recall: float | None
+    F1: float | None
+    support: int
+    negatives: int
+    unknown: int
+    predicted: int
+    threshold: float | None
+    few_positives: bool
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Precision, recall and F1 of the predicted labels.
+
+    CP, CR and CF1 are averages over labels. OP, OR and OF1 are computed over all sample-label pairs.
+    """
+
+    CP: float | None
+    CR: float | None
+    CF1: float | None
+    OP: float | None
+    OR: float | None
+    OF1: float | None
+
+
+@dataclass(frozen=True)
+class TopRates(Rates):
+    """Precision, recall and F1 when the K highest-scoring labels of each sample are predicted.
+
+    Attributes:
+        F1: F1@K as reported for NUS-WIDE: F1 over all sample-label pairs when K labels are predicted for every sample,
+            without a threshold.
+    """
+
+    F1: float | None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Metrics of scored samples and their conventions.
+
+    All metrics are fractions from 0 to 1, or None if undefined.
+
+    Attributes:
+        mAP: Mean AP over the labels that have a known positive and a known negative.
+        CP, CR, CF1, OP, OR, OF1: Precision, recall and F1 of the labels at or above the threshold.
+        top3: CP, CR, CF1, OP, OR and OF1 for the three highest-scoring labels of each sample.
+        average_precision: AP of each label; None for a label without a known positive or without a known negative.
+        counts: Counts by name: `samples`, `labels`, `positives` and `unknown` (sample-label pairs), and `undefined`
+            (labels without AP). `without_negative` (labels whose known targets are all positive) is included only if it
+            is above 0.
+        conventions: Scoring conventions that were used.
+        per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
+        by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
+        top: Precision, recall and F1@K of the K highest-scoring labels. The key is K; only the requested K is included.
+
+    Example:
+        >>> from mlrec.metrics.evaluate import evaluate
+        >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
+        >>> metrics.mAP, metrics.average_precision, metrics.counts["samples"]
+        (1.0, {'cat': 1.0, 'dog': 1.0}, 2)
+    """
+
+    mAP: float | None
+    CP: float | None
+    CR: float | None
+    CF1: float | None
+    OP: float | None
+    OR: float | None
+    OF1: float | None
+    top3: Rates
+    average_precision: dict[str, float | None]
+    counts: dict[str, int]
+    conventions: Conventions
+    per_label: dict[str, LabelMetrics] = field(default_factory=dict)
+    by_frequency: dict[str, FrequencyGroup] = field(default_factory=dict)
+    top: dict[int, TopRates] = field(default_factory=dict)
+
+    @property
+    def undefined(self) -> list[str]:
+        """Labels without AP, because they have no known positive or no known negative."""
+        return [label for label, value in self.average_precision.items() if value is None]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of `metrics.json`, which `score --json` also prints."""
+        content: dict[str, Any] = msgspec.to_builtins(self)
+        return content
+
+    def to_frame(self) -> DataFrame:
+        """Return one row per label, as in `per_label.csv`.
+
+        The columns are `AP`, `precision`, `recall`, `F1`, `support` (known positives), `negatives`, `unknown`,
+        `predicted`, `threshold` and `few_positives` (support below 30). Undefined values are NaN.
+
+        Example:
+            >>> from mlrec.metrics.evaluate import evaluate
+            >>> metrics = evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]], labels=["cat", "dog"])
+            >>> metrics.to_frame()["support"].to_dict()
+            {'cat': 1, 'dog': 1}
+        """
+        return label_frame(self)
+
+    def flat(self, prefix: str = "", *, per_label: bool = False) -> dict[str, float]:
+        """Return all metrics as floats by name, for trackers and `log_dict`; undefined metrics are NaN.
+
+        Args:
+            prefix: Prefix of each name, such as "val/".
+            per_label: Whether to add the AP of each label as `AP/<label>`.
+
+        Example:
+            >>> from mlrec.metrics.evaluate import evaluate
+            >>> evaluate([[2.0], [-3.0]], [[1], [0]], labels=["cat"]).flat("val/", per_label=True)["val/AP/cat"]
+            1.0
+        """
+        return flat(self, prefix, per_label=per_label)
+
+    def __str__(self) -> str:
+        return text(self)
+
+    def _repr_html_(self) -> str:
+        return html(self)
+
+    def save(self, path: Path | str) -> None:
+        """Write `metrics.json`."""
+        write_json(Path(path), self.to_dict())
+
+    @classmethod
+    def load(cls, path: Path | str) -> Metrics:
+        """Read `metrics.json`.
+
+        Raises:
+            PredictionsError: The file is not a metrics file; the message states the fault.
+        """
+        return read_own_json(Path(path), cls, PredictionsError, "not a metrics file")
 
 
 def label_rows(metrics: Metrics) -> list[list[Any]]:

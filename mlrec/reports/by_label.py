@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mlrec.metrics.frequency import GROUPS_NOTE, by_frequency, members_of_groups
+from mlrec.metrics.average_precision import GROUPS_NOTE, by_frequency, members_of_groups
 from mlrec.metrics.label_significance import LabelInterval
 from mlrec.metrics.precision_recall import FEW_POSITIVES
 from mlrec.reports.render.table import Cell, Column, Row, Table

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.metrics.average_precision import GROUPS_NOTE, members_of_groups
 from mlrec.metrics.bootstrap import METRICS, Bootstrap, Estimate
 from mlrec.metrics.conventions import conventions_named
-from mlrec.metrics.frequency import GROUPS_NOTE, members_of_groups
 from mlrec.metrics.intervals import Interval
 from mlrec.metrics.label_significance import LabelTest, tests_of
 from mlrec.predictions import Floats

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.summary import Metrics
 from mlrec.reports.render.markdown import escape, markdown
 from mlrec.reports.runs_table import scored_tables
 from mlrec.run_folders.ancestry import lineage_of

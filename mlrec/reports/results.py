@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from mlrec.config import FIELDS
 from mlrec.datasets.names import label_columns
 from mlrec.lineage import Lineage
-from mlrec.metrics.evaluate import Metrics, evaluate
+from mlrec.metrics.evaluate import evaluate
+from mlrec.metrics.summary import Metrics
 from mlrec.predictions import Floats
 from mlrec.reports.paper.method_names import backbone_name, method_name
 from mlrec.reports.settings import METHOD, Settings, settings_of

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlrec.metrics.evaluate import Metrics
-from mlrec.metrics.frequency import GROUPS_NOTE, frequency_group
+from mlrec.metrics.average_precision import GROUPS_NOTE, frequency_group
 from mlrec.metrics.precision_recall import FEW_POSITIVES
+from mlrec.metrics.summary import Metrics
 from mlrec.reports.paper.method_names import HEAD_ORDER
 from mlrec.reports.render.table import BEST_EPOCH, BEST_EPOCH_NOTE, Cell, Column, Row, Table
 from mlrec.reports.results import METRICS, TOP3, Result, undefined_note, without_negative_notes

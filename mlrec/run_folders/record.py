@@ -18,7 +18,7 @@ from mlrec import __version__
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.lineage import Lineage, Training
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.summary import Metrics
 from mlrec.predictions import Predictions
 from mlrec.renamed import current_keys, current_names
 from mlrec.run_folders import directory

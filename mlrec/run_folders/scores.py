@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import label_columns
+from mlrec.metrics.average_precision import by_frequency
 from mlrec.metrics.conventions import conventions_named
-from mlrec.metrics.evaluate import Metrics, evaluate, evaluate_scores, undefined_labels
-from mlrec.metrics.frequency import by_frequency
-from mlrec.metrics.summary import label_rows
+from mlrec.metrics.evaluate import evaluate, evaluate_scores, undefined_labels
+from mlrec.metrics.summary import Metrics, label_rows
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.utils.errors import PredictionsError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.summary import Metrics
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord, finished_runs

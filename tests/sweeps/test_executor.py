@@ -18,7 +18,7 @@ import torch
 from optuna.trial import TrialState as OptunaState
 
 from mlrec.datasets.dataset import Dataset
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.summary import Metrics
 from mlrec.run_folders import directory, log
 from mlrec.run_folders.record import RunRecord
 from mlrec.sweeps import executor

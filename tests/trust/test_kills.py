@@ -20,7 +20,7 @@ from PIL import Image
 
 from mlrec.config_layers import read_toml
 from mlrec.datasets.dataset import Dataset
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.summary import Metrics
 from mlrec.models.checkpoint import load_model
 from mlrec.models.onnx import OnnxModel
 from mlrec.predictions import Predictions

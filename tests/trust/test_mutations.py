@@ -10,7 +10,8 @@ import pytest
 
 from mlrec.config_layers import read_toml, resolve
 from mlrec.datasets.dataset import Dataset
-from mlrec.metrics.evaluate import Metrics, evaluate
+from mlrec.metrics.evaluate import evaluate
+from mlrec.metrics.summary import Metrics
 from mlrec.predictions import Predictions
 from mlrec.run_folders import log
 from mlrec.run_folders.record import RunRecord, SplitRecord

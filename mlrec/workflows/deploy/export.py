@@ -267,7 +267,7 @@ def _images(
 
 
 def _metrics(path: Path, record: RunRecord | None) -> Any:
-    from mlrec.metrics.evaluate import Metrics
+    from mlrec.metrics.summary import Metrics
 
     file = path / directory.METRICS
     if record is None or not file.is_file():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mlrec import __version__
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.summary import Metrics
 from mlrec.models.backbones import quiet
 from mlrec.models.checkpoint import FORMAT
 from mlrec.models.classifier import Classifier

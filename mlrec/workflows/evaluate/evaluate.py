@@ -15,7 +15,8 @@ from mlrec.datasets.dataset import Dataset, label_gaps
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.names import label_columns
 from mlrec.metrics.conventions import conventions_named
-from mlrec.metrics.evaluate import Metrics, check_top
+from mlrec.metrics.evaluate import check_top
+from mlrec.metrics.summary import Metrics
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
 from mlrec.run_folders.ancestry import lineage_at

@@ -12,8 +12,8 @@ from mlrec.datasets.names import label_columns
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
-from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.scores import Scores, one_line, read_scores
+from mlrec.metrics.summary import Metrics
 from mlrec.run_folders.scores import warn_undefined
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport
 

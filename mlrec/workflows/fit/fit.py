@@ -18,7 +18,7 @@ import msgspec
 from mlrec.datasets.dataset import DATASET_FILE, Dataset
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.registry import ReadOptions
-from mlrec.metrics.evaluate import Metrics
+from mlrec.metrics.summary import Metrics
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run, RunRecord

@@ -15,10 +15,10 @@ from mlrec.datasets.manifest import Manifest, image_of
 from mlrec.datasets.names import duplicates_in, label_order
 from mlrec.metrics.bootstrap import Bootstrap
 from mlrec.metrics.conventions import ScoreKind
-from mlrec.metrics.evaluate import Metrics
 from mlrec.metrics.id_matching import rows_of
 from mlrec.metrics.resamples import RESAMPLES
 from mlrec.metrics.scores import Scores, read_scores
+from mlrec.metrics.summary import Metrics
 from mlrec.reports.comparison import Side, compare, comparison_tables
 from mlrec.reports.render.table import Table
 from mlrec.run_folders import directory

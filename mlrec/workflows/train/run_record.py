@@ -26,7 +26,7 @@ from mlrec.workflows.train.plan import TrainPlan
 if TYPE_CHECKING:
     import torch
 
-    from mlrec.metrics.evaluate import Metrics
+    from mlrec.metrics.summary import Metrics
     from mlrec.models.classifier import Classifier
     from mlrec.training.devices import Precision
     from mlrec.training.state import EpochScore, State

@@ -14,7 +14,8 @@ import pytest
 from mlrec.datasets import dataset
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.datasets.manifest import Manifest
-from mlrec.metrics.evaluate import Metrics, evaluate
+from mlrec.metrics.evaluate import evaluate
+from mlrec.metrics.summary import Metrics
 from mlrec.models.checkpoint import load_model
 from mlrec.predictions import Predictions
 from mlrec.reports.paper.table1 import LambdaSweep
