@@ -1,6 +1,6 @@
 """Tables of the AP, precision, recall and F1 of each label.
 
-There are separate columns for each method, and a separate table for each group of comparable results.
+Each method has its own columns, and each group of comparable results has its own table.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None) -> list[Table]:
     """Return tables of the metrics of each label: one table per group of comparable results.
 
-    If the number of training positives of each label is known, a table of the mAP by training frequency is added.
+    If the number of training positives of each label is known, a table of the mAP by frequency in the training split is
+    added.
 
     Args:
         rows: Results, one per column.

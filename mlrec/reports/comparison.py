@@ -104,7 +104,7 @@ def comparison_tables(
         comparison: Comparison of the two methods.
         bootstrap: Bootstrap settings of the comparison.
         what: Description of the samples and labels, used in the title.
-        training: Number of positive training samples for each label, in the training split of A; None if unknown.
+        training: Number of positive samples of each label in the training split of A; None if unknown.
     """
     names = (f"A {ours.name}", f"B {theirs.name}")
     notes = _notes(ours, theirs, comparison, bootstrap)

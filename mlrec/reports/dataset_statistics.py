@@ -47,7 +47,7 @@ class DataStatistics:
         compared: Names of the splits that are compared; no split in this list contains another split.
         shifts: Dict from a pair of compared splits ("first → second") to the labels whose prevalence differs between
             these splits.
-        cooccurrence: (C, C) array with the number of samples that have both labels.
+        cooccurrence: (C, C) array with the number of samples that have both the row label and the column label.
         implications: Pairs of labels in which the first label never occurs without the second.
         rare: For each split, the number of positives of every label that has few positives.
         widths, heights: Widths and heights of the checked images, in pixels.

@@ -52,8 +52,8 @@ class Result:
             none.
         values: Dict from column key (mAP, CP, ..., OF1, CP_3, ..., OF1_3) to metric, as a fraction; None if undefined.
         average_precision: Dict from label to AP, as a fraction; None if undefined.
-        label_rates: Precision, recall and F1 of each label; empty if an earlier version wrote the metrics.
-        support: Number of positive samples of each label; empty if an earlier version wrote the metrics.
+        label_rates: Precision, recall and F1 of each label; empty for metrics from an earlier version of mlrec.
+        support: Number of positive samples of each label; empty for metrics from an earlier version of mlrec.
         lineage: Origin of the initial weights.
         train: Training split; None for a model that mlrec did not train.
         settings: Settings, other than the method, that affect the metrics; see `settings.settings_of`.
@@ -183,7 +183,7 @@ def rescored(run: Run, conventions: str, labels: Sequence[str] | None = None) ->
 
 
 def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Floats, NDArray[np.int8], tuple[str, ...]]:
-    """Return (N, C) logits, (N, C) targets and the label names from the predictions of a run.
+    """Return the logits (N, C), the targets (N, C) and the label names from the predictions of a run.
 
     Args:
         run: Run with predictions.
@@ -204,8 +204,8 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
 def over_seeds(results: Iterable[Result]) -> list[Result]:
     """Combine results that differ only in the seed into one result with mean metrics.
 
-    The combined result also has the standard deviation of mAP. If two runs have the same seed, the second one is not
-    combined.
+    The combined result also contains the standard deviation of mAP. If two runs have the same seed, the second one is
+    not combined.
     """
     methods: dict[object, list[Result]] = {}
     for result in results:
@@ -264,7 +264,7 @@ def mean_of(numbers: Sequence[float | None]) -> float | None:
 def deviation_of(numbers: Sequence[float | None]) -> float | None:
     """Return the sample standard deviation of numbers, or None if it is undefined.
 
-    It is undefined if any number is None or there are fewer than two numbers.
+    The deviation is undefined if any number is None or if there are fewer than two numbers.
     """
     known = [number for number in numbers if number is not None]
     if len(known) < 2 or len(known) < len(numbers):

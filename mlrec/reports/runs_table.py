@@ -68,11 +68,11 @@ ALWAYS = ("method", "backbone", "resolution", *(column.key for column in SCORES)
 def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None, title: str = "Finished runs") -> Table:
     """Return a table with one row per result, in groups of comparable results.
 
-    The best result is marked.
+    The best result in each group is marked.
 
     Args:
         results: Results, one per row.
-        intervals: Bounds of the 95 % confidence intervals for mAP, CF1 and OF1. The keys are `Result.paths`.
+        intervals: Dict from `Result.paths` to the bounds of the 95 % confidence intervals for mAP, CF1 and OF1.
         title: Title of the table.
     """
     ordered = sorted(results, key=lambda r: (*map(str, r.block[:2]), str(r.block), *_order(r)))

@@ -128,7 +128,8 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Dict from part of the run ("train", "eval", "features") to its duration in seconds.
         notes: Footnotes for every table that contains the run, such as "frozen, no augmentation".
         best: Epoch, split and mAP of the best epoch, if multiple epochs were evaluated.
-        lineage: Origin of the initial weights; None in records from earlier versions, see `ancestry.lineage_of`.
+        lineage: Origin of the initial weights; None in records from earlier versions of mlrec, see
+            `ancestry.lineage_of`.
         warnings: Warnings that were logged during the run, one line per kind of warning.
         format: Name and version of the file format.
     """

@@ -1,4 +1,4 @@
-"""Plan of a sweep: creates all trials from the user's flags and checks them before training."""
+"""Planning of a sweep: create all trials from the user's flags, and check the trials before training."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Study:
 
     Attributes:
         title: Title of the table.
-        defaults: Values of `Config` keys for all runs; the user's flags override them.
+        defaults: Values of `Config` keys for all runs; the user's flags override these values.
         variants: Rows of the table, as a dict from label to the `Config` keys that the row sets.
         axes: Additional axes.
         tune: Axis whose value is chosen separately for each variant, on data held out from training.

@@ -33,7 +33,7 @@ def study_reports(
     """Return the table of each sweep and, if there are multiple sweeps, an overall table.
 
     Args:
-        folders: Folders of sweeps. Their rows must have the same names, for example one study on multiple datasets.
+        folders: Folders of sweeps whose rows have the same names, for example of one study on multiple datasets.
         labels: Labels to score; by default all.
         conventions: Conventions for scoring the stored predictions; by default those of the runs.
         intervals: Whether to add 95 % confidence intervals for mAP and mAP differences. With multiple sweeps, the
@@ -63,7 +63,7 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     """Return a table of the mean rank, wins and losses of each row over multiple studies.
 
     Args:
-        tables: Tables from `study_table` with confidence intervals. Their rows must have the same names.
+        tables: Tables from `study_table`, with confidence intervals. The rows of all tables must have the same names.
         names: Name of each study, for errors and footnotes.
 
     Raises:

@@ -7,7 +7,7 @@ provide:
 - Two processes that call `enqueue_trial` could add the same trial twice; a file lock prevents this.
 - With SQLite, Optuna could assign a trial to two workers, because it reads before it locks the database. In this
   module, each transaction locks the database before it reads.
-- The journal storage of Optuna has no heartbeats; `HeartbeatJournal` adds them.
+- The journal storage of Optuna has no heartbeats; `HeartbeatJournal` adds heartbeats.
 - Optuna detects a dead worker only after `GRACE` seconds. For workers on this machine, this module also checks whether
   the process is running.
 
@@ -212,7 +212,8 @@ class TrialQueue:
 class HeartbeatJournal(JournalStorage, BaseHeartbeat):
     """Optuna journal file with heartbeats, which Optuna itself supports only for databases.
 
-    The timestamps come from the clocks of the workers. These clocks must agree within a fraction of `GRACE`.
+    The timestamps come from the clocks of the workers. The clocks of all workers must agree within a fraction of
+    `GRACE`.
     """
 
     def __init__(self, file: str, callback: Callable[[optuna.Study, FrozenTrial], None]) -> None:

@@ -1,1 +1,1 @@
-"""One public function per command that combines the parts of the package."""
+"""Workflows: one public function per command, which combines other parts of the package."""

@@ -21,7 +21,7 @@ RIGHT, WRONG, MISSED = ("✓", "#0072B2"), ("✗", "#D55E00"), ("○", "#555555"
 
 @dataclass(frozen=True)
 class PredictedLabel:
-    """Label of a sample that is predicted, true or both, with its probability.
+    """Label that is predicted or true for a sample, with its probability.
 
     Attributes:
         label: Name of the label.

@@ -148,7 +148,7 @@ def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -
 def over_epochs(
     seeds: Sequence[Sequence[Mapping[str, Any]]], event: str, key: str
 ) -> tuple[list[int], NDArray[np.float64]]:
-    """Return the E epochs that all seeds have, and a (seeds, E) array of the values of a key.
+    """Return the E epochs logged for all seeds, and a (seeds, E) array of the values of a key.
 
     Args:
         seeds: Log entries of each seed.
@@ -261,10 +261,10 @@ def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | Non
 
 
 def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
-    """Draw the percentage of positives of the row label that also have the column label.
+    """Draw the percentage of the samples with the row label that also have the column label.
 
-    If there are at most 20 labels, each cell also shows its number. Rows of labels without positive samples are
-    blank.
+    If there are at most 20 labels, the percentage is also printed in each cell. Rows of labels without positive samples
+    are blank.
 
     Args:
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
@@ -299,7 +299,7 @@ def draw_cooccurrence(axes: Any, share: NDArray[np.float64], *, annotated: bool)
     Args:
         axes: matplotlib axes.
         share: (C, C) matrix of percentages.
-        annotated: Whether each cell shows its number.
+        annotated: Whether to print the percentage in each cell.
     """
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest", aspect="equal")
     axes.grid(visible=False)

@@ -256,7 +256,7 @@ def table1_cells(
         method: Name of the method.
         source: Source of the row, "paper" or "own".
         resolution: Side of the input in pixels.
-        numbers: mAP of the baseline, at the best λ and at the fixed λ, as fractions.
+        numbers: mAP of the baseline, mAP at the best λ, and mAP at the fixed λ, as fractions.
         lams: Best and fixed λ.
         run: Name of the run.
         gain: Gain of the fixed λ.

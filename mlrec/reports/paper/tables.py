@@ -170,12 +170,12 @@ def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
 def paper_table(
     number: int, results: Sequence[Result], given: Sequence[PublishedRow] = (), *, intervals: Intervals | None = None
 ) -> Table:
-    """Return a table of the paper to which the user's runs are added.
+    """Return a table of the paper, with the user's runs added.
 
     Args:
         number: Number of the table, 2 to 8.
         results: Results of the user's runs, scored under the conventions of the table (`TABLES[number].conventions`).
-        given: Rows supplied by the user, such as results from a server.
+        given: Rows supplied by the user, such as results from an evaluation server.
         intervals: Bounds of the 95 % confidence intervals, see `runs_table`.
     """
     definition = TABLES[number]

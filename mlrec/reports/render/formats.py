@@ -72,8 +72,7 @@ SUFFIXES |= frame_files.ENDINGS
 def format_of(asked: str | None, out: Path | None) -> str:
     """Return the format of a report.
 
-    If a format is requested, it is returned. Otherwise, the format depends on the file extension. The default is
-    "table".
+    The result is the requested format if there is one, otherwise the format of the file extension, otherwise "table".
 
     Args:
         asked: Name of the requested format, or None.

@@ -48,7 +48,7 @@ _LONGEST = 40  # characters of a cell; longer text is wrapped
 def latex(tables: Sequence[Table], *, columns: int | None = None, notes: bool = False) -> str:
     r"""Return a LaTeX table environment for each table, after a comment that lists the required packages.
 
-    Rows of published systems include a `\cite`. Footnotes are typeset only if `notes` is set. Otherwise, they are
+    Rows of published systems include a `\cite`. Footnotes are typeset if `notes` is set; otherwise, the footnotes are
     comments in the LaTeX source.
 
     Args:

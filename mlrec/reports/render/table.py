@@ -94,7 +94,7 @@ class Column:
         essential: Whether the column is kept if a table is wider than the terminal; other columns are printed only with
             --full.
         absent: Text that is shown for None. It is empty for a column that does not apply to every row.
-        centred: Whether text is centred, as for check marks.
+        centred: Whether text is centered, as for check marks.
     """
 
     key: str
@@ -168,7 +168,8 @@ class Table:
     def to_frame(self) -> DataFrame:
         """Return the table as a data frame that also contains the group and the footnote marks of each row.
 
-        The columns are named by key. Fractions have full precision, and undefined cells are missing values.
+        The columns of the data frame are named by `Column.key`. Fractions have full precision, and undefined cells are
+        missing values.
         """
         import pandas as pd
 

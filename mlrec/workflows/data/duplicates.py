@@ -29,10 +29,10 @@ class Duplicate:
 
     Attributes:
         first, second: Paths relative to the root.
-        first_splits, second_splits: Splits that contain the image.
+        first_splits, second_splits: Splits that contain the first and the second image.
         exact: Whether the files are identical. If False, one file is a near-duplicate of the other (re-encoded or
             resized).
-        correlation: Correlation between the thumbnails.
+        correlation: Correlation between the thumbnails of both images.
         leak: Whether one image is in `test` and the other is only in other splits. Such a pair makes test scores too
             high.
         labels_differ: Whether the targets differ.
@@ -57,7 +57,7 @@ class Duplicates:
         images: Number of compared images.
         unreadable: Number of images that could not be read.
         pairs: Pairs of duplicates.
-        groups: Groups of image names connected by pairs.
+        groups: Groups of image names. Two images are in the same group if they are connected by pairs.
         root: Folder of the images.
     """
 

@@ -33,7 +33,7 @@ def sample_groups(
     near_duplicates: bool,
     progress: Progress,
 ) -> NDArray[np.intp]:
-    """Number the groups of samples that share an image, a column value or near-duplicate images.
+    """Group samples that share an image, a column value or near-duplicate images; return group numbers.
 
     Args:
         dataset: Dataset of the samples; its folder contains the cached image fingerprints.

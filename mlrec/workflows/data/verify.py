@@ -77,7 +77,7 @@ def note_images(
 ) -> None:
     """Report unusable images, animations, and incorrect annotated sizes.
 
-    Unusable images are errors, or warnings with `skip_bad`.
+    Unusable images are reported as errors, or as warnings if `skip_bad` is set.
     """
     for name, verified in images.items():
         if verified.size is None:
@@ -113,9 +113,9 @@ def check_overlap(
 ) -> None:
     """Report images that are shared by splits that must be disjoint.
 
-    Shared images are errors, or warnings if `allowed` is set. Two splits are compared unless one of them contains the
-    other, see `split_names.disjoint`. If there is a `trainval`, which is used for training, images shared by `train`
-    and `val` only cause a warning.
+    Shared images are reported as errors, or as warnings if `allowed` is set. Two splits are compared unless one of them
+    contains the other, see `split_names.disjoint`. If there is a split `trainval`, which is used for training, images
+    shared by `train` and `val` only cause a warning.
 
     Args:
         manifests: All splits.

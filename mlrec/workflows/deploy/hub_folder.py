@@ -127,6 +127,6 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
 
 
 def check_repository(repository: str) -> None:
-    """Raise ModelError if this is not a repository name of the form `user/name`."""
+    """Raise ModelError if `repository` is not a name of the form `user/name`."""
     if not re.fullmatch(REPOSITORY, repository):
         raise ModelError(f"--push {repository}: not a valid hub repository; use USER/NAME")

@@ -45,7 +45,7 @@ class ImportResult:
         head, heads, lam: Head, number of heads, and λ.
         labels: Names of the labels.
         img_size: Side of the input in pixels.
-        matched: Number of imported tensors, which is the number of all tensors of the model.
+        matched: Number of imported tensors. All tensors of the model are imported.
         unused: Names of unused tensors.
     """
 

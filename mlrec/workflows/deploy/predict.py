@@ -132,7 +132,7 @@ def predict(
 
 
 def open_scorer(model: Classifier | str | os.PathLike[str], machine: RuntimeOptions | None = None) -> Scorer:
-    """Open a model on a device on this machine.
+    """Load a model on a device of this machine, and return a scorer.
 
     Args:
         model: Model, or the folder or file of a trained or exported model.

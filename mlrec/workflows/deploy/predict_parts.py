@@ -221,7 +221,7 @@ def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step) -> 
 
 
 class PartWriter:
-    """Writer that holds the model and writes parts of the output, in one process of any engine.
+    """Writer for parts of the output; each process has its own writer, which holds the model.
 
     Args:
         job: Description of the job and the output.

@@ -146,7 +146,7 @@ def joined(parts: Sequence[Path], form: Form, stream: IO[bytes]) -> None:
     """Concatenate multiple files.
 
     Args:
-        parts: At least one file in this format.
+        parts: One or more files in the format `form`.
         form: Format of the files.
         stream: File to write to.
     """

@@ -87,8 +87,8 @@ def evaluate_run(
         labels: Labels to score; by default all.
         conventions: Name of the scoring conventions.
         tuned: Whether to predict labels with the tuned thresholds of the model.
-        top: K. If set, precision, recall and F1 are also computed for the K highest-scoring labels of each sample as
-            predictions.
+        top: Number K of labels per sample. If set, precision, recall and F1 are also computed with the K
+            highest-scoring labels of each sample as predictions.
         machine: Runtime options.
         voc_server: Archive to write for the PASCAL VOC evaluation server.
         data_root: Folder of datasets, used if the run has no dataset.

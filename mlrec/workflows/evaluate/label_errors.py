@@ -75,8 +75,8 @@ def label_errors(
 
     Without `predictions`, a head is trained for each fold on features of a frozen backbone. The features are computed
     once. Each sample is predicted by the model that was not trained on this sample. Existing folds from `mlrec split
-    --folds` are used; if there are no folds, they are created. The number of annotations to review is determined by one
-    threshold per label, see `metrics.label_errors.to_review`.
+    --folds` are used; if there are no folds, new folds are created. The number of annotations to review is determined
+    by one threshold per label, see `metrics.label_errors.to_review`.
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.

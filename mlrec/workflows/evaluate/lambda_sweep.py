@@ -52,11 +52,12 @@ class LambdaSweepConfig:
 
     Attributes:
         lams: Values of λ. The value 0 is always included.
-        temperatures: Temperatures of the added attention; by default those of a CSRA head, or the maximum for other
-            heads.
+        temperatures: Temperatures of the added attention; by default the temperatures of the head for CSRA, and the
+            maximum for other heads.
         select_on: Split on which λ is chosen. By default, λ is chosen on the scored split, and this is marked in the
             result.
-        divide: Whether to divide the stored logits by 1 + λ. Metrics are always computed for both forms of the logits.
+        divide: Whether to divide the stored logits by 1 + λ. Metrics are always computed both with and without the
+            division.
         resamples: Number of bootstrap resamples; 0 disables intervals.
         by_size: Whether to also compute AP by object size and by number of objects.
 

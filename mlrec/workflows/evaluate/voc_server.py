@@ -47,8 +47,8 @@ def check_data(kind: str, labels: Sequence[str]) -> None:
 def write_server_archive(predictions: Predictions, out: Path, *, kind: str, split: str) -> None:
     """Write one file per class, with one line `<image> <confidence>` per image, and check the archive.
 
-    Confidences are logits in full float32 precision. They are not converted to probabilities, because the sigmoid would
-    create ties among the largest values. Identical predictions produce identical bytes.
+    Confidences are logits in full float32 precision. The logits are not converted to probabilities, because the sigmoid
+    would create ties among the largest values. Identical predictions produce identical bytes.
 
     Args:
         predictions: Predictions for all 20 classes.

@@ -132,7 +132,7 @@ def fit(
     flags: Mapping[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> FitResult:
-    """Train the best model within a time limit, and write it with a report and the label errors to review.
+    """Train the best model within a time limit; write the model, a report, and label errors to review.
 
     Args:
         path: Prepared dataset, or annotations recognized by `prepare`.
@@ -143,7 +143,7 @@ def fit(
         name: Name of the fit folder [default: name of the dataset with the suffix -fit].
         data_root: Folder of prepared datasets.
         backbone: Only backbone to try [default: all available ones].
-        weights: Weights of this backbone, in the form of the key `weights`.
+        weights: Weights of this backbone, in the same form as the `Config` key `weights`.
         flags: Additional keys of `Config` for all runs, such as `device`, `threads` or `img_size`.
         progress: Progress display.
 

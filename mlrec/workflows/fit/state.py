@@ -34,7 +34,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def score(self) -> float:
-        """Sort key by mAP; an undefined mAP is the lowest."""
+        """Value for sorting by mAP; an undefined mAP is ranked last."""
         return -1.0 if self.mAP is None else self.mAP
 
 

@@ -38,7 +38,7 @@ def size_report(
         resamples: Number of bootstrap resamples; each resample contains the same images for all runs.
 
     Raises:
-        MlrecError: The runs were scored on different data, the dataset is missing or has changed, or it contains no
+        MlrecError: The runs were scored on different data, or the dataset is missing, has changed or contains no
             objects.
     """
     runs = runs_at(paths, root)

@@ -30,10 +30,11 @@ Paths = Sequence[Path | str] | Path | str
 def runs(root: Path | str = "runs") -> DataFrame:
     """Return one row per finished or unfinished run in a folder, in order of start time.
 
-    The index is the path of the run below `root`. The columns are `status`, `recipe`, `started` and `finished`, the
-    settings as `config.<key>` (a list as text, "1.0,inf"), and the scored data as `scored.<field>`. Further columns are
-    the metrics as in `Metrics.flat` and their `conventions`, the origin of the weights as `lineage.<field>`, and the
-    times as `seconds.<part>`. A value that is not available for a run is missing (NaN or None).
+    The index is the path of the run below `root`. The columns `status`, `recipe`, `started` and `finished` describe the
+    run. The settings are in the columns `config.<key>`; a list is stored as text, such as "1.0,inf". The scored data is
+    in the columns `scored.<field>`. The metrics are named as in `Metrics.flat`, and the scoring conventions are in
+    `conventions`. The origin of the weights is in `lineage.<field>`, and the times are in `seconds.<part>`. A value
+    that is not available for a run is missing (NaN or None).
 
     Args:
         root: Folder of runs, or of folders of runs.
@@ -102,7 +103,7 @@ def report(
         per_run: Whether to return one row per run instead of means over seeds.
         intervals: Whether to add 95 % bootstrap confidence intervals.
         by_label: Whether to return one row per label, as in `mlrec compare --by-label`. The columns contain AP,
-            precision, recall and F1 of each method; their names end with the method number.
+            precision, recall and F1 of each method; the column names end with the method number.
 
     Returns:
         `pandas.DataFrame` with the columns of `--format csv`; metrics are fractions.

@@ -75,7 +75,7 @@ class _Pictures:
 
 
 def probability_text(probability: float) -> str:
-    """Format a probability as a whole percentage; only exact values become 0 % or 100 %.
+    """Format a probability as a whole percentage; only exactly 0 and 1 become 0 % and 100 %.
 
     Example:
         >>> probability_text(0.04), probability_text(0.9991), probability_text(0.0)

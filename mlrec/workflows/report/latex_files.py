@@ -20,8 +20,8 @@ INSTALL = "apt-get install texlive-latex-extra texlive-pictures lmodern"
 def write_latex(tables: str, figure: str, out: Path) -> list[Path]:
     """Write tables and a figure as a `.tex` file, and the citations as a `.bib` file next to it.
 
-    If there are tables and a figure, the file is a complete document. Otherwise, it is a fragment to include in a
-    document.
+    If there are tables and a figure, the file is a complete document. Without tables or without a figure, the file is a
+    fragment to include in a document.
 
     Args:
         tables: Tables, as returned by `latex`; "" for none.

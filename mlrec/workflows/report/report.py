@@ -104,7 +104,7 @@ def report(
         root: Folder of runs, which may be missing if `table` is set.
         table: Number of a table in the paper, 1 to 8; runs are scored under the conventions of this table.
         figure: Number of a figure in the paper; 5 shows mAP against λ.
-        extra: CSV with additional rows for `table`, such as results from a test server.
+        extra: CSV with additional rows for `table`, such as results from an evaluation server.
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
         each: Whether to show one row per run. By default, runs that differ only in the seed share one row.
