@@ -167,7 +167,7 @@ def _without_endings(manifest: Manifest) -> list[str]:
     same = duplicates_in(names)
     if same:
         raise DataError(
-            f"{manifest.name}: multiple images are named '{same[0]}' if the extension is omitted, as in FiftyOne; "
+            f"{manifest.name}: multiple images have the name '{same[0]}' without extension, as used by FiftyOne;  "
             "rename one of them"
         )
     return names

@@ -283,7 +283,9 @@ def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str],
             if chosen is None:
                 raise DataError(f"row {row}: column '{column}' is empty; write [] for a sample without labels")
             if (targets[row, chosen] == POSITIVE).any():
-                raise DataError(f"row {row}: a label is both positive and unknown; keep one of the two")
+                raise DataError(
+                    f"row {row}: a label is both positive and unknown; remove it from 'labels' or 'unknown'"
+                )
             targets[row, chosen] = value
     return list(names), list(targets.T)
 

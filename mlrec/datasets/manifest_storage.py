@@ -325,7 +325,7 @@ class _Samples:
                     what = f"'{name}' is not one of the {counted(len(self._labels), 'label')}{hint}"
                     self._label_findings.error(where, what)
                 elif names is sample.unknown and name in positive:
-                    self._label_findings.error(where, f"'{name}' is both positive and unknown; keep one of the two")
+                    self._label_findings.error(where, f"'{name}' is both positive and unknown; remove one entry")
 
 
 def _header(first: tuple[int, bytes] | None, path: Path, expected: str) -> Header:

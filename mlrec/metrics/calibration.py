@@ -29,7 +29,7 @@ class Calibration:
     Because a_k > 0, Platt scaling does not change the ranking of samples.
 
     Attributes:
-        slopes, offsets: (C,) slope a and offset b of each label.
+        slopes, offsets: (C,) arrays with the slope a and the offset b of each label.
         own: (C,) bool array: True if the slope of the label is fitted to this label only, False if it is the common
             slope.
     """

@@ -61,10 +61,10 @@ def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, flo
     the whole set. A resample that is equal to the value counts as one half. If half of the resamples are below the
     value, the percentiles are not shifted.
 
-    If the fraction of resamples below or above the value is less than `FEWEST_BESIDE`, shifted percentiles would depend
-    on a few extreme resamples. The mean bias is then subtracted from the plain percentiles instead. The fraction is
-    small if many labels have few positives: a resample repeats some positives and misses others, so nearly every
-    resample has a higher mAP than the test set.
+    If the fraction of resamples below or above the value is less than `FEWEST_BESIDE`, the mean bias is subtracted from
+    the plain percentiles, because shifted percentiles would depend on a few extreme resamples. The fraction is small if
+    many labels have few positives: a resample repeats some positives and misses others, so nearly every resample has a
+    higher mAP than the test set.
 
     Args:
         value: Statistic on the whole set.

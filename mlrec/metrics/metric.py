@@ -153,7 +153,9 @@ class Metric:
             )
         if ids is not None:
             if len(ids) != len(scores):
-                raise PredictionsError(f"{counted(len(ids), 'id')} for {counted(len(scores), 'sample')}")
+                raise PredictionsError(
+                    f"got {counted(len(ids), 'id')} for {counted(len(scores), 'sample')}; pass one id per sample"
+                )
             new = [row for row, key in enumerate(ids) if self._is_new(key, targets[row].tobytes())]
             scores, targets = scores[new], targets[new]
         self._scores.append(scores)

@@ -198,7 +198,7 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
     ids = Texts.of(cell.strip() for cell in file.column(0))
     for row, name in enumerate(ids):
         if not name:
-            findings.error(file.where(row, 0), "empty cell; enter the id of a sample")
+            findings.error(file.where(row, 0), "the cell is empty; enter the id of a sample")
     for name in repeated(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
         findings.error(f"{path}", f"'{name}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
@@ -234,7 +234,7 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
         ids.append(identity)
         rows.append(list(scores.values()))
     if not rows:
-        raise PredictionsError(f"{path}: empty file; expected one line per sample")
+        raise PredictionsError(f"{path}: the file is empty; expected one line per sample")
     labels = tuple(clean_label(name, f"{path}", findings) for name in names)
     one_line(findings, PredictionsError)
     if twice := duplicates_in(ids):

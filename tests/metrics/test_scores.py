@@ -67,7 +67,7 @@ def test_base_names_only_where_unique(tmp_path: Path) -> None:
         ("a/1.jpg,0,1_0\n", ": line 2, column 'dog': '1_0' is not a number"),
         ("a/1.jpg,0,nan\na/2.jpg,0,1\nb/2.jpg,0,1\n", ": 1 NaN score: sample 'a/1.jpg', label 'dog'"),
         ("a/1.jpg,0,1e999\na/2.jpg,0,1\nb/2.jpg,0,1\n", ": 1 infinite score: sample 'a/1.jpg', label 'dog'"),
-        (",0,1\n", ": line 2, column 'filename': empty cell"),
+        (",0,1\n", ": line 2, column 'filename': the cell is empty"),
         ("a/1.jpg,0\n", ": line 2: 2 fields, expected 3"),
     ],
 )

@@ -200,7 +200,7 @@ def read_image_file(path: Path | str) -> bytes:
         if status.st_size > MAX_FILE_BYTES:
             raise _refused(
                 path,
-                f"the file has {status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}; make it smaller",
+                f"the file has {status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}; reduce its size",
             )
         return Path(path).read_bytes()
     except FileNotFoundError as error:
@@ -297,7 +297,9 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise _refused(path, f"the image has more pixels than the limit of {MAX_PIXELS:,}; make it smaller") from error
+        raise _refused(
+            path, f"the image has more pixels than the limit of {MAX_PIXELS:,}; make the image smaller"
+        ) from error
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises almost any exception for damaged headers
@@ -305,7 +307,8 @@ def _open(data: bytes, path: Path | str) -> Image.Image:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise _refused(
-            path, f"the image has {width} x {height} pixels, more than the limit of {MAX_PIXELS:,}; make it smaller"
+            path,
+            f"the image has {width} x {height} pixels, more than the limit of {MAX_PIXELS:,}; make the image smaller",
         )
     return image
 
@@ -358,7 +361,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
         return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
         kind = "float" if image.mode == "F" else "32-bit integer"
-        raise DataError(f"the image has {kind} pixels, whose range is unknown; convert it to 8 or 16 bits")
+        raise DataError(f"the image has {kind} pixels, whose range is unknown; convert the image to 8 or 16 bits")
     if image.mode in _ALPHA_MODES or image.has_transparency_data:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image.convert("RGBA"))
@@ -380,7 +383,7 @@ def _no_image(data: bytes, error: Exception) -> str:
     if head.startswith(b"version https://git-lfs"):
         return f"the file is a Git LFS pointer ({len(data)} bytes), not the image; run 'git lfs pull'"
     if head.startswith((b"<!doctype html", b"<html")):
-        return "the file is an HTML page (a login or error page?), not an image; download it again"
+        return "the file is an HTML page (probably a login or error page), not an image; download it again"
     if "text" in str(error).lower() and "large" in str(error).lower():
         return "the file contains compressed text that unpacks to more than Pillow allows; replace the file"
     return f"not an image in a supported format ({', '.join(FORMATS)}); replace the file"

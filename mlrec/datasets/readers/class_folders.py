@@ -100,7 +100,7 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     several = sum(int(np.count_nonzero((manifest.targets == POSITIVE).sum(axis=1) > 1)) for manifest in manifests)
     if several:
         reading.footnotes.append(
-            f"{counted(several, 'image occurs', 'images occur')} in multiple class folders; each became one sample "
+            f"{counted(several, 'image occurs', 'images occur')} in multiple class folders; each image became a sample "
             "with the labels of all its folders"
         )
     return reading
@@ -252,7 +252,7 @@ def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationRepor
         twin = twins.setdefault(content, photograph)
         if twin.classes != photograph.classes:
             findings.warn(
-                "identical images with different names have different labels; use one name to merge them",
+                "identical images with different names have different labels; give them the same name to merge them",
                 f"{twin.image} and {photograph.image}",
             )
     return list(photographs.values())

@@ -77,7 +77,7 @@ class _Split:
     Attributes:
         manifest: All images and all categories in the file.
         annotated: (N,) whether an image has an annotation.
-        group: Label of the category that only groups the others, if it exists and has no annotation.
+        group: Label of the category that only groups other categories, if it exists and has no annotation.
         sizes: Annotated width and height, by image.
         annotated_names: Annotated name of each image that was found under a different name.
     """
@@ -171,7 +171,7 @@ def _without_group(
     group = next(iter(names), None)
     if len(names) != 1 or group is None:
         return list(manifests)
-    findings.warn("a category that only groups the others was not used as a label", group)
+    findings.warn("a category that only groups other categories was not used as a label", group)
     return [manifest.with_labels([label for label in manifest.labels if label != group]) for manifest in manifests]
 
 

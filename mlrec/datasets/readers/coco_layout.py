@@ -184,7 +184,7 @@ def _own_parts(path: Path, options: ReadOptions) -> tuple[str, list[Part]]:
     if len(splits) != len(files):
         raise UsageError(
             f"got {counted(len(files), 'file')} with --annotations, but {counted(len(splits), 'split')} with --split; "
-            "pass one --split per --annotations"
+            "pass one --split for each --annotations"
         )
     for split in splits:
         if not SPLIT_NAME.fullmatch(split):
@@ -255,7 +255,7 @@ def _image_folder(root: Path, split: str, year: str, findings: ValidationReport,
         target = _link_in_words(root, folder)
         if target:
             findings.warn(
-                "a text file in place of an image folder contains the path of another folder, which was used",
+                "a text file was found in place of an image folder; the folder named in the file was used",
                 f"{root / folder}",
             )
             return target

@@ -48,7 +48,7 @@ def detect(path: Path) -> Detection:
         for kind, reason in fitting.items():
             return Detection(kind, reason)
     raise DataError(
-        f"{path}: {describe(path)}; specify the kind with mlrec prepare KIND {path} "
+        f"{path}: {describe(path)}; the kind was not recognized; specify it with mlrec prepare KIND {path} "
         f"(kinds: {', '.join(known_readers())})"
     )
 

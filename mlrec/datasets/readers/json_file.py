@@ -141,7 +141,9 @@ def _refuse_other_files(path: Path, data: bytes) -> None:
     if not head:
         raise DataError(f"{path}: the file is empty ({len(data)} bytes); download it again")
     if head.startswith((b"<!doctype html", b"<html")):
-        raise DataError(f"{path}: the file is an HTML page (a login or error page?), not JSON; download it again")
+        raise DataError(
+            f"{path}: the file is an HTML page (probably a login or error page), not JSON; download it again"
+        )
     if head.startswith(b"version https://git-lfs"):
         raise DataError(f"{path}: the file is a Git LFS pointer, not JSON; run 'git lfs pull'")
     if data.startswith((b"\x1f\x8b", b"PK\x03\x04")):

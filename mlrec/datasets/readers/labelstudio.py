@@ -245,7 +245,9 @@ def _questions(records: Sequence[Mapping[str, Any]], file: Path) -> list[str]:
     texts = {key for key, value in fields if isinstance(value, str) and not is_image(_spellings(value)[0])}
     if not sure and len(texts) > 1:
         keys = ", ".join(sorted(texts))
-        raise DataError(f"{file}: unclear which of the keys {keys} contains the choices; export the project as JSON")
+        raise DataError(
+            f"{file}: it is unclear which of the keys {keys} contains the choices; export the project as JSON"
+        )
     return sorted(sure or texts)
 
 
@@ -292,5 +294,5 @@ def _targets(
     votes = [{names[pair] for pair in chosen} for chosen in task.annotations]
     agreed, chosen = set.intersection(*votes), set.union(*votes)
     for label in sorted(chosen - agreed):
-        findings.warn("annotators disagree; label set to unknown", f"{task.where} ('{label}')")
+        findings.warn("annotators disagree, so the label was set to unknown", f"{task.where} ('{label}')")
     return dict.fromkeys(chosen, UNKNOWN) | dict.fromkeys(agreed, POSITIVE)

@@ -135,7 +135,9 @@ def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[s
             values = known.setdefault(row[image], {})
             value = _value(row[confidence], f"{file}: line {number}", findings)
             if values.setdefault(row[code], value) != value:
-                findings.warn("verifications contradict each other; label set to unknown", f"{file}: line {number}")
+                findings.warn(
+                    "verifications contradict each other, so the label was set to unknown", f"{file}: line {number}"
+                )
                 values[row[code]] = UNKNOWN
     return known
 

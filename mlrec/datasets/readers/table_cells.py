@@ -167,7 +167,7 @@ def parse_name_cells(
         parsed[cell] = tuple(dict.fromkeys(clean[name] for name in names))
     _check_no_label(parsed, places, column, no_label_value, findings)
     if with_others:
-        findings.warn("labels were kept in cells that also contain the text of --no-label-value", column)
+        findings.warn("some cells contain labels and the text of --no-label-value; the labels were kept", column)
     if lists:
         return NameCells(parsed, LIST)
     if separator and any(separator in cell for cell in places):

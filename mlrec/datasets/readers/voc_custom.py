@@ -255,7 +255,7 @@ def _images_of(
             )
             continue
         if len(found) > 1:
-            kind = "for images that differ only in the extension, the first one was used"
+            kind = "of images that differ only in the extension, the first one was used"
             findings.warn(kind, ", ".join(found[:2]))
         names[stem] = found[0]
     return home, names

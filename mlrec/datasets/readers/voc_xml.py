@@ -90,7 +90,7 @@ def _parse(path: Path, where: str) -> ET.Element:
     if not path.exists():
         near = alike(path)
         remedy = f"did you mean {near}?" if near else "unpack the archive again"
-        raise DataError(f"{where}: no such annotation, but the image is listed; {remedy}")
+        raise DataError(f"{where}: the annotation file of a listed image does not exist; {remedy}")
     tree = parse_xml(path, where, ET.TreeBuilder(), MAX_BYTES)
     if not isinstance(tree, ET.Element) or tree.tag != "annotation":
         raise DataError(f"{where}: the root element is not <annotation>; replace the file with a VOC annotation")

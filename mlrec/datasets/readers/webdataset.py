@@ -193,12 +193,13 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
                 findings.error(where, f"the sample already contains the image {sample.image}; keep one")
             if member.size > MAX_IMAGE:
                 findings.error(
-                    where, f"the image has {member.size:,} bytes, more than the limit of {MAX_IMAGE:,}; make it smaller"
+                    where,
+                    f"the image has {member.size:,} bytes, more than the limit of {MAX_IMAGE:,}; reduce its size",
                 )
             sample.image = member.name
         elif ending in LABEL_ENDINGS:
             if ending in sample.stored:
-                findings.error(where, "the member occurs twice; keep one")
+                findings.error(where, "the file occurs twice in the shard; keep one")
             if member.size > MAX_LABELS:
                 findings.error(
                     where,
@@ -211,7 +212,7 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
             except UnicodeDecodeError:
                 findings.error(where, "the file is not UTF-8; save it as UTF-8")
         else:
-            findings.warn("members that are neither images nor labels were not used", where)
+            findings.warn("files that are neither images nor labels were not used", where)
     return samples
 
 

@@ -86,7 +86,7 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
         return parser.close()
     except DefusedXmlException as error:
         raise DataError(
-            f"{where}: the file contains a DOCTYPE, which is not allowed (entity attacks); remove it"
+            f"{where}: the file contains a DOCTYPE, which is not allowed for security reasons; remove it"
         ) from error
     except ET.ParseError as error:
         line, column = error.position

@@ -83,7 +83,7 @@ def test_annotators_that_disagree_make_a_label_unknown_unless_one_is_the_truth(t
     both = (annotation(choice("cat", "dog")), annotation(choice("cat")))
     reading, findings = read(tmp_path, [task("a.jpg", *both)])
     assert targets(reading) == {"a.jpg": {"cat": 1, "dog": -1}}
-    assert "annotators disagree; label set to unknown" in findings.warnings[0]
+    assert "annotators disagree, so the label was set to unknown" in findings.warnings[0]
     reading, findings = read(tmp_path, [task("a.jpg", both[1], both[0] | {"ground_truth": True})])
     assert (targets(reading), findings.warnings) == ({"a.jpg": {"cat": 1, "dog": 1}}, [])
 
@@ -121,7 +121,8 @@ def test_json_min_has_texts_objects_and_regions(tmp_path: Path) -> None:
         {"cat": 0, "dog": 1},
     ]
     with pytest.raises(
-        DataError, match="unclear which of the keys choice, source contains the choices; export the project as JSON"
+        DataError,
+        match="it is unclear which of the keys choice, source contains the choices; export the project as JSON",
     ):
         read(tmp_path, tasks[:1])
 

@@ -62,7 +62,7 @@ def test_images_that_were_not_downloaded_are_left_out_and_counted(tmp_path: Path
 @pytest.mark.parametrize(
     ("rows", "expected", "warning"),
     [
-        ("aa,v,/m/2,1\naa,c,/m/2,0\n", [-1], "verifications contradict each other; label set to unknown"),
+        ("aa,v,/m/2,1\naa,c,/m/2,0\n", [-1], "verifications contradict each other, so the label was set to unknown"),
         (
             "aa,v,/m/2,0.7\n",
             [-1],

@@ -161,7 +161,7 @@ def test_all_bad_annotations_are_told(tmp_path: Path) -> None:
     (main / "test.txt").write_text("4\n../5\n")
     errors = read(path)[1].errors
     assert len(errors) == 5
-    assert any("4.xml: no such annotation" in error for error in errors)
+    assert any("4.xml: the annotation file of a listed image does not exist" in error for error in errors)
     assert any("test.txt: line 2" in error for error in errors)
 
 

@@ -125,7 +125,7 @@ def test_of_two_images_of_one_name_the_first_is_taken_and_hidden_files_are_none(
     reading, findings = read(root)
     assert reading.manifests[0].images == ("JPEGImages/a.jpg",)
     assert findings.warnings == [
-        "for images that differ only in the extension, the first one was used: JPEGImages/a.jpg, JPEGImages/a.png"
+        "of images that differ only in the extension, the first one was used: JPEGImages/a.jpg, JPEGImages/a.png"
     ]
 
 
@@ -173,7 +173,7 @@ def test_voc2012_training_images_need_their_annotation(tmp_path: Path) -> None:
     tree(tmp_path / "VOC2012", {"2008_000002": xml("dog")}, {"train": "2008_000002 2008_000003"})
     findings = ValidationReport()
     read_voc2012(tmp_path, ReadOptions(), findings)
-    assert "2008_000003.xml: no such annotation" in findings.errors[0]
+    assert "2008_000003.xml: the annotation file of a listed image does not exist" in findings.errors[0]
 
 
 def test_annotations_in_subfolders_and_in_capitals_are_all_read(tmp_path: Path) -> None:
