@@ -29,12 +29,12 @@ def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | Non
     order.
 
     Args:
-        boxes: (N, 4) boxes as x, y, width, height in pixels.
+        boxes: (N, 4) array of boxes as x, y, width, height in pixels.
         sizes: Width and height of the stored image for each of the N boxes. If an entry is None, the box is clipped
             only at 0.
 
     Returns:
-        (N, 4) clipped boxes as x, y, width, height in pixels.
+        (N, 4) array of clipped boxes as x, y, width, height in pixels.
     """
     limits = np.array([size or (np.inf, np.inf) for size in sizes], dtype=np.float64).reshape(-1, 2)
     with np.errstate(over="ignore"):  # an overflow to infinity is clipped like any other coordinate
@@ -45,7 +45,7 @@ def clip_boxes(boxes: NDArray[np.float64], sizes: Sequence[tuple[int, int] | Non
 
 
 def non_empty(boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return, for each of the (N, 4) boxes, whether it is at least one pixel wide and high.
+    """Return an (N,) bool array: True if the box is at least one pixel wide and one pixel high.
 
     Box sizes are rounded as in `crop` before they are compared.
     """

@@ -1,6 +1,7 @@
-"""`Dataset`: the folder `data/<name>` written by `prepare`; and labels of a split for which AP is undefined.
+"""`Dataset`: the folder `data/<name>` written by `prepare`.
 
-The folder contains one manifest per split and `dataset.json`.
+The folder contains one manifest per split and `dataset.json`. The module also finds labels whose AP is undefined in a
+split.
 """
 
 from __future__ import annotations

@@ -128,9 +128,9 @@ class Manifest:
     def to_frame(self, *, labels_only: bool = False) -> DataFrame:
         """Return a data frame with one row per sample; the index contains the sample ids.
 
-        The first columns are `image` and `split`. If samples are boxes, `x`, `y`, `width` and `height` follow. The
-        remaining columns are the labels. Label values are 1, 0, or `pandas.NA` if unknown, so that means and sums are
-        computed over the known samples.
+        The first columns are `image` and `split`. If samples are boxes, the next columns are `x`, `y`, `width` and
+        `height`. The remaining columns are the labels. Label values are 1, 0, or `pandas.NA` if unknown, so that means
+        and sums are computed over the known samples.
 
         Args:
             labels_only: Whether to return only the label columns, as int8 with -1 for unknown labels. `evaluate`
@@ -168,8 +168,8 @@ class Manifest:
             name: Name of the dataset.
             split: Split to select from the column `split`. If there is no such column, this is the name of the new
                 split.
-            labels: Names of the label columns. By default, all columns except those named in the description of
-                `frame`.
+            labels: Names of the label columns. By default, all columns except the columns for the image, id, split and
+                box.
 
         Raises:
             DataError: A column or a cell is invalid, a sample is repeated, or the frame has multiple splits and `split`
@@ -249,7 +249,7 @@ class Manifest:
         boxes: NDArray[np.float64] | None = None,
         sample_ids: Sequence[str] = (),
     ) -> Manifest:
-        """Create a manifest without dense targets."""
+        """Create a manifest from sparse targets."""
         return cls(name, split, root, tuple(labels), images, targets, boxes, sample_ids)  # type: ignore[arg-type]
 
     @property

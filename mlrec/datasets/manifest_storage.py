@@ -1,12 +1,12 @@
-"""Storage of a manifest: sparse targets in memory, lines of the JSONL file, and the binary copy of a large file.
+"""Storage of manifests: sparse targets in memory, JSONL files, and binary copies of large files.
 
 `SparseTargets` stores only the positive and unknown labels of each sample. Lines are encoded and decoded one block of
 samples at a time.
 
-The binary copy is next to the JSONL file. It can be loaded quickly, and multiple processes can share its memory. The
-JSONL file is authoritative. The copy stores the SHA-256 of the JSONL file, and is ignored if the JSONL file has
-changed. The copy can be deleted at any time. Line 1 is a JSON header with the offset of each array; arrays are read
-through a memory map.
+The binary copy is next to the JSONL file. The copy can be loaded quickly, and multiple processes can share its memory.
+The JSONL file is authoritative: the copy stores the SHA-256 of the JSONL file, and is ignored if the JSONL file has
+changed. The copy can be deleted at any time. Line 1 of the copy is a JSON header with the offset of each array; the
+arrays are read through a memory map.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ class Best:
 
 
 def best_of(candidates: Sequence[ArrayLike], baseline: int, targets: ArrayLike, **options: Any) -> Best:
-    """Compare the candidate with the highest mAP to the candidate at position `baseline`.
+    """Compare the candidate that has the highest mAP with the candidate at position `baseline`.
 
     If multiple candidates have the highest mAP, the first one is used. The baseline is itself a candidate, so the gain
     is never negative, and a positive gain is not evidence of an improvement.

@@ -50,9 +50,9 @@ def evaluate(
     The order of the rows does not change the result, not even in the last bit.
 
     Args:
-        logits: (N, C) finite logits or probabilities: a list, an array, a tensor on any device, or a data frame. Scores
-            are compared in their own float type. Two data frames are matched by column and index; rows of arrays are
-            not reordered.
+        logits: (N, C) finite logits or probabilities, as a list, an array, a tensor on any device, or a data frame.
+            Scores are compared in their own float type. Two data frames are matched by column and index; rows of arrays
+            are not reordered.
         targets: (N, C) array or data frame of 1 (positive), 0 (negative) or -1 (unknown).
         labels: C unique names. Default: the column names of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.

@@ -57,9 +57,9 @@ class Interval:
 def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, float]:
     """Compute the bias-corrected percentile confidence interval for a statistic.
 
-    The percentiles are shifted by 2 z, where z is the normal quantile of the fraction of resamples below the value on
-    the whole set. A resample that is equal to the value counts as one half. If half of the resamples are below the
-    value, the percentiles are not shifted.
+    The percentiles are shifted by 2 z, where z is the normal quantile of the fraction of resamples whose statistic is
+    below `value`. A resample whose statistic is equal to `value` counts as one half. If the fraction is one half, the
+    percentiles are not shifted.
 
     If the fraction of resamples below or above the value is less than `FEWEST_BESIDE`, the mean bias is subtracted from
     the plain percentiles, because shifted percentiles would depend on a few extreme resamples. The fraction is small if

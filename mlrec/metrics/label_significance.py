@@ -81,7 +81,7 @@ def tests_of(difference: Estimate, targets: ArrayLike, labels: Sequence[str]) ->
 
 
 def normal_p(value: float, drawn: ArrayLike) -> float:
-    """Return the two-sided p-value of a difference, from a normal distribution.
+    """Return the two-sided p-value of a difference under a normal distribution.
 
     The standard deviation of the normal distribution is estimated with the bootstrap. Percentiles of 1,000 resamples
     cannot resolve p = 0.0005, which Holm's correction for 80 labels requires.

@@ -27,7 +27,7 @@ class Parts:
     """Logits of a split, separated into average pooling and residual attention.
 
     Attributes:
-        average: (N, C) logits at λ = 0.
+        average: (N, C) array of logits at λ = 0.
         added: One (N, C) array per temperature: the term that is added to the logits at λ = 1. For T = ∞, this is the
             maximum over locations.
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).

@@ -30,7 +30,7 @@ class LabeledMap:
     Attributes:
         sample, label: Row of the sample and column of the label in the manifest.
         area: Fraction of the image covered by the largest object of the label.
-        hit: 1 if the peak points at an object, 0 if not, NaN if it is in an ignored region.
+        hit: 1 if the peak points at an object, 0 if it does not, NaN if the peak is in an ignored region.
         hit_by_chance: Fraction of the cells that point at an object.
         hit_by_centre: 1 if the centre of the image points at an object, otherwise 0.
         attended: Fraction of the attention (softmax of the scores) that is inside objects. The softmax temperature is T

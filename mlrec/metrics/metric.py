@@ -78,8 +78,8 @@ class Metric:
         """Add a batch.
 
         Args:
-            scores: (B, C) logits or probabilities: a list, an array, a data frame, or a tensor on any device, with or
-                without gradients.
+            scores: (B, C) logits or probabilities, as a list, an array, a data frame, or a tensor on any device, with
+                or without gradients.
             targets: (B, C) array of 1 (positive), 0 (negative) or -1 (unknown).
             ids: B names or numbers of the samples. A sample that was added before is skipped. By default all samples
                 count. Pass ids with every batch or with none.

@@ -95,8 +95,8 @@ def ap_by_size(
     can therefore be compared within a bin, but bins cannot be compared with each other.
 
     Args:
-        methods: (N, C) logits of each method, or a list of such arrays with different seeds, on the same samples. All
-            other methods are compared with the first one.
+        methods: Logits of each method on the same samples: an (N, C) array, or a list of such arrays from runs with
+            different seeds. All other methods are compared with the first one.
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         objects: Object sizes and object counts for the same samples.
         resamples: Number of bootstrap resamples (0 disables intervals).

@@ -1,6 +1,6 @@
-"""`Metrics`: the metrics of scored samples; also as a data frame, floats by name, or a small table.
+"""`Metrics` of scored samples, and conversion to a data frame, to floats by name, or to a small table.
 
-All metrics are fractions from 0 to 1, or None if undefined. The table is for a terminal or a notebook.
+All metrics are fractions from 0 to 1, or None if undefined. The table can be displayed in a terminal or a notebook.
 """
 
 from __future__ import annotations

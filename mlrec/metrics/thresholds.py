@@ -31,7 +31,8 @@ class Thresholds:
     """Thresholds on logits.
 
     Attributes:
-        values: (C,) minimum logit of a predicted label; infinity means that the label is never predicted.
+        values: (C,) array with the minimum logit of a predicted label; infinity means that the label is never
+            predicted.
         own: (C,) bool array: True if the threshold is fitted to the label. Labels with too few positives use the common
             threshold.
         common: Best single threshold for all labels.

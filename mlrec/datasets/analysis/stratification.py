@@ -27,7 +27,7 @@ def iterative(labels: SparseTargets, shares: NDArray[np.float64], random: np.ran
     assigned, and when the remaining counts are updated.
 
     Args:
-        labels: (N, C) binary labels. Unknown labels are not allowed.
+        labels: (N, C) binary targets in sparse form. Unknown labels are not allowed.
         shares: (P,) array with the fraction of the samples in each part; the fractions sum to 1.
         random: Random number generator for breaking ties.
     """

@@ -52,7 +52,7 @@ class Stored(NamedTuple):
     """Image as stored in the file, before the EXIF orientation is applied.
 
     Attributes:
-        pixels: (H, W, 3) uint8 RGB pixels.
+        pixels: (H, W, 3) uint8 array of RGB pixels.
         orientation: EXIF orientation, from 1 (upright) to 8.
         animated: Whether the file has additional frames or pages, which are ignored.
     """

@@ -40,7 +40,7 @@ class _Photograph:
 def recognizes(path: Path) -> str | None:
     """Return why `path` is recognized as class folders, or None if it is not.
 
-    Folders with images in subfolders and without annotation files are recognized.
+    A folder without annotation files is recognized if its subfolders contain images.
     """
     if not path.is_dir():
         return None

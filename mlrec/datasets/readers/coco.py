@@ -39,7 +39,7 @@ Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 class Image(msgspec.Struct, frozen=True, gc=False):
     """Fields that are read from an entry in `images`.
 
-    In LVIS, an image has `coco_url` instead of `file_name`, and a list of verified negatives.
+    In LVIS, the entry of an image has `coco_url` instead of `file_name`, and a list of verified negatives.
     """
 
     id: Id

@@ -1,8 +1,8 @@
 """Reader for Label Studio exports (JSON or JSON-MIN) with image-level choices or region labels.
 
-A label is positive if an annotation selects this label. Otherwise, it is negative. Skipped annotations are ignored.
-Tasks without any annotation have unknown labels. If annotators disagree about a label, the label is set to unknown,
-with a warning.
+A label is positive if an annotation selects this label, and negative otherwise. Skipped annotations are ignored. Tasks
+without any annotation have unknown labels. If annotators disagree about a label, the label is set to unknown, with a
+warning.
 """
 
 from __future__ import annotations

@@ -44,14 +44,14 @@ def draw_shapes(
     """Write train and val scenes as JPEG files and COCO JSON with boxes and RLE masks.
 
     Identical arguments produce identical scenes. Each scene has its own random seed, derived from the seed, the split
-    and the scene number. Therefore, the first scenes are the same for any number of images. A folder that contains
-    exactly these scenes is not changed; a folder with other scenes drawn by mlrec is replaced.
+    and the scene number. The first scenes are the same for any number of images. A folder that contains exactly these
+    scenes is not changed; a folder with other scenes drawn by mlrec is replaced.
 
     Args:
         path: Output folder.
         seed: Random seed for the scenes.
-        images: Number of images per split. If None, an existing folder keeps its numbers, and a new folder has the
-            numbers in `IMAGES`.
+        images: Number of images per split. If None, an existing folder keeps its number of images, and a new folder
+            gets the number in `IMAGES`.
         progress: Progress bar.
 
     Raises:

@@ -42,8 +42,8 @@ class TableImages:
     def names(self, table: TextTable, column: int) -> Texts:
         """Return the image of each row, as a path relative to the root.
 
-        Relative names are relative to the root or to the folder of the table. If the first folder in a name has the
-        same name as the root, this folder is removed from the name. For absolute names from another machine, images are
+        A relative name starts at the root or at the folder of the table. If the first folder in a name has the same
+        name as the root, this folder is removed from the name. For absolute names from another machine, images are
         found by the end of the path. Names with another extension, with missing folders or with backslashes are matched
         later, when image files are searched.
         """

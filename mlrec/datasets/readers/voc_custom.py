@@ -65,11 +65,11 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
     XML files are read in all subfolders. Splits are read from `ImageSets/Main`, or from the names of folders with XML
-    files (`train`, `valid`, `test`). Otherwise, the only split is `all`. If `options.labels` is set, these labels are
-    used in that order, and any other class name is an error. By default, all class names that occur are used, sorted by
-    name. Images are in `options.images`, in `JPEGImages`, in `images`, or next to the XML files. An image has the same
-    name (and the same subfolder) as its XML file. If the usual folders do not contain the image, but exactly one image
-    below `path` has the same name as the XML file, this image is used. Unused files cause a warning.
+    files (`train`, `valid`, `test`). If no splits are found, the only split is `all`. If `options.labels` is set, these
+    labels are used in that order, and any other class name is an error. By default, all class names that occur are
+    used, sorted by name. Images are in `options.images`, in `JPEGImages`, in `images`, or next to the XML files. An
+    image has the same name (and the same subfolder) as its XML file. If the usual folders do not contain the image, but
+    exactly one image below `path` has the same name as the XML file, this image is used. Unused files cause a warning.
 
     A devkit with multiple VOC years is read as one dataset; see `read_years`. Without XML files, labels are read from
     the class lists in `ImageSets/Main`.

@@ -1,6 +1,6 @@
-"""The file that describes a YOLO dataset, and its content.
+"""Search for the file that describes a YOLO dataset, and parsing of this file.
 
-The file is `data.yaml`, Darknet's `obj.data`, or `classes.txt`.
+The description file is `data.yaml`, Darknet's `obj.data`, or `classes.txt`.
 """
 
 from __future__ import annotations
