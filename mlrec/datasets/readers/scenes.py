@@ -33,7 +33,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """Object in a scene: class index in `CLASSES`, (H, W) mask of the visible pixels, and full area."""
+    """Object in a scene: class index in `CLASSES`, (H, W) mask of visible pixels, and total pixel count."""
 
     label: int
     mask: Mask
