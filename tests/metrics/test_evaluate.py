@@ -19,6 +19,9 @@ from mlrec.utils.errors import PredictionsError, UsageError
 from tests.metrics.scoring_oracles import random_case
 
 LOGITS, TARGETS = random_case(1, unknown=True, samples=20, labels=4)
+VALUES, TRUTH = random_case(4, samples=30, labels=3)
+NAMES, LABELS = [f"{k}.jpg" for k in range(30)], ["cat", "dog", "hen"]
+SCORED, TRUE = pd.DataFrame(VALUES, NAMES, LABELS), pd.DataFrame(TRUTH, NAMES, LABELS)
 
 
 def test_stored_object(tmp_path: Path) -> None:
@@ -137,14 +140,9 @@ def test_input_is_left_as_it_was() -> None:
     assert (targets == TARGETS).all()
 
 
-LOGITS, TARGETS = random_case(4, samples=30, labels=3)
-NAMES, LABELS = [f"{k}.jpg" for k in range(30)], ["cat", "dog", "hen"]
-SCORED, TRUE = pd.DataFrame(LOGITS, NAMES, LABELS), pd.DataFrame(TARGETS, NAMES, LABELS)
-
-
 def test_rows_and_columns_in_any_order_give_the_same() -> None:
     expected = {
-        label: pytest.approx(average_precision_score(TARGETS[:, k], LOGITS[:, k])) for k, label in enumerate(LABELS)
+        label: pytest.approx(average_precision_score(TRUTH[:, k], VALUES[:, k])) for k, label in enumerate(LABELS)
     }
     known = evaluate(SCORED, TRUE)
     assert known.average_precision == expected
@@ -155,9 +153,9 @@ def test_rows_and_columns_in_any_order_give_the_same() -> None:
 
 
 def test_one_frame_names_the_labels_of_an_array() -> None:
-    assert list(evaluate(SCORED, TARGETS).average_precision) == LABELS
-    assert evaluate(LOGITS, TRUE) == evaluate(SCORED, TARGETS) == evaluate(SCORED, TRUE)
-    swapped = evaluate(SCORED, TARGETS[:, [1, 0, 2]], labels=["dog", "cat", "hen"])
+    assert list(evaluate(SCORED, TRUTH).average_precision) == LABELS
+    assert evaluate(VALUES, TRUE) == evaluate(SCORED, TRUTH) == evaluate(SCORED, TRUE)
+    swapped = evaluate(SCORED, TRUTH[:, [1, 0, 2]], labels=["dog", "cat", "hen"])
     assert swapped.average_precision == evaluate(SCORED, TRUE).average_precision
 
 
@@ -176,7 +174,7 @@ def test_one_frame_names_the_labels_of_an_array() -> None:
         (SCORED, TRUE[["cat", "cat", "hen"]], "'cat' occurs more than once in the columns of targets"),
         (SCORED.reset_index(), TRUE.reset_index(), r"column 'index' of .* is not numeric.*set_index"),
         (SCORED, TRUE.astype(object).mask(TRUE == 1, None), "not numeric or has empty cells"),
-        (SCORED.iloc[1:], TARGETS, "pass one target per logit"),
+        (SCORED.iloc[1:], TRUTH, "pass one target per logit"),
     ],
 )
 def test_differing_names_are_reported_with_the_difference(scores, targets, told: str) -> None:
@@ -210,7 +208,7 @@ def test_a_table_without_an_index_is_refused() -> None:
         columns = ("cat",)
 
     with pytest.raises(PredictionsError, match=r"scores are of type .*Table, which has no index"):
-        evaluate(Table(), TARGETS)  # type: ignore[arg-type]
+        evaluate(Table(), TRUTH)  # type: ignore[arg-type]
 
 
 def test_arrays_are_scored_without_pandas() -> None:
