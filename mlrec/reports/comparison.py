@@ -250,7 +250,8 @@ def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstra
 
 def _label_notes() -> tuple[str, ...]:
     return (
-        f"p: two-sided, normal approximation. p Holm: corrected for the number of labels. finding: p Holm < {ALPHA:g}",
+        "p: two-sided p-value from a normal approximation. p Holm: p-value after the Holm correction for the number of "
+        f"labels. finding: p Holm is below {ALPHA:g}",
         FEW_NOTE,
         f"a label with fewer than {TOO_FEW} positives is never a finding, regardless of the difference",
     )

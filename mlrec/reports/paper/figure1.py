@@ -20,7 +20,7 @@ SIZE_NOTES = (
     "within a row, not across rows",
     "scored with the mlrec conventions, which ignore the excluded positives",
     "size: fraction of the image covered by the largest object of the label (by the mask if there is one)",
-    "* the 95 % confidence interval, paired over images, excludes 0",
+    "* the 95 % confidence interval of the difference (paired over images) excludes 0",
 )
 
 
@@ -53,7 +53,7 @@ def lambda_table(sweep: LambdaSweep, title: str) -> Table:
     ]
     form = "raw logits, as in Figure 1"
     if sweep.form == "divided":
-        form = "logits divided by 1 + λ"
+        form = "the logits are divided by 1 + λ"
     notes = [
         f"{counted(sweep.samples, 'sample')}, {counted(len(sweep.lams), 'value')} of λ, {sweep.conventions} "
         f"conventions; {form}"

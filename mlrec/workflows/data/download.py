@@ -195,7 +195,9 @@ def _fetch_rest(url: str, file: OfficialFile, stream: IO[bytes], step: Step) -> 
         if start and response.status != 206:  # a server without ranges sends the whole file
             _restart(stream, step)
         elif start and not response.headers.get("Content-Range", "").startswith(f"bytes {start}-"):
-            raise MlrecError(f"{url}: the server sent a different range than requested; use a mirror with --url-base")
+            raise MlrecError(
+                f"{url}: the server sent a different byte range than requested; use a mirror with --url-base"
+            )
         while block := response.read(BLOCK):
             if stream.tell() + len(block) > file.size:
                 _restart(stream, step)

@@ -99,7 +99,7 @@ def export_data(
             if WRITERS[format_](folder, manifest, scores.get(manifest.split)).digest != manifest.digest:
                 raise MlrecError(
                     f"{dataset.path}: split '{manifest.split}' changes when it is read back from {format_}; remove "
-                    "blanks at the start and end of names"
+                    "spaces at the start and end of names"
                 )
     return target, shlex.join(["mlrec", "prepare", *_read_again(target, format_, manifests)])
 

@@ -79,7 +79,7 @@ def hide_labels(
     for name, targets in made.items():
         taken = name in dataset.info.splits and name not in dataset.info.source.get(MADE, {})
         if taken:
-            raise UsageError(f"{dataset.path}: split '{name}' already exists; rename it")
+            raise UsageError(f"{dataset.path}: split '{name}' already exists; rename the existing split")
         parts.append(replace(manifest, split=name, targets=targets))
     return HiddenLabels(
         dataset=add_splits(dataset, manifest, parts, outdated=None),

@@ -211,7 +211,7 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None) -
     if asked is not None:
         return asked
     lam = published_lam(known, external.family, external.heads)
-    logger.info(f"λ = {lam:g}: published for {external.family} with H = {external.heads} on {known}")
+    logger.info(f"λ = {lam:g}, the published value for {external.family} with H = {external.heads} on {known}")
     return lam
 
 

@@ -267,8 +267,8 @@ def _table(result: Localization) -> Table:
             cells = _cells(group)
             rows.append(Row(tuple(cells[column.key] for column in columns), title))
     notes = (
-        f"pair: an image and one of its labels. A map has {result.grid[0]} x {result.grid[1]} cells. peak: maximum "
-        f"within {result.tolerance:g} cells of an object",
+        f"pair: an image and one of its labels. A map has {result.grid[0]} x {result.grid[1]} cells. peak: "
+        f"percentage of pairs in which the maximum of the map is within {result.tolerance:g} cells of an object",
         "T = 1: softmax of the scores, summed over heads; contributions: positive part of the logit terms",
         "±: half-width of the 95 % bootstrap confidence interval over images; crowds and difficult objects are ignored",
     )
