@@ -19,8 +19,8 @@ from paired import describe_machine, ratio_interval
 from plain import PlainHeads
 from torch import Tensor, nn
 
+from mlrec.config import TEMPERATURES
 from mlrec.models.csra import CSRA
-from mlrec.temperatures import TEMPERATURES
 
 
 def training_step(head: nn.Module, features: Tensor, targets: Tensor) -> float:

@@ -61,7 +61,7 @@ try:
 finally:
     sys.setprofile(None)
     modules = sorted(name for name in sys.modules if name == "mlrec" or name.startswith("mlrec."))
-    folders = [name for name in modules if hasattr(sys.modules[name], "__path__") and name != "mlrec.recipes"]
+    folders = [name for name in modules if hasattr(sys.modules[name], "__path__")]
     names = sorted(str(Path(name).relative_to(root)) for name in files)
     packages = sorted({name.partition(".")[0] for name in sys.modules})
     usage = {"modules": modules, "folders": folders, "files": names, "packages": packages}

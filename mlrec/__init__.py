@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mlrec.workflows.deploy.predict import predict
     from mlrec.workflows.evaluate.attend import AttentionMaps
     from mlrec.workflows.report.frames import compare, report, runs, stats
-    from mlrec.workflows.train.callbacks import TrainEvent
+    from mlrec.workflows.train.run_record import TrainEvent
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,7 @@ _HOME = {
     "MlrecError": "mlrec.utils.errors",
     "Predictions": "mlrec.predictions",
     "Run": "mlrec.run_folders.record",
-    "TrainEvent": "mlrec.workflows.train.callbacks",
+    "TrainEvent": "mlrec.workflows.train.run_record",
     "attention": "mlrec.api",
     "compare": "mlrec.workflows.report.frames",
     "create_model": "mlrec.models.classifier",

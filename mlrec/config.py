@@ -1,22 +1,27 @@
 """`Config`: all settings of a training run as flat keys.
 
 All hyperparameter defaults are defined here. Each key is a field of `Config`, a TOML key, a flag of `mlrec train` (with
-dashes), and a name for `--set`. `mlrec.config_layers` merges values from flags, files and recipes.
+dashes), and a name for `--set`. The paper's temperatures of CSRA heads and the old names of keys are also defined here.
+`mlrec.config_layers` merges values from flags, files and recipes.
 """
 
 from __future__ import annotations
 
 import difflib
+import math
 import types
 import typing
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from mlrec.utils.errors import ModelError
 from mlrec.utils.plugins import part_names
 from mlrec.utils.weight_packages import PACKAGES
 
+T = TypeVar("T")
 Share = Annotated[float, Meta(ge=0, le=1)]
 LARGEST_IMAGE = 8192  # side in pixels
 Count = Annotated[int, Meta(ge=1)]
@@ -275,6 +280,14 @@ OTHER_NAMES = {  # names of keys in other toolkits, used only for suggestions
     "imgsz": "img_size", "wd": "weight_decay", "num_epochs": "epochs", "optimizer": "opt", "num_workers": "workers",
     "j": "workers", "b": "batch_size", "sched": "lr_schedule", "amp": "precision", "grad_accum": "grad_accum_steps",
 }  # fmt: skip
+# Temperatures of CSRA heads in the paper, by number of heads (§3.4); T = ∞ is the maximum over locations.
+TEMPERATURES: dict[int, tuple[float, ...]] = {
+    1: (1.0,),
+    2: (1.0, math.inf),
+    4: (1.0, 2.0, 4.0, math.inf),
+    6: (1.0, 2.0, 3.0, 4.0, 5.0, math.inf),
+    8: (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, math.inf),
+}
 
 
 def value_kind(key: str) -> Any:
@@ -325,3 +338,125 @@ def choices(key: str) -> tuple[str, ...]:
         return part_names(key, PARTS[key])
     kind = typing.get_args(TYPES[key])[0]
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+
+def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None) -> tuple[float, ...]:
+    """Return `temperatures` if they are set, otherwise the paper's temperatures for this number of heads.
+
+    Args:
+        heads: Number of heads H; the default is the number of temperatures, or 1.
+        temperatures: Temperature of each head, greater than 0; the default is the paper's temperatures.
+
+    Raises:
+        ModelError: The numbers of heads and temperatures differ, the paper has no temperatures for H heads, or a
+            temperature is not greater than 0.
+
+    Example:
+        >>> resolve_temperatures(4, None)
+        (1.0, 2.0, 4.0, inf)
+    """
+    if temperatures is None:
+        count = 1 if heads is None else heads
+        if count not in TEMPERATURES:
+            known = ", ".join(map(str, TEMPERATURES))
+            raise ModelError(f"heads = {count}: the paper uses {known} heads; for a different number, set temperatures")
+        return TEMPERATURES[count]
+    try:
+        values = tuple(float(t) for t in temperatures)
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"temperatures = {temperatures}: expected one number per head") from error
+    if heads not in (None, len(values)):
+        raise ModelError(
+            f"heads = {heads}, but there are {len(values)} temperatures; set only one of the two, or make them equal"
+        )
+    if not values or not all(t > 0 for t in values):
+        raise ModelError(f"temperatures = {list(values)}: expected at least one number greater than 0; inf means max")
+    return values
+
+
+# Old names of keys, which are accepted for one release, with a warning. `current_keys` is also applied to files that
+# earlier versions stored.
+OLD_KEYS = {
+    "no_decay": "decay_norm_bias",
+    "accum": "grad_accum_steps",
+    "clip": "asl_clip",
+    "schedule": "lr_schedule",
+    "step_epochs": "lr_step_epochs",
+    "init": "init_from",
+    "decode": "image_backend",
+}
+INVERTED = ("no_decay",)  # the value is inverted under the new name
+ALIASES = {
+    "backbone_weights": "weights",
+    "tracker": "trackers",
+}  # alternative spellings that remain valid, without a warning
+DEEPEST = 2  # nested tables such as [data.voc2007]; deeper nesting is rejected elsewhere
+
+
+def current_keys(values: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    """Return config values under their current names; a current name overrides the corresponding old name.
+
+    Keys in nested tables are also renamed.
+
+    Example:
+        >>> current_keys({"accum": 2, "no_decay": True, "lr": 0.1})
+        {'grad_accum_steps': 2, 'decay_norm_bias': False, 'lr': 0.1}
+    """
+    current: dict[str, Any] = {}
+    for key, value in values.items():
+        name = OLD_KEYS.get(key) or ALIASES.get(key, key)
+        if name != key and name in values:
+            continue
+        if key in INVERTED:
+            current[name] = _inverted(value)
+        elif isinstance(value, Mapping) and depth < DEEPEST:
+            current[name] = current_keys(value, depth + 1)
+        else:
+            current[name] = value
+    return current
+
+
+def current_names(values: Mapping[str, T]) -> dict[str, T]:
+    """Return metadata of config keys under current key names; unlike `current_keys`, no value is inverted."""
+    return {OLD_KEYS.get(key, key): value for key, value in values.items()}
+
+
+def first_keys(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return config values under their original names, so that hashes from earlier versions remain valid."""
+    first = {new: old for old, new in OLD_KEYS.items()}
+    named = {first.get(key, key): value for key, value in values.items()}
+    return {key: _inverted(value) if key in INVERTED else value for key, value in named.items()}
+
+
+def old_keys(values: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str, bool]]:
+    """Iterate over old names in config values and tables.
+
+    Yields the old name, the current name, and whether both are set.
+    """
+    for key, value in values.items():
+        name = OLD_KEYS.get(key) or ALIASES.get(key)
+        if name is not None and (key in OLD_KEYS or name in values):
+            yield key, name, name in values
+        if isinstance(value, Mapping) and depth < DEEPEST:
+            yield from old_keys(value, depth + 1)
+
+
+def key_warning(old: str, new: str) -> str:
+    """Return the warning for an old key.
+
+    Example:
+        >>> key_warning("no_decay", "decay_norm_bias")
+        "key 'no_decay' was renamed to 'decay_norm_bias', with the opposite meaning; use the new name"
+    """
+    opposite = ", with the opposite meaning" if old in INVERTED else ""
+    return f"key '{old}' was renamed to '{new}'{opposite}; use the new name"
+
+
+def _inverted(value: Any) -> Any:
+    """Return the inverse of a boolean or of a string of booleans; other values are returned unchanged."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str):
+        opposite = {"true": "false", "false": "true"}
+        return ",".join(opposite.get(part.strip().lower(), part) for part in value.split(","))
+    return value

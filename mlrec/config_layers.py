@@ -1,6 +1,9 @@
 """Parse, check and merge layers of values (flags, files, a recipe) into a `Config`.
 
 A flag overrides a file, a file overrides a recipe, and a recipe overrides the defaults of `mlrec.config`.
+
+A recipe is a TOML file in `mlrec/recipes` for one training setup. `base = "NAME"` extends another recipe. The tables
+`[data.KIND]` and `[head.NAME]` contain values that apply only to one kind of data or one head.
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ import math
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import resources
+from importlib.resources.abc import Traversable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,16 +30,19 @@ from mlrec.config import (
     TYPES,
     Config,
     choices,
+    current_keys,
     description_of,
+    key_warning,
     nearest_key,
+    old_keys,
+    resolve_temperatures,
     value_kind,
 )
-from mlrec.renamed import current_keys, key_warning, old_keys
-from mlrec.temperatures import resolve_temperatures
-from mlrec.utils.errors import ConfigError, ModelError, nearest
-from mlrec.utils.files import read_text
+from mlrec.utils.errors import ConfigError, ModelError, UsageError, nearest
+from mlrec.utils.files import read_text, write_text
 from mlrec.utils.plugins import is_part, part_names
 
+BASE = "base"  # key of a file or recipe that names the recipe it extends
 LARGEST = 2**32 - 1  # largest integer value
 LONGEST_TEXT, LONGEST_LINE = 100_000, 5_000  # characters; parsing time is quadratic in the length of a dotted key
 LINES_SHOWN = 10
@@ -65,7 +73,7 @@ def resolve(
 
     A layer may contain `[data.KIND]` and `[head.NAME]` overlays with the values for one kind of source or one head, so
     that a single recipe covers all kinds and heads. The overlay for `source_kind` is applied first, then the overlay
-    for the selected head. Old key names are accepted, see `mlrec.renamed`.
+    for the selected head. Old key names are accepted, see `config.OLD_KEYS`.
 
     Args:
         layers: Pairs of a layer name, which is quoted in errors, and the values of the layer.
@@ -212,6 +220,64 @@ def parse_names(text: str) -> list[str]:
     return parts
 
 
+def recipe_names() -> list[str]:
+    """Return the names of all recipes, with the paper's recipes first."""
+    found = [entry.name.removesuffix(".toml") for entry in _recipe_folder().iterdir() if entry.name.endswith(".toml")]
+    return sorted(found, key=lambda name: (not name.startswith("paper"), name))
+
+
+def recipe_text(name: str) -> str:
+    """Return the TOML text of a recipe, including comments.
+
+    Raises:
+        ConfigError: There is no recipe with that name.
+    """
+    if name not in recipe_names():
+        raise ConfigError(f"no recipe '{name}'{nearest(name, recipe_names()) or '; see mlrec recipes list'}")
+    return (_recipe_folder() / f"{name}.toml").read_text(encoding="utf-8")
+
+
+def recipe_title(name: str) -> str:
+    """Return the first comment line of a recipe."""
+    return recipe_text(name).splitlines()[0].lstrip("# ").rstrip()
+
+
+def copy_recipe(name: str, path: Path | None = None) -> Path:
+    """Write a recipe to a file for `mlrec train --config` and return the path of the file.
+
+    Args:
+        name: Name of a recipe.
+        path: New file [default: NAME.toml].
+
+    Raises:
+        ConfigError: There is no recipe with that name.
+        UsageError: The file already exists.
+    """
+    path = path or Path(f"{name}.toml")
+    content = recipe_text(name)
+    if path.exists():
+        raise UsageError(f"{path}: the file already exists; choose a different file name")
+    write_text(path, content)
+    return path
+
+
+def recipe_chain(name: str) -> list[tuple[str, dict[str, Any]]]:
+    """Return a recipe and its base recipes, in order of priority, as (name, tables without `base`).
+
+    Raises:
+        ConfigError: There is no recipe with that name, or the base recipes form a cycle.
+    """
+    layers: list[tuple[str, dict[str, Any]]] = []
+    following: Any = name
+    while following is not None:
+        if following in [known for known, _ in layers]:
+            raise ConfigError(f"recipe {name}: the base recipes form a cycle; change one base")
+        tables = parse_toml(recipe_text(following), f"recipe {following}")
+        layers.append((following, {key: value for key, value in tables.items() if key != BASE}))
+        following = tables.get(BASE)
+    return layers
+
+
 def _flatten(layer: Mapping[str, Any], head: str, source_kind: str | None) -> dict[str, Any]:
     flat = {key: value for key, value in layer.items() if not _is_overlay(key, value)}
     for table, name in (("data", source_kind), ("head", head)):
@@ -330,3 +396,7 @@ def _disagreements(config: Config) -> Iterator[tuple[str, str]]:
 def _line_of(message: str) -> int | None:
     words = message.replace(",", " ").replace(")", " ").split()
     return next((int(b) for a, b in pairwise(words) if a == "line" and b.isdigit()), None)
+
+
+def _recipe_folder() -> Traversable:
+    return resources.files("mlrec.recipes")

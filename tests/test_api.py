@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mlrec
-from mlrec.run_folders import log
+from mlrec.run_folders import directory
 from mlrec.utils.errors import ConfigError, ModelError, PredictionsError, RunError, UsageError
 from mlrec.workflows.train.train import train as workflow
 from tests.tiny import FAST, LABELS, make_tiny
@@ -55,7 +55,7 @@ def test_train_is_the_workflow_of_the_command(run: mlrec.Run, data: Path, tmp_pa
 
 
 def test_callbacks_see_the_numbers_of_the_log(run: mlrec.Run) -> None:
-    entries = log.entries(run.path)
+    entries = directory.log_entries(run.path)
     assert [kind for kind, _ in RECORDER.events] == ["step"] * 3 + ["epoch"] + ["step"] * 3 + ["epoch", "end"]
     steps = [event for kind, event in RECORDER.events if kind == "step"]
     logged = [

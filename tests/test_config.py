@@ -10,9 +10,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mlrec import config, recipes
+from mlrec import config
 from mlrec.config import Config
-from mlrec.config_layers import parse_names, parse_numbers, parse_value, read_toml, resolve
+from mlrec.config_layers import (
+    parse_names,
+    parse_numbers,
+    parse_value,
+    read_toml,
+    recipe_chain,
+    recipe_names,
+    recipe_title,
+    resolve,
+)
 from mlrec.utils.errors import ConfigError
 
 
@@ -171,10 +180,10 @@ def test_every_default_fits_its_own_rules_and_every_key_has_a_help_text() -> Non
         assert [meta.description for meta in annotated.__metadata__ if meta.description], key
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_resolves_for_every_source_and_head(name: str) -> None:
-    layers = [(f"recipe {part}", tables) for part, tables in recipes.chain(name)]
-    assert recipes.title(name)
+    layers = [(f"recipe {part}", tables) for part, tables in recipe_chain(name)]
+    assert recipe_title(name)
     for kind in ("voc2007", "coco", "wider", "csv"):
         resolve(*layers, source_kind=kind)
     for head in ("csra", "average", "spatial", "gcn"):
@@ -182,7 +191,7 @@ def test_every_recipe_resolves_for_every_source_and_head(name: str) -> None:
 
 
 def test_the_paper_recipe_holds_the_papers_numbers() -> None:
-    layers = [(f"recipe {part}", tables) for part, tables in recipes.chain("paper")]
+    layers = [(f"recipe {part}", tables) for part, tables in recipe_chain("paper")]
     voc = resolve(*layers, source_kind="voc2007").config
     assert (voc.batch_size, voc.img_size, voc.epochs, voc.lr, voc.momentum) == (16, 448, 30, 0.01, 0.9)
     assert (voc.weight_decay, voc.head_lr_mult, voc.lr_step_epochs, voc.warmup_epochs) == (1e-4, 10, 4, 2)
@@ -191,7 +200,7 @@ def test_the_paper_recipe_holds_the_papers_numbers() -> None:
 
 
 def test_the_codes_recipe_differs_where_the_code_does() -> None:
-    layers = [(f"recipe {part}", tables) for part, tables in recipes.chain("paper-code")]
+    layers = [(f"recipe {part}", tables) for part, tables in recipe_chain("paper-code")]
     wider = resolve(("flag", {"head": "average"}), *layers, source_kind="wider").config
     assert (wider.batch_size, wider.crop, wider.normalization, wider.image_backend) == (16, False, "half", "pil")
     assert (wider.head_lr_mult, wider.warmup_from_zero) == (10, True)
@@ -200,7 +209,7 @@ def test_the_codes_recipe_differs_where_the_code_does() -> None:
 
 def test_an_unknown_recipe_is_told_with_the_nearest() -> None:
     with pytest.raises(ConfigError, match="did you mean 'paper'"):
-        recipes.chain("papper")
+        recipe_chain("papper")
 
 
 def test_of_many_faults_all_are_told_on_few_lines() -> None:

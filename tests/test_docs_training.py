@@ -10,7 +10,7 @@ import pytest
 
 import mlrec
 from mlrec.datasets.readers.shapes import draw_shapes
-from mlrec.run_folders import log
+from mlrec.run_folders import directory
 from mlrec.workflows.data.prepare import prepare
 from tests.test_docs import DOCS, run_block
 
@@ -71,7 +71,7 @@ def test_training_evaluation_and_callbacks_run_as_printed(
     assert names["run"].config["heads"] == 2
     run_block(small(section("Evaluate a run")[0]), **names)
     names = run_block(small(callback), **names)
-    (epoch,) = (entry for entry in log.entries(names["run"].path) if entry["event"] == "epoch")
+    (epoch,) = (entry for entry in directory.log_entries(names["run"].path) if entry["event"] == "epoch")
     printed = capsys.readouterr().out
     assert f"1 {epoch['loss']} {{'val/mAP': {names['run'].metrics().mAP}}}" in printed
 

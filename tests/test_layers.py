@@ -20,7 +20,6 @@ TORCH_FREE = (
     "reports",
     "predictions",
     "config",
-    "temperatures",
     "files",
     "errors",
     "progress",

@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import tomli_w
 
-from mlrec import renamed
+import mlrec
 from mlrec.cli import app as cli
-from mlrec.cli.app import COMMANDS
-from mlrec.config import FIELDS, Config
+from mlrec.cli.app import COMMANDS, current_arguments
+from mlrec.config import FIELDS, OLD_KEYS, Config, first_keys, old_keys
 from mlrec.config_layers import resolve
 from mlrec.run_folders import directory
 from mlrec.run_folders.evaluations import evaluations
@@ -29,11 +29,10 @@ from mlrec.sweeps.grid import split_axes
 from mlrec.sweeps.plan import plan_sweep
 from mlrec.utils.errors import ConfigError
 from mlrec.utils.progress import Silent, Step
+from mlrec.utils.signals import Interrupted
 from mlrec.workflows.train import run_record
-from mlrec.workflows.train.interrupt import Interrupted
-from mlrec.workflows.train.plan import resolve_plan
 from mlrec.workflows.train.run_record import check_same
-from mlrec.workflows.train.train import resume, train
+from mlrec.workflows.train.train import resolve_plan, resume, train
 from tests.tiny import FAST, make_tiny
 
 # Written by hand from the table of renamed flags: key, value, current key, current value.
@@ -118,7 +117,7 @@ def test_a_run_of_an_earlier_version_is_the_same_experiment() -> None:
 
 @pytest.mark.parametrize(("old", "value", "new", "current"), KEYS)
 def test_what_is_hashed_keeps_the_first_names(old: str, value: object, new: str, current: object) -> None:
-    assert renamed.first_keys({new: current, "lr": 1.0}) == {old: value, "lr": 1.0}
+    assert first_keys({new: current, "lr": 1.0}) == {old: value, "lr": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -141,16 +140,16 @@ def test_what_is_hashed_keeps_the_first_names(old: str, value: object, new: str,
     ],
 )
 def test_an_old_command_line_becomes_a_current_one_with_warnings(typed: str, current: str) -> None:
-    arguments, warnings = renamed.current_arguments(typed.split())
+    arguments, warnings = current_arguments(typed.split())
     assert " ".join(arguments) == current
     assert warnings
     assert arguments[0] in COMMANDS
-    assert renamed.current_arguments(arguments) == (arguments, [])
+    assert current_arguments(arguments) == (arguments, [])
 
 
 @pytest.mark.parametrize("line", ["train --head csra", "eval --top3", "predict -- --accum", "report --table 1", ""])
 def test_current_command_lines_stay_as_they_are(line: str) -> None:
-    assert renamed.current_arguments(line.split()) == (line.split(), [])
+    assert current_arguments(line.split()) == (line.split(), [])
 
 
 def test_old_flags_print_a_warning_on_stderr_and_work(
@@ -188,12 +187,12 @@ def test_a_run_that_an_earlier_version_began_resumes_to_the_same_bits(
     whole = train(flags, out=tmp_path, name="whole")
     with monkeypatch.context() as earlier:
         plain = run_record.plain
-        earlier.setattr(run_record, "plain", lambda config: renamed.first_keys(plain(config)))
+        earlier.setattr(run_record, "plain", lambda config: first_keys(plain(config)))
         with pytest.raises(Interrupted):
             train(flags, out=tmp_path, name="old", progress=_Stopping(5))
     folder = tmp_path / "old"
     config = tomllib.loads((folder / directory.CONFIG).read_text())
-    (folder / directory.CONFIG).write_text(tomli_w.dumps(renamed.first_keys(config)))
+    (folder / directory.CONFIG).write_text(tomli_w.dumps(first_keys(config)))
     stored = json.loads((folder / directory.RECORD).read_text())["config"]
     assert (stored["no_decay"], stored["accum"]) == (True, 2)
     resumed = resume(folder)
@@ -201,7 +200,7 @@ def test_a_run_that_an_earlier_version_began_resumes_to_the_same_bits(
     assert json.dumps(resumed.record.config) == json.dumps(whole.record.config)
     written = json.loads((folder / directory.RECORD).read_text())["config"]
     assert (written["decay_norm_bias"], written["grad_accum_steps"]) == (False, 2)
-    assert not set(written) & set(renamed.KEYS)
+    assert not set(written) & set(OLD_KEYS)
     assert np.array_equal(resumed.predictions().logits, whole.predictions().logits)
 
 
@@ -220,5 +219,5 @@ def test_a_sweep_that_an_earlier_version_began_keeps_its_names(tmp_path: Path) -
 
 
 def test_recipes_use_current_names() -> None:
-    for file in (Path(renamed.__file__).parent / "recipes").glob("*.toml"):
-        assert not list(renamed.old_keys(tomllib.loads(file.read_text(encoding="utf-8")))), file.name
+    for file in (Path(mlrec.__file__).parent / "recipes").glob("*.toml"):
+        assert not list(old_keys(tomllib.loads(file.read_text(encoding="utf-8")))), file.name

@@ -1,40 +1,65 @@
 """Command-line interface of mlrec.
 
-Each command is in a separate file. This module reports errors in one line and sets the exit code.
+Each command is in a separate file. This module finds the command, also under an old name, reports errors in one line,
+sets the exit code, and formats the help.
 """
 
 from __future__ import annotations
 
 import importlib
+import inspect
+import io
 import os
+import re
 import select
+import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from mlrec import __version__
 from mlrec.cli import console
-from mlrec.cli.help import HelpCommand, HelpGroup, set_metavars
-from mlrec.renamed import current_arguments
+from mlrec.config import INVERTED, OLD_KEYS, PANELS
 from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError, UsageError, is_out_of_memory
 from mlrec.utils.progress import logged_to
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 CRASH_LOG = "mlrec-crash.log"
 DISTRIBUTED = ("train", "eval", "lambda-sweep", "predict")  # commands that can run in several torchrun processes
+WIDEST = 100  # columns; longer lines are hard to read
+LABEL_WIDTH = 32
+METAVARS = {int: "INT", float: "FLOAT", Path: "PATH"}
+EXAMPLE = "Example:"
+RANGE = re.compile(r"[-\d.<=]*x[-\d.<>=]+")
+Rows = list[tuple[str, str]]
 
 
 class _Unreported(Exception):  # noqa: N818 - it wraps an error
     """Wrapper for a broken pipe or an unexpected end of file, which Typer would not report clearly."""
 
 
-class _Group(HelpGroup):
+class _Command(TyperCommand):
+    """A command whose help is formatted by this module."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help text to `formatter`, as required by Typer."""
+        formatter.write(_help_of(self, ctx, []))
+
+
+class _Group(TyperGroup):
+    """Command group that imports a command when it is used, and lists the commands in panels in its help."""
+
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - signature required by Click
         """Return the names of all commands, without importing them."""
         return list(COMMANDS)
@@ -46,7 +71,7 @@ class _Group(HelpGroup):
             module, _, name = place.partition(":")
             function = getattr(importlib.import_module(f"mlrec.cli.{module}"), name)
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-            single.command(cmd_name, cls=HelpCommand, rich_help_panel=panel)(set_metavars(function))
+            single.command(cmd_name, cls=_Command, rich_help_panel=panel)(_with_metavars(function))
             self.commands[cmd_name] = typer.main.get_command(single)
         return self.commands.get(cmd_name)
 
@@ -76,6 +101,12 @@ class _Group(HelpGroup):
                 return super().invoke(ctx)
         except (BrokenPipeError, EOFError) as problem:
             raise _Unreported(problem) from problem
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help text to `formatter`, as required by Typer."""
+        named = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        shown = [(name, command) for name, command in named if command is not None and not command.hidden]
+        formatter.write(_help_of(self, ctx, shown))
 
 
 app = typer.Typer(
@@ -249,6 +280,155 @@ def _flushed(code: int | str | None) -> int | str | None:
     return code
 
 
+# Help, with flags grouped in panels and readable metavars.
+
+
+def _with_metavars(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Set readable metavars for the flags and arguments of a command, such as INT, PATH or the choices."""
+    signature = inspect.signature(command, eval_str=True)
+    for parameter in signature.parameters.values():
+        kind, info = typing.get_args(parameter.annotation)
+        if info.metavar is None and not _is_bool(kind):
+            info.metavar = _metavar(kind)
+    # Annotation strings are evaluated only here; evaluating them again would create new flags without the metavars.
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    return command
+
+
+def _is_bool(kind: Any) -> bool:
+    return kind is bool or bool in typing.get_args(kind)
+
+
+def _metavar(kind: Any) -> str:
+    """Return the metavar for a type; `| None` and `list` are ignored."""
+    if typing.get_origin(kind) is Literal:
+        return "|".join(typing.get_args(kind))
+    inner = [part for part in typing.get_args(kind) if part is not type(None)]
+    if inner:
+        return _metavar(inner[0])
+    return METAVARS.get(kind, "TEXT")
+
+
+def _help_of(command: Any, ctx: Any, commands: list[tuple[str, Any]]) -> str:
+    """Return the help text of a command, in colour on a terminal."""
+    from rich.console import Console
+
+    stream, terminal = io.StringIO(), sys.stdout.isatty()
+    width = (
+        min(shutil.get_terminal_size().columns, WIDEST) if terminal or not ctx.terminal_width else ctx.terminal_width
+    )
+    output = Console(file=stream, width=width, force_terminal=terminal, highlight=False, markup=False)
+    output.print(f"Usage: {' '.join([ctx.command_path, *command.collect_usage_pieces(ctx)])}", style="bold")
+    description, example = _parts_of(command.help or "")
+    for paragraph in description:
+        output.print()
+        output.print(paragraph)
+    output.print()
+    for title, rows in _panels(command, ctx, commands).items():
+        _draw_panel(output, title, rows)
+    if example:
+        output.print(EXAMPLE)
+        for line in example.splitlines():
+            output.print(f"  {line.strip()}", soft_wrap=True)  # not wrapped, so that users can copy it
+    return stream.getvalue()
+
+
+def _parts_of(text: str) -> tuple[list[str], str]:
+    """Split a docstring into its paragraphs, each on one line, and its example."""
+    body, _, example = text.partition(EXAMPLE)
+    paragraphs = [" ".join(paragraph.split()) for paragraph in body.split("\n\n")]
+    return [paragraph for paragraph in paragraphs if paragraph], example.strip()
+
+
+def _panels(command: Any, ctx: Any, commands: Iterable[tuple[str, Any]]) -> dict[str, Rows]:
+    """Return a dict from panel to rows; the panels for `Config` keys are in the order of `PANELS`."""
+    order: tuple[str, ...] = PANELS
+    if commands:
+        order = ()
+    panels: dict[str, Rows] = {title: [] for title in ("Arguments", "Options", *order)}
+    for parameter in command.get_params(ctx):
+        record = parameter.get_help_record(ctx)
+        if record is None:
+            continue
+        usual = "Options"
+        if parameter.param_type_name == "argument":
+            usual = "Arguments"
+        label = record[0]
+        if usual == "Arguments":
+            label = parameter.metavar
+        panels.setdefault(parameter.rich_help_panel or usual, []).append((label, _without_range(record[1])))
+    for name, subcommand in commands:
+        summary = _parts_of(subcommand.help or "")[0][0]
+        panels.setdefault(subcommand.rich_help_panel or "Commands", []).append((name, summary))
+    return {title: rows for title, rows in panels.items() if rows}
+
+
+def _without_range(text: str) -> str:
+    """Remove the range that Typer adds to a help text, such as `[x>=1]`; error messages state the range."""
+    body, bracket, extra = text.rpartition("  [")
+    if not bracket:
+        return text
+    facts = [fact for fact in extra.rstrip("]").split("; ") if not RANGE.fullmatch(fact)]
+    if facts:
+        return f"{body} [{'; '.join(facts)}]"
+    return body
+
+
+def _draw_panel(output: Console, title: str, rows: Rows) -> None:
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2), expand=True)
+    label_width = min(LABEL_WIDTH, max(len(label) for label, _ in rows))
+    grid.add_column(width=label_width, style="cyan")
+    grid.add_column(ratio=1)
+    for label, text in rows:
+        grid.add_row(Text(label), Text(text))
+    output.print(Panel(grid, title=title, title_align="left", border_style="dim"))
+
+
+# Old names of flags and commands, which are accepted for one release, with a warning. For keys, see `config.OLD_KEYS`.
+
+
+def current_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Replace old names in command-line arguments, of which the first is the command name.
+
+    Returns:
+        The arguments with current names, and one warning for each old name.
+
+    Example:
+        >>> current_arguments(["train", "--accum", "2"])
+        (['train', '--grad-accum-steps', '2'], ['--accum was renamed to --grad-accum-steps; use the new name'])
+    """
+    if not arguments:
+        return [], []
+    command, warnings = arguments[0], []
+    flags = [argument.partition("=")[0] for argument in _before_separator(arguments)]
+    for (old, flag), (new, stays) in OLD_COMMANDS.items():
+        if command == old and flag in flags:
+            warnings.append(f"mlrec {old} {flag} is now the command mlrec {new}; use mlrec {new}")
+            arguments = [new, *(part for part in arguments[1:] if stays or part != flag)]
+            command = new
+    names = {**OLD_FLAGS[""], **OLD_FLAGS.get(command, {})}
+    options = len(_before_separator(arguments))
+    current = [command]
+    for argument in arguments[1:options]:
+        flag, equals, value = argument.partition("=")
+        new_flag = names.get(flag)
+        if new_flag is not None:
+            warnings.append(f"{flag} was renamed to {new_flag}; use the new name")
+            argument = new_flag + equals + value
+        current.append(argument)
+    return current + arguments[options:], warnings
+
+
+def _before_separator(arguments: list[str]) -> list[str]:
+    """Return the arguments before `--`; later arguments are not flags."""
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
 # For each command: its help panel, and its module and function. Commands import their dependencies when they run.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("Get started", "demo:demo"),
@@ -276,4 +456,31 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("Deployment", "import_checkpoint:import_"),
     "predict": ("Deployment", "predict:predict"),
     "export": ("Deployment", "export:export"),
+}
+# For each command ("" for all commands): old flag → new flag.
+OLD_FLAGS: dict[str, dict[str, str]] = {
+    "": {
+        "--no-decay": "--no-decay-norm-bias",
+        "--no-no-decay": "--decay-norm-bias",
+        **{
+            f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}"
+            for old, new in OLD_KEYS.items()
+            if old not in INVERTED
+        },
+    },
+    "attend": {"--head": "--temperature"},
+    "duplicates": {"--sheet": "--contact-sheet", "--alike": "--min-similarity"},
+    "stats": {"--picture": "--figure"},
+    "lambda-sweep": {"--divide": "--normalize-logits"},
+    "report": {"--each": "--per-run", "--extra": "--extra-rows"},
+    "compare": {"--each": "--per-run"},
+}
+# Flags that have become separate commands: (command, flag) → (new command, whether the flag is kept).
+OLD_COMMANDS = {
+    ("eval", "--lam"): ("lambda-sweep", True),
+    ("eval", "--by-size"): ("lambda-sweep", True),
+    ("eval", "--backbone"): ("imagenet", True),
+    ("report", "--compare"): ("compare", False),
+    ("report", "--by-size"): ("compare", True),
+    ("report", "--by-label"): ("compare", True),
 }

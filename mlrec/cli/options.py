@@ -14,8 +14,8 @@ import typer
 
 from mlrec import config, config_layers
 from mlrec.cli import console
+from mlrec.config import ALIASES, current_keys, key_warning, old_keys
 from mlrec.metrics.conventions import ScoreKind
-from mlrec.renamed import ALIASES, current_keys, key_warning, old_keys
 from mlrec.utils.errors import UsageError
 
 logger = logging.getLogger(__name__)

@@ -25,29 +25,29 @@ def recipes(
 
     Example: mlrec recipes copy paper my.toml && mlrec train --config my.toml
     """
-    from mlrec import recipes as stored
+    from mlrec.config_layers import copy_recipe, recipe_names, recipe_text, recipe_title
 
     if action not in ACTIONS:
         raise UsageError(
             f"mlrec recipes {action}: unknown action; expected one of {', '.join(ACTIONS)}{nearest(action, ACTIONS)}"
         )
     if action == "list":
-        listed = [(entry, stored.title(entry)) for entry in stored.names()]
+        listed = [(entry, recipe_title(entry)) for entry in recipe_names()]
         if json:
             console.result_json([{"name": entry, "title": title} for entry, title in listed])
             return
         width = max(len(entry) for entry, _ in listed)
         console.result("\n".join(f"{entry:{width}}  {title}" for entry, title in listed))
     elif name is None:
-        raise UsageError(f"mlrec recipes {action}: NAME is missing; choose one of {', '.join(stored.names())}")
+        raise UsageError(f"mlrec recipes {action}: NAME is missing; choose one of {', '.join(recipe_names())}")
     elif action == "show":
-        text = stored.text(name)
+        text = recipe_text(name)
         if json:
             console.result_json({"name": name, "text": text})
         else:
             console.result(text)
     else:
-        file = stored.copy(name, path)
+        file = copy_recipe(name, path)
         if json:
             console.result_json({"name": name, "file": str(file)})
         else:

@@ -12,6 +12,7 @@ import typer
 
 from mlrec.cli import console, options
 from mlrec.utils.errors import RunError, counted
+from mlrec.utils.signals import Interrupted
 
 if TYPE_CHECKING:
     from mlrec.sweeps.executor import SweepExecutor
@@ -129,7 +130,6 @@ def run_and_show(
     """
     from mlrec.sweeps.progress import failures
     from mlrec.sweeps.study_tables import comparison_tables, study_report
-    from mlrec.workflows.train.interrupt import Interrupted
 
     folder, labels = executor.plan.folder, executor.labels
     try:

@@ -10,6 +10,7 @@ import typer
 from mlrec.cli import console, options
 from mlrec.utils import processes
 from mlrec.utils.errors import UsageError
+from mlrec.utils.signals import Interrupted
 
 if TYPE_CHECKING:
     from mlrec.run_folders.record import Run
@@ -58,7 +59,6 @@ def train(
     Example: mlrec train data/voc2007 --backbone resnet101 --heads 1 --lam 0.1
     """
     from mlrec.workflows.train import train as workflow
-    from mlrec.workflows.train.interrupt import Interrupted
 
     flags = options.with_settings(settings, flags)
     terminal = console.Terminal()

@@ -19,13 +19,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from mlrec.config import current_keys
 from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.names import duplicates_in
 from mlrec.lineage import Lineage, lineage_from
 from mlrec.models.backbones import Backbone
 from mlrec.models.classifier import Architecture, Classifier
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.renamed import current_keys
 from mlrec.utils.errors import ModelError, counted
 from mlrec.utils.files import write_bytes
 

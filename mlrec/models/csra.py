@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, normalize
 
-from mlrec.temperatures import resolve_temperatures
+from mlrec.config import resolve_temperatures
 from mlrec.utils.errors import ModelError, nearest
 
 LAYOUTS = ("nchw", "nhwc", "tokens")

@@ -9,8 +9,7 @@ from typing import Any
 from mlrec.metrics.summary import Metrics
 from mlrec.reports.render.markdown import escape, markdown
 from mlrec.reports.runs_table import scored_tables
-from mlrec.run_folders.ancestry import lineage_of
-from mlrec.run_folders.record import RunRecord
+from mlrec.run_folders.record import RunRecord, lineage_of
 from mlrec.run_folders.tuned import THRESHOLDS, Tuned
 from mlrec.utils.errors import counted
 

@@ -21,8 +21,7 @@ from mlrec.metrics.summary import Metrics
 from mlrec.predictions import Floats
 from mlrec.reports.paper.method_names import backbone_name, method_name
 from mlrec.reports.settings import METHOD, Settings, settings_of
-from mlrec.run_folders.ancestry import lineage_of
-from mlrec.run_folders.record import Run, RunRecord, SplitRecord
+from mlrec.run_folders.record import Run, RunRecord, SplitRecord, lineage_of
 from mlrec.utils.errors import PredictionsError, counted, first_of
 
 _DEFAULTS = {name: field.default for name, field in FIELDS.items()}

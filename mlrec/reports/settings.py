@@ -9,9 +9,8 @@ from typing import Any
 
 import msgspec
 
-from mlrec import recipes
 from mlrec.config import FIELDS, PATHS
-from mlrec.config_layers import resolve
+from mlrec.config_layers import recipe_chain, resolve
 from mlrec.lineage import CUTMIX_TAG, Lineage
 from mlrec.reports.render.table import UNDEFINED
 from mlrec.run_folders.record import SplitRecord
@@ -119,7 +118,7 @@ def in_words(settings: Settings, keys: Sequence[str]) -> str:
 @functools.cache
 def recipe_values(recipe: str, kind: str, head: str) -> Mapping[str, Any]:
     """Return the `Config` keys that a recipe sets for a given kind of dataset and head."""
-    layers = [(f"recipe {part}", tables) for part, tables in recipes.chain(recipe)]
+    layers = [(f"recipe {part}", tables) for part, tables in recipe_chain(recipe)]
     config = resolve(("head", {"head": head}), *layers, source_kind=kind).config
     values: dict[str, Any] = msgspec.to_builtins(config)
     return values
@@ -187,7 +186,7 @@ def _as_paper(key: str, settings: Mapping[str, Any], kind: str) -> bool:
 
 def _applies(recipe: str, config: Mapping[str, Any]) -> bool:
     named: dict[str, Any] = {}
-    for _, tables in recipes.chain(recipe):
+    for _, tables in recipe_chain(recipe):
         own = {key: tables.get(key) for key in ("head", "backbone")}
         named = {key: value for key, value in own.items() if isinstance(value, str)} | named  # a table is an overlay
     plain = {"head": str(config.get("head")), "backbone": str(config.get("backbone")).partition(".")[0]}

@@ -7,11 +7,10 @@ from typing import Any
 
 import msgspec
 
+from mlrec.config import current_keys
 from mlrec.lineage import Lineage, unknown_lineage
-from mlrec.renamed import current_keys
 from mlrec.run_folders import directory
-from mlrec.run_folders.ancestry import lineage_at
-from mlrec.run_folders.record import Run, RunRecord, SplitRecord
+from mlrec.run_folders.record import Run, RunRecord, SplitRecord, lineage_at
 from mlrec.utils.errors import RunError
 from mlrec.utils.files import MODEL_FILE, read_own_json
 

@@ -1,38 +1,51 @@
-"""`RunRecord`: settings, data, environment and status of a run.
+"""`Run`: a finished or unfinished run, with its record, predictions, metrics and lineage.
 
-The record is stored as `run.json` in the run folder.
+`RunRecord` contains settings, data, environment and status of a run, and is stored as `run.json` in the run folder. The
+lineage of stored models and runs includes chains of runs that were initialized from earlier runs.
 """
 
 from __future__ import annotations
 
+import json
+import logging
 import platform
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
 
 from mlrec import __version__
+from mlrec.config import PATHS, current_keys, current_names
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.lineage import Lineage, Training
-from mlrec.metrics.summary import Metrics
+from mlrec.datasets.names import label_columns
+from mlrec.lineage import Lineage, Training, lineage_from, unknown_lineage
+from mlrec.metrics.average_precision import by_frequency
+from mlrec.metrics.conventions import conventions_named
+from mlrec.metrics.evaluate import evaluate, evaluate_scores, undefined_labels
+from mlrec.metrics.summary import Metrics, label_rows
 from mlrec.predictions import Predictions
-from mlrec.renamed import current_keys, current_names
 from mlrec.run_folders import directory
 from mlrec.utils import processes
-from mlrec.utils.errors import DataError, RunError
+from mlrec.utils.errors import DataError, PredictionsError, RunError
 from mlrec.utils.files import read_own_json, write_json
+from mlrec.utils.frame_files import write_csv
 
 if TYPE_CHECKING:
     import torch
 
     from mlrec.models.classifier import Classifier
+    from mlrec.run_folders.tuned import Tuned
 
-
+logger = logging.getLogger(__name__)
 FORMAT = "mlrec-run/1"
+METADATA_KEY = "mlrec"  # key in a model file; see `models.checkpoint`
 PACKAGES = ("torch", "torchvision", "timm", "numpy")
 Status = Literal["running", "interrupted", "failed", "finished"]
 
@@ -128,8 +141,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Dict from part of the run ("train", "eval", "features") to its duration in seconds.
         notes: Footnotes for every table that contains the run, such as "frozen, no augmentation".
         best: Epoch, split and mAP of the best epoch, if multiple epochs were evaluated.
-        lineage: Origin of the initial weights; None in records from earlier versions of mlrec, see
-            `ancestry.lineage_of`.
+        lineage: Origin of the initial weights; None in records from earlier versions of mlrec, see `lineage_of`.
         warnings: Warnings that were logged during the run, one line per kind of warning.
         format: Name and version of the file format.
     """
@@ -303,3 +315,133 @@ def environment(device: torch.device, precision: str) -> dict[str, Any]:
         "processes": processes.world_size(),
         **gpu,
     }
+
+
+def metrics_of(
+    predictions: Predictions,
+    conventions: str = "mlrec",
+    labels: Sequence[str] | None = None,
+    tuned: Tuned | None = None,
+    trained_on: Manifest | None = None,
+    top: int | None = None,
+) -> Metrics:
+    """Compute the metrics of predictions.
+
+    Args:
+        predictions: Predictions with targets.
+        conventions: Name of the scoring conventions.
+        labels: Labels to score; all other labels are removed first [default: all labels].
+        tuned: Tuned thresholds [default: a label is predicted if its probability is at least 0.5].
+        trained_on: Training split of the model, used to compute the mAP of frequent and rare labels.
+        top: Number K of labels per sample. If set, precision, recall and F1 are also computed with the K
+            highest-scoring labels of each sample as predictions.
+
+    Raises:
+        PredictionsError: A label is unknown, or there are no targets.
+    """
+    if predictions.targets is None:
+        raise PredictionsError(
+            "the predictions have no targets, so they cannot be scored; add the ground truth as targets"
+        )
+    if labels is None:
+        labels = predictions.labels
+    names = tuple(labels)
+    columns = label_columns(predictions.labels, names, "predictions", PredictionsError)
+    logits, targets = predictions.logits[:, columns], predictions.targets[:, columns]
+    if tuned is None:
+        metrics = evaluate(logits, targets, labels=names, conventions=conventions, scores="logits", top=top)
+    else:
+        rules = replace(conventions_named(conventions), threshold=tuned.in_words(), scores="logits")
+        thresholds = tuned.ordered(predictions.labels).thresholds[columns]
+        metrics = evaluate_scores(logits, targets, threshold=thresholds, labels=names, conventions=rules, top=top)
+    if trained_on is None or not set(names) <= set(trained_on.labels):
+        return metrics
+    return replace(metrics, by_frequency=by_frequency(metrics.average_precision, trained_on.positives()))
+
+
+def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str]) -> None:
+    """Warn about labels without an AP, and state the reason."""
+    for line in undefined_labels(targets, labels):
+        logger.warning(line)
+
+
+def write_scores(folder: Path, predictions: Predictions, metrics: Metrics) -> None:
+    """Write `predictions.npz`, `metrics.json` and `per_label.csv` (`Metrics.to_frame`) to `folder`."""
+    predictions.save(folder / directory.PREDICTIONS)
+    metrics.save(folder / directory.METRICS)
+    write_csv(label_rows(metrics), folder / directory.PER_LABEL)
+
+
+def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineage:
+    """Return the lineage of the initial weights of a run.
+
+    If the record was written by an earlier version of mlrec and has no lineage, the lineage is inferred from the
+    settings of the run. The inferred lineage is unknown if the initial model is missing or has been replaced.
+
+    Args:
+        record: Record of the run.
+        seen: Folders that have already been visited, to stop at circular references.
+    """
+    if record.lineage is not None:
+        return record.lineage
+    config = record.config
+    start = config.get("init_from") or config.get("weights")
+    if start in PATHS["weights"]:
+        return Lineage(weights=str(start), origin="package")
+    if start:
+        return lineage_at(Path(str(start)), seen) or unknown_lineage(str(start))
+    if config.get("pretrained") is False:
+        return Lineage(weights="random", origin="random")
+    known = record.model.get("weights") or record.model.get("backbone") or config.get("backbone", "")
+    return Lineage(weights=str(known), origin="timm")
+
+
+def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | None:
+    """Return the lineage of an mlrec model, including the training of the model itself.
+
+    Returns None if no lineage is stored and the training of the model is unknown.
+
+    Args:
+        source: Run folder, folder of an imported model, or model file.
+        seen: Folders that have already been visited.
+    """
+    folder, file, own = source.parent, source, source.name in (directory.MODEL, directory.BEST)
+    if source.is_dir():
+        folder, file, own = source, source / directory.MODEL, True
+    has_record = own and (folder / directory.RECORD).is_file()
+    stored = _stored(file)
+    if stored is not None and has_record:
+        return _with_run_name(stored, folder.name)
+    if stored is not None:
+        return stored
+    resolved = folder.resolve()
+    if not has_record or resolved in seen:
+        return None
+    try:
+        record = RunRecord.load(folder)
+    except RunError:
+        return None
+    before = lineage_of(record, seen | {resolved})
+    if record.train is None:
+        return before
+    return before.followed_by(record.train.training(folder.name))
+
+
+def _with_run_name(lineage: Lineage, run: str) -> Lineage:
+    """Add the run name to the last training of a lineage, because model files do not contain this name."""
+    if not lineage.trainings:
+        return lineage
+    *before, last = lineage.trainings
+    return msgspec.structs.replace(lineage, trainings=(*before, msgspec.structs.replace(last, run=run)))
+
+
+def _stored(file: Path) -> Lineage | None:
+    """Read the lineage from a model file without reading the weights."""
+    if not file.is_file():
+        return None
+    try:
+        with safetensors.safe_open(file, framework="np") as opened:
+            text = (opened.metadata() or {}).get(METADATA_KEY, "{}")
+        return lineage_from(msgspec.convert(json.loads(text), dict).get("lineage"))
+    except (safetensors.SafetensorError, OSError, ValueError, RecursionError):
+        return None

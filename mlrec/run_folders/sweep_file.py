@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from mlrec.renamed import current_keys, current_names
+from mlrec.config import current_keys, current_names
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run
 from mlrec.utils.errors import RunError

@@ -25,7 +25,7 @@ from mlrec.sweeps.trial_queue import MAX_FAILURES, Attempts, TrialQueue, is_clai
 from mlrec.sweeps.worker import WorkerTask, record_of, run_worker
 from mlrec.utils import processes
 from mlrec.utils.errors import RunError, UsageError
-from mlrec.workflows.train.interrupt import Interrupted, deferred_signals
+from mlrec.utils.signals import Interrupted, deferred_signals
 
 DATABASE = "optuna.db"
 POLL = 0.5  # seconds between two looks at the trials

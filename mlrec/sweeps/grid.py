@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlrec.config import TYPES, nearest_key, value_kind
+from mlrec.config import TYPES, current_keys, nearest_key, value_kind
 from mlrec.config_layers import check_values, parse_names, parse_numbers, parse_value
-from mlrec.renamed import current_keys
 from mlrec.utils.errors import UsageError
 
 LONGEST_NAME = 100

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from mlrec.config import first_keys
 from mlrec.datasets.dataset import Dataset
-from mlrec.renamed import first_keys
 from mlrec.sweeps import studies
 from mlrec.sweeps.grid import Setting, Trial, combinations, run_name, split_axes
 from mlrec.utils.errors import UsageError
@@ -19,7 +19,7 @@ from mlrec.utils.files import check_name
 from mlrec.utils.progress import NOTHING, SILENT, Progress, logged_from
 from mlrec.workflows.data.split import split
 from mlrec.workflows.train import run_record
-from mlrec.workflows.train.plan import TrainPlan, resolve_plan
+from mlrec.workflows.train.train import TrainPlan, resolve_plan
 
 logger = logging.getLogger(__name__)
 HELD_OUT = 0.25  # share of the training split on which tuned values are chosen

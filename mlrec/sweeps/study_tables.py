@@ -15,7 +15,7 @@ from mlrec.reports.render.table import Cell, Column, Row, Table
 from mlrec.reports.results import Result, deviation_of, mean_of, result_of, scores_and_truth
 from mlrec.reports.runs_table import BOOTSTRAP_NOTE
 from mlrec.reports.settings import setting_text
-from mlrec.run_folders import log
+from mlrec.run_folders import directory
 from mlrec.run_folders.head_costs import HeadCosts
 from mlrec.run_folders.record import Run
 from mlrec.run_folders.sweep_file import Entry, SweepFile, finished_run
@@ -382,7 +382,7 @@ def _setting_result(
 
 def _trial_result(run: Run, labels: Sequence[str] | None, conventions: str | None) -> TrialResult:
     logits, targets, _ = scores_and_truth(run, labels)
-    entries = log.entries(run.path)
+    entries = directory.log_entries(run.path)
     result = result_of(run, conventions=conventions, labels=labels)
     history = {e["epoch"]: e["mAP"] for e in entries if e["event"] == "scored" and e["split"] == result.split}
     losses = {e["epoch"]: e["loss"] for e in entries if e["event"] == "epoch"}

@@ -26,7 +26,7 @@ from mlrec.sweeps.trial_queue import TrialFailed, TrialQueue, claimed
 from mlrec.utils import processes
 from mlrec.utils.errors import LONGEST_LINE, MlrecError, RunError, printable
 from mlrec.utils.progress import logged_to
-from mlrec.workflows.train.interrupt import Interrupted
+from mlrec.utils.signals import Interrupted
 
 if TYPE_CHECKING:
     from mlrec.training.features import FeatureCache

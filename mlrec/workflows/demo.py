@@ -23,10 +23,10 @@ from mlrec.utils import weight_packages
 from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.files import remove_folder, remove_stale
 from mlrec.utils.progress import NOTHING, SILENT, Progress, RunProgress, logged_from
+from mlrec.utils.signals import stopped_says
 from mlrec.workflows.data.prepare import prepare
 from mlrec.workflows.report.compare import compare_runs
 from mlrec.workflows.report.report import report
-from mlrec.workflows.train.interrupt import stopped_says
 from mlrec.workflows.train.train import train
 
 logger = logging.getLogger(__name__)

@@ -27,9 +27,9 @@ from mlrec.datasets.split_names import disjoint
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, MlrecError, counted
 from mlrec.utils.progress import NOTHING, SILENT, Progress, logged_from
+from mlrec.utils.signals import Interrupted, stopped_says
 from mlrec.utils.texts import shared
-from mlrec.workflows.train.interrupt import Interrupted, stopped_says
-from mlrec.workflows.train.plan import TrainPlan, named_config, resolve_plan
+from mlrec.workflows.train.train import TrainPlan, named_config, resolve_plan
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
@@ -402,7 +402,7 @@ def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
 def _training(found: list[Dataset], device: str, workers: int | None) -> Iterator[Check]:
     """Train one epoch on a few samples with dataloader workers, checkpoint and evaluation."""
     from mlrec.models.checkpoint import load_model
-    from mlrec.run_folders.log import entries
+    from mlrec.run_folders.directory import log_entries
     from mlrec.workflows.train.train import train
 
     with tempfile.TemporaryDirectory(prefix="mlrec-doctor-") as scratch:
@@ -414,7 +414,7 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
         start = time.perf_counter()
         run = train(flags, recipe="paper", out=Path(scratch) / "runs", command=["mlrec", "doctor"])
         seconds = time.perf_counter() - start
-        losses = [entry["loss"] for entry in entries(run.path) if entry["event"] == "epoch"]
+        losses = [entry["loss"] for entry in log_entries(run.path) if entry["event"] == "epoch"]
         load_model(run.path)
     if not losses or losses[-1] is None or not np.isfinite(losses[-1]):
         yield Check("training", "error", "the loss is NaN or infinite", "report this with the output of doctor --json")

@@ -15,8 +15,8 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.utils import weight_packages
 from mlrec.utils.errors import DataError
 from mlrec.utils.hub_answers import answers
-from mlrec.workflows.train.plan import TrainPlan, default_splits, has_labels
 from mlrec.workflows.train.run_record import duration
+from mlrec.workflows.train.train import TrainPlan, default_splits, has_labels
 
 WEIGHTS = "efficientnet-lite0"  # those of the recipe `demo`
 HUB_SECONDS = 2.0

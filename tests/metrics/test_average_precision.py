@@ -17,7 +17,7 @@ from mlrec.metrics.average_precision import FrequencyGroup, by_frequency
 from mlrec.metrics.summary import Metrics
 from mlrec.predictions import Predictions
 from mlrec.reports.runs_table import scored_tables
-from mlrec.run_folders.scores import metrics_of
+from mlrec.run_folders.record import metrics_of
 from tests.metrics.scoring_oracles import envelope_average_precision, exact_average_precision, random_case
 
 

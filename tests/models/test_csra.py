@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mlrec
+from mlrec.config import TEMPERATURES
 from mlrec.models.classifier import HEADS, AveragePooling, create_head
 from mlrec.models.csra import CSRA, SpatialAttention
-from mlrec.temperatures import TEMPERATURES
 from mlrec.utils.errors import ModelError
 
 # Three locations in two channels, and a classifier (3, 4): s = (0.6, 0.8, 1.4).

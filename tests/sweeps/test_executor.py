@@ -19,7 +19,7 @@ from optuna.trial import TrialState as OptunaState
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.summary import Metrics
-from mlrec.run_folders import directory, log
+from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
 from mlrec.sweeps import executor
 from mlrec.sweeps.executor import DATABASE, SweepExecutor, WorkerPool
@@ -220,7 +220,7 @@ def until(folder: Path, process: subprocess.Popen[str], *, done: int, step: int,
         running = [path for path, record in records.items() if record.status == "running" and path != old]
         if sum(record.status == "finished" for record in records.values()) >= done:
             for path in running:
-                if any(entry["step"] >= step for entry in log.entries(path)):
+                if any(entry["step"] >= step for entry in directory.log_entries(path)):
                     return path
         time.sleep(0.02)
     raise AssertionError(f"the sweep did not get that far: {process.poll()}")
@@ -250,7 +250,7 @@ def finished_at(folder: Path) -> dict[Path, int]:
 def assert_trained_once(run: Path, beginnings: list[str]) -> None:
     """Every step is in the log once, and the trial was begun this way."""
     assert RunRecord.load(run).status == "finished"
-    steps = [entry["step"] for entry in log.entries(run) if entry["event"] == "steps"]
+    steps = [entry["step"] for entry in directory.log_entries(run) if entry["event"] == "steps"]
     assert steps == list(range(1, len(steps) + 1)), run.name
     text = (run.parent / "logs" / f"{run.name}.log").read_text()
     assert text.count("epoch 25: mAP") == 1, run.name

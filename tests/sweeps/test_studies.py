@@ -6,12 +6,11 @@ import math
 
 import pytest
 
-from mlrec.config import Config
+from mlrec.config import TEMPERATURES, Config
 from mlrec.config_layers import resolve
 from mlrec.models.classifier import HEADS
 from mlrec.reports.paper.published import paper_rows
 from mlrec.sweeps.studies import DEFAULTS, check, study
-from mlrec.temperatures import TEMPERATURES
 from mlrec.utils.errors import UsageError
 
 BASE = Config(head_lr_mult=10.0)

@@ -18,7 +18,7 @@ import torch
 from mlrec.datasets import dataset
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.models.checkpoint import read_metadata
-from mlrec.run_folders import directory, log
+from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run
 from mlrec.training import distributed
 from mlrec.utils.errors import UsageError
@@ -185,7 +185,7 @@ def pair(data: Path, splits: Path) -> Run:
 
 
 def test_two_processes_train_as_one_with_the_same_batch(alone: Run, pair: Run) -> None:
-    losses = [[e["loss"] for e in log.entries(run.path) if e["event"] == "steps"] for run in (alone, pair)]
+    losses = [[e["loss"] for e in directory.log_entries(run.path) if e["event"] == "steps"] for run in (alone, pair)]
     assert len(losses[0]) == 6
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
     files = [sorted(entry.name for entry in run.path.iterdir() if entry.is_file()) for run in (alone, pair)]

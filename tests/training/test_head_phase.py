@@ -17,8 +17,7 @@ from mlrec.models.checkpoint import load_model
 from mlrec.training import head_phase
 from mlrec.training.setup import build_model
 from mlrec.utils.errors import ConfigError
-from mlrec.utils.signals import SignalReceived
-from mlrec.workflows.train.interrupt import Interrupted
+from mlrec.utils.signals import Interrupted, SignalReceived
 from mlrec.workflows.train.train import resume, train
 from tests.tiny import FAST, make_tiny
 

@@ -11,9 +11,8 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from mlrec import recipes
 from mlrec.config import FIELDS, Config
-from mlrec.config_layers import resolve
+from mlrec.config_layers import recipe_chain, recipe_names, recipe_text, recipe_title, resolve
 from mlrec.datasets.manifest import Manifest
 from mlrec.lineage import CUTMIX_TAG
 from mlrec.models.backbones import paper_weights
@@ -34,7 +33,7 @@ CPU = torch.device("cpu")
 def written(name: str) -> Config:
     """The recipe on the dataset that its name begins with."""
     kind = {"coco": "coco", "wider": "wider"}.get(name.partition("-")[0], "voc2007")
-    return resolve(*recipes.chain(name), source_kind=kind).config
+    return resolve(*recipe_chain(name), source_kind=kind).config
 
 
 def config_of(name: str) -> Config:
@@ -67,14 +66,14 @@ def takes_a_step(config: Config, size: int) -> None:
     assert any(not torch.equal(a, b) for a, b in zip(before, model.head.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_takes_a_step_with_a_small_backbone(name: str) -> None:
     config = config_of(name)
     takes_a_step(msgspec.structs.replace(config, backbone=SMALLEST[config.backbone], img_size=32), 32)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", recipes.names())
+@pytest.mark.parametrize("name", recipe_names())
 def test_every_recipe_takes_a_step_with_its_own_backbone(name: str) -> None:
     config = config_of(name)
     takes_a_step(config, config.img_size)
@@ -118,30 +117,30 @@ def test_the_experiments_hold_the_papers_settings(name: str) -> None:
 def test_todays_recipe_of_a_data_set_changes_what_recipe_mlrec_does_and_no_more(name: str, papers: str) -> None:
     ours, theirs = written(name), written(papers)
     changed = {key for key in FIELDS if getattr(ours, key) != getattr(theirs, key)}
-    plain = resolve(*recipes.chain("mlrec")).config, resolve(*recipes.chain("paper")).config
+    plain = resolve(*recipe_chain("mlrec")).config, resolve(*recipe_chain("paper")).config
     differing = {key for key in FIELDS if getattr(plain[0], key) != getattr(plain[1], key)}
     assert changed <= differing | {"head_lr_mult"}
     assert {"epochs", "head_epochs", "freeze_bn", "opt", "lr_schedule", "ema", "unknown"} <= changed
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in recipes.names() if name.partition("-")[0] in ("voc", "coco", "wider")]
+    "name", [name for name in recipe_names() if name.partition("-")[0] in ("voc", "coco", "wider")]
 )
 def test_every_experiment_is_headed_by_its_command_and_the_printed_number(name: str) -> None:
-    head = recipes.text(name).partition("\n\n")[0]
+    head = recipe_text(name).partition("\n\n")[0]
     assert f"--recipe {name}" in head
-    assert "Table" in recipes.title(name)
+    assert "Table" in recipe_title(name)
     assert "# Paper: mAP" in head
     assert "# Paper and code: " in head
 
 
-CUT = [name for name in recipes.names() if "cut" in name.split("-")]
-VIT_L = [name for name in recipes.names() if "vit-l16" in name]
+CUT = [name for name in recipe_names() if "cut" in name.split("-")]
+VIT_L = [name for name in recipe_names() if "vit-l16" in name]
 
 
 @pytest.mark.parametrize("name", CUT)
 def test_recipes_of_resnet_cut_state_where_the_file_comes_from_and_declare_its_origin(name: str) -> None:
-    head = recipes.text(name).partition("\n\n")[0]
+    head = recipe_text(name).partition("\n\n")[0]
     assert "clovaai/CutMix-PyTorch" in head
     assert "Kevinz-code/CSRA" in head
     assert written(name).weights_origin == CUTMIX_TAG
@@ -149,7 +148,7 @@ def test_recipes_of_resnet_cut_state_where_the_file_comes_from_and_declare_its_o
 
 @pytest.mark.parametrize("name", VIT_L)
 def test_recipes_of_vit_l_state_that_augreg_weights_stand_in(name: str) -> None:
-    head = recipes.text(name).partition("\n\n")[0].replace("\n# ", " ")
+    head = recipe_text(name).partition("\n\n")[0].replace("\n# ", " ")
     assert "AugReg's weights (augreg_in21k_ft_in1k), made by another recipe, stand in" in head
     assert "jx_vit_large_p16_224-4ee7a4dc.pth" in head
     assert paper_weights(written(name).backbone).endswith(".augreg_in21k_ft_in1k"), "what the recipe states is so"
@@ -157,16 +156,16 @@ def test_recipes_of_vit_l_state_that_augreg_weights_stand_in(name: str) -> None:
 
 def test_the_baseline_that_the_authors_report() -> None:
     for kind in ("coco", "voc2007", "voc2012", "wider"):
-        config = resolve(*recipes.chain("paper-baseline"), source_kind=kind).config
+        config = resolve(*recipe_chain("paper-baseline"), source_kind=kind).config
         assert (config.head, config.lr, config.head_lr_mult) == ("average", 0.01, 1)
         assert (config.epochs, config.lr_schedule, config.lr_step_epochs) == (40, "step", 15)
 
 
 @pytest.mark.parametrize("name", ["voc-resnet101", "voc-resnet101-csra", "voc-cut-csra", "voc-mlrec"])
 def test_recipes_of_table_3_set_its_splits(name: str) -> None:
-    voc2012 = resolve(*recipes.chain(name), source_kind="voc2012").config
+    voc2012 = resolve(*recipe_chain(name), source_kind="voc2012").config
     assert (voc2012.train_split, voc2012.split) == ("trainval", "test")
-    assert "--train-split" not in recipes.text(name)
+    assert "--train-split" not in recipe_text(name)
     voc2007 = written(name)
     assert (voc2007.train_split, voc2007.split) == (None, None)
 

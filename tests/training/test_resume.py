@@ -22,7 +22,7 @@ import torch
 from mlrec.datasets import dataset as dataset_folder
 from mlrec.datasets.dataset import Dataset, Info
 from mlrec.models.checkpoint import read_metadata
-from mlrec.run_folders import directory, log
+from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord
 from mlrec.training import state
 from mlrec.utils.errors import MlrecError, RunError, UsageError
@@ -73,7 +73,7 @@ def straight(data: Path) -> dict[str, str]:
 def fingerprint(folder: Path) -> dict[str, str]:
     digests = {name: sha256(folder / name) for name in ARTEFACTS}
     speed = {"images_per_second", "data_seconds", "mfu", "peak_memory"}
-    lines = [{k: v for k, v in e.items() if k not in speed} for e in log.entries(folder)]
+    lines = [{k: v for k, v in e.items() if k not in speed} for e in directory.log_entries(folder)]
     weights = read_metadata(folder).sha256  # the file around them tells the number of workers, too
     return {**digests, "weights": weights, "log": hashlib.sha256(repr(lines).encode()).hexdigest()}
 
@@ -119,7 +119,7 @@ def selecting(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def selected(selecting: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     run = train(selecting, out=tmp_path_factory.mktemp("selected"))
-    assert 3 <= max(entry["epoch"] for entry in log.entries(run.path)) < 9, "nothing was stopped early"
+    assert 3 <= max(entry["epoch"] for entry in directory.log_entries(run.path)) < 9, "nothing was stopped early"
     return fingerprint(run.path) | {"best": read_metadata(run.path / directory.BEST).sha256}
 
 
@@ -233,7 +233,7 @@ def test_a_frozen_backbone_is_not_written_with_each_short_epoch(
     assert written == [0]
     # Eight calls for the features to train on, three steps, three calls for those to score, and five steps more.
     folder = start(data, tmp_path, 19, flags)
-    assert max(entry["step"] for entry in log.entries(folder)) == 7
+    assert max(entry["step"] for entry in directory.log_entries(folder)) == 7
     assert fingerprint(resume(folder).path) == whole
     written.clear()
     monkeypatch.setattr(trainer, "HEAD_SAVE_INTERVAL", 0)
@@ -316,7 +316,7 @@ def until_step(folder: Path, step: int, process: subprocess.Popen[str]) -> None:
     """Wait until the log of a run names a step."""
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline and process.poll() is None:
-        if any(entry["step"] >= step for entry in log.entries(folder)):
+        if any(entry["step"] >= step for entry in directory.log_entries(folder)):
             return
         time.sleep(0.05)
     process.kill()
@@ -336,7 +336,7 @@ def test_a_signal_ends_the_step_saves_and_names_the_command(data: Path, tmp_path
     assert f"resume: mlrec train --resume {tmp_path / 'run'}" in stderr.splitlines()[-1]
     assert RunRecord.load(tmp_path / "run").status == "interrupted"
     _, content = state.load(tmp_path / "run")
-    assert content["step"] == max(entry["step"] for entry in log.entries(tmp_path / "run"))
+    assert content["step"] == max(entry["step"] for entry in directory.log_entries(tmp_path / "run"))
 
 
 @pytest.mark.long

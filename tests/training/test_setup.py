@@ -14,9 +14,8 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
-from mlrec import recipes
 from mlrec.config import Config
-from mlrec.config_layers import resolve
+from mlrec.config_layers import recipe_chain, resolve
 from mlrec.models.classifier import create_model
 from mlrec.training import devices, features, loop, setup, timing
 from mlrec.training.devices import explained
@@ -147,7 +146,7 @@ WIDER = (1772, COCO[1])
 
 
 def recipe(name: str, kind: str) -> Config:
-    return resolve(*recipes.chain(name), source_kind=kind).config
+    return resolve(*recipe_chain(name), source_kind=kind).config
 
 
 @pytest.mark.parametrize(("kind", "table"), [("voc2007", VOC), ("voc2012", VOC), ("coco", COCO), ("wider", WIDER)])

@@ -14,7 +14,7 @@ import pytest
 
 import mlrec
 from mlrec import config
-from mlrec.run_folders import log
+from mlrec.run_folders import directory
 from mlrec.training import trackers
 from mlrec.training.trackers import TrackedRun, Tracker
 from mlrec.utils import plugins
@@ -57,7 +57,7 @@ def ids(folder: Path) -> dict[str, str]:
 
 
 def logged(run: mlrec.Run, event: str, key: str) -> dict[int, float]:
-    return {entry["step"]: entry[key] for entry in log.entries(run.path) if entry["event"] == event}
+    return {entry["step"]: entry[key] for entry in directory.log_entries(run.path) if entry["event"] == event}
 
 
 class Memory:

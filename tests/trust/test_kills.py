@@ -24,9 +24,8 @@ from mlrec.metrics.summary import Metrics
 from mlrec.models.checkpoint import load_model
 from mlrec.models.onnx import OnnxModel
 from mlrec.predictions import Predictions
-from mlrec.run_folders import log
-from mlrec.run_folders.record import RunRecord
-from mlrec.run_folders.scores import metrics_of
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import RunRecord, metrics_of
 from mlrec.run_folders.tuned import Tuned
 from mlrec.training import dataloader, state
 from mlrec.workflows.train.train import train
@@ -62,7 +61,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "predictions.npz": Predictions.load,
     "model.safetensors": load_model,
     "last.pt": lambda file: state.load(file.parent),
-    "log.jsonl": lambda file: log.entries(file.parent),
+    "log.jsonl": lambda file: directory.log_entries(file.parent),
     "thresholds.json": lambda file: Tuned.load(file.parent),
     ".toml": read_toml,
     ".json": lambda file: json.loads(file.read_text("utf-8")),

@@ -13,7 +13,7 @@ from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.evaluate import evaluate
 from mlrec.metrics.summary import Metrics
 from mlrec.predictions import Predictions
-from mlrec.run_folders import log
+from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord, SplitRecord
 from mlrec.utils.errors import ValidationReport
 from mlrec.workflows.data.prepare import prepare
@@ -103,8 +103,8 @@ def metrics(root: Path) -> Made:
 
 def run_log(root: Path) -> Made:
     for step in range(3):
-        log.append(root, "steps", epoch=1, step=step, loss=0.5, lr=0.1)
-    return root / "log.jsonl", lambda: log.entries(root)
+        directory.append_event(root, "steps", epoch=1, step=step, loss=0.5, lr=0.1)
+    return root / "log.jsonl", lambda: directory.log_entries(root)
 
 
 READERS: dict[str, Callable[[Path], Made]] = {

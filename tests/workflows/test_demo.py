@@ -14,9 +14,9 @@ from mlrec.reports.figures.gallery import PredictedLabel, draw_gallery, labels_t
 from mlrec.run_folders.record import Run
 from mlrec.utils import weight_packages
 from mlrec.utils.errors import UsageError
+from mlrec.utils.signals import Interrupted
 from mlrec.workflows import demo as workflow
 from mlrec.workflows.demo import Demo, _remove_earlier_runs, demo
-from mlrec.workflows.train.interrupt import Interrupted
 from tests.conftest import Notes
 from tests.trust import trees
 

@@ -23,9 +23,9 @@ from mlrec.cli.app import app
 from mlrec.datasets import dataset
 from mlrec.datasets.dataset import Dataset
 from mlrec.utils.errors import ConfigError, MlrecError
+from mlrec.utils.signals import Interrupted
 from mlrec.workflows import doctor as workflow
 from mlrec.workflows.doctor import Check, Diagnosis, doctor
-from mlrec.workflows.train.interrupt import Interrupted
 from mlrec.workflows.train.train import train
 from tests.tiny import make_tiny
 

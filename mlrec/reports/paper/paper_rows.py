@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from mlrec.config import resolve_temperatures
 from mlrec.lineage import PAPER_TAGS
 from mlrec.reports.paper.citations import citation
 from mlrec.reports.paper.method_names import CUTMIX, METHODS, temperature_text, variation
 from mlrec.reports.paper.published import DATASETS, PublishedRow
 from mlrec.reports.results import Result
 from mlrec.reports.settings import STAND_IN, compare_with_paper
-from mlrec.temperatures import resolve_temperatures
 from mlrec.utils.errors import counted
 
 Source = Literal["paper", "given", "own"]

@@ -19,10 +19,17 @@ from mlrec.metrics.evaluate import check_top
 from mlrec.metrics.summary import Metrics
 from mlrec.predictions import Predictions
 from mlrec.run_folders import directory
-from mlrec.run_folders.ancestry import lineage_at
 from mlrec.run_folders.evaluations import FILE
-from mlrec.run_folders.record import RunRecord, SplitRecord, environment, latest_run
-from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
+from mlrec.run_folders.record import (
+    RunRecord,
+    SplitRecord,
+    environment,
+    latest_run,
+    lineage_at,
+    metrics_of,
+    warn_undefined,
+    write_scores,
+)
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError
 from mlrec.utils.files import replace_folder, write_json

@@ -25,7 +25,7 @@ from mlrec.utils.files import write_json
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.weight_packages import check_weights_name
 from mlrec.workflows.runtime import RuntimeOptions
-from mlrec.workflows.train.plan import check_backbone_name
+from mlrec.workflows.train.train import check_backbone_name
 
 logger = logging.getLogger(__name__)
 

@@ -25,9 +25,9 @@ from mlrec.run_folders import directory
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
 from mlrec.utils.files import write_text
 from mlrec.utils.progress import SILENT, Progress
+from mlrec.utils.signals import stopped_says
 from mlrec.workflows.data.split import MADE, split
 from mlrec.workflows.evaluate.score import report_findings
-from mlrec.workflows.train.interrupt import stopped_says
 from mlrec.workflows.train.train import train
 
 logger = logging.getLogger(__name__)

@@ -26,8 +26,7 @@ from mlrec.reports.paper.table1 import FILE, Gain, LambdaSweep
 from mlrec.reports.render.table import Table
 from mlrec.reports.results import METRICS
 from mlrec.run_folders import evaluations
-from mlrec.run_folders.record import SplitRecord
-from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
+from mlrec.run_folders.record import SplitRecord, metrics_of, warn_undefined, write_scores
 from mlrec.utils import processes
 from mlrec.utils.errors import PredictionsError, UsageError, counted
 from mlrec.utils.files import replace_folder, write_json

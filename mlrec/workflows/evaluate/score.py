@@ -14,7 +14,7 @@ from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
 from mlrec.metrics.scores import Scores, one_line, read_scores
 from mlrec.metrics.summary import Metrics
-from mlrec.run_folders.scores import warn_undefined
+from mlrec.run_folders.record import warn_undefined
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport
 
 logger = logging.getLogger(__name__)

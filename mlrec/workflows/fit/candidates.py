@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlrec import recipes
+from mlrec.config_layers import recipe_chain
 from mlrec.datasets.images.decode import read_size
 from mlrec.datasets.manifest import Manifest
 from mlrec.utils.errors import ModelError
@@ -51,7 +51,7 @@ def fine_tuned() -> Flags:
 
     The number of epochs depends on the time limit.
     """
-    _, keys = recipes.chain("mlrec")[0]
+    _, keys = recipe_chain("mlrec")[0]
     own = ("epochs", "head_epochs", "head_phase_lr")  # the head was trained on the frozen backbone before
     plain = {key: value for key, value in keys.items() if key not in own and not isinstance(value, Mapping)}
     return {**plain, "freeze_backbone": False, "head_lr_mult": 1.0}

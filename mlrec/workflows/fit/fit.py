@@ -36,8 +36,7 @@ from mlrec.workflows.fit.state import FILE, Candidate, FitState, state_at
 from mlrec.workflows.report.page import report_page
 from mlrec.workflows.report.report import report
 from mlrec.workflows.runtime import RuntimeOptions
-from mlrec.workflows.train.plan import resolve_plan
-from mlrec.workflows.train.train import resume, train
+from mlrec.workflows.train.train import resolve_plan, resume, train
 
 if TYPE_CHECKING:
     from mlrec.training.features import FeatureCache

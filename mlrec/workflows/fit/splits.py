@@ -14,7 +14,7 @@ from mlrec.utils.errors import UsageError
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.data.groupings import sample_groups
 from mlrec.workflows.data.split import MADE, add_splits
-from mlrec.workflows.train.plan import has_labels
+from mlrec.workflows.train.train import has_labels
 
 logger = logging.getLogger(__name__)
 PREFIX = "fit-"

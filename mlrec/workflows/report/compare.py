@@ -22,8 +22,7 @@ from mlrec.metrics.summary import Metrics
 from mlrec.reports.comparison import Side, compare, comparison_tables
 from mlrec.reports.render.table import Table
 from mlrec.run_folders import directory
-from mlrec.run_folders.record import RunRecord, SplitRecord, training_positives
-from mlrec.run_folders.scores import warn_undefined
+from mlrec.run_folders.record import RunRecord, SplitRecord, training_positives, warn_undefined
 from mlrec.utils.errors import PredictionsError, ValidationReport, counted
 from mlrec.workflows.evaluate.score import read_truth, report_findings
 

@@ -15,7 +15,7 @@ from mlrec.reports.by_label import distinct_names
 from mlrec.reports.figures import plots
 from mlrec.reports.paper.figure5 import series_of
 from mlrec.reports.results import Result, result_of, scores_and_truth
-from mlrec.run_folders import log
+from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run
 from mlrec.utils.errors import counted
 
@@ -84,7 +84,7 @@ def _learning(runs: Sequence[Run], rows: Sequence[Result]) -> list[ReportFigure]
     shown = rows[-MOST_CURVES:]
     logs = {}
     for name, row in zip(distinct_names(shown), shown, strict=True):
-        entries = [log.entries(path) for path in row.paths if path in paths]
+        entries = [directory.log_entries(path) for path in row.paths if path in paths]
         if any(entries):
             logs[name] = [some for some in entries if some]
     if not logs:

@@ -14,8 +14,7 @@ from mlrec.metrics.resamples import RESAMPLES
 from mlrec.reports.dataset_statistics import tables
 from mlrec.reports.render.table import Table
 from mlrec.run_folders import directory
-from mlrec.run_folders.ancestry import lineage_of
-from mlrec.run_folders.record import Run, all_runs
+from mlrec.run_folders.record import Run, all_runs, lineage_of
 from mlrec.utils.errors import RunError
 from mlrec.workflows.data import stats as data_stats
 from mlrec.workflows.report import compare as run_comparison

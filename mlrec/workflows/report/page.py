@@ -12,8 +12,7 @@ from mlrec.reports.render.html import Facts, Picture, SummaryCard, page
 from mlrec.reports.render.table import percent, shown
 from mlrec.reports.results import Result
 from mlrec.reports.settings import setting_text
-from mlrec.run_folders.ancestry import lineage_of
-from mlrec.run_folders.record import Run, RunRecord
+from mlrec.run_folders.record import Run, RunRecord, lineage_of
 from mlrec.utils.errors import counted
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.report.figures import best_of, figures

@@ -1,27 +1,31 @@
-"""Config and record of a training run, and the identity that a resumed run must match."""
+"""What a training run stores and reports: config, record, the identity that a resumed run must match, and callbacks.
+
+Callbacks are user code that runs after a step, after an epoch, and at the end.
+"""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlrec.config import PATHS, Config
+from mlrec.config import PATHS, Config, current_keys
 from mlrec.lineage import Lineage
-from mlrec.renamed import current_keys
 from mlrec.run_folders import directory
-from mlrec.run_folders.record import RunRecord, SplitRecord, Status, environment
+from mlrec.run_folders.record import RunRecord, SplitRecord, Status, environment, lineage_at, lineage_of
 from mlrec.utils import processes
 from mlrec.utils.errors import ConfigError, UsageError
 from mlrec.utils.files import read_text, write_text
-from mlrec.workflows.train.plan import TrainPlan
+from mlrec.utils.signals import Interrupted
 
 if TYPE_CHECKING:
     import torch
@@ -30,10 +34,12 @@ if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
     from mlrec.training.devices import Precision
     from mlrec.training.state import EpochScore, State
+    from mlrec.workflows.train.train import TrainPlan
 
 # Keys that may differ in a resumed run. `data` may be moved, but its digest must be equal; `other_machine` warns if
 # device or threads differ.
 FREE = ("data", "workers", "save_every", "trackers", "tensorboard", "device", "threads")
+METHODS = ("on_step", "on_epoch", "on_end")  # of callbacks
 
 
 def plain(config: Config) -> dict[str, Any]:
@@ -99,16 +105,14 @@ def starting_lineage(config: Config, backbone: str) -> Lineage:
         return Lineage(weights=backbone, origin="timm")
     if source in PATHS["weights"]:
         return Lineage(weights=source, origin="package")
-    # Imported for weights of a file or a run only.
-    from mlrec.models.weights import file_lineage
-    from mlrec.run_folders.ancestry import lineage_at
+    from mlrec.models.weights import file_lineage  # imports torch
 
     return lineage_at(Path(source)) or file_lineage(Path(source), backbone, config.weights_origin)
 
 
 def trained_lineage(record: RunRecord) -> Lineage:
     """Return the lineage of the trained model: the starting weights and the training data of the run."""
-    before = _lineage_of(record)
+    before = lineage_of(record)
     if record.train is None:
         return before
     return before.followed_by(record.train.training())
@@ -119,25 +123,13 @@ def unknown_origin(record: RunRecord) -> str | None:
 
     The user is warned because tables list such runs separately.
     """
-    lineage = _lineage_of(record)
+    lineage = lineage_of(record)
     if lineage.origin != "unknown":
         return None
     return (
         f"{lineage.weights}: weights of unknown origin; tables mark these weights as extra data and list the run in a "
         "separate group. If you know what the weights were trained on, state it with --weights-origin"
     )
-
-
-def _lineage_of(record: RunRecord) -> Lineage:
-    """Return the lineage of the starting weights.
-
-    For records from earlier versions, the lineage is inferred.
-    """
-    if record.lineage is not None:
-        return record.lineage
-    from mlrec.run_folders.ancestry import lineage_of
-
-    return lineage_of(record)
 
 
 def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) -> RunRecord:
@@ -301,6 +293,100 @@ def duration(seconds: float) -> str:
     if minutes < 100:
         return f"{minutes} min"
     return f"{minutes / 60:.1f} h"
+
+
+def interrupted(folder: Path | None, epoch: int, step: int, number: int) -> Interrupted:
+    """Return the error for a run that a signal stopped after `step` in `epoch` (counted from 0)."""
+    command = f"{processes.launcher()} train --resume {shlex.quote(str(folder))}"
+    return Interrupted(f"stopped at epoch {epoch + 1}, step {step}; resume: {command}", number)
+
+
+@dataclass(frozen=True)
+class TrainEvent:
+    """State of a training run, as passed to a callback.
+
+    Attributes:
+        run: Folder of the run.
+        epoch: Current epoch, counted from 1.
+        step: Number of completed optimizer steps.
+        loss: In `on_step`, mean loss over the steps since the last call (up to 20 steps on a GPU, one step on a CPU).
+            In `on_epoch` and `on_end`, mean loss over the epoch.
+        lr: Learning rate of the backbone in the last step.
+        metrics: Defined metrics by name, as fractions. `on_epoch` receives the mAP on each split that was evaluated
+            after the epoch, such as "val/mAP". `on_end` receives mAP, CP, CR, CF1, OP, OR and OF1 on the scored split.
+
+    Example:
+        >>> class EpochLog:
+        ...     def on_epoch(self, event):
+        ...         print(f"epoch {event.epoch}: loss {event.loss:.3f}, {event.metrics}")
+        >>> EpochLog().on_epoch(TrainEvent(Path("runs/a"), 1, 90, 0.25, 0.01, {"val/mAP": 0.8}))
+        epoch 1: loss 0.250, {'val/mAP': 0.8}
+    """
+
+    run: Path
+    epoch: int = 0
+    step: int = 0
+    loss: float = math.nan
+    lr: float = math.nan
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class CallbackFailed(Exception):  # noqa: N818 - the error is in it
+    """Wrapper for an exception raised by a callback.
+
+    Because of the wrapper, training does not report the exception as an mlrec error.
+
+    Attributes:
+        error: Exception with the traceback of the user code.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Callbacks:
+    """Callbacks of a run, and the latest event.
+
+    Args:
+        objects: Objects with any of the methods `on_step`, `on_epoch` and `on_end`.
+
+    Raises:
+        UsageError: An object has none of these methods.
+    """
+
+    def __init__(self, objects: Sequence[object] = ()) -> None:
+        for one in objects:
+            if not any(callable(getattr(one, method, None)) for method in METHODS):
+                close = [name for name in dir(one) if difflib.get_close_matches(name, METHODS, n=1)]
+                found = ""
+                if close:
+                    found = f" (found a similar name: {close[0]})"
+                name = getattr(one, "__name__", type(one).__name__)
+                raise UsageError(
+                    f"callback {name} has none of the methods {', '.join(METHODS)}{found}; define at least one method"
+                )
+        self._objects = tuple(objects)
+        self._event = TrainEvent(Path())
+
+    def call(self, method: str, **facts: Any) -> None:
+        """Call a method on all callbacks that define it.
+
+        Args:
+            method: Name in `METHODS`.
+            **facts: Changed attributes of the event.
+
+        Raises:
+            CallbackFailed: A callback raised an exception.
+        """
+        self._event = replace(self._event, **facts)
+        for one in self._objects:
+            function = getattr(one, method, None)
+            if function is not None:
+                try:
+                    function(self._event)
+                except Exception as error:
+                    raise CallbackFailed(error) from error
 
 
 def _notes(config: Config) -> list[str]:

@@ -20,9 +20,8 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.models.checkpoint import save_model
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import Predictions
-from mlrec.run_folders import directory, log
-from mlrec.run_folders.record import Run, RunRecord, Status, environment
-from mlrec.run_folders.scores import metrics_of, warn_undefined, write_scores
+from mlrec.run_folders import directory
+from mlrec.run_folders.record import Run, RunRecord, Status, environment, metrics_of, warn_undefined, write_scores
 from mlrec.training import distributed, setup, state
 from mlrec.training.dataloader import Batch, steps_per_epoch, train_batches
 from mlrec.training.devices import explained
@@ -33,16 +32,15 @@ from mlrec.training.throughput import Meter, seconds_per_image, training_seconds
 from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError
 from mlrec.utils.progress import Progress, Step
-from mlrec.utils.signals import SignalReceived
+from mlrec.utils.signals import SignalReceived, Stop, deferred_signals
 from mlrec.workflows.train import run_record
-from mlrec.workflows.train.callbacks import CallbackFailed, Callbacks
-from mlrec.workflows.train.interrupt import Stop, deferred_signals, interrupted
-from mlrec.workflows.train.plan import TrainPlan
+from mlrec.workflows.train.run_record import CallbackFailed, Callbacks
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
     from mlrec.training.features import FeatureCache, Features
     from mlrec.training.trackers import TrackerGroup
+    from mlrec.workflows.train.train import TrainPlan
 
 
 logger = logging.getLogger(__name__)
@@ -134,7 +132,7 @@ class Trainer:
             except SignalReceived as received:
                 signals.handled()
                 self.end("interrupted")
-                raise interrupted(self.folder, self.state.epoch, self.state.step, received.args[0]) from None
+                raise run_record.interrupted(self.folder, self.state.epoch, self.state.step, received.args[0]) from None
             except BaseException as error:
                 with suppress(MlrecError):  # the first error is the one to report
                     if isinstance(error, CallbackFailed):  # it comes between two steps, when the state is complete
@@ -232,7 +230,7 @@ class Trainer:
             self.save_checkpoint()
             self.writer.wait()  # a run that is killed in its first epoch can be resumed, also without a model hub
         self.save_record("running")
-        log.rewind(self.folder, self.state.step)
+        directory.rewind_log(self.folder, self.state.step)
         if self.config.trackers or self.config.tensorboard:
             from mlrec.training.trackers import TrackedRun, TrackerGroup, tracker_names
 
@@ -331,9 +329,9 @@ class Trainer:
             "steps",
             epoch=steps.epoch + 1,
             step=steps.step,
-            loss=log.finite_or_none(steps.loss),
+            loss=directory.finite_or_none(steps.loss),
             lr=steps.lr,
-            grad_norm=log.finite_or_none(steps.grad_norm),
+            grad_norm=directory.finite_or_none(steps.grad_norm),
             **self.meter.entry(rate, steps.waited),
         )
 
@@ -449,7 +447,7 @@ class Trainer:
     def log(self, event: str, **values: Any) -> None:
         """Add a line to `log.jsonl`, and send the numbers to the trackers."""
         if self.folder is not None:
-            log.append(self.folder, event, **values)
+            directory.append_event(self.folder, event, **values)
         if self.trackers is not None:
             self.trackers.log(event, **values)
 
@@ -467,7 +465,7 @@ class Trainer:
             if predictions.targets is not None:
                 warn_undefined(predictions.targets, predictions.labels)
             self.save_model(directory.MODEL)
-            log.draw_curves(self.folder)
+            directory.draw_curves(self.folder)
             if self.trackers is not None:
                 self.trackers.log("final", step=self.state.step, **means)
                 self.trackers.picture(self.state.step, "curves", self.folder / directory.CURVES)

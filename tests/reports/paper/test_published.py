@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mlrec import recipes
-from mlrec.config_layers import resolve
+from mlrec.config_layers import recipe_chain, resolve
 from mlrec.datasets.readers import wider
 from mlrec.reports.paper.published import DATASETS, paper_rows, paper_settings
 
@@ -12,7 +11,7 @@ def test_recipe_paper_trains_as_the_paper_prints() -> None:
     printed = paper_settings()["training"]
     for kind in ("voc2007", "voc2012", "coco", "wider"):
         for head, rate in printed["head_lr"].items():
-            config = resolve(("flag", {"head": head}), *recipes.chain("paper"), source_kind=kind).config
+            config = resolve(("flag", {"head": head}), *recipe_chain("paper"), source_kind=kind).config
             for key in ("epochs", "opt", "momentum", "weight_decay", "lr"):
                 assert getattr(config, key) == printed[key], (kind, key)
             assert config.lr * config.head_lr_mult == rate

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mlrec import recipes
-from mlrec.config_layers import resolve
+from mlrec.config_layers import recipe_chain, resolve
 from mlrec.datasets.dataset import Dataset
 from mlrec.run_folders.record import Run
 from mlrec.utils.errors import UsageError
@@ -214,6 +213,6 @@ def _train_split(folder: Path, name: str, best: str | None) -> str:
 @pytest.mark.parametrize("head", ["average", "csra"])
 def test_fine_tuning_is_that_of_recipe_mlrec(head: str) -> None:
     flags = candidates.fine_tuned()
-    recipe = resolve(("flag", {"head": head}), *recipes.chain("mlrec")).config
+    recipe = resolve(("flag", {"head": head}), *recipe_chain("mlrec")).config
     assert {key: getattr(recipe, key) for key in flags} == flags
     assert recipe.lr == candidates.FINE_TUNED_LRS[0]

@@ -13,8 +13,8 @@ import timm
 from mlrec.config import Config
 from mlrec.utils.errors import ConfigError, ModelError
 from mlrec.workflows.runtime import RuntimeOptions
-from mlrec.workflows.train import plan
-from mlrec.workflows.train.plan import check_backbone_name, check_model_names
+from mlrec.workflows.train import train as module
+from mlrec.workflows.train.train import check_backbone_name, check_model_names
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,11 +29,11 @@ finally:
 
 
 def test_the_names_read_from_the_source_are_those_of_timm() -> None:
-    assert plan._names_in_source() == set(timm.list_models())
+    assert module._names_in_source() == set(timm.list_models())
 
 
 def test_a_name_of_a_model_registered_elsewhere_is_left_to_timm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan, "_names_in_source", frozenset)
+    monkeypatch.setattr(module, "_names_in_source", frozenset)
     check_backbone_name("resnet18.tv_in1k")
     with pytest.raises(ModelError, match=r"no backbone 'resnt18'.*did you mean 'resnet18'"):
         check_backbone_name("resnt18")

@@ -12,7 +12,7 @@ from mlrec.datasets import dataset as folder
 from mlrec.datasets.dataset import Info
 from mlrec.datasets.manifest import Manifest
 from mlrec.utils.errors import DataError
-from mlrec.workflows.train.plan import resolve_plan
+from mlrec.workflows.train.train import resolve_plan
 from tests.conftest import Notes
 from tests.tiny import make_tiny
 

@@ -11,7 +11,7 @@ import pytest
 from mlrec.datasets import dataset as folder
 from mlrec.datasets.dataset import Info
 from mlrec.datasets.manifest import Manifest
-from mlrec.workflows.train.plan import resolve_plan
+from mlrec.workflows.train.train import resolve_plan
 from tests.conftest import Notes
 
 PARTS = {"train": [0, 1, 2, 3], "val": [4, 5], "all": [0, 1, 2, 3, 4, 5], "test": [6, 7]}

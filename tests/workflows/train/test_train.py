@@ -25,14 +25,14 @@ from mlrec.metrics.evaluate import evaluate
 from mlrec.models.checkpoint import load_model, read_metadata
 from mlrec.models.classifier import create_model
 from mlrec.reports.results import result_of
-from mlrec.run_folders import directory, log
+from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run, RunRecord
 from mlrec.training import state
 from mlrec.training.prediction import predict
 from mlrec.training.throughput import seconds_per_image
 from mlrec.utils.errors import ConfigError, DataError, MlrecError, ModelError, RunError, UsageError
 from mlrec.utils.progress import Silent, Step
-from mlrec.workflows.train.interrupt import Interrupted
+from mlrec.utils.signals import Interrupted
 from mlrec.workflows.train.train import resume, train
 from tests.conftest import Notes
 from tests.tiny import FAST, LABELS, make_tiny
@@ -100,7 +100,7 @@ def test_config_toml_repeats_the_run(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_log_tells_steps_epochs_and_scores_in_order(run: Run) -> None:
-    entries = log.entries(run.path)
+    entries = directory.log_entries(run.path)
     assert [entry["event"] for entry in entries] == [*["steps"] * 3, "epoch", "scored"] * 2
     assert [e["step"] for e in entries if e["event"] == "steps"] == [1, 2, 3, 4, 5, 6]
     assert [e["epoch"] for e in entries if e["event"] == "scored"] == [1, 2]
@@ -111,7 +111,7 @@ def test_the_log_tells_steps_epochs_and_scores_in_order(run: Run) -> None:
 
 
 def test_the_best_epoch_is_marked_only_where_epochs_were_scored(run: Run, data: Path, tmp_path: Path) -> None:
-    scored = [e for e in log.entries(run.path) if e["event"] == "scored"]
+    scored = [e for e in directory.log_entries(run.path) if e["event"] == "scored"]
     best = max(scored, key=lambda e: (e["mAP"], -e["epoch"]))
     assert run.record.best == {"epoch": best["epoch"], "split": "val", "mAP": best["mAP"]}
     assert run.metrics().mAP == scored[-1]["mAP"]
@@ -131,11 +131,11 @@ def test_a_selection_split_keeps_the_best_and_stops_early(data: Path, tmp_path: 
     folder.write(three, info, [*parts, dataset.manifest("val")])
     flags = {**FAST, "data": str(three), "select_split": "hold", "patience": 2, "epochs": 20, "lr": 1e-9}
     run = train(flags, out=tmp_path)
-    chosen = [e for e in log.entries(run.path) if e["event"] == "scored" and e["split"] == "hold"]
+    chosen = [e for e in directory.log_entries(run.path) if e["event"] == "scored" and e["split"] == "hold"]
     assert [e["epoch"] for e in chosen] == [1, 2, 3]
     assert run.record.best == {"epoch": 1, "split": "hold", "mAP": chosen[0]["mAP"]}
     assert (run.path / directory.BEST).is_file()
-    assert [e["split"] for e in log.entries(run.path) if e["event"] == "scored"].count("val") == 1
+    assert [e["split"] for e in directory.log_entries(run.path) if e["event"] == "scored"].count("val") == 1
     with pytest.raises(UsageError, match="hold out a different split"):
         train({**flags, "train_split": "hold"}, out=tmp_path)
     with pytest.raises(ConfigError, match="patience"):
@@ -379,7 +379,7 @@ def test_losses_of_a_known_start_stay_what_they_were(
     """
     flags = {**FAST, "data": str(data), "epochs": 3, "heads": 2, "lam": 0.5, "img_size": 64, "lr": lr}
     run = train({**flags, "backbone": backbone}, out=tmp_path)
-    losses = [entry["loss"] for entry in log.entries(run.path) if entry["event"] == "epoch"]
+    losses = [entry["loss"] for entry in directory.log_entries(run.path) if entry["event"] == "epoch"]
     assert losses == pytest.approx(frozen, rel=0.01)
 
 
