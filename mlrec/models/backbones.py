@@ -26,20 +26,20 @@ class Backbone(nn.Module):
     """timm model without its classifier; the output is the last feature map.
 
     The shape of the feature map is always (B, d, h, w), even if the timm model uses a different layout. Class and
-    register tokens are dropped after the final norm. A norm that the timm model applies after pooling (ConvNeXt, ViTs
-    with `fc_norm`) is applied at each location. Parameters that do not affect the map are frozen.
+    register tokens are dropped after the final norm. Some timm models (ConvNeXt, ViTs with `fc_norm`) apply a norm
+    after pooling; here, the norm is applied at each location. Parameters that do not affect the feature map are frozen.
 
     Args:
         name: timm name, with or without a weights tag.
         img_size: Side length of the square input in pixels [default: the native size of the model].
-        pretrained: Whether to load the weights with this tag. If loading fails, an error is raised; random weights are
-            never used instead.
+        pretrained: Whether to load the weights with the tag in `name`. If loading fails, an error is raised; random
+            weights are never used instead.
 
     Attributes:
         timm_model: The timm model.
         name: Name with the tag of the pretrained weights.
         num_features: Number of channels d.
-        origin: Text that states the file from which weights were loaded and the number of matching tensors.
+        origin: Text with the source of the weights and the number of matching tensors.
         grid: Number of rows and columns of the feature map at the current input size.
         preprocessing: Preprocessing that the pretrained weights expect, at the current input size.
 
@@ -148,7 +148,7 @@ class Backbone(nn.Module):
 
 
 def paper_weights(name: str) -> str:
-    """Add the tag of the paper's weights (or the closest weights in timm) to a name without a tag."""
+    """Add a weights tag to a timm name without a tag: the paper's weights, or the closest weights in timm."""
     if "." in name:
         return name
     known = timm.list_pretrained(f"{name}.*")
@@ -175,7 +175,7 @@ def pretrained_settings(name: str) -> Any:
 
 
 def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, advice: str = WITHOUT_HUB) -> nn.Module:
-    """Create the timm model with pretrained or random weights; for `advice`, see `load_from_hub`.
+    """Create a timm model with pretrained or random weights; for `advice`, see `load_from_hub`.
 
     Raises:
         ModelError: timm cannot build the model with these options, or the weights cannot be loaded.
@@ -195,7 +195,7 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Context manager that suppresses notes and warnings from libraries; errors are still reported."""
+    """Context manager that suppresses warnings and log messages from libraries, but not exceptions."""
     loggers = [logging.getLogger(name) for name in _CHATTER]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,6 +1,6 @@
 """Folding of BatchNorm into the preceding convolution.
 
-The result computes the same function with fewer operations. It is only for inference.
+The folded network is only for inference, and computes the same function with fewer operations.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct)  # 
 def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
     """Return a copy of `backbone` in eval mode, with each BatchNorm folded into the preceding convolution.
 
-    γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. A forward pass on `image` determines the convolution that
-    precedes each norm. A norm is not folded if another module also uses the output of the convolution, because folding
-    would then change the features.
+    Folding uses the identity γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. A forward pass on `image`
+    determines the convolution that precedes each norm. A norm is not folded if another module also uses the output of
+    the convolution, because folding would then change the features.
 
     Args:
         backbone: Float32 module with one input and one output. Its forward pass must call each norm as a module.
-        image: Input with the size that will be used.
+        image: Example input (B, 3, H, W) with the image size that will be used.
     """
     made = copy.deepcopy(backbone).eval()
     with torch.inference_mode(False), torch.no_grad():

@@ -1,6 +1,6 @@
-"""Model files, each a single safetensors file.
+"""Reading and writing of model files, which are single safetensors files.
 
-The file contains the weights, architecture, labels, preprocessing and config.
+A model file contains the weights, architecture, labels, preprocessing and config.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Metadata:
         preprocessing: Preprocessing of the input images.
         config: Config of the run or import that created the model.
         sha256: Digest of the tensors, see `digest`.
-        lineage: History of the weights: their source and each training, including the training of this model. None in
-            files from earlier versions.
+        lineage: History of the weights: their source and all training runs, including the run that created this model.
+            None in files from earlier versions.
     """
 
     architecture: Architecture
@@ -69,8 +69,8 @@ def save_model(path: Path | str, model: Classifier, config: Mapping[str, Any], l
         path: File to write.
         model: Model to save.
         config: Config of the run or import that created the model.
-        lineage: History of the weights: their source and each training, including the training of this model [default:
-            unknown].
+        lineage: History of the weights: their source and all training runs, including the run that created this model
+            [default: unknown].
     """
     state = {key: tensor.detach().cpu().contiguous().clone() for key, tensor in model.state_dict().items()}
     description = {
@@ -105,11 +105,12 @@ def load_model(path: Path | str) -> Classifier:
     The model can be in a run folder, an exported folder, a `.safetensors` file or on the hub.
 
     Args:
-        path: Run folder, output folder of `mlrec import` or `mlrec export`, model file, or address on the Hugging Face
-            Hub: `hf://user/name` or `hf://user/name@revision`.
+        path: Run folder; output folder of `mlrec import` or `mlrec export`; model file; or address on the Hugging Face
+            Hub, such as `hf://user/name` or `hf://user/name@revision`.
 
     Returns:
-        Model that maps normalized images (B, 3, H, W), of any size that the backbone supports, to logits (B, C).
+        Model that computes logits (B, C) from normalized images (B, 3, H, W). The images may have any size that the
+        backbone supports.
 
     Raises:
         ModelError: The model file is missing, unreachable, damaged or not written by mlrec, or the weights do not match
@@ -180,9 +181,9 @@ def read_metadata(path: Path | str) -> Metadata:
 
 
 def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessing:
-    """Return preprocessing with the mean, std and interpolation of the mlrec model at `source`.
+    """Return a copy of `own` with the mean, std and interpolation of the mlrec model at `source`.
 
-    The other values are those of `own`. If `source` is not an mlrec model, `own` is returned unchanged.
+    If `source` is not an mlrec model, `own` is returned unchanged.
     """
     path = Path(source)
     if not path.is_dir():

@@ -1,13 +1,13 @@
-"""`Classifier`: a backbone and a head, with labels and preprocessing; and the heads by name.
+"""`Classifier`, which combines a backbone, a head, labels and preprocessing; and a registry of heads.
 
 A head computes logits (B, C) from features (B, d, h, w). A new head requires a class and one line in `HEADS`, or an
 entry point of the group `mlrec.heads` in another package. A head has the following attributes:
 
 - `forward` computes the logits.
-- `location_scores` are the scores of the classifier at each location. The mean of these scores is the logit of average
-  pooling, and Figure 1 uses mean + λ·max.
-- `contributions` are the contributions of the locations to the logit; the sum over locations is the logit. A head whose
-  logit is not a sum over locations has `label_attention` instead, see `query_heads`.
+- `location_scores` computes the scores of the classifier at each location. With average pooling, the logit is the mean
+  of the location scores; Figure 1 uses their mean + λ·max.
+- `contributions` computes the contribution of each location to the logit; the sum over locations is the logit. A head
+  whose logit is not a sum over locations has the method `label_attention` instead, see `query_heads`.
 - `OPTIONS` lists the names of the constructor options.
 """
 
@@ -124,7 +124,7 @@ def check_has_maps(head: nn.Module) -> None:
     """Check that a head has the methods for attention maps and for applying λ at test time.
 
     Raises:
-        ModelError: The head lacks one of these methods.
+        ModelError: The head has no method `location_scores` or `contributions`.
     """
     for method in ("location_scores", "contributions"):
         if not callable(getattr(head, method, None)):
@@ -271,8 +271,8 @@ def create_model(
         img_size: Side length of the input in pixels [default: the native size of the backbone].
         head_dropout: Fraction of feature channels dropped in training.
         logit_scale: Scale factor of the logits, see `scale` in `CSRA`.
-        weights: Backbone weights that replace the weights from the hub: a file, or a name in
-            `weight_packages.PACKAGES`.
+        weights: File with backbone weights, or a name in `weight_packages.PACKAGES`. These weights are used instead of
+            weights from the hub.
         labels: C label names [default: "0", "1", ...].
         pooling: Pooling in the gcn head, "max" or "average".
         graph: Label graph for the gcn head, created by `gcn.label_graph` from the training split.

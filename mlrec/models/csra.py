@@ -24,9 +24,9 @@ LAYOUTS = ("nchw", "nhwc", "tokens")
 
 
 class CSRA(nn.Module):
-    """Class-specific residual attention, a classification head.
+    """Classification head with class-specific residual attention (CSRA).
 
-    The logit is the mean score of each label plus λ times the attention-weighted mean score.
+    The logit of a label is its mean score over locations plus λ times its attention-weighted mean score.
 
     Each head has a separate classifier m, normalized to unit length, and a separate temperature T. The attention is
     class-specific because it is computed for each label. The following equations apply to one label and one head, with
@@ -42,8 +42,8 @@ class CSRA(nn.Module):
         ŷ_h = m·f = 1/N Σ_j s_j + λ Σ_j p_j s_j      Eq. 6-8   the logit of a head: scores are pooled, not features
         ŷ   = Σ_h ŷ_h                                Eq. 13    heads are added, not averaged
 
-    The scores of all heads are computed in a single matrix product. Pooling runs at least in float32, even under
-    autocast.
+    The scores of all heads are computed in a single matrix product. Pooling is computed in float32 or float64, even
+    under autocast.
 
     Args:
         in_features: Number of feature channels d.
@@ -52,17 +52,17 @@ class CSRA(nn.Module):
         lam: Weight λ ≥ 0 of the attention; with λ = 0, the head is average pooling with a normalized classifier
             (Table 6).
         normalize: Whether to normalize each classifier to unit length (compared in Table 8).
-        temperatures: Temperature T > 0 of each head; `math.inf` selects the maximum [default: the paper's temperatures
-            for H].
+        temperatures: Temperature T > 0 of each head; with `math.inf`, only the location with the maximum score has
+            attention [default: the paper's temperatures for H].
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
-        scale: Scale factor of the logits. Logits grow with H because the heads are summed (Eq. 13). With scale H, a
-            single head has logits of the same magnitude, so the effect of the scale can be measured separately.
+        scale: Scale factor of the logits. Logits grow with H because the heads are summed (Eq. 13). A single head with
+            scale H has logits of the same magnitude as H heads, so the effect of the scale can be measured separately.
         layout: Shape of the features: "nchw" (B, d, h, w), as in convolutional networks; "nhwc" (B, h, w, d), as in
             timm's Swin; or "tokens" (B, N, d), as in vision transformers.
         prefix_tokens: Number of class and register tokens before the location tokens; these tokens are ignored.
 
     Attributes:
-        weight: Classifiers (H, C, d), in the order of `temperatures`; there are no other parameters.
+        weight: Weights (H, C, d) of the classifiers, in the order of `temperatures`. The head has no other parameters.
 
     Raises:
         ModelError: The numbers of `heads` and `temperatures` differ, the paper has no temperatures for H, a value is
@@ -134,14 +134,14 @@ class CSRA(nn.Module):
         return at_least_float32(scores.reshape(-1, *self.weight.shape[:2], math.prod(features.shape[-2:])))
 
     def head_logits(self, scores: Tensor) -> Tensor:
-        """Compute the logits of each head (B, H, C) from `scores` (B, H, C, N), Eq. 8."""
+        """Compute the logits (B, H, C) of each head from `scores` (B, H, C, N), see Eq. 8."""
         average = scores.mean(-1)  # m·g, Eq. 4
         if not self.lam:
             return average
         return average + self.lam * self.attended_scores(scores)  # m·(g + λa), Eq. 5
 
     def attended_scores(self, scores: Tensor) -> Tensor:
-        """Compute m·a = Σ_j p_j s_j (Eq. 2 and 3), shape (B, H, C), from `scores` (B, H, C, N)."""
+        """Compute attended scores m·a = Σ_j p_j s_j (B, H, C) from `scores` (B, H, C, N), see Eq. 2 and 3."""
         parts = []
         for heads, maximum in _head_groups(self.temperatures):
             if maximum:
@@ -155,14 +155,14 @@ class CSRA(nn.Module):
     def attention(self, features: Tensor) -> Tensor:
         """Compute the attention p (Eq. 2), shape (B, H, C, h, w); its sum over locations is 1.
 
-        For T = ∞, the attention is one-hot at the first maximum. For tokens, whose grid is unknown, the shape is
-        (B, H, C, N).
+        For T = ∞, the attention is one-hot at the first maximum. With the layout "tokens", the grid is unknown, and the
+        shape is (B, H, C, N).
         """
         scores = self.scores(features)
         return self._attention(scores).reshape(*scores.shape[:3], *self.layout.locations(features))
 
     def contributions(self, features: Tensor) -> Tensor:
-        """Compute the contribution Σ_h (1/N + λ p_hj) s_hj of each location; their sum is the logit."""
+        """Compute the contribution Σ_h (1/N + λ p_hj) s_hj of each location j; the sum over j is the logit."""
         scores = self.scores(features)
         return (self.location_weights(scores) * scores).sum(1) * self.scale
 
@@ -171,7 +171,7 @@ class CSRA(nn.Module):
         return 1 / scores.shape[-1] + self.lam * self._attention(scores)
 
     def location_scores(self, features: Tensor) -> Tensor:
-        """Compute the scores (B, C, N), summed over heads; their mean is the logit at λ = 0."""
+        """Compute the scores (B, C, N), summed over heads; the mean over locations is the logit at λ = 0."""
         return self.scores(features).sum(1) * self.scale
 
     def _attention(self, scores: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class CSRA(nn.Module):
 
 
 class SpatialAttention(CSRA):
-    """CSRA without the class-agnostic feature (row "spatial only" in Table 6); λ is not used."""
+    """CSRA head without the class-agnostic feature (row "spatial only" in Table 6); λ is not used."""
 
     OPTIONS = ("heads", "normalize", "temperatures", "dropout", "scale")
 
@@ -246,7 +246,7 @@ class FeatureLayout:
             )
 
     def to_nchw(self, features: Tensor) -> Tensor:
-        """Return `features` as a view (B, d, h, w); tokens become (B, d, N, 1).
+        """Return `features` as a view of shape (B, d, h, w); for tokens, the shape is (B, d, N, 1).
 
         Raises:
             ModelError: The features do not have the shape of the layout.
@@ -259,7 +259,7 @@ class FeatureLayout:
         return features
 
     def locations(self, features: Tensor) -> tuple[int, ...]:
-        """Return the shape of the locations of `features`: (h, w), or (N,) for tokens."""
+        """Return the shape of the grid of locations in `features`: (h, w), or (N,) for tokens."""
         if self.layout == "nhwc":
             return tuple(features.shape[1:3])
         if self.layout == "tokens":
@@ -289,12 +289,12 @@ def _fits(features: Tensor, layout: str, channels: int) -> bool:
 
 
 def check_features(features: Tensor, channels: int) -> None:
-    """Raise ModelError unless `features` are (B, channels, h, w)."""
+    """Raise ModelError unless `features` have the shape (B, channels, h, w)."""
     FeatureLayout(channels).to_nchw(features)
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Convert half precision to float32, which is used for pooling and for the returned logits."""
+    """Convert a half-precision tensor to float32, the dtype for pooling and for the returned logits."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 

@@ -1,8 +1,8 @@
 """Conversion of third-party checkpoints, identified by their tensor names, to mlrec models.
 
-Supported naming schemes are those of the paper's code (`classifier.multi_head.K.head.weight` with a torchvision ResNet
-or an old timm ViT) and of mmpretrain (`backbone.*`, `head.csra_heads.K.head.weight`). Plain classifiers with
-torchvision or timm names, including CutMix (`fc.*` or `head.*`), are also supported.
+Checkpoints of the paper's code contain `classifier.multi_head.K.head.weight` and a torchvision ResNet or a ViT with old
+timm names. Checkpoints of mmpretrain contain `backbone.*` and `head.csra_heads.K.head.weight`. Linear classifiers
+(`fc.*` or `head.*`) with torchvision, timm or CutMix names are also supported.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class ExternalCheckpoint:
         backbone: timm name with the tag of the paper's weights, or None if the name cannot be inferred from tensor
             names.
         img_size: Input side length in pixels that the positional embedding requires; None if any size is possible.
-        backbone: Backbone tensors with timm names.
+        backbone_tensors: Tensors of the backbone, with timm names.
         weight: Weights of the classifier: (H, C, d) for CSRA, (C, d) for a linear classifier; None if there is no
             classifier.
-        bias: (C,) bias of a linear classifier; None for CSRA.
+        bias: Bias (C,) of a linear classifier; None for CSRA.
     """
 
     naming: str
@@ -69,7 +69,7 @@ class ExternalCheckpoint:
 
 
 def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
-    """Infer the naming scheme, architecture, H, C and image size from tensor names and shapes.
+    """Infer the naming scheme, the architecture and the image size from tensor names and shapes.
 
     Raises:
         ModelError: The heads have different shapes.
@@ -95,7 +95,8 @@ def assemble(
     The tensors of a second classifier, for example, are unused.
 
     Raises:
-        ModelError: The tensors do not match `backbone`; the message counts matched, missing and unexpected tensors.
+        ModelError: The tensors do not match `backbone`; the message states the numbers of matched, missing and
+            unexpected tensors.
     """
     assert foreign.weight is not None
     head, heads = ("csra", foreign.heads) if foreign.heads else ("average", None)

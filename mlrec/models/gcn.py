@@ -1,7 +1,7 @@
 """The `gcn` head, which computes its classifiers from a label graph and word vectors.
 
-The method is ML-GCN, Chen et al., CVPR 2019, Eq. 1-9. Word vectors are read from a text file in the format of GloVe,
-with one word per line, followed by numbers.
+The method is ML-GCN (Chen et al., CVPR 2019, Eq. 1 to 9). Word vectors are read from a text file in the GloVe format:
+each line contains a word and the numbers of its vector.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class LabelGraph:
     """Graph of C labels, with a vector for each label.
 
     Attributes:
-        adjacency: (C, C) float32, see `adjacency`.
-        words: (C, V) float32 word vectors, one per label.
+        adjacency: Float32 adjacency matrix (C, C), see the function `adjacency`.
+        words: Float32 word vectors (C, V), one per label.
     """
 
     adjacency: NDArray[np.float32]
@@ -45,8 +45,8 @@ class GraphConvolution(nn.Module):
 
     The classifiers are the rows of Â·f(Â·E·W1)·W2, where E are the label vectors, f is a LeakyReLU, and Â is the
     normalized adjacency. Features are pooled with max pooling, as published, or with average pooling. `location_scores`
-    are computed without pooling. Applying Figure 1 (mean + λ·max) to these scores is an interpretation; the paper does
-    not describe this case.
+    are computed without pooling. The paper of CSRA does not describe how to apply Figure 1 (mean + λ·max) to this head;
+    mlrec uses `location_scores`.
 
     Args:
         in_features: Number of feature channels d.
@@ -139,11 +139,11 @@ def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: 
 
 
 def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Return the re-weighted adjacency matrix (C, C) for `targets` (N, C), Eq. 6-8.
+    """Return the re-weighted adjacency matrix (C, C) for `targets` (N, C), see Eq. 6 to 8.
 
-    Label j is a neighbour of label i if P(j | i), the fraction of the samples with label i that also have label j, is
-    at least 0.4. The neighbours of i together have the weight p = 0.2, and i has the weight 1 - p. A label without
-    neighbours is connected only to itself.
+    P(j | i) is the fraction of the samples with label i that also have label j. Label j is a neighbour of label i if
+    P(j | i) is at least 0.4. The neighbours of a label have a total weight of p = 0.2, and the label itself has the
+    weight 1 - p. A label without neighbours is connected only to itself.
     """
     positive = (targets == POSITIVE).astype(np.float64)
     together = positive.T @ positive
@@ -156,13 +156,13 @@ def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
 
 
 def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
-    """Read a word vector for each label; returns (C, V).
+    """Read the word vectors of the labels from a file; returns an array (C, V).
 
-    If a label with multiple words is not in the file, the mean of the word vectors is used. Case is ignored.
+    If a label with multiple words is not in the file, the mean of the vectors of its words is used. Case is ignored.
 
     Raises:
-        ModelError: The file cannot be read, a number is invalid, or labels have no vector; the message lists these
-            labels.
+        ModelError: The file cannot be read, a number is invalid, or some labels have no vector. The message lists the
+            labels without a vector.
     """
     found = _lines_of(path, {name for label in labels for name in (label.casefold(), *_words(label))})
     lengths = {len(vector) for vector in found.values()}

@@ -30,7 +30,7 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
         name: timm name.
         settings: timm's pretrained config for the name.
         options: Options for `timm.create_model`.
-        advice: Advice for the error message: flags of the current command that avoid the error.
+        advice: Text for the error message, which recommends flags of the current command.
 
     Raises:
         ModelError: No weights are published under this name, or the weights cannot be loaded. Random weights are never
@@ -133,7 +133,7 @@ def fetch_model(address: Path | str) -> Path:
 
 @contextmanager
 def hub_errors(what: str) -> Iterator[None]:
-    """Convert errors of the hub client to a ModelError that mentions `what`; tokens are never printed."""
+    """Convert errors of the hub client to a ModelError that mentions `what`, without any access token."""
     try:
         yield
     except errors.GatedRepoError as error:

@@ -27,10 +27,10 @@ _HARMLESS = (nn.Identity, nn.Dropout, nn.Flatten)
 
 @dataclass(frozen=True, eq=False)
 class ImageNetClassifier:
-    """Published timm classifier with one class per image.
+    """Published timm model for single-label classification.
 
     Attributes:
-        name: timm name; includes the tag only if the weights are the ones published under this tag.
+        name: timm name. It includes a tag only if the weights were published under that tag.
         model: The timm model, in eval mode.
         classes: K class names in the order of the logits: WordNet IDs for ImageNet, otherwise "0", "1", ...
         data: timm's data configuration: `input_size`, `crop_pct`, `mean`, `std`, `interpolation`.
@@ -44,7 +44,7 @@ class ImageNetClassifier:
     class_token: bool
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the published logits, and the mean and maximum of the scores over locations; each is (B, K)."""
+        """Return three (B, K) tensors: published logits, and mean and maximum of the scores over locations."""
         features = self.model.forward_features(images)
         published = self.model.forward_head(features)
         scores = self.at_locations(features)

@@ -1,6 +1,7 @@
 """Export of a model to a self-contained ONNX file, with labels and preprocessing in the metadata.
 
-The input `images` is normalized float32 (B, 3, S, S) with any B; the output `logits` is float32 (B, C).
+The input `images` is a normalized float32 tensor (B, 3, S, S) with any batch size B; the output `logits` is a float32
+tensor (B, C).
 """
 
 from __future__ import annotations
@@ -131,7 +132,7 @@ CARD = "README.md"
 
 
 def onnx_file(model: Path | str) -> Path | None:
-    """Return the path of an ONNX file, or of the ONNX file in an exported folder; None for other models."""
+    """Return the path of the ONNX file if `model` is an ONNX file or an exported folder, otherwise None."""
     path = Path(model)
     if path.suffix == ".onnx":
         return path

@@ -34,9 +34,9 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def normalized(self, normalization: str) -> Preprocessing:
-        """Return a copy with the mean and std of "unit", "half" or "imagenet".
+        """Return a copy with the mean and std of a normalization: "unit", "half" or "imagenet".
 
-        "weights" keeps the current values.
+        With "weights", the current mean and std are used.
         """
         if normalization == "weights":
             return self

