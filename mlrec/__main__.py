@@ -1,4 +1,4 @@
-"""Entry point of `mlrec` and `python -m mlrec`; on a signal, the program prints one line and exits."""
+"""Entry point of `mlrec` and `python -m mlrec`; after a signal, the program prints one line and exits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import FrameType
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command-line interface."""
     _open_what_is_closed()
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:  # ignored under nohup

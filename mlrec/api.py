@@ -1,4 +1,4 @@
-"""Python functions for the commands, with arguments instead of command-line flags."""
+"""Python API: functions that correspond to the commands, such as `train` for `mlrec train`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def train(
         config: TOML configuration file; the key `base` sets the base recipe.
         out: Parent folder for runs.
         name: Name of the run folder [default: dataset-backbone-head-number].
-        resume: Run to resume; the folder, recipe and settings of the run are kept.
+        resume: Run to resume, with the same folder, recipe and settings.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, which receive a `TrainEvent`.
             The methods are called only in the first process. On a GPU, `on_step` is called every 20 steps.
         progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as
@@ -114,8 +114,8 @@ def evaluate_run(
         labels: Labels to score [default: all labels].
         conventions: Name of the scoring conventions.
         tuned: Whether to use the thresholds and calibration from `mlrec tune`.
-        top: K. If set, `Metrics.top` contains precision, recall and F1 for the K highest-scoring labels of each sample
-            as predictions.
+        top: Number K of labels. If set, `Metrics.top` contains precision, recall and F1 when the K highest-scoring
+            labels of each sample are predicted.
         tta: Views for test-time augmentation, such as "flip" or "flip,1,1.25" (see `mlrec eval --tta`). If None, only
             the image itself is used.
         batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
@@ -170,12 +170,12 @@ def attention(
 
     Args:
         model: Model, run, model folder or model file.
-        images: Files, folders, globs or manifests (`.jsonl`), items with boxes, Pillow images, arrays, tensors or
-            bytes, as for `predict`.
+        images: Images in any form that `predict` accepts: paths, globs, manifests (`.jsonl`), items with boxes, Pillow
+            images, arrays, tensors or bytes.
         labels: Labels for which to compute maps [default: the `top` most probable labels of each image].
         top: Number of labels per image if `labels` is None.
-        temperature: Temperature of the head whose attention is returned instead of contributions. Each attention map
-            sums to 1.
+        temperature: Temperature of a head. If set, the attention maps of this head are returned instead of contribution
+            maps. Each attention map sums to 1.
         batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
             batch size].
         device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
@@ -222,10 +222,10 @@ def load_run(path: PathLike) -> Run:
     """Open a run folder.
 
     Args:
-        path: Run folder; the run may be unfinished.
+        path: Folder of a finished or unfinished run.
 
     Returns:
-        The run: `run.config`, `run.record`, `run.metrics()`, `run.predictions()`, `run.manifest()`, `run.load_model()`.
+        `Run` object with `config`, `record`, `metrics()`, `predictions()`, `manifest()` and `load_model()`.
 
     Raises:
         RunError: The folder does not contain a run.

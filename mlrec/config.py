@@ -1,8 +1,8 @@
 """`Config`: all settings of a training run as flat keys.
 
 All hyperparameter defaults are defined here. Each key is a field of `Config`, a TOML key, a flag of `mlrec train` (with
-dashes), and a name for `--set`. The paper's temperatures of CSRA heads and the old names of keys are also defined here.
-`mlrec.config_layers` merges values from flags, files and recipes.
+dashes), and a name for `--set`. This module also defines the temperatures that the paper uses for CSRA heads, and the
+old names of keys. `mlrec.config_layers` merges values from flags, files and recipes.
 """
 
 from __future__ import annotations
@@ -293,7 +293,7 @@ TEMPERATURES: dict[int, tuple[float, ...]] = {
 def value_kind(key: str) -> Any:
     """Return the type of the values of `key`.
 
-    The type is bool, int, float, str, `list` or `tuple` (of floats), or `Literal`.
+    The type is `bool`, `int`, `float`, `str`, `list`, `tuple` (for floats) or `Literal`.
 
     Example:
         >>> value_kind("heads"), value_kind("temperatures"), value_kind("data")
@@ -325,7 +325,7 @@ def panel_of(key: str) -> str:
 def nearest_key(key: str) -> str:
     """Return a suggestion for an unknown key, such as `"; did you mean 'lr'?"`.
 
-    Suggestions include names from other toolkits.
+    The key may also be the name that another toolkit uses for the same setting.
     """
     known = dict(zip(FIELDS, FIELDS, strict=True)) | OTHER_NAMES
     close = difflib.get_close_matches(key.replace("-", "_").lower(), known, n=1, cutoff=0.6)
@@ -333,7 +333,7 @@ def nearest_key(key: str) -> str:
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """Return the choices of a key; empty unless the type is `Literal` or the values are names in `PARTS`."""
+    """Return the valid values of a key; empty if the key is not restricted to a list of values."""
     if key in PARTS:
         return part_names(key, PARTS[key])
     kind = typing.get_args(TYPES[key])[0]
@@ -344,8 +344,8 @@ def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None
     """Return `temperatures` if they are set, otherwise the paper's temperatures for this number of heads.
 
     Args:
-        heads: Number of heads H; the default is the number of temperatures, or 1.
-        temperatures: Temperature of each head, greater than 0; the default is the paper's temperatures.
+        heads: Number of heads H [default: number of temperatures, otherwise 1].
+        temperatures: Temperature of each head, greater than 0 [default: the paper's temperatures].
 
     Raises:
         ModelError: The numbers of heads and temperatures differ, the paper has no temperatures for H heads, or a
@@ -417,7 +417,7 @@ def current_keys(values: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
 
 
 def current_names(values: Mapping[str, T]) -> dict[str, T]:
-    """Return metadata of config keys under current key names; unlike `current_keys`, no value is inverted."""
+    """Replace old key names in a mapping with any values; unlike `current_keys`, no value is inverted."""
     return {OLD_KEYS.get(key, key): value for key, value in values.items()}
 
 
@@ -429,7 +429,7 @@ def first_keys(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def old_keys(values: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str, bool]]:
-    """Iterate over old names in config values and tables.
+    """Iterate over old key names in config values and nested tables.
 
     Yields the old name, the current name, and whether both are set.
     """

@@ -55,7 +55,7 @@ class Resolved:
 
     Attributes:
         config: The merged configuration.
-        sources: Origin of each value by key: "flag", a file name, "recipe NAME" or "default".
+        sources: Origin of the value of each key: "flag", a file name, "recipe NAME" or "default".
         recipe: Name of the recipe, if a recipe was used.
         warnings: One line for each key that was set under an old name.
     """
@@ -71,12 +71,12 @@ def resolve(
 ) -> Resolved:
     """Merge layers of values into one `Config`; earlier layers override later layers.
 
-    A layer may contain `[data.KIND]` and `[head.NAME]` overlays with the values for one kind of source or one head, so
-    that a single recipe covers all kinds and heads. The overlay for `source_kind` is applied first, then the overlay
-    for the selected head. Old key names are accepted, see `config.OLD_KEYS`.
+    A layer may contain overlays: `[data.KIND]` with the values for one kind of dataset source, and `[head.NAME]` with
+    the values for one head. With overlays, a single recipe covers all kinds and heads. The overlay for `source_kind` is
+    applied first, then the overlay for the selected head. Old key names are also accepted (see `config.OLD_KEYS`).
 
     Args:
-        layers: Pairs of a layer name, which is quoted in errors, and the values of the layer.
+        layers: Name and values of each layer, as pairs. Error messages contain the name of the layer.
         source_kind: Kind of the dataset source, such as "coco".
         recipe: Name of the recipe, stored in the result.
 
@@ -106,8 +106,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        ConfigError: The file is unreadable, is not UTF-8, is too long for a configuration, or has a syntax error; in
-            the case of a syntax error, the message quotes the line.
+        ConfigError: The file cannot be read, is not UTF-8, is too long for a configuration, or has a syntax error. For
+            a syntax error, the message quotes the line.
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
@@ -118,7 +118,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def parse_toml(text: str, name: str) -> dict[str, Any]:
-    """Parse TOML text; `name` is quoted in errors.
+    """Parse TOML text; error messages start with `name`.
 
     Raises:
         ConfigError: The syntax is invalid; the message quotes the line.
@@ -137,7 +137,7 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
 
 
 def check_values(source: str, values: Mapping[str, Any]) -> None:
-    """Check values, including those that another layer overrides; `source` is quoted in errors.
+    """Check the values of one layer, including overridden values; error messages start with `source`.
 
     Raises:
         ConfigError: Keys are unknown or values are invalid; the message lists all errors.
@@ -181,7 +181,7 @@ def parse_numbers(text: str, key: str) -> list[float]:
     """Parse `a,b,c` or `start:stop:step` (stop included) into floats.
 
     Raises:
-        ConfigError: The string has a different format; the message quotes `key`.
+        ConfigError: The string is not in one of these formats; the message contains `key`.
 
     Example:
         >>> parse_numbers("0:0.2:0.1", "lam")
@@ -262,7 +262,7 @@ def copy_recipe(name: str, path: Path | None = None) -> Path:
 
 
 def recipe_chain(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return a recipe and its base recipes, in order of priority, as (name, tables without `base`).
+    """Return the names and values of a recipe and its base recipes, in order of priority.
 
     Raises:
         ConfigError: There is no recipe with that name, or the base recipes form a cycle.

@@ -1,4 +1,4 @@
-"""`Lineage`: the origin of a model's weights, and all subsequent trainings."""
+"""`Lineage`: the origin of a model's weights, and all subsequent training runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Origin = Literal["random", "timm", "package", "declared", "unknown"]
 
 
 class Training(msgspec.Struct, frozen=True):
-    """Training of a model on a split of a dataset.
+    """One training run of a model on a split of a dataset.
 
     Attributes:
         dataset: Name of the prepared dataset.
@@ -42,17 +42,17 @@ class Training(msgspec.Struct, frozen=True):
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
-    """Origin of a model's weights: the initial weights and all subsequent trainings.
+    """Origin of a model's weights: the initial weights and all subsequent training runs.
 
     Attributes:
         weights: Initial weights: a timm name with a tag, a package name, a file name without the path, or "random".
-        origin: "timm" if the weights were downloaded under this tag or the SHA-256 is that of the published file;
-            "declared" if the user or a recipe declared the origin; "unknown" for any other file or a run that no longer
-            exists.
+        origin: How the origin is known. "timm": the weights were downloaded under this tag, or the SHA-256 matches the
+            published file. "declared": the user or a recipe declared the origin. "unknown": the weights are from any
+            other file, or from a run that no longer exists.
         declared: Declared origin.
         sha256: SHA-256 of the weights file.
-        trainings: All subsequent trainings, oldest first; in a model file, the last entry is the training that produced
-            the model.
+        trainings: All subsequent training runs, oldest first. In a model file, the last entry is the training run that
+            produced the model.
     """
 
     weights: str
@@ -83,20 +83,20 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     def is_cutmix(self) -> bool:
         """Whether the initial weights are the paper's ResNet-cut.
 
-        This is determined by the declared origin or the file name.
+        The declared origin or the file name determines the result.
         """
         file = self.origin in ("declared", "unknown")
         return self.declared == CUTMIX_TAG or (file and "cutmix" in self.weights.lower())
 
     def followed_by(self, training: Training) -> Lineage:
-        """Return the lineage of a model initialized with these weights and then trained in `training`."""
+        """Return the lineage of a model that starts from these weights and is trained in `training`."""
         return msgspec.structs.replace(self, trainings=(*self.trainings, training))
 
     def extra_data(self, train: Training | None) -> str:
-        """List all training data except ImageNet and the data of the last training.
+        """List all training data except ImageNet and the data of the last training run.
 
         Args:
-            train: Last training; None for a model that was not trained by mlrec.
+            train: Last training run; None for a model that was not trained by mlrec.
 
         Returns:
             Names separated by commas, or "" if there is no extra data.
@@ -110,9 +110,9 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         return ", ".join(dict.fromkeys(filter(None, parts)))
 
     def on_same_data(self, train: Training) -> list[Training]:
-        """Return earlier trainings on the data of `train` or a part of this data.
+        """Return earlier training runs that used the data of `train` or a subset of this data.
 
-        Such trainings add epochs but no new data.
+        Such training runs add epochs but no new data.
         """
         return [training for training in self.trainings if not _beyond(training, train)]
 
@@ -129,7 +129,7 @@ def lineage_from(value: Any) -> Lineage | None:
 
 
 def unknown_lineage(source: str) -> Lineage:
-    """Return the lineage for a file or run of unknown origin.
+    """Return the lineage of a file or run with unknown origin.
 
     Example:
         >>> unknown_lineage("weights/resnet101_cutmix.pth").label

@@ -92,7 +92,7 @@ class Predictions:
         return pd.DataFrame(values, index=pd.Index(self.sample_ids, name="id"), columns=list(self.labels))
 
     def save(self, path: Path | str) -> None:
-        """Write the predictions to an `.npz` file with float32 logits, int8 targets, and text.
+        """Write the predictions to an `.npz` file; logits are stored as float32, targets as int8.
 
         Identical predictions produce identical bytes. Logit arrays of 64 MiB or more are not compressed, so that they
         can be memory-mapped.
@@ -116,7 +116,8 @@ class Predictions:
     def load(cls, path: Path | str) -> Predictions:
         """Read an `.npz` file with logits, written by mlrec or any other program.
 
-        Only plain arrays are read; pickled objects are not loaded. Large uncompressed arrays are memory-mapped.
+        Only numeric and string arrays are read; pickled objects are never loaded. Large uncompressed arrays are
+        memory-mapped.
 
         Raises:
             PredictionsError: An array is missing, shapes do not match, or the logits are not floats.

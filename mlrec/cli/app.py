@@ -1,7 +1,7 @@
 """Command-line interface of mlrec.
 
-Each command is in a separate file. This module finds the command, also under an old name, reports errors in one line,
-sets the exit code, and formats the help.
+Each command is in a separate file. This module selects the command, reports errors in one line, sets the exit code, and
+formats the help. Old command names are also accepted.
 """
 
 from __future__ import annotations
@@ -393,7 +393,7 @@ def _draw_panel(output: Console, title: str, rows: Rows) -> None:
 
 
 def current_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Replace old names in command-line arguments, of which the first is the command name.
+    """Replace old command and flag names in command-line arguments.
 
     Returns:
         The arguments with current names, and one warning for each old name.

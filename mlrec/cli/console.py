@@ -55,8 +55,8 @@ def result_line(text: str) -> None:
 def result_tables(tables: Sequence[Table], *, full: bool = False) -> None:
     """Print tables to stdout.
 
-    On a terminal, tables are fitted to the width, and the best values are bold. Otherwise, complete tables are printed
-    without styles.
+    On a terminal, tables are fitted to the terminal width, and the best values are bold. Otherwise, complete tables are
+    printed without styles.
 
     Args:
         tables: Tables to print.
@@ -84,7 +84,7 @@ def result_json(value: Any) -> None:
 
 
 def error(first: str, *rest: str) -> None:
-    """Print the error message of a failed command; an error with multiple faults has multiple lines."""
+    """Print the error message of a failed command; a list of errors is printed with one line per error."""
     _line("error: " + first, "bold red")
     for line in rest:
         _line(line, "")
@@ -128,7 +128,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
-        """Show the progress of one task; at each step, a received signal is raised if Python dropped it."""
+        """Show the progress of one task; each step also raises a signal that Python has dropped."""
         drawn = self._lines
         if _console(stderr=True).is_terminal:
             drawn = self._bar
@@ -167,7 +167,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def live(self) -> Iterator[Callable[[str], None] | None]:
-        """Return a function that overwrites its previous output on stderr; None if there is no terminal."""
+        """Return a function that replaces its previous output on stderr, or None if stderr is not a terminal."""
         if not _console(stderr=True).is_terminal:
             yield None
             return

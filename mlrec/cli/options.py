@@ -121,7 +121,7 @@ def one_dataset(argument: Path | None, flag: Path | None) -> Path | None:
 
 
 def model_or_last(model: Path | None, runs: Path) -> Path:
-    """Return `model` if it is set; otherwise print and return the path of the newest finished run."""
+    """Return `model` if it is set; otherwise log and return the path of the newest finished run."""
     if model is not None:
         return model
     from mlrec.run_folders.record import latest_run
@@ -132,7 +132,7 @@ def model_or_last(model: Path | None, runs: Path) -> Path:
 
 
 def names(text: str | None) -> list[str] | None:
-    """Parse `a,b,c` into a list of names and normalize them as in manifests; returns None for None.
+    """Parse `a,b,c` into a list of names with Unicode normalization NFC; returns None for None.
 
     A name that contains a comma must be quoted.
     """
@@ -157,7 +157,7 @@ def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
 
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
-    """Parse `a,b,c` or `start:stop:step` into integers, all of which must be at least `least`."""
+    """Parse `a,b,c` or `start:stop:step` into integers; each integer must be at least `least`."""
     numbers = config_layers.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
         raise UsageError(f"{flag} {text}: expected integers >= {least}, written as a,b,c or start:stop:step")
@@ -169,8 +169,9 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
 def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -> Callable[..., None]:
     """Add the argument DATA and one flag for each key of `Config` to `command`.
 
-    The flags that the user sets are passed to the command as the dict `flags`. The values are parsed unless `as_typed`
-    is set. With `as_typed`, they remain strings, because the command accepts multiple values per key.
+    The flags that the user sets are passed to the command as the dict `flags`. The values of these flags are parsed
+    unless `as_typed` is set. If `as_typed` is set, the values remain strings, for commands that accept multiple values
+    per key.
     """
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
     dataset = inspect.Parameter("dataset", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Dataset)
@@ -195,7 +196,7 @@ def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -
 def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str, Any]:
     """Merge the values from `--set key=value` with the values from flags.
 
-    If a key is in both, the flag overrides `--set`. Both values are checked.
+    If `--set` and a flag set the same key, the flag overrides `--set`. Overridden values are also checked.
 
     Raises:
         ConfigError: A key is unknown or a value is invalid.

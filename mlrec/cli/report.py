@@ -181,7 +181,7 @@ class Output:
         name: Name of the format.
         out: File to write; None for stdout.
         full: Whether to print all columns and footnotes, even on a narrow terminal.
-        columns: Number of columns in the LaTeX document.
+        columns: Number of text columns in the LaTeX document, 1 or 2.
         notes: Whether to typeset footnotes in LaTeX.
     """
 
@@ -218,7 +218,7 @@ def goes_with(view: str, views: Sequence[str], flags: Mapping[str, object]) -> N
     Args:
         view: Flag that selects the current view; "" for the default view.
         views: Views in which the flags have an effect.
-        flags: Dict from flag to value; the value is None if the flag is not set.
+        flags: Mapping from the name of a flag to its value, or to None if the flag is not set.
     """
     for flag, value in flags.items():
         if value is not None and view not in views:

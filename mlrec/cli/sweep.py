@@ -126,7 +126,7 @@ def run_and_show(
 ) -> None:
     """Run a sweep, show its progress, and print the result tables.
 
-    If `compared` is set, the tables of the study "compare" are added.
+    If `compared` is set, the tables of the study "compare" are also printed.
     """
     from mlrec.sweeps.progress import failures
     from mlrec.sweeps.study_tables import comparison_tables, study_report

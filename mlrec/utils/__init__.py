@@ -1,1 +1,1 @@
-"""Files, errors, progress, processes, threads and signals, used by all layers."""
+"""Helpers for files, errors, progress, processes, threads and signals."""

@@ -1,6 +1,6 @@
 """Safe unpacking of tar and zip archives.
 
-Only regular files are unpacked, only below the target folder, and with a size limit.
+Only regular files inside the target folder are unpacked, up to a size limit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
     """Unpack an archive. Owners, permissions and times are not restored.
 
     Args:
-        archive: Tar file, which may be compressed, or zip file.
+        archive: Zip file, or tar file with or without compression.
         folder: Folder in which to unpack the archive.
         limit: Maximum total size of all members in bytes.
 

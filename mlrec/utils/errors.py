@@ -29,9 +29,9 @@ LONGEST_LINE = 1000
 class MlrecError(ValueError):
     """Base class of all errors raised by mlrec.
 
-    The message states what is wrong, where, and how to fix it. The message is a single line. Additional arguments add
-    further lines, for errors that list multiple faults. Because names in a message may come from third-party files,
-    control characters are escaped and long lines are shortened when an error is converted to a string.
+    The message states what is wrong, where, and how to fix it. The message is a single line. Additional arguments are
+    printed as further lines, for example to list several errors. When an error is converted to a string, control
+    characters are escaped and long lines are shortened, because names in a message may come from third-party files.
 
     Attributes:
         exit_code: Exit code of the command line.
@@ -51,7 +51,7 @@ class MlrecError(ValueError):
 
 
 class DataError(MlrecError):
-    """Raised if annotations, images or manifests cannot be used."""
+    """Raised if annotations, images or manifests are missing or invalid."""
 
 
 class PredictionsError(MlrecError):
@@ -85,7 +85,7 @@ _OUT_OF_MEMORY = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error was caused by insufficient memory.
+    """Return whether insufficient memory caused an error.
 
     Errors of Python, torch (CPU, CUDA, MPS, cuDNN, cuBLAS) and ONNX Runtime are recognized.
     """
@@ -96,7 +96,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def first_of(names: Sequence[str], most: int) -> str:
-    """Format a list of names: the first names, followed by the number of further names.
+    """Format a list of names; a long list is shortened to the first names and the number of other names.
 
     Example:
         >>> first_of(["cat", "dog", "hen"], 2)
@@ -132,7 +132,7 @@ def printable(text: object, longest: int = LONGEST_NAME) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Format a number with a noun in the singular or plural; the default plural is `noun` followed by "s".
+    """Format a number and a noun in the singular or plural; the default plural is `noun` with an "s".
 
     Example:
         >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")
@@ -168,8 +168,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 class ValidationReport:
     """Errors and warnings from a check.
 
-    Errors are collected before raising, and warnings are aggregated by kind. A reader adds errors and warnings for each
-    record. The workflow raises a single error, and stores the warnings with the result.
+    All errors are collected and raised together, and warnings are grouped by kind. A reader adds errors and warnings
+    for each record. The workflow raises a single error, and stores the warnings with the result.
 
     Example:
         >>> report = ValidationReport()
@@ -183,16 +183,16 @@ class ValidationReport:
     _warnings: dict[str, list[str]] = field(default_factory=dict)
 
     def error(self, where: str, what: str) -> None:
-        """Add an error: `where` is the file and record, and `what` states the fault and how to fix it."""
+        """Add an error: `where` is the file and record, and `what` is the problem and how to fix it."""
         self.errors.append(printable(f"{where}: {what}", LONGEST_LINE))
 
     def warn(self, kind: str, record: str) -> None:
-        """Add a warning about `record`; `kind` is a fixed sentence, and one line is printed for each kind."""
+        """Add a warning about `record`; all warnings with the same sentence `kind` are reported in one line."""
         self._warnings.setdefault(kind, []).append(printable(record))
 
     @property
     def warnings(self) -> list[str]:
-        """Return one line per kind with the sentence, the number of records, and the first record."""
+        """Return one line per kind of warning, with the number of records and the first record."""
         return [
             f"{kind}: {records[0]}" if len(records) == 1 else f"{kind}: {len(records)} times, first {records[0]}"
             for kind, records in self._warnings.items()
@@ -202,11 +202,11 @@ class ValidationReport:
         """Raise an error if any errors were added.
 
         A single error is raised with its own message. For multiple errors, the message is `heading` followed by the
-        first ten.
+        first ten errors.
 
         Args:
             heading: First line of the message if there are multiple errors.
-            log: Name of the file in which the caller stores all errors, for the message; "" if there is no file.
+            log: Name of the file to which the caller writes all errors, quoted in the message; "" if there is no file.
             kind: Class of the error to raise.
         """
         if not self.errors:

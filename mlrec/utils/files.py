@@ -1,8 +1,8 @@
 """Atomic writing and safe reading of files.
 
 Content is written to a hidden temporary file in the same folder, flushed to disk, and renamed when it is complete. If
-the process is killed, either the old or the new file remains, never a partial file. At most one temporary file remains,
-which is removed by the next process that writes to the folder.
+the process is killed, either the old or the new file remains, never a partial file. At most one temporary file remains;
+the next process that writes to the folder removes this file.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def atomic_write(path: Path, needed: int = 0, *, shared: bool = False) -> Iterat
 
     Args:
         path: File to write.
-        needed: Number of bytes to write, if known; stated in the error message if the disk is full.
+        needed: Number of bytes to write, if known. The error message for a full disk contains this number.
         shared: Whether other machines write to the same folder at the same time. If so, temporary files of killed
             processes are removed only by `remove_shared_temporary`, because processes on other machines are not
             visible.
@@ -113,7 +113,7 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path, needed: int = 0) -> Iterator[None]:
-    """Context manager that converts errors from writing to `path`; used when data is appended to a file.
+    """Context manager that converts each `OSError` from writing to `path` into an `MlrecError`.
 
     Raises:
         MlrecError: See `atomic_write`.
@@ -153,7 +153,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
 def temporary_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder next to `path` that is removed when the block ends.
 
-    The folder is not removed if it was moved elsewhere.
+    The folder is not removed if the block has moved it elsewhere.
     """
     temporary = _temporary(Path(path))
     try:
@@ -195,14 +195,14 @@ def check_name(name: str) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether a file or folder is named like a temporary file of this module."""
+    """Return whether a file or folder has a temporary name that this module created."""
     return _TEMPORARY.match(path.name) is not None
 
 
 def remove_stale(folder: Path) -> None:
     """Remove temporary files of killed processes.
 
-    Folders that were moved away but never replaced are restored.
+    A folder that `replace_folder` had moved away, but not yet replaced, is restored.
     """
     if not folder.is_dir():
         return
@@ -250,7 +250,7 @@ def folder_of(path: Path) -> Path:
 
 
 def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
-    """Read the regular file `path`; raises `kind` with a one-line message if the file cannot be read."""
+    """Read the regular file `path`; raises an error of class `kind` if the file cannot be read."""
     path = Path(path)
     check_regular(path, kind)
     try:
@@ -263,7 +263,7 @@ def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
 def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[bytes]]:
     """Open the regular file `path` for reading in chunks.
 
-    Raises `kind` with a one-line message on failure.
+    If this fails, an error of class `kind` with a one-line message is raised.
     """
     path = Path(path)
     check_regular(path, kind)
@@ -275,7 +275,7 @@ def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[by
 
 
 def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
-    """Raise `kind` if `path` is a folder, a device or a pipe instead of a file.
+    """Raise an error of class `kind` if `path` is a folder, a device or a pipe instead of a file.
 
     A missing file is accepted.
     """
@@ -300,13 +300,13 @@ def read_text(path: Path, kind: type[MlrecError] = DataError) -> str:
 
 
 def read_own_json(path: Path, form: type[T], kind: type[MlrecError], remedy: str) -> T:
-    """Read a JSON file that mlrec wrote; third-party annotations are read by `json_file`.
+    """Read a JSON file that mlrec wrote (not for third-party annotations).
 
     Args:
         path: File to read.
         form: Expected type of the content.
         kind: Class of the error to raise.
-        remedy: End of the error message, which states how to fix the error.
+        remedy: Last part of the error message, which explains how to fix the problem.
 
     Raises:
         MlrecError: The file cannot be read, or the content does not match `form`; the error is of class `kind`.

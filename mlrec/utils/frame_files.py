@@ -41,7 +41,7 @@ def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = F
     """Write data frames to a file; the extension determines the format.
 
     In a CSV file, frames are separated by an empty line. An Excel file has one sheet per frame. A Parquet file has a
-    single table: multiple frames are concatenated, with the frame names in the first column, `table`.
+    single table. Multiple frames are concatenated, and the first column, `table`, contains the frame names.
 
     Args:
         frames: Frames by name.

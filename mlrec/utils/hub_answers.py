@@ -1,4 +1,4 @@
-"""Check whether a URL responds within a time limit; does not require torch."""
+"""Check whether a server responds within a time limit, without importing torch."""
 
 from __future__ import annotations
 

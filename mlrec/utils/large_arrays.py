@@ -24,7 +24,7 @@ LOCAL_HEADER = struct.Struct("<26xHH")  # lengths of a member's name and extra f
 
 
 def save_large(stream: IO[bytes], arrays: Mapping[str, NDArray[Any] | Sequence[str]]) -> None:
-    """Write an `.npz` file in which numeric arrays can be memory-mapped, and strings are compressed.
+    """Write an `.npz` file with memory-mappable numeric arrays and compressed strings.
 
     Identical arrays produce identical bytes.
     """

@@ -1,7 +1,7 @@
-"""Parts that other installed packages add to mlrec through entry points.
+"""Plugins: readers, heads, losses and trackers that other installed packages provide.
 
-The entry-point groups are `mlrec.readers`, `mlrec.heads`, `mlrec.losses` and `mlrec.trackers`. The module of a part is
-imported when the part is used. Built-in parts cannot be replaced.
+The entry-point groups are `mlrec.readers`, `mlrec.heads`, `mlrec.losses` and `mlrec.trackers`. The module of a plugin
+is imported when the plugin is used. Plugins cannot replace built-in readers, heads, losses and trackers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ GROUPS = {"reader": "mlrec.readers", "head": "mlrec.heads", "loss": "mlrec.losse
 
 
 def added_by_packages(group: str) -> dict[str, str]:
-    """Return the parts that other packages add to a group, as a mapping from name to `module:attribute`.
+    """Return the plugins in an entry-point group, as a mapping from name to `module:attribute`.
 
     Example:
         >>> added_by_packages("mlrec.nothing")
@@ -27,9 +27,9 @@ def added_by_packages(group: str) -> dict[str, str]:
 
 
 def is_part(kind: str, name: str, own: Collection[str]) -> bool:
-    """Return whether `own` or another package has a part with this name.
+    """Return whether a built-in component or a plugin has this name.
 
-    The arguments are those of `part_names`.
+    The arguments are described in `part_names`.
     """
     return name in own or name in added_by_packages(
         GROUPS[kind]
@@ -37,11 +37,11 @@ def is_part(kind: str, name: str, own: Collection[str]) -> bool:
 
 
 def part_names(kind: str, own: Collection[str]) -> tuple[str, ...]:
-    """Return the names of all parts of a kind: built-in parts first, then parts from other packages.
+    """Return the names of all components of a kind: first the built-in components, then the plugins.
 
     Args:
-        kind: Kind of the parts, a key in `GROUPS`.
-        own: Names of mlrec's built-in parts.
+        kind: Kind of component, a key in `GROUPS`.
+        own: Names of the built-in components.
 
     Example:
         >>> part_names("head", ("csra", "average"))[:2]
@@ -51,13 +51,13 @@ def part_names(kind: str, own: Collection[str]) -> tuple[str, ...]:
 
 
 def load_part(place: str) -> Any:
-    """Import a part.
+    """Import a built-in component or a plugin.
 
     Args:
-        place: Module and attribute, as `module:attribute`.
+        place: Location of the component, as `module:attribute`.
 
     Raises:
-        MlrecError: A part from another package cannot be imported.
+        MlrecError: A plugin cannot be imported.
 
     Example:
         >>> load_part("math:sqrt")(4.0)
@@ -74,17 +74,17 @@ def load_part(place: str) -> Any:
 
 
 def find_part(kind: str, name: str, own: Mapping[str, str], error: type[MlrecError] = MlrecError) -> Any:
-    """Return the part with this name, from mlrec or from another package.
+    """Return the built-in component or plugin with this name.
 
     Args:
-        kind: Kind of the part, a key in `GROUPS`.
-        name: Name of the part.
-        own: Mapping from names of mlrec's built-in parts to `module:attribute`.
+        kind: Kind of component, a key in `GROUPS`.
+        name: Name of the component.
+        own: Mapping from the names of the built-in components to `module:attribute`.
         error: Class of the error for an unknown name.
 
     Raises:
-        MlrecError: The part cannot be imported, or the name is unknown. In the second case, the error is of class
-            `error`, and the message lists the existing names.
+        MlrecError: The component cannot be imported, or the name is unknown. For an unknown name, the error is of class
+            `error`, and the message lists the known names.
 
     Example:
         >>> find_part("loss", "root", {"root": "math:sqrt"})(4.0)

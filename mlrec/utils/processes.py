@@ -29,7 +29,7 @@ def world_size() -> int:
 
 
 def local_world() -> int:
-    """Return the number of processes in this job on this machine."""
+    """Return the number of processes of this job that run on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
@@ -52,8 +52,8 @@ def set_idle_policy() -> None:
     """Make idle OpenMP threads sleep early instead of busy-waiting.
 
     The function must be called before torch is imported. On a shared machine, a busy-waiting thread may occupy the core
-    that another thread needs. Measurements are in docs/performance.md. If the user has set OMP_WAIT_POLICY or
-    GOMP_SPINCOUNT, the value is kept. Child processes inherit the setting.
+    that another thread needs. Measurements are in docs/performance.md. Values of OMP_WAIT_POLICY and GOMP_SPINCOUNT
+    that the user has set are not changed. Child processes inherit the setting.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
@@ -64,8 +64,8 @@ def keep_freed_memory() -> None:
 
     By default, glibc returns every large block to the kernel, which then has to zero-fill the next block page by page.
     Without this setting, a training step on two idle cores took 1.21 times as long with 16 images, and 1.01 times as
-    long with one image. The measurement with benchmarks/process.py is described in docs/performance.md. If the user has
-    set GLIBC_TUNABLES or MALLOC_... variables, the values are kept.
+    long with one image. The measurement with benchmarks/process.py is described in docs/performance.md. Values of
+    GLIBC_TUNABLES and MALLOC_... that the user has set are not changed.
     """
     set_by_user = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)
     if sys.platform == "linux" and not set_by_user:

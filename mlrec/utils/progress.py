@@ -21,7 +21,7 @@ NOTHING = logging.CRITICAL + 1  # level of a logger that logs nothing
 
 
 class Step(Protocol):
-    """Function that advances a task by `done` units; `facts` are shown next to the bar."""
+    """Function that advances a task by `done` units; the text `facts` is shown next to the bar."""
 
     def __call__(self, done: int = 1, facts: str = "") -> None:
         """Advance the task by `done` units."""
@@ -32,12 +32,12 @@ class Progress(Protocol):
     """Progress bars for long-running work; workflows update them, and the console draws them on stderr."""
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
-        """Start a bar for `total` units of work; None if the number is unknown."""
+        """Start a progress bar for `total` units of work; `total` is None if the number is unknown."""
         ...
 
 
 class Silent:
-    """A `Progress` that draws nothing; the default for all workflows that are called from Python."""
+    """A `Progress` that draws nothing; the default for workflows called from Python."""
 
     def __repr__(self) -> str:
         return "SILENT"
@@ -58,7 +58,7 @@ class RunProgress:
     progress: Progress
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
-        """Start a bar, except for epochs."""
+        """Start a progress bar; epochs have no bar."""
         return (SILENT if name.startswith(("epoch", "scoring")) else self.progress).task(name, total)
 
 

@@ -1,8 +1,8 @@
 """Rows of different lengths stored in two arrays.
 
-The arrays are the concatenated values of all rows, and the start of each row. For millions of short rows, such as image
-names, the overhead is eight bytes per row. With Python objects, the overhead would be about eighty bytes per row, and
-rows could not be shared with other processes through a memory-mapped file.
+One array contains the concatenated values of all rows, and the other array contains the start of each row. For millions
+of short rows, such as image names, the overhead is eight bytes per row. With Python objects, the overhead would be
+about eighty bytes per row, and rows could not be shared with other processes through a memory-mapped file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BLOCK = 65_536  # rows processed at a time, to keep temporary arrays small
 
 
 def offsets_of(lengths: NDArray[np.integer[Any]]) -> Offsets:
-    """Return the start of each row and the end of the last row.
+    """Return an array with the start of each row and the end of the last row.
 
     Example:
         >>> offsets_of(np.array([2, 0, 3])).tolist()

@@ -1,7 +1,7 @@
-"""Convert SIGINT and SIGTERM to an exception, and defer them in training.
+"""Convert SIGINT and SIGTERM to an exception, and delay these signals during training.
 
-An interrupted command can then remove temporary files. In training, the first signal stops the run after the current
-step, see `deferred_signals`.
+With an exception, an interrupted command can still remove temporary files. During training, the first signal stops the
+run after the current step (see `deferred_signals`).
 
 Python drops an exception that a signal handler raises inside a destructor or a weak reference callback, or while C code
 compiles or imports a module. A dropped exception is raised again at the next step of a progress bar, or when the

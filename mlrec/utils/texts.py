@@ -104,7 +104,7 @@ def batched(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 class TextsBuilder:
     """Builder of `Texts` from blocks of strings.
 
-    With blocks, not all strings exist as Python objects at the same time.
+    Strings are added in blocks, so only one block of Python strings is in memory at a time.
     """
 
     def __init__(self) -> None:

@@ -24,8 +24,8 @@ def thread_map(
 ) -> Iterator[Iterator[Result]]:
     """Yield the results of `function` in the order of `items`.
 
-    All threads end with the block, even after an error. Threads are used instead of processes because a process that
-    receives a signal during startup prints a traceback or hangs.
+    All threads are stopped at the end of the `with` block, even after an error. Threads are used instead of processes
+    because a process that receives a signal during startup prints a traceback or hangs.
 
     Args:
         function: Function to call in the threads.

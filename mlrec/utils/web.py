@@ -1,8 +1,8 @@
 """Download of small files from the public web.
 
-Only http(s) is supported, size and time are limited, and private addresses are rejected. Every address that a host name
-resolves to is checked, and the connection is made to a checked address, so that a second DNS response cannot change the
-address. Redirects are checked in the same way. Proxies are not used.
+Only http(s) is supported, file size and download time are limited, and private addresses are rejected. All addresses of
+a host name are checked, and the connection is made to a checked address, so that a second DNS response cannot change
+the address. The target of each redirect is checked in the same way. Proxies are not used.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class WebPolicy:
         seconds: Maximum time for one file in seconds, including redirects.
         redirects: Maximum number of redirects.
         resolve: Function that returns the addresses for a host and port.
-        allows: Function that returns whether a connection to an address is allowed.
+        allows: Function that returns whether connections to an address are allowed.
     """
 
     max_bytes: int = 64 << 20

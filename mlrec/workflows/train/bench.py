@@ -47,11 +47,11 @@ def bench_head(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> HeadCosts:
-    """Measure whole models that differ only in the head: average pooling, and CSRA for each value of H.
+    """Measure models that differ only in the head: average pooling, and CSRA for each value of H.
 
     Args:
-        backbone: timm name; the weights are random, because they do not affect the cost.
-        heads: Numbers of heads H.
+        backbone: Name of a timm model. The weights are random, because weights do not affect the cost.
+        heads: Values of H, the number of CSRA heads.
         num_labels: Number of labels C.
         img_size: Side of the input in pixels.
         steps: Number of measurements per model.
@@ -59,7 +59,7 @@ def bench_head(
         progress: Progress display.
 
     Raises:
-        MlrecError: The backbone is unknown, or the paper has no temperatures for an H.
+        MlrecError: The backbone is unknown, or the paper has no temperatures for a value of H.
     """
     if steps < 1 or not heads:
         raise UsageError("bench head requires at least one step and one value of H; set --steps and --heads")
@@ -86,13 +86,14 @@ def bench_sweep(
     The result is written to the sweep folder for `mlrec report --study`.
 
     Args:
-        folder: Folder of a sweep whose rows have the same backbone, input size and set of labels.
+        folder: Folder of a sweep. All rows of the sweep must have the same backbone, input size and labels.
         steps: Number of measurements per model.
         machine: Runtime options: batch size [default: 16], device and precision.
         progress: Progress display.
 
     Raises:
-        RunError: The folder contains no sweep, no row has a finished run, or rows differ in more than the head.
+        RunError: The folder contains no sweep, no row has a finished run, or the rows differ in settings other than the
+            head.
     """
     runs = _first_runs(folder)
     models = [run.load_model() for _, run in runs]
@@ -201,7 +202,7 @@ def _ratio(own: Sequence[float], base: Sequence[float]) -> Ratio:
 
 
 def cost_table(costs: HeadCosts) -> Table:
-    """Return the costs as a table, with footnotes that describe the measurement.
+    """Return the costs as a table with footnotes about the measurement.
 
     Args:
         costs: Measured costs.

@@ -1,4 +1,4 @@
-"""What a training run stores and reports: config, record, the identity that a resumed run must match, and callbacks.
+"""Data that a training run stores (config, record and identity), and callbacks.
 
 Callbacks are user code that runs after a step, after an epoch, and at the end.
 """
@@ -92,7 +92,7 @@ def started(
 
 
 def starting_lineage(config: Config, backbone: str) -> Lineage:
-    """Return the lineage of the starting weights of a run.
+    """Return the lineage of the initial weights of a run.
 
     Args:
         config: Config of the run.
@@ -111,7 +111,7 @@ def starting_lineage(config: Config, backbone: str) -> Lineage:
 
 
 def trained_lineage(record: RunRecord) -> Lineage:
-    """Return the lineage of the trained model: the starting weights and the training data of the run."""
+    """Return the lineage of the trained model: the initial weights and the training data of the run."""
     before = lineage_of(record)
     if record.train is None:
         return before
@@ -133,7 +133,7 @@ def unknown_origin(record: RunRecord) -> str | None:
 
 
 def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) -> RunRecord:
-    """Return the record with the current status, times and best epoch of the run."""
+    """Return a copy of the record with the current status, times and best epoch of the run."""
     best = best_epoch(state.history, plan)
     return msgspec.structs.replace(
         record,
@@ -147,7 +147,7 @@ def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) ->
 def best_epoch(history: Sequence[EpochScore], plan: TrainPlan) -> EpochScore | None:
     """Return the first epoch with the highest mAP on the selection split.
 
-    If there is no selection split, the scored split is used. Returns None if no epochs were evaluated; without a
+    If there is no selection split, the scored split is used. Returns None if no epoch was evaluated. Without a
     selection split, `eval_every` must be set.
     """
     if plan.select is None and not plan.config.eval_every:
@@ -177,7 +177,7 @@ def scores_after(epoch: int, state: State) -> dict[str, float]:
 
 
 def means(metrics: Metrics) -> dict[str, float]:
-    """Return the metrics over all labels by name, without undefined metrics."""
+    """Return the overall metrics by name; undefined metrics are omitted."""
     values = {name: getattr(metrics, name) for name in ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -188,9 +188,9 @@ class RunIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         config: All keys of the config.
         labels: Labels of the training split, in order.
-        train, scored: Digests of the manifests.
+        train, scored: Digests of the manifests for training and evaluation.
         processes: Number of processes.
-        weights: SHA-256 of the `pos_weight` file; None without one.
+        weights: SHA-256 of the `pos_weight` file; None if there is no file.
     """
 
     config: dict[str, Any]
@@ -225,11 +225,11 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
     """Check that a checkpoint was written by the run to be resumed.
 
     Args:
-        was: Identity stored in the checkpoint; keys not stored by an earlier version are not compared.
+        was: Identity stored in the checkpoint. Keys that are missing from an older checkpoint are not compared.
         identity: Current identity of the run.
 
     Raises:
-        UsageError: The identities differ; one line per difference, with both values.
+        UsageError: The identities differ. The message has one line per difference, with both values.
     """
     now: dict[str, Any] = msgspec.to_builtins(identity)
     names = {
@@ -258,9 +258,9 @@ def _as_json(value: Any) -> Any:
 
 
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return a warning if versions, device or threads differ when a run is resumed.
+    """Return a warning if a resumed run has different versions, device or threads than the original run.
 
-    In this case, the resumed run will not be bit-exact.
+    A resumed run with such a difference is not bit-exact.
     """
     keys = ("torch", "device", "gpu", "precision", "threads")
     changed = [f"{key} was {was.get(key)}, is now {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
@@ -334,7 +334,7 @@ class TrainEvent:
 class CallbackFailed(Exception):  # noqa: N818 - the error is in it
     """Wrapper for an exception raised by a callback.
 
-    Because of the wrapper, training does not report the exception as an mlrec error.
+    The wrapper prevents training from reporting the exception as an mlrec error.
 
     Attributes:
         error: Exception with the traceback of the user code.
@@ -374,7 +374,7 @@ class Callbacks:
 
         Args:
             method: Name in `METHODS`.
-            **facts: Changed attributes of the event.
+            **facts: New values of event attributes.
 
         Raises:
             CallbackFailed: A callback raised an exception.

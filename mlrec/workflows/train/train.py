@@ -1,7 +1,7 @@
 """`mlrec train`: train a model on a prepared dataset and write its run folder.
 
-`TrainPlan` contains config, dataset and splits of a run, with defaults filled in and reported; `trainer.Trainer` runs
-it.
+`TrainPlan` contains the config, dataset and splits of a run; missing values are replaced by defaults, which are
+reported. `trainer.Trainer` runs the plan.
 """
 
 from __future__ import annotations
@@ -59,12 +59,13 @@ def train(
 
     Args:
         flags: Keys of `Config`; flags override `file`, which overrides the recipe, which overrides the defaults.
-        file: TOML file with keys of `Config`; the key `base` names a recipe.
+        file: TOML file with keys of `Config`; the key `base` is the name of a recipe.
         recipe: Name of a recipe [default: `base` in the file, otherwise the recipe of the dataset].
         out: Folder of runs.
         name: Name of the run folder [default: dataset, backbone and head with a number].
-        data_root: Folder in which to look up the most recently prepared dataset if `flags` do not name one.
-        command: Command line, stored in the record [default: that of this process].
+        data_root: Folder of prepared datasets. The most recently prepared dataset is used if `flags` do not contain
+            `data`.
+        command: Command line to store in the record [default: the command line of this process].
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, see `TrainEvent`.
         progress: Progress display.
@@ -75,9 +76,9 @@ def train(
     Raises:
         ConfigError: A key or value in the config is invalid; nothing was written.
         UsageError: `name` is not a valid folder name.
-        MlrecError: The data, the weights or the machine do not support the run, or the loss is NaN or infinite.
+        MlrecError: The data, weights or machine cannot be used for the run, or the loss is NaN or infinite.
         Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
-        Exception: A callback raised this exception, which is passed on unchanged; the run can be resumed.
+        Exception: A callback raised this exception, which is passed on unchanged. The run can be resumed.
     """
     out = Path(out)
     if name is not None:
@@ -110,8 +111,8 @@ def resume(
 
     Args:
         run: Run folder.
-        flags: Keys of `Config`. Only the keys in `run_record.FREE`, such as `workers`, may differ from those of the
-            run.
+        flags: Keys of `Config`. Only the keys in `run_record.FREE`, such as `workers`, may have a different value than
+            in the run.
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: See `train`.
         progress: Progress display.
@@ -121,7 +122,8 @@ def resume(
 
     Raises:
         RunError: The run is already finished, or has no checkpoint.
-        UsageError: Config, data or number of processes differ from those of the run; the message lists each difference.
+        UsageError: The config, the data or the number of processes differs from the original run. The message lists
+            each difference.
     """
     folder = Path(run)
     if processes.rank() != 0:
@@ -147,7 +149,7 @@ class TrainPlan:
 
     Attributes:
         resolved: Config with the source of each value; `data` and the splits are set.
-        paper: Whether the recipe is based on the paper's recipe; if so, a backbone name without a tag selects the
+        paper: Whether the recipe is based on the paper's recipe. If so, a backbone name without a tag selects the
             paper's weights.
         dataset: Prepared dataset.
         train: Training split.
@@ -181,17 +183,17 @@ def resolve_plan(
 
     Args:
         flags: Keys of `Config` from the command line.
-        file: TOML file with additional keys; the key `base` names a recipe.
+        file: TOML file with additional keys; the key `base` is the name of a recipe.
         recipe: Name of a recipe [default: `base` in the file, otherwise the recipe of the dataset].
-        data_root: Folder in which to look up the most recently prepared dataset.
-        dataset: Dataset selected by the keys, if it is already open.
-        resumed: Whether the run is resumed; if so, the starting weights need not exist.
+        data_root: Folder of prepared datasets. The most recently prepared dataset is the default.
+        dataset: Opened dataset; None to open the dataset that `flags` or `file` select.
+        resumed: Whether an existing run is resumed. If so, the initial weights need not exist.
 
     Raises:
         ConfigError: A key or value is invalid.
         ModelError: The backbone is unknown, or the weights do not exist.
         UsageError: The package of a tracker is not installed.
-        DataError: There is no dataset, or the dataset lacks splits for training and evaluation.
+        DataError: There is no dataset, or the dataset has no split for training or evaluation.
     """
     layers, recipe = _named_layers(flags, file, recipe)
     named = resolve(*layers, *_recipe_layers(recipe)).config
@@ -257,7 +259,7 @@ def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest]) -> Non
 
 
 def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str | None = None) -> Config:
-    """Return the config from flags, file and named recipe, before the dataset is known.
+    """Return the config from flags, file and recipe; the recipe of the dataset is not yet included.
 
     Raises:
         ConfigError: A key or value is invalid.
@@ -350,7 +352,7 @@ def default_splits(dataset: Dataset) -> tuple[str, str]:
     """Return the default training and evaluation splits.
 
     Raises:
-        DataError: The dataset does not have such splits.
+        DataError: The dataset has no split for training or evaluation.
     """
     with logged_from(NOTHING):
         train, scored = _splits(dataset, Config())
@@ -383,7 +385,7 @@ def check_model_names(config: Config) -> None:
 
 
 def check_backbone_name(name: str) -> None:
-    """Check a backbone name without its tag.
+    """Check that timm has a model with this name; the tag is not checked.
 
     Raises:
         ModelError: timm has no model with this name.

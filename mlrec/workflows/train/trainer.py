@@ -57,15 +57,16 @@ class Trainer:
     Args:
         plan: Config, dataset and splits.
         progress: Progress display.
-        out: Folder of runs, in which the folder of a new run is created.
+        out: Parent folder, in which the folder of a new run is created.
         name: Name of the new folder [default: dataset, backbone and head with a number].
         command: Command line, stored in the record.
-        resumed: Run to resume; its folder is used again.
+        resumed: Run to resume, in the same folder.
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: User callbacks.
 
     Raises:
-        UsageError: The device or precision is not available, or the batch size is not divisible by the processes.
+        UsageError: The device or precision is not available, or the batch size is not divisible by the number of
+            processes.
         ConfigError: A file referenced in the config is invalid.
     """
 
@@ -102,10 +103,10 @@ class Trainer:
         self.saved_at = 0.0  # when the newest checkpoint was written, by the monotonic clock
 
     def run(self) -> Run:
-        """Train to the end and write the run folder.
+        """Train until the last epoch and write the run folder.
 
         Raises:
-            MlrecError: The weights, the data or the machine do not support the run, or the loss is NaN or infinite.
+            MlrecError: The data, weights or machine cannot be used for the run, or the loss is NaN or infinite.
             Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
             Exception: A callback raised this exception; the run can be resumed.
         """
@@ -117,7 +118,7 @@ class Trainer:
         return Run(self.folder or Path(), self.record)
 
     def run_explained(self) -> dict[str, float]:
-        """Run training with errors converted to readable messages, and return the metrics on the scored split."""
+        """Train, convert errors to readable messages, and return the metrics on the scored split."""
         setup.prepare_process(self.config, self.device, self.precision, len(self.plan.train))
         with (
             distributed.joined(self.device),
@@ -147,7 +148,7 @@ class Trainer:
         """Build model, optimizer and network, open the run folder, and load the checkpoint of a resumed run.
 
         Args:
-            folder_lock: Stack on which the lock of the run folder is kept until the run ends.
+            folder_lock: `ExitStack` that holds the lock of the run folder until the run ends.
         """
         config, device, precision = self.config, self.device, self.precision
         samples, world = setup.per_process(config), processes.world_size()
@@ -309,9 +310,10 @@ class Trainer:
                 self.notify("on_step", epoch=epoch, step=event.step, loss=event.loss, lr=event.lr, metrics={})
 
     def report_steps(self, steps: Steps, advance: Step, steps_per_epoch: int) -> None:
-        """Show loss, learning rate, speed and remaining time next to the progress bar, and log these values.
+        """Show and log the loss, learning rate, speed and remaining time.
 
-        The progress bar shows the mean speed since the start. The log contains the speed of the reported steps.
+        The progress bar shows the mean speed since the start. The log contains the mean speed since the previous
+        report.
         """
         seconds = self.state.seconds["train"]
         seconds_per_step = seconds / steps.step
@@ -342,7 +344,8 @@ class Trainer:
 
         Returns predictions on the scored split after the last epoch.
 
-        The selection split determines the best epoch, and the time of early stopping if `patience` is set.
+        The selection split determines the best epoch. If `patience` is set, this split also determines when training
+        stops early.
         """
         plan, config = self.plan, self.config
         last = epoch == config.epochs
@@ -389,7 +392,7 @@ class Trainer:
     def backbone_features(self, manifest: Manifest, **changes: int) -> Features:
         """Return the frozen-backbone features for a split, from the cache if possible.
 
-        `changes` contains config keys.
+        The config keys in `changes` override the config of the run.
         """
         from mlrec.training.features import FeatureCache
 
@@ -407,7 +410,7 @@ class Trainer:
             )
 
     def add_score(self, epoch: int, split: str, predictions: Predictions) -> bool:
-        """Add the mAP of an epoch to the history and the log; return whether it is the best mAP on the split."""
+        """Add the mAP of an epoch to the history and the log; return whether this is the best mAP so far."""
         mAP = metrics_of(predictions).mAP
         entry = EpochScore(epoch, split, mAP)
         others = [score for score in self.state.history if (score.epoch, score.split) != (epoch, split)]
@@ -428,7 +431,7 @@ class Trainer:
             self.saved_at = time.monotonic()
 
     def save_epoch_checkpoint(self) -> None:
-        """Write a checkpoint after an epoch; skipped if only a head is trained and the last one is recent."""
+        """Write a checkpoint after an epoch, unless only a head is trained and the last checkpoint is recent."""
         if not self.config.freeze_backbone or time.monotonic() - self.saved_at >= HEAD_SAVE_INTERVAL:
             self.save_checkpoint()
 
@@ -452,7 +455,7 @@ class Trainer:
             self.trackers.log(event, **values)
 
     def notify(self, method: str, **facts: Any) -> None:
-        """Call the callbacks in the first process only."""
+        """Call the callbacks, but only in the first process."""
         if self.folder is not None:
             self.callbacks.call(method, run=self.folder, **facts)
 
@@ -476,20 +479,20 @@ class Trainer:
         return {f"{self.plan.scored.split}/{name}": value for name, value in means.items()}
 
     def end(self, status: Status) -> None:
-        """Finish all writes, and record the status."""
+        """Finish all pending writes, and store the status of the run."""
         self.writer.wait()
         self.save_record(status)
         if self.trackers is not None:
             self.trackers.finish(status)
 
     def warn(self, warning: str | None) -> None:
-        """Show a warning if there is one."""
+        """Log a warning; does nothing if the warning is None."""
         if warning is not None:
             logger.warning(warning)
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Context manager that adds the duration of the `with` block to the time of a part of the run."""
+        """Context manager that adds the duration of the `with` block to the total time of `part`."""
         started = time.monotonic()
         try:
             yield
