@@ -23,10 +23,10 @@ class HeadMaps:
     """Logits and attention maps for B images and C labels.
 
     Attributes:
-        logits: (B, C).
-        scores: (B, C, h, w) classifier scores at each location, summed over heads.
-        contributions: (B, C, h, w) contribution of each location to the logit.
-        attention: (B, H, C, h, w) attention of each head; None for heads without attention.
+        logits: Logits (B, C).
+        scores: Classifier scores (B, C, h, w) at each location, summed over heads.
+        contributions: Contributions (B, C, h, w) of each location to the logit.
+        attention: Attention (B, H, C, h, w) of a CSRA head; None for other heads.
     """
 
     logits: NDArray[np.float32]
@@ -36,7 +36,7 @@ class HeadMaps:
 
 
 def read_maps(head: Head, features: Tensor) -> HeadMaps:
-    """Run a head on `features` (B, d, h, w), which must be on the same device.
+    """Compute logits and maps of a head from `features` (B, d, h, w) on the same device.
 
     Raises:
         ModelError: A head from another package has no maps.
@@ -56,7 +56,7 @@ def read_maps(head: Head, features: Tensor) -> HeadMaps:
 def read_shown_maps(
     head: Head, features: Tensor, temperature_head: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Run a head on `features` (B, d, h, w); returns logits (B, C) and heat maps (B, C, h, w).
+    """Compute logits (B, C) and heat maps (B, C, h, w) of a head from `features` (B, d, h, w).
 
     The maps are either the contributions to the logit, or the attention of one CSRA head. For a head in `query_heads`,
     whose logit is not a sum over locations, the maps are the attention of each label's query.

@@ -1,7 +1,7 @@
-"""Image batches for training and evaluation: selection of their samples, and creation by dataloader workers.
+"""Image batches for training and evaluation: selection of samples, and loading in worker processes.
 
 The samples of a batch depend only on the seed and the epoch. An epoch is a random permutation of the images. Samples
-from the same image, such as persons, are adjacent in this order, so each image is decoded only once per batch.
+from the same image (for example, one per person) are adjacent, so each image is decoded only once per batch.
 
 Batches do not depend on the number of workers. Errors in workers are reported in one line, which names the unreadable
 file or the setting to change.
@@ -64,10 +64,12 @@ class BatchKey:
     """Key from which a dataloader worker creates one batch.
 
     Attributes:
-        samples: Positions in the manifest.
-        epoch: Epoch of the augmentation; None for evaluation, without augmentation.
-        size: Size of the batch; smaller batches are padded with copies of the last sample, marked by -1.
-        share: Number of processes times the fraction of the batch that this process receives; 1 if all parts are equal.
+        samples: Positions of the samples in the manifest.
+        epoch: Epoch that determines the augmentation; None for evaluation, which uses no augmentation.
+        size: Batch size. If there are fewer samples, the batch is padded with copies of the last sample, which have
+            position -1.
+        share: Fraction of the batch that this process receives, multiplied by the number of processes; 1 if all
+            processes receive equal parts.
     """
 
     samples: Positions
@@ -77,7 +79,7 @@ class BatchKey:
 
 
 def epoch_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
-    """Return the sample order for an epoch: a random order of images, with all samples of each image."""
+    """Return the sample order for an epoch: images in random order, each with all of its samples."""
     image = manifest.image_ranks
     places = np.random.default_rng([seed, epoch, 0, _ORDER]).permutation(int(image.max(initial=-1)) + 1)
     return np.argsort(places[image], kind="stable")
@@ -86,8 +88,8 @@ def epoch_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
 def class_aware_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
     """Return the order for class-aware sampling (Shen et al., ECCV 2016).
 
-    There is one draw per sample in the manifest. Each draw selects a label with uniform probability, then a positive
-    sample for this label. Samples without a positive label are never drawn.
+    Samples are drawn with replacement, as many as the manifest contains. Each draw selects a label with uniform
+    probability, then a positive sample for this label. Samples without a positive label are never drawn.
 
     Raises:
         DataError: No sample has a positive label.
@@ -132,7 +134,7 @@ def train_keys(
 ) -> Iterator[BatchKey]:
     """Yield the keys for `epochs` epochs, starting with batch `start` of `epoch`.
 
-    Each key contains the part of the batch that belongs to process `rank`.
+    Each key contains only the samples of the batch that process `rank` receives.
 
     Raises:
         DataError: There are fewer samples than processes.
@@ -169,8 +171,9 @@ class Batch(NamedTuple):
     Attributes:
         images: Tensor (B, 3, S, S) of uint8 images in channels-last memory format, see `normalize`; or cached features
             (B, d, h, w).
-        targets: (B, C) int8; 1 positive, 0 negative, -1 unknown.
-        samples: (B,) int64 positions in the manifest; -1 marks copies that pad the last batch of an evaluation.
+        targets: Int8 tensor (B, C) of 1 (positive), 0 (negative) or -1 (unknown).
+        samples: Int64 positions (B,) of the samples in the manifest; -1 for copies that pad the last batch of an
+            evaluation.
         share: Factor by which this process multiplies its mean loss. With this factor, the mean over processes is the
             mean loss of the complete batch.
     """
@@ -187,7 +190,7 @@ class Batch(NamedTuple):
 
 
 class ImageBatches(Dataset[Batch | MlrecError]):
-    """Dataset that creates batches by key: augmented views if a config is set, otherwise whole images."""
+    """Dataset that creates a batch for each key; images are augmented only if a config is set."""
 
     def __init__(self, manifest: Manifest, preprocessing: Preprocessing, decode: Decode, config: Config | None):
         self.manifest, self.preprocessing, self.config = manifest, preprocessing, config
@@ -325,7 +328,7 @@ def run(
         keys: Keys of the batches.
         largest: Number of samples in the largest batch.
         workers: Number of worker processes; None means `default_workers`. With 0, this process creates the batches and
-            decodes with all cores.
+            decodes images with all cores.
         total: Number of batches, which limits the number of workers.
         device: Device of the model. Memory is pinned for CUDA; if the model is on the CPU, workers have low priority.
 
@@ -361,10 +364,10 @@ def run(
 def default_workers(device: torch.device) -> int:
     """Return the default number of workers per process.
 
-    The number is one per core, at most 16, and 0 for a model on the CPU.
+    The default is one worker per core, but at most 16. For a model on the CPU, the default is 0.
 
-    A model on the CPU uses all cores. If a worker occupies one of them, one thread of the model is slower, and all
-    other threads wait for it. It is therefore faster to decode with all cores between two steps; measurements are in
+    A model on the CPU uses all cores. If a worker occupies a core, one thread of the model is slower, and all other
+    threads wait for it. Decoding with all cores between two steps is therefore faster; measurements are in
     docs/performance.md.
     """
     if device.type == "cpu" or own_cores() == 1:
@@ -391,9 +394,9 @@ def fitting(workers: int, batch_bytes: int) -> int:
 def fitting_files(workers: int) -> int:
     """Return `workers`, or a smaller number (with a warning) if the limit on open files requires it.
 
-    First, the limit is increased if the system permits it. torch passes each tensor in a batch between processes as an
-    open file, and a process that reaches the limit hangs or prints a traceback. The limit is therefore checked before
-    workers start.
+    The limit is first increased if the system permits it. torch passes each tensor in a batch between processes as an
+    open file, and a process that reaches the limit hangs or prints a traceback. The limit on open files is therefore
+    checked before workers start.
     """
     if not workers or resource is None or not OPEN_FILES.is_dir():
         return workers

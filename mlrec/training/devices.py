@@ -1,4 +1,4 @@
-"""Selection and setup of the device, precision and threads, and one-line errors for failures such as out of memory."""
+"""Setup of device, precision and threads, and short messages for errors such as out of memory."""
 
 from __future__ import annotations
 
@@ -117,10 +117,11 @@ def _check_kernels(device: torch.device) -> None:
 
 
 def resolve_precision(name: str, device: torch.device) -> Precision:
-    """Return the precision with this name.
+    """Return the precision for the value of `--precision`; "auto" selects one for the device.
 
     "auto" is bf16 on CUDA with compute capability 8.0 or later, fp16 with 7.x, and otherwise fp32.
-    `torch.cuda.is_bf16_supported()` is not used, because it is also True for older GPUs, which emulate bf16 slowly.
+    `torch.cuda.is_bf16_supported()` is not used, because it also returns True for older GPUs, which emulate bf16
+    slowly.
 
     Raises:
         UsageError: The device does not support the precision.
@@ -144,9 +145,9 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 def prepare_device(device: torch.device, precision: Precision, threads: int | None = None) -> None:
     """Configure the GPU, TF32, CPU threads and memory reuse for the whole process.
 
-    TF32 is disabled for fp32. In half precision, TF32 is enabled. It affects only the head, which computes in float32.
-    Features in bf16 or fp16 are exact in TF32, so only the weights of the head are rounded (to 11 bits). Sums are
-    computed in float32.
+    TF32 is disabled for fp32. In half precision, TF32 is enabled, which affects only the head, because the head
+    computes in float32. Features in bf16 or fp16 are exact in TF32, so only the weights of the head are rounded (to 11
+    bits). Products in TF32 are summed in float32.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)  # pinned memory, streams and third-party code use the current device
@@ -177,10 +178,10 @@ def exact_float32() -> Iterator[None]:
 def repeatable_kernels() -> Iterator[None]:
     """Context manager that makes cuDNN choose kernels by tensor shape instead of by measured time.
 
-    Scores are therefore reproducible. `cudnn.benchmark` may choose different kernels in different processes. The scores
-    of `eval` and `predict`, for example, would then differ in the last bits. `deterministic` is also required, because
-    it is part of cuDNN's cache key; otherwise, a kernel that was chosen by measured time in training would be reused
-    here.
+    Scores computed in the block are reproducible. With `cudnn.benchmark`, processes may choose different kernels, and
+    the scores of `eval` and `predict`, for example, may differ in the last bits. `deterministic` is also required,
+    because it is part of cuDNN's cache key; otherwise, a kernel that was chosen by measured time in training would be
+    reused.
     """
     cudnn = torch.backends.cudnn
     before = cudnn.benchmark, cudnn.deterministic
@@ -236,12 +237,14 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Context manager that converts machine failures in a training run to one-line errors.
+    """Context manager that converts failures in a training run, such as out of memory, to one-line errors.
 
-    The failures are: out of memory, a batch that is too small, a compiler error, and a lost process.
+    Errors are converted if memory runs out, a batch is too small, the compiler fails, an operation is not
+    deterministic, or a process is lost.
 
     Raises:
-        RunError: The training run failed with one of these errors.
+        RunError: Memory ran out, a batch is too small, the compiler failed, an operation is not deterministic, or a
+            process was lost.
     """
     try:
         yield

@@ -43,8 +43,8 @@ _stores: list[Any] = []  # stores of the current job
 def joined(device: torch.device) -> Iterator[None]:
     """Context manager that joins and leaves the process group; has no effect if there is one process.
 
-    If an error ends the block, its attribute `speaks` is set to True in the process that failed first, and to False in
-    the others. The job can therefore print a single message instead of one per process.
+    If the block raises an exception, the attribute `speaks` of the exception is set to True in the process that failed
+    first, and to False in the other processes. The job can therefore print a single message instead of one per process.
     """
     if world_size() == 1:
         yield
@@ -82,7 +82,7 @@ def joined(device: torch.device) -> Iterator[None]:
 def check_own_gpu(store: Any, device: torch.device) -> None:
     """Check that each process uses a different GPU.
 
-    Otherwise, NCCL would fail with a message that does not state the cause.
+    If processes shared a GPU, NCCL would fail with a message that does not state the cause.
 
     Raises:
         UsageError: Processes share a GPU; raised in all of these processes.
@@ -102,7 +102,7 @@ def check_own_gpu(store: Any, device: torch.device) -> None:
 def first_on_machine() -> Iterator[None]:
     """Context manager that runs the block first in one process per machine, then in the other processes.
 
-    The other processes can then reuse files that the first one has downloaded.
+    The other processes can reuse files that the first process has downloaded.
     """
     if world_size() == 1:
         yield
@@ -150,10 +150,10 @@ def wait_for_all(device: torch.device) -> None:
 
 
 class SharedFlag:
-    """Flag that any process can set, and that all processes then receive at the same step.
+    """Flag that any process can set and that all processes receive in the same step.
 
     Each step starts an asynchronous exchange of flags and reads the result of the exchange that was started
-    `FLAG_DELAY` steps earlier. No step therefore waits for a device.
+    `FLAG_DELAY` steps earlier. Steps therefore do not wait for the device.
     """
 
     def __init__(self, device: torch.device) -> None:

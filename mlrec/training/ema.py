@@ -13,16 +13,16 @@ from torch import Tensor, nn
 class WeightAverage(ModelEmaV3):
     """Average of model weights, based on timm's exponential moving average.
 
-    The lists of tensors are created once per epoch. timm creates them in each step with two `state_dict()` calls, which
-    takes milliseconds for a large ViT.
+    The lists of tensors to average are created once per epoch. timm creates lists of tensors in each step with two
+    `state_dict()` calls, which take milliseconds for a large ViT.
 
     Args:
         model: Model to average; the average is initialized with the current weights.
         decay: Maximum decay per step, with warm-up as in timm.
 
     Attributes:
-        uniform_from: Step after which the average is uniform, as in stochastic weight averaging (SWA, Izmailov et al.,
-            UAI 2018): the mean of the weights after all later steps. If None, the average is always exponential.
+        uniform_from: Step after which the average is the uniform mean of the weights after each later step, as in
+            stochastic weight averaging (SWA; Izmailov et al., UAI 2018). If None, the average is always exponential.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -45,7 +45,7 @@ class WeightAverage(ModelEmaV3):
         self._lists = None
 
     def apply_update_(self, model: nn.Module, decay: float) -> None:
-        """Move the average towards the model."""
+        """Update the average with the current weights of the model."""
         if self._lists is None:
             pairs = list(zip(self.module.state_dict().values(), model.state_dict().values(), strict=True))
             floats = [pair for pair in pairs if pair[0].is_floating_point()]

@@ -1,7 +1,7 @@
-"""Features of a frozen backbone, computed once and kept in memory that all processes on a machine share.
+"""Features of a frozen backbone, computed once and stored in memory that all processes share.
 
-A head can then be trained in seconds. The backbone is in eval mode: BatchNorm uses stored statistics, and dropout is
-disabled.
+A head can be trained on the stored features in seconds. The backbone is in eval mode: BatchNorm uses stored statistics,
+and dropout is disabled.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Features:
 
     Attributes:
         manifest: Manifest of the split with N samples.
-        values: (k, N, d, h, w) in the dtype of the backbone output, with k augmented copies; k = 1 without
-            augmentation.
+        values: Tensor (k, N, d, h, w) in the dtype of the backbone output, for k augmented copies of each sample; k is
+            1 without augmentation.
     """
 
     manifest: Manifest
@@ -77,10 +77,11 @@ def compute_features(
 ) -> Features:
     """Compute the features of all samples once.
 
-    If `config.feature_copies` is above 0, features are computed for this number of augmented copies, otherwise without
-    augmentation. Copy k contains the augmented views of epoch k. The model is moved to `device` and remains in eval
-    mode. With multiple processes, each process computes a part of the batches, and all processes on a machine share the
-    memory of the result. Batches do not depend on the number of processes, so features are bit-identical.
+    If `config.feature_copies` is greater than 0, features are computed for this number of augmented copies of each
+    sample. Otherwise, features are computed without augmentation. Copy k contains the augmented views of epoch k. The
+    model is moved to `device` and remains in eval mode. With multiple processes, each process computes a part of the
+    batches, and all processes on a machine share the memory of the result. Batches do not depend on the number of
+    processes, so features are bit-identical.
 
     Raises:
         DataError: An image cannot be read; the message states the file.
@@ -119,9 +120,9 @@ class FeatureCache:
     The cache is shared by evaluations and by runs that differ only in the head.
 
     Args:
-        whole: Split of which parts will be requested later, such as the folds of a cross-validation. Without
-            augmentation, features are computed once for the whole split, and the features of a part are selected from
-            them.
+        whole: Complete split, if features will be requested for parts of a split, such as cross-validation folds.
+            Without augmentation, features are computed once for the complete split, and the requested samples are
+            selected.
     """
 
     def __init__(self, whole: Manifest | None = None) -> None:
@@ -184,7 +185,7 @@ def feature_batches(
 def on_device_if_it_fits(features: Features, device: torch.device) -> Features:
     """Move features to the GPU if they need at most half of the free GPU memory.
 
-    Features on the GPU need not be copied in each step.
+    Features on the GPU do not have to be copied in each step.
     """
     if device.type != "cuda" or features.values.nbytes > torch.cuda.mem_get_info(device)[0] // 2:
         return features

@@ -46,8 +46,8 @@ def train_head(
     """Train the head of the model for `config.head_epochs` epochs without changing the backbone.
 
     The optimizer is AdamW with a cosine schedule that starts at `head_phase_lr`. Batch size, weight decay and seed are
-    those of the run. The result depends only on the config, the data and the initial weights. A run that was
-    interrupted in this phase can therefore repeat it with the same result.
+    those of the run. The result depends only on the config, the data and the initial weights. If a run is interrupted
+    in the head phase, the phase can therefore be repeated with the same result.
 
     Raises:
         RunError: A loss is NaN or infinite.

@@ -28,11 +28,11 @@ TOP = (1, 5)
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """Indicators of top-1 and top-5 hits: whether the true class is among the highest predictions.
+    """Top-1 and top-5 hits: whether the true class of each image is among the 1 or 5 highest scores.
 
     Attributes:
-        published: (2, N) bool array for the published logits; row 0 is top-1, row 1 is top-5.
-        by_lam: (2, L, N) bool array for the logits mean + λ · maximum over locations, for each of L values of λ.
+        published: Bool array (2, N) for the published logits; row 0 is top-1, and row 1 is top-5.
+        by_lam: Bool array (2, L, N) for the logits mean + λ · maximum over locations, with L values of λ.
     """
 
     published: NDArray[np.bool_]
@@ -66,7 +66,7 @@ def count_hits(
 ) -> Hits:
     """Classify all images for all values of λ.
 
-    With the first batch, the logits at λ = 0 are compared with the published logits.
+    For the first batch, the logits at λ = 0 are compared with the published logits.
 
     Raises:
         ModelError: The logits at λ = 0 differ from the published logits, see `ImageNetClassifier.check`.

@@ -41,7 +41,7 @@ def load_stream(
     threads: int | None = None,
     decode: Decode = "fast",
 ) -> Iterator[Loaded]:
-    """Yield batches of `items` in order, with only a few batches in memory.
+    """Yield batches of `items` in order, keeping only a few batches in memory.
 
     As in `eval_batches`, all batches have the same size as the first batch, because the last bits of the scores depend
     on the batch size.
@@ -50,7 +50,7 @@ def load_stream(
         items: Items to load, consumed on demand.
         preprocessing: Size and interpolation of the model input.
         batch_size: Number of items per batch.
-        threads: Number of decoding threads; None means one per core, 0 decodes in the calling thread.
+        threads: Number of decoding threads. None means one per core; 0 means decoding in the calling thread.
         decode: Image decoder.
     """
     if threads is None:
@@ -74,9 +74,9 @@ def load_stream(
 
 
 def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -> Tensor | DataError:
-    """Return the model input for an item, (3, S, S) uint8, or an error if the image is unreadable.
+    """Return the uint8 model input (3, S, S) for an item, or an error if the image is unreadable.
 
-    The whole image or box is resized to the square. Boxes are clipped to the image, as in `prepare`.
+    The image, or its box if there is one, is resized to a square. Boxes are clipped to the image, as in `prepare`.
     """
     try:
         stored = load_item(item, decode)

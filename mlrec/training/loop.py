@@ -1,4 +1,4 @@
-"""`fit`: training loop that yields an event after steps and epochs, with the learning rate of each step.
+"""Training loop `fit`, which yields events after steps and epochs, and the learning-rate schedule.
 
 The caller handles the events: it logs, evaluates and saves. The learning rate depends only on the step and the config.
 """
@@ -62,7 +62,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Epoch:
-    """Event after an epoch, starting from 0, with the mean loss.
+    """Event after an epoch, with the epoch number (starting from 0) and the mean loss.
 
     When this event is yielded, the caller may save and evaluate the state.
     """
@@ -82,7 +82,7 @@ class Network:
     Attributes:
         module: Module that computes logits from inputs: the model, or only the head if the backbone is frozen. It may
             be compiled or wrapped for multiple processes.
-        inputs: Function from a batch to the inputs of `module`: normalized images, or float32 features.
+        inputs: Function that converts a batch to the inputs of `module`: normalized images, or float32 features.
         device: Device of the module.
         precision: Precision of the forward pass.
     """
@@ -117,15 +117,15 @@ def fit(
 ) -> Iterator[Event]:
     """Train from the position of `state` to the end of the last epoch.
 
-    On a CPU, `Steps` is yielded after each step. On a GPU, `Steps` is yielded every 20 steps, or earlier if training
-    should stop, because each transfer of a loss waits for the device. `Epoch` is yielded after each epoch. At each
+    On a CPU, `Steps` is yielded after each step. On a GPU, each transfer of a loss waits for the device. `Steps` is
+    therefore yielded every 20 steps, or earlier if training should stop. `Epoch` is yielded after each epoch. At each
     event, `state` is complete and may be saved or evaluated, and the caller may stop training.
 
     Args:
         state: Training state, which is changed in place.
         network: Module to train.
         batches: Batches from the position of the state to the end of the last epoch.
-        loss: Function from (logits, targets) to the mean loss.
+        loss: Function that computes the mean loss from logits and targets.
         config: Config of the run.
         steps_per_epoch: Number of batches in an epoch.
         sample_ids: Sample ids for error messages.
@@ -222,7 +222,7 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
 def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
     """Return the backbone learning rate for a step.
 
-    The head learning rate is multiplied by `head_lr_mult`.
+    The head learning rate is `head_lr_mult` times the backbone learning rate.
 
     Args:
         step: Number of previous optimizer steps.
@@ -298,7 +298,8 @@ def _sync_is_due(state: State, device: torch.device, config: Config, steps_per_e
 def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids: Sequence[str] = ()) -> Steps:
     """Copy the losses and gradient norms of multiple steps from the device in one transfer.
 
-    RunError is raised if a value is NaN or infinite. With fp16, a few consecutive steps with such values are permitted.
+    RunError is raised if a value is NaN or infinite. With fp16, a few consecutive steps with NaN or infinite values are
+    permitted.
     """
     losses = distributed.mean(torch.stack(window.losses))
     values, norms = torch.stack([losses, torch.stack(window.norms).to(losses)]).tolist()

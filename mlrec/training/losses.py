@@ -1,7 +1,7 @@
 """Multi-label losses by name.
 
-The loss values of all samples and labels are weighted, and averaged over the known targets. The paper averages over
-samples and labels; a sum over labels would scale the learning rate by the number of labels. Losses are computed in
+A loss has one value per sample and label; the weighted values are averaged over the known targets. The paper averages
+over samples and labels; a sum over labels would scale the learning rate by the number of labels. Losses are computed in
 float32, even under autocast. A new loss requires a function and one line in `LOSSES`, or an entry point of the group
 `mlrec.losses` in another package.
 """
@@ -46,9 +46,9 @@ class LossContext:
 
     Attributes:
         config: Config of the run.
-        unlabelled: (B, C) bool array: True for targets that may be missing positives, see `missing_labels`.
+        unlabelled: Bool tensor (B, C); True for targets that may be missing positives, see `missing_labels`.
         epoch: Epoch, starting from 0.
-        positives: (C,) float32 number of positives of each label in the training split.
+        positives: Float32 tensor (C,) with the number of positives of each label in the training split.
         samples: Number of samples in the training split.
     """
 
@@ -69,8 +69,8 @@ def asl(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 
     Gradients also flow through the focusing factors.
 
-    The loss is -(1 - p)^γ₊ log p for positives and -pₘ^γ₋ log(1 - pₘ) with pₘ = max(p - m, 0) for negatives, where
-    γ₊ is `gamma_pos`, γ₋ is `gamma_neg`, and the margin m is `asl_clip`.
+    For positives, the loss is -(1 - p)^γ₊ log p, where γ₊ is `gamma_pos`. For negatives, the loss is -pₘ^γ₋ log(1 - pₘ)
+    with pₘ = max(p - m, 0), where γ₋ is `gamma_neg` and the margin m is `asl_clip`.
     """
     config = context.config
     p, q = torch.sigmoid(logits), torch.sigmoid(-logits)
@@ -110,11 +110,11 @@ TREATS_UNKNOWN = ("splc", "ll-r", "ll-ct", "em")  # losses with their own treatm
 
 
 def loss_function(config: Config, manifest: Manifest) -> Loss:
-    """Return the loss of a run.
+    """Return the loss function of a run.
 
-    Depending on `config.unknown`, unknown targets (-1) are either treated as negatives or excluded from the mean. The
-    mean is 0 for a batch without known targets. `config.pos_weight` multiplies the loss of positives; "auto" weights
-    are computed from `manifest`, the training split.
+    Depending on `config.unknown`, unknown targets (-1) are either treated as negatives or excluded from the mean. For a
+    batch without known targets, the loss is 0. `config.pos_weight` multiplies the loss of positives; "auto" weights are
+    computed from `manifest`, the training split.
 
     `config.logit_adjust` adds τ times the prior log odds to the logits, see `prior_log_odds`.
 
@@ -170,16 +170,16 @@ def prior_log_odds(context: LossContext) -> Tensor:
 
     The result is a (C,) tensor. To estimate π, 0.5 is added to the counts of positives and of negatives.
 
-    Logit adjustment (Menon et al., Long-tail learning via logit adjustment, ICLR 2021, arXiv 2007.07314, described for
-    softmax and class priors) adds τ times the log odds to the logits, but only in the loss. The scores of the model
-    then do not include the prior, which improves the results for rare labels.
+    Logit adjustment adds τ times the log odds to the logits, but only in the loss. The scores of the model therefore do
+    not include the prior, which improves the results for rare labels. Source: Menon et al., Long-tail learning via
+    logit adjustment, ICLR 2021, arXiv 2007.07314, where the method is described for softmax and class priors.
     """
     positives = context.positives + 0.5
     return torch.log(positives / (context.samples - context.positives + 0.5))
 
 
 def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
-    """Return the loss weights of the positives of each label, an array (C,).
+    """Return an array (C,) with the loss weight of the positives of each label.
 
     With "auto", the weight of a label is its number of negatives divided by its number of positives. Weights can also
     be read from a file. Without weights, None is returned. Labels without positives or without negatives have weight 1.

@@ -1,11 +1,11 @@
 """Losses for annotations with missing positives.
 
 `context.unlabelled` marks the targets that may be positives although they are not annotated as positive. If the
-training split has unknown targets, these are marked; otherwise, all negatives are marked, as in datasets in which only
-some objects are annotated. In the argument `positive`, marked targets are negative. The docstring of each loss
-describes how it treats them.
+training split has unknown targets, the unknown targets are marked. Otherwise, all negatives are marked, because only
+some objects may be annotated. In the argument `positive`, marked targets are negative (0). The docstring of each loss
+describes how the loss treats marked targets.
 
-Sources and the code of their authors, from which the constants are taken:
+The constants are taken from the following papers and from the code of their authors:
 
 - Hill, SPLC: Zhang et al., Simple and Robust Loss Design for Multi-Label Learning with Missing Labels, arXiv
   2112.07368; xinyu1205/robust-loss-mlml.
@@ -55,10 +55,10 @@ def hill(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # n
 def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Self-paced loss correction (SPLC; Zhang et al., arXiv 2112.07368).
 
-    Unlabelled targets with p > τ become positives. The focal margin loss is used for positives, and the focal loss for
-    negatives. No targets are corrected in the first epoch, because p is not yet informative. The authors' code differs
-    from this implementation in one point: it shifts the logits by the margin before it corrects targets, so corrected
-    targets have no margin there. For 75 % of COCO's labels, the authors use τ = 0.65.
+    Unlabelled targets with p > τ are treated as positives. The focal margin loss is used for positives, and the focal
+    loss for negatives. No targets are corrected in the first epoch, because p is not yet informative. The authors' code
+    shifts the logits by the margin before it corrects targets, so corrected targets have no margin. In this
+    implementation, corrected targets have a margin. For COCO with 75 % of the labels, the authors use τ = 0.65.
     """
     if context.epoch >= SPLC_START:
         found = context.unlabelled & (torch.sigmoid(logits.detach()) > SPLC_THRESHOLD)

@@ -1,9 +1,9 @@
 """Inference: models on a device, and the logits of all samples in a split.
 
 `eval`, `predict`, `attend` and `--localize` run all batches through `InferenceModel`. The block sizes and summation
-order of kernels depend on the batch shape. The resulting rounding differences are largest in bf16. Bit-exact scores
-therefore require identical batches: the same images in the same order, the same batch shape (the last batch is padded,
-see `transforms.filled`), the same memory layout, and the same device settings.
+order of kernels depend on the batch shape. Rounding differences between batch shapes are largest in bf16. Bit-exact
+scores therefore require the same images in the same order, the same batch shape, the same memory layout, and the same
+device settings. The last batch is padded to the same shape, see `transforms.filled`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class InferenceModel:
             bits, so many samples would have equal scores.
         backbone: Module that computes features (B, d, h, w) from normalized images (B, 3, S, S). In half precision, it
             is a copy created by `in_half`.
-        batch_flag: Flag that sets the batch size, for out-of-memory messages.
+        batch_flag: Command-line flag that sets the batch size, used in out-of-memory messages.
     """
 
     model: Classifier
@@ -80,7 +80,7 @@ class InferenceModel:
             return self.backbone(inputs.contiguous(memory_format=memory_format(self.device)))
 
     def run(self, images: Tensor, read: Callable[[Tensor], T]) -> T:
-        """Apply `read`, such as the head, to the float32 features of uint8 images (B, 3, S, S).
+        """Apply a function `read`, such as the head, to the float32 features of uint8 images (B, 3, S, S).
 
         No gradients are computed.
 
@@ -109,7 +109,7 @@ def open_on(
         model: Classifier, which is changed in place.
         device: Device, see `resolve_device`.
         precision: Precision of the backbone, see `resolve_precision`; with fp32, TF32 is not used on CUDA.
-        batch_flag: Flag that sets the batch size, for out-of-memory messages.
+        batch_flag: Command-line flag that sets the batch size, used in out-of-memory messages.
 
     Raises:
         UsageError: This machine does not support the device or precision.
@@ -178,7 +178,7 @@ def predict(
     """Compute the float32 logits of a split, in the order of the manifest.
 
     The model is moved to the device and remains in eval mode. With multiple processes, each process computes a part of
-    the batches, and all processes receive the complete result, which is bit-exact for any number of processes.
+    the batches, and all processes receive the complete result. The result is bit-exact for any number of processes.
 
     Args:
         model: Classifier with the labels of the manifest, in the same order.
@@ -191,7 +191,7 @@ def predict(
         progress: Progress display.
         rank: Rank of this process.
         world: Number of processes.
-        batch_flag: Flag that sets the batch size, for out-of-memory messages.
+        batch_flag: Command-line flag that sets the batch size, used in out-of-memory messages.
         mirror: Whether to mirror the images horizontally.
 
     Raises:
@@ -223,16 +223,16 @@ def predict_parts(
 ) -> tuple[Predictions, tuple[NDArray[np.float32], ...]]:
     """Compute the logits at λ = 0 and the terms that λ multiplies, in a single pass over the images.
 
-    For each temperature, there is one term, which is the difference between λ = 1 and λ = 0.
+    For each temperature, there is one term, which is the difference between the logits at λ = 1 and at λ = 0.
 
     Args:
-        model: Classifier with any head except the spatial head, which does not use averages.
+        model: Classifier with any head except the spatial head, which has no average over locations.
         manifest: Manifest of the split.
         temperatures: Attention temperatures, see `residual_parts`.
         **how: Other options of `predict`.
 
     Raises:
-        MlrecError: λ cannot be applied to the head, or an error described in `predict` occurs.
+        MlrecError: λ cannot be applied to the head, or `predict` raises an error.
     """
     from mlrec.models.residual import residual_parts
 
@@ -266,7 +266,8 @@ def read_features(
 ) -> Tensor:
     """Apply `read` to the features of all batches in a split.
 
-    `read` returns values (B, `number`, C) for a batch. The values for the whole split, (N, `number`, C), are returned.
+    For a batch, `read` returns a tensor (B, `number`, C). For the complete split, a tensor (N, `number`, C) is
+    returned.
     """
     opened = open_on(model, device, precision, batch_flag=batch_flag)
     batches = eval_batches(

@@ -1,6 +1,6 @@
 """RandAugment (Cubuk et al. 2020) as in torchvision, with a separate random stream for each sample.
 
-The same operations produce the same pixels as in `torchvision.transforms.v2.RandAugment`: there are 14 operations and
+The same operations produce the same pixels as in `torchvision.transforms.v2.RandAugment`. There are 14 operations and
 31 magnitudes, interpolation is nearest-neighbour, and the fill colour is black.
 """
 
@@ -40,8 +40,8 @@ def draw_operations(rng: np.random.Generator, count: int, magnitude: int, size: 
         size: Side length of the square image in pixels; translations are a fraction of this length.
 
     Returns:
-        Pairs of an operation name and a value. Depending on the operation, the value is in degrees, pixels or bits, or
-        is a factor minus 1 or a threshold.
+        Pairs of an operation name and a value. Depending on the operation, the value is an angle in degrees, a
+        translation in pixels, a number of bits, a factor minus 1, or a threshold.
     """
     operations = []
     for _ in range(count):

@@ -141,7 +141,7 @@ def prepare_process(config: Config, device: torch.device, precision: Precision, 
         config: Config of the run.
         device: Device of the model.
         precision: Numeric precision.
-        samples: Number of training samples; 0 if no long training follows.
+        samples: Number of training samples; 0 if the process does not train.
     """
     prepare_device(device, precision, config.threads)
     if device.type == "cuda":
@@ -192,7 +192,8 @@ def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
 
     With `decay_norm_bias`, weight decay is applied to all parameters, as in the paper. Otherwise, it is not applied to
     vectors (norms, biases) and embeddings. With `layer_decay` δ < 1 (Clark et al., ELECTRA, ICLR 2020), the last layer
-    of the backbone has factor 1, and each earlier layer has δ times the factor of the next layer.
+    of the backbone has a learning-rate factor of 1. The factor of each earlier layer is δ times the factor of the next
+    layer.
 
     Raises:
         ConfigError: `layer_decay` is used with a backbone whose layers timm does not number.

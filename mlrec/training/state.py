@@ -1,4 +1,4 @@
-"""`State`: all values that change during training, and checkpoints in which they are saved.
+"""`State`, which contains all values that change during training, and its checkpoints.
 
 A run that was killed can be resumed bit-exactly from a checkpoint. The sample order, the augmentation and the random
 numbers of torch depend only on the seed, the epoch, and the sample or step. The state of random generators is therefore
@@ -39,7 +39,7 @@ _COUNTERS = ("epoch", "batch", "step", "loss_sum", "skipped", "seconds")
 
 @dataclass(frozen=True)
 class EpochScore:
-    """mAP on a split after an epoch (counted from 1); None if no label has an AP."""
+    """mAP on a split after an epoch (counted from 1); the mAP is None if no label has an AP."""
 
     epoch: int
     split: str

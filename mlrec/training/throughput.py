@@ -69,7 +69,7 @@ class Meter:
     def of(cls, model: Classifier, device: torch.device, precision: Precision, *, frozen: bool) -> Meter:
         """Create the meter for a run.
 
-        Operations are counted only if the peak is known and the backbone is trained.
+        Operations are counted only if the peak rate of the GPU is known and the backbone is trained.
         """
         gpu = ""
         if device.type == "cuda":
@@ -88,8 +88,9 @@ class Meter:
             waited: Time in seconds that this process waited for batches.
 
         Returns:
-            `images_per_second`, `data_seconds`, `mfu` (a fraction; None if unknown) and `peak_memory` (maximum number
-            of bytes that PyTorch allocated on the GPU; None without a GPU).
+            Dict with the keys `images_per_second`, `data_seconds`, `mfu` and `peak_memory`. `mfu` is a fraction, or
+            None if unknown. `peak_memory` is the maximum number of bytes that PyTorch allocated on the GPU, or None
+            without a GPU.
         """
         mfu = None
         if self.flops and self.peak:
@@ -114,8 +115,8 @@ def training_flops(model: Classifier) -> int | None:
     """Count the floating-point operations that a training step needs per image.
 
     Only convolutions and matrix products are counted. The forward and backward pass are run with a copy of the model on
-    the meta device. A multiplication and an addition count as two operations. Returns None if the model does not run on
-    the meta device.
+    the meta device. A multiplication and an addition count as two operations. None is returned if the model does not
+    run on the meta device.
     """
     size = model.preprocessing.size
     try:
@@ -139,7 +140,7 @@ def training_flops(model: Classifier) -> int | None:
 def seconds_per_image(model: Classifier, device: torch.device, precision: Precision) -> float:
     """Measure the time of a forward pass for one image, in seconds.
 
-    The model and random state are unchanged. The faster of two passes is returned.
+    The model and the random state do not change. The faster of two passes is returned.
     """
     size, training = model.preprocessing.size, model.training
     image = torch.zeros(1, 3, size, size, device=device)
@@ -251,9 +252,9 @@ def computing_seconds(
 ) -> float:
     """Measure the time in seconds that the device needs per image.
 
-    The time is that of a training step or, if the backbone is frozen, of computing the features. On a GPU, complete
-    steps with the batch size of the run are measured, which also shows whether the memory is sufficient. On a CPU, the
-    time of a step is estimated from a forward pass.
+    If the backbone is frozen, the time to compute the features is measured, otherwise the time of a training step. On a
+    GPU, complete steps with the batch size of the run are measured, which also shows whether the memory is sufficient.
+    On a CPU, the time of a step is estimated from a forward pass.
 
     Args:
         model: Model of the run, which is moved to the device and trained.

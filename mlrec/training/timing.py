@@ -1,4 +1,4 @@
-"""Comparison of heads on the same backbone: time and number of operations.
+"""Comparison of the time and the number of operations of heads on the same backbone.
 
 Heads are timed in turn, one step each, so that other load on the machine affects all heads equally.
 """

@@ -266,7 +266,7 @@ class TrackerGroup:
 
     Args:
         names: Tracker names.
-        run: Information about the run. The ids of the trackers are stored in the run folder and read from it.
+        run: Information about the run. The ids that the trackers return are stored in the run folder.
         warn: Function that prints a warning.
     """
 

@@ -2,9 +2,9 @@
 
 Random numbers depend only on the seed, epoch and sample. In training, images are flipped horizontally and cropped with
 random resized crops, as in the paper; RandAugment and Cutout are optional. In evaluation, the whole image is resized to
-a square without preserving the aspect ratio. Views have two implementations. `tensors` (default) uses uint8 tensors;
-`pictures` uses PIL and torchvision's transforms v1, as in the paper's code. Pixels are uint8 until they are on the
-device, where `normalize` converts them to floats.
+a square without preserving the aspect ratio. There are two functions that apply a view. `tensors`, the default, uses
+uint8 tensors; `pictures` uses PIL and torchvision's transforms v1, as in the paper's code. Pixels are uint8 until they
+are on the device, where `normalize` converts them to floats.
 """
 
 from __future__ import annotations
