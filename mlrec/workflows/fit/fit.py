@@ -47,7 +47,7 @@ CANDIDATES, BEST, PAGE, ERRORS = "candidates", "best", "report.html", "label-err
 RECIPE = "demo"  # of both stages; the keys that matter are given as flags
 FROZEN_SHARE = 0.3  # of the time, for heads on frozen features
 SHARES = {"sample": 0.16, "val": 0.04, "test": 0.15}  # of the time, at most, for the features of each split
-ENDING = 20.0  # seconds of thresholds, report page and contact sheet, besides scoring
+ENDING, ENDING_LABEL = 6.0, 0.1  # seconds of thresholds, report page and contact sheet: constant, and per label
 TRAINING_COST = 4.0  # time of a training step in forward passes
 PROBED = 32  # images whose features are computed to measure the speed
 MOST_EPOCHS, LEAST_SHARE = 30, 0.25  # epochs of a fine-tuned run, and the least part of an epoch
@@ -412,7 +412,8 @@ class _Fit:
 
     def _reserve(self) -> float:
         """Return the seconds required for the last stage."""
-        return ENDING + max(self.per_image.values()) * len(self._manifest("test"))
+        test = self._manifest("test")
+        return ENDING + ENDING_LABEL * len(test.labels) + max(self.per_image.values()) * len(test)
 
     def _feature_images(self) -> int:
         return len(self._manifest("sample")) + len(self._manifest("val"))
