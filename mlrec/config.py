@@ -55,18 +55,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     )
 
     backbone: Annotated[
-        str, _key("Model", "Any timm model with a spatial feature map.", pattern=r"^[A-Za-z0-9_.]+$")
+        str, _key("Model", "Name of a timm model with a spatial feature map.", pattern=r"^[A-Za-z0-9_.]+$")
     ] = "resnet101"
     head: Annotated[str, _key("Model", "Head (pooling and classifier).")] = "csra"
     heads: Annotated[Heads | None, _key("Model", "Number of CSRA heads H [default: 1].")] = None
     lam: Annotated[float, _key("Model", "Weight λ of the residual attention (Eq. 5).", ge=0)] = 0.1
     temperatures: Annotated[
         list[float] | None,
-        _key("Model", "Softmax temperatures of the heads; inf is max pooling [default: the paper's values for H]."),
+        _key("Model", "Softmax temperatures of the heads; inf means max pooling [default: the paper's values for H]."),
     ] = None
     normalize: Annotated[bool, _key("Model", "L2-normalize the classifier weights (Table 8).")] = True
     logit_scale: Annotated[
-        float, _key("Model", "Scale factor of the logits; one head with factor H is the control in Table 7.", gt=0)
+        float, _key("Model", "Scale factor of the logits (Table 7: one head with factor H as a control).", gt=0)
     ] = 1.0
     head_dropout: Annotated[Share, _key("Model", "Dropout rate for feature channels before the head.")] = 0.0
     decoder_dim: Annotated[
@@ -85,12 +85,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     weights_origin: Annotated[str | None, _key("Model", f"Origin of the --weights file: {ORIGINS}.")] = None
     init_from: Annotated[
-        str | None, _key("Model", "Run or model file from which to initialize the backbone (the head is new).")
+        str | None, _key("Model", "Run or model file from which to initialize the backbone, but not the head.")
     ] = None
     init_head: Annotated[
         bool, _key("Model", "Also initialize the head from --init-from (requires the same labels).")
     ] = False
-    freeze_backbone: Annotated[bool, _key("Model", "Train only the head, on features that are computed once.")] = False
+    freeze_backbone: Annotated[
+        bool, _key("Model", "Train only the head, on backbone features that are computed once.")
+    ] = False
 
     img_size: Annotated[
         int, _key("Augmentation", "Side length of the square input in pixels.", ge=1, le=LARGEST_IMAGE)
@@ -111,7 +113,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.0
     normalization: Annotated[
         Literal["weights", "unit", "half", "imagenet"],
-        _key("Augmentation", "Pixel mean and standard deviation: those of the weights, 0/1, 0.5/0.5 or ImageNet's."),
+        _key(
+            "Augmentation",
+            "Pixel mean and standard deviation: weights (as in pretraining), unit (0 and 1), half (0.5 and 0.5), "
+            "or imagenet.",
+        ),
     ] = "weights"
     image_backend: Annotated[
         Literal["fast", "pil"],
@@ -126,13 +132,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     loss: Annotated[str, _key("Loss", "Loss function (hill, splc, ll-r, ll-ct and em are for missing labels).")] = "bce"
     gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ for negatives.", ge=0)] = 4.0
-    gamma_pos: Annotated[float, _key("Loss", "asl: focusing parameter γ for positives; focal: γ.", ge=0)] = 1.0
+    gamma_pos: Annotated[
+        float, _key("Loss", "asl: focusing parameter γ for positives; focal: focusing parameter γ.", ge=0)
+    ] = 1.0
     asl_clip: Annotated[Share, _key("Loss", "asl: probability margin for negatives.")] = 0.05
     large_loss_rate: Annotated[
         float,
         _key(
             "Loss",
-            "ll-r, ll-ct: increase per epoch in the percentage of unlabelled targets that are ignored or corrected.",
+            "ll-r, ll-ct: percentage of unlabelled targets that each epoch additionally ignores or corrects.",
             ge=0,
             le=100,
         ),
@@ -140,22 +148,27 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     logit_adjust: Annotated[
         float, _key("Loss", "Factor τ of the label prior (log odds) in logit adjustment (0 disables it).", ge=0)
     ] = 0.0
-    pos_weight: Annotated[str, _key("Loss", "Weight of positives: none, auto, or a CSV file with label,weight.")] = (
-        "none"
-    )
+    pos_weight: Annotated[
+        str, _key("Loss", "Weight of positives: none, auto, or a CSV file with rows label,weight.")
+    ] = "none"
 
     epochs: Annotated[int, _key("Schedule", "Number of passes over the training split.", ge=1)] = 30
     head_epochs: Annotated[
         int,
-        _key("Schedule", "Number of initial epochs that train only the head, on features computed once.", ge=0),
+        _key(
+            "Schedule", "Number of initial epochs in which only the head is trained, on features computed once.", ge=0
+        ),
     ] = 0
     head_phase_lr: Annotated[
         float, _key("Optimizer", "Learning rate of the head during --head-epochs (AdamW, cosine).", gt=0)
     ] = 0.003
-    batch_size: Annotated[int, _key("Optimizer", "Batch size, summed over all processes.", ge=1)] = 16
+    batch_size: Annotated[int, _key("Optimizer", "Total batch size over all processes.", ge=1)] = 16
     sampler: Annotated[
         Literal["shuffle", "class-aware"],
-        _key("Data", "Sampling order in training; class-aware draws a label, then a positive sample for this label."),
+        _key(
+            "Data",
+            "Sampling order in training; class-aware draws a label, then a sample that is positive for this label.",
+        ),
     ] = "shuffle"
     grad_accum_steps: Annotated[int, _key("Optimizer", "Number of gradient accumulation steps.", ge=1)] = 1
     opt: Annotated[Literal["sgd", "adamw"], _key("Optimizer", "Optimizer.")] = "sgd"
@@ -166,7 +179,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("Optimizer", "Layer-wise learning-rate decay of the backbone.", gt=0, le=1),
     ] = 1.0
     freeze_bn: Annotated[
-        bool, _key("Optimizer", "Use the BatchNorm statistics of the initial weights instead of batch statistics.")
+        bool,
+        _key(
+            "Optimizer", "Normalize with the BatchNorm statistics of the initial weights instead of batch statistics."
+        ),
     ] = False
     momentum: Annotated[Share, _key("Optimizer", "SGD momentum.")] = 0.9
     weight_decay: Annotated[float, _key("Optimizer", "Weight decay.", ge=0)] = 1e-4
@@ -185,7 +201,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ema_decay: Annotated[Share, _key("Optimizer", "Decay of the moving average per step.")] = 0.9997
     swa_epochs: Annotated[
         int,
-        _key("Optimizer", "Number of final epochs whose weights --ema averages uniformly (0 disables it).", ge=0),
+        _key(
+            "Optimizer", "Number of final epochs over which --ema averages the weights uniformly (0 disables it).", ge=0
+        ),
     ] = 0
     patience: Annotated[
         int,
@@ -207,7 +225,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "training batch size].",
         ),
     ] = None
-    save_every: Annotated[int, _key("Output", "Number of steps between checkpoints (0 saves one per epoch).", ge=0)] = 0
+    save_every: Annotated[
+        int, _key("Output", "Number of steps between checkpoints (0 saves after each epoch).", ge=0)
+    ] = 0
     seed: Annotated[int, _key("System", "Random seed.", ge=0, le=2**32 - 1)] = 0
     device: Annotated[
         str, _key("System", "Device: auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
@@ -367,10 +387,13 @@ def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None
         raise ModelError(f"temperatures = {temperatures}: expected one number per head") from error
     if heads not in (None, len(values)):
         raise ModelError(
-            f"heads = {heads}, but there are {len(values)} temperatures; set only one of the two, or make them equal"
+            f"heads = {heads}, but there are {len(values)} temperatures; "
+            "set only one of these keys, or pass one temperature per head"
         )
     if not values or not all(t > 0 for t in values):
-        raise ModelError(f"temperatures = {list(values)}: expected at least one number greater than 0; inf means max")
+        raise ModelError(
+            f"temperatures = {list(values)}: expected one number per head, each greater than 0; inf means max pooling"
+        )
     return values
 
 

@@ -65,7 +65,9 @@ class Predictions:
             )
         targets = self.targets
         if targets is not None and (targets.shape != self.logits.shape or not _are_targets(targets)):
-            raise PredictionsError("targets do not contain 1, 0 or -1 for each logit; correct their shape or values")
+            raise PredictionsError(
+                "targets must contain 1, 0 or -1 for each logit; correct the shape or values of the targets"
+            )
         for what, names in (("label", self.labels), ("sample id", self.sample_ids)):
             if twice := repeated(names):
                 raise PredictionsError(f"{what} '{twice[0]}' is repeated; each {what} must be unique")

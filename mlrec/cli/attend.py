@@ -23,7 +23,9 @@ def attend(
     top: Annotated[int, typer.Option(help="Number of labels per image if --label is not set.", min=1)] = 3,
     temperature: Annotated[
         float | None,
-        typer.Option(help="Temperature of the head whose attention is drawn instead of contributions (inf: maximum)."),
+        typer.Option(
+            help="Temperature of a head; draws the attention of this head instead of contributions (inf: maximum)."
+        ),
     ] = None,
     scale: Annotated[
         Literal["image", "sheet"], typer.Option(help="Color scale: one per image, or one for all images.")

@@ -23,9 +23,8 @@ def doctor(
     """Check that this machine can train with these settings.
 
     Checks packages, device, disk, data and weights, and trains for a few steps. The command accepts the same flags as
-    mlrec train, and selects splits, device and weights in the same way. It checks that the weights are available on the
-    hub, but does not download them. Temporary files are removed. The exit code is 1 if mlrec train would fail,
-    otherwise 0.
+    mlrec train, and selects splits, device and weights in the same way. Weights on the hub are checked but not
+    downloaded. All temporary files are removed. The exit code is 1 if mlrec train would fail, otherwise 0.
 
     Example: mlrec doctor --data data/voc2007
     """

@@ -37,8 +37,8 @@ def fit(
     """Train the best model within a time limit.
 
     Prepares and splits the data if needed, compares heads and backbones on cached features, fine-tunes the best
-    candidates, tunes thresholds, and evaluates the test split once. Run the same command again to resume an interrupted
-    fit.
+    candidates, tunes thresholds, and evaluates the final model once on the test split. Run the same command again to
+    resume an interrupted fit.
 
     Example: mlrec fit photos.csv --minutes 20
     """

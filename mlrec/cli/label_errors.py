@@ -34,8 +34,8 @@ def label_errors(
 
     Trains one head per fold on features from a frozen backbone. Annotations that contradict the predictions on held-out
     samples are ranked by how likely they are wrong. Folds created by mlrec split are used if they exist; otherwise, new
-    folds are created. How many annotations are listed, and how many errors are expected, depends on a threshold for
-    each label (confident learning).
+    folds are created. A threshold for each label determines how many annotations are listed and how many errors are
+    expected (confident learning).
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """

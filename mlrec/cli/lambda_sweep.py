@@ -27,7 +27,7 @@ def lambda_sweep(
     ] = None,
     select_on: Annotated[
         str | None,
-        typer.Option(help="Split for selecting λ [default: the evaluated split; the result is then marked]."),
+        typer.Option(help="Split for selecting λ [default: the evaluated split, which is marked in the result]."),
     ] = None,
     temperatures: Annotated[
         str | None,

@@ -55,7 +55,8 @@ def predict(
         typer.Option(help="Execution engine for --out: local (with or without torchrun) or ray."),
     ] = "local",
     save_images: Annotated[
-        Path | None, typer.Option(help="Folder for images annotated with the predicted labels.")
+        Path | None,
+        typer.Option(help="Output folder for copies of the images with the predicted labels drawn on them."),
     ] = None,
     batch_size: options.BatchSize = None,
     workers: options.DecodeThreads = None,

@@ -70,13 +70,15 @@ def report(
     notes: Notes = False,
     figure: Annotated[
         int | None,
-        typer.Option(help="Figure of the paper to reproduce from the runs; only 5 (mAP against λ).", metavar="N"),
+        typer.Option(
+            help="Figure of the paper to reproduce from the runs; only 5 (mAP against λ) is available.", metavar="N"
+        ),
     ] = None,
     study: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Sweep folder to report with one row per setting and differences from the first row; "
-            "if repeated, mean ranks, wins and losses over all sweeps are added."
+            help="Sweep folder to report: one row per setting, with differences from the first row. Repeat the flag to "
+            "add mean ranks, wins and losses over several sweeps."
         ),
     ] = None,
     literature: Annotated[

@@ -38,7 +38,7 @@ def score(
 
     A CSV file has the sample name in the first column and one column per label: filename,cat,dog. The output of mlrec
     predict is also accepted. The values in the ground truth are 1 (positive), 0 (negative) and -1 (unknown). Columns
-    and rows are matched by name; photos/a.jpg matches a.jpg if no other sample does. If neither --logits nor
+    and rows are matched by name; photos/a.jpg matches a.jpg if no other name matches. If neither --logits nor
     --probabilities is set, the scores in a CSV file are treated as logits if any score is negative, and as
     probabilities if all scores are in [0, 1].
 

@@ -29,18 +29,21 @@ def split(
     ] = None,
     from_: Annotated[
         str | None,
-        typer.Option("--from", help="Split to divide [default: the first existing split of trainval, all and train]."),
+        typer.Option("--from", help="Split to divide [default: trainval if it exists, otherwise all or train]."),
     ] = None,
     keep_labels: Annotated[
         str | None,
         typer.Option(
-            help="Fractions of annotations to keep; adds one copy per fraction, with all other annotations set to "
-            "unknown.",
+            help="Fractions of annotations to keep. For each fraction, a copy of the training split is added, in "
+            "which all other annotations are unknown.",
             metavar="A,B",
         ),
     ] = None,
     single_positive: Annotated[
-        bool, typer.Option("--single-positive", help="Add a copy with a single positive annotation per sample.")
+        bool,
+        typer.Option(
+            "--single-positive", help="Add a copy of the training split with a single positive annotation per sample."
+        ),
     ] = False,
     prefix: Annotated[str, typer.Option(help="Prefix for the new split names.")] = "",
     no_duplicates: Annotated[
@@ -52,9 +55,9 @@ def split(
     """Split a dataset into train and val, or into folds.
 
     Each label is about equally frequent in all parts, and the test split is not changed. Persons in the same image,
-    samples with the same value of --group, and near-duplicates stay in the same split. --keep-labels and
-    --single-positive do not split the data. They add copies of the training split in which some annotations are
-    unknown, to compare losses for missing labels.
+    samples with the same value of --group, and near-duplicates stay in the same split. Instead of splitting the data,
+    --keep-labels and --single-positive add copies of the training split in which some annotations are unknown. Use
+    these copies to compare losses for missing labels.
 
     Example: mlrec split data/pets --val 0.2 --group patient
     """

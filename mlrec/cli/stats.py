@@ -15,7 +15,7 @@ from mlrec.utils.files import check_ending, write_json
 def stats(
     dataset: options.Dataset = None,
     data: options.DataFlag = None,
-    ap: Annotated[float, typer.Option(help="AP per label assumed by the power analysis.")] = 0.8,
+    ap: Annotated[float, typer.Option(help="AP per label that the power analysis assumes.")] = 0.8,
     predictions: Annotated[
         Path | None,
         typer.Option(help="Scores for the test split (.npz or .csv) to use in the power analysis instead of --ap."),

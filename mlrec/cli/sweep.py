@@ -43,7 +43,7 @@ def sweep(
     ] = None,
     tune: Annotated[
         list[str] | None,
-        typer.Option(help="Key and candidate values, selected on held-out data for each setting.", metavar="KEY=A,B"),
+        typer.Option(help="Key with candidate values; the best value is selected on held-out data.", metavar="KEY=A,B"),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Name of a recipe [default: the recipe for the dataset].", metavar="NAME")

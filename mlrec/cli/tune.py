@@ -12,18 +12,20 @@ from mlrec.cli import console, options
 
 def tune(
     model: options.TrainedModel = None,
-    split: Annotated[str, typer.Option(help="Split used for tuning; must differ from the reported split.")] = "val",
+    split: Annotated[str, typer.Option(help="Split used for tuning; do not report results on this split.")] = "val",
     data: options.Data = None,
     target: Annotated[
         str, typer.Option(help="Metric to maximize: CF1, OF1 or F1 (per label).", metavar="METRIC")
     ] = "CF1",
     min_precision: Annotated[
         float | None,
-        typer.Option(help="Minimum precision per label, for which recall is maximized; replaces --target."),
+        typer.Option(help="Minimum precision per label; if set, recall is maximized instead of --target."),
     ] = None,
     least: Annotated[
         int,
-        typer.Option("--min-positives", help="Minimum number of positives for a label-specific threshold.", min=1),
+        typer.Option(
+            "--min-positives", help="Minimum number of positives that a label needs for its own threshold.", min=1
+        ),
     ] = 20,
     json: options.Json = False,
     batch_size: options.BatchSize = None,
@@ -35,8 +37,8 @@ def tune(
     """Tune the threshold of each label and calibrate probabilities.
 
     Use a split whose metrics you do not report. The result is written to thresholds.json next to the model; predict
-    --tuned and eval --tuned use it. The printed metrics are cross-fitted: each sample is evaluated with thresholds that
-    were tuned on other samples.
+    --tuned and eval --tuned use this file. The printed metrics are cross-fitted: each sample is evaluated with
+    thresholds that were tuned on other samples.
 
     Example: mlrec tune runs/voc2007-resnet101-csra-1 --split val --target CF1
     """
