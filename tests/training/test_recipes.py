@@ -149,7 +149,7 @@ def test_recipes_of_resnet_cut_state_where_the_file_comes_from_and_declare_its_o
 @pytest.mark.parametrize("name", VIT_L)
 def test_recipes_of_vit_l_state_that_augreg_weights_stand_in(name: str) -> None:
     head = recipe_text(name).partition("\n\n")[0].replace("\n# ", " ")
-    assert "AugReg's weights (augreg_in21k_ft_in1k), made by another recipe, stand in" in head
+    assert "AugReg's weights (augreg_in21k_ft_in1k), from a different training recipe, are used instead" in head
     assert "jx_vit_large_p16_224-4ee7a4dc.pth" in head
     assert paper_weights(written(name).backbone).endswith(".augreg_in21k_ft_in1k"), "what the recipe states is so"
 
