@@ -181,7 +181,7 @@ def parse_numbers(text: str, key: str) -> list[float]:
     """Parse `a,b,c` or `start:stop:step` (stop included) into floats.
 
     Raises:
-        ConfigError: The string is not in one of these formats; the message contains `key`.
+        ConfigError: The string is neither a list of numbers nor a range; the message contains `key`.
 
     Example:
         >>> parse_numbers("0:0.2:0.1", "lam")

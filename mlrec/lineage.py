@@ -112,7 +112,7 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     def on_same_data(self, train: Training) -> list[Training]:
         """Return earlier training runs that used the data of `train` or a subset of this data.
 
-        Such training runs add epochs but no new data.
+        Training runs on the same data add epochs but no new data.
         """
         return [training for training in self.trainings if not _beyond(training, train)]
 

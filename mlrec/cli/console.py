@@ -128,7 +128,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def task(self, name: str, total: int | None = None) -> Iterator[Step]:
-        """Show the progress of one task; each step also raises a signal that Python has dropped."""
+        """Show the progress of one task; each step raises `SignalReceived` after an unhandled signal."""
         drawn = self._lines
         if _console(stderr=True).is_terminal:
             drawn = self._bar

@@ -169,9 +169,8 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
 def with_config_flags(command: Callable[..., None], *, as_typed: bool = False) -> Callable[..., None]:
     """Add the argument DATA and one flag for each key of `Config` to `command`.
 
-    The flags that the user sets are passed to the command as the dict `flags`. The values of these flags are parsed
-    unless `as_typed` is set. If `as_typed` is set, the values remain strings, for commands that accept multiple values
-    per key.
+    The flags that the user sets are passed to the command as the dict `flags`. Flag values are parsed unless `as_typed`
+    is set. If `as_typed` is set, the values remain strings, for commands that accept multiple values per key.
     """
     own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.name != "flags"]
     dataset = inspect.Parameter("dataset", inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=Dataset)

@@ -12,7 +12,8 @@
     └── UsageError               exit 2   a flag or an argument
         └── ConfigError          exit 2   a key or a value of a TOML file
 
-Exit codes are 0 for success (with or without warnings), 1 and 2 for these errors, 130 for SIGINT, and 143 for SIGTERM.
+Exit codes are 0 for success (with or without warnings), 1 or 2 for an `MlrecError`, 130 for SIGINT, and 143 for
+SIGTERM.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ LONGEST_LINE = 1000
 class MlrecError(ValueError):
     """Base class of all errors raised by mlrec.
 
-    The message states what is wrong, where, and how to fix it. The message is a single line. Additional arguments are
-    printed as further lines, for example to list several errors. When an error is converted to a string, control
-    characters are escaped and long lines are shortened, because names in a message may come from third-party files.
+    The message is a single line that states what is wrong, where, and how to fix it. Additional arguments add lines to
+    the message, for example to list several errors. When an error is converted to a string, control characters are
+    escaped and long lines are shortened, because names in a message may come from third-party files.
 
     Attributes:
         exit_code: Exit code of the command line.
@@ -124,7 +125,7 @@ def escaped(text: str) -> str:
 
 
 def printable(text: object, longest: int = LONGEST_NAME) -> str:
-    """Escape `text` like `escaped`, and shorten it in the middle if it has more than `longest` characters.
+    """Escape unprintable characters, and shorten text with more than `longest` characters in the middle.
 
     Both ends of the text are kept, because a message ends with the fix, and a path ends with the file name.
     """
@@ -151,7 +152,7 @@ def _both_ends(text: str, longest: int) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Suggest the known name that is most similar to `name`, as text to append to a message.
+    """Return a suggestion for the end of a message: the known name that is most similar to `name`.
 
     Returns "" if no name is similar.
 

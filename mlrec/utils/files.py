@@ -103,7 +103,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as indented JSON. NaN raises an error; undefined numbers must be `null`.
+    """Write `value` atomically as indented JSON. NaN raises an error; undefined numbers must be None.
 
     Invalid text, such as a path that is not valid UTF-8, is replaced by question marks to keep the file readable.
     """
@@ -126,7 +126,7 @@ def writing(path: Path, needed: int = 0) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder next to `path` that replaces `path` when the block ends without an error."""
+    """Yield an empty folder, which replaces `path` when the block ends without an error."""
     path = Path(path)
     temporary = _temporary(path)
     retired = path.with_name(f".{path.name}.old.tmp-{os.getpid()}")
@@ -151,7 +151,7 @@ def replace_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder next to `path` that is removed when the block ends.
+    """Yield an empty folder next to `path`; the folder is removed when the block ends.
 
     The folder is not removed if the block has moved it elsewhere.
     """
@@ -167,7 +167,7 @@ def temporary_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def changed_folder(path: Path) -> Iterator[Path]:
-    """Yield a copy of the folder `path` that replaces `path` when the block ends without an error.
+    """Yield a copy of the folder `path`; the copy replaces `path` when the block ends without an error.
 
     The files in the copy are hard links: they may be replaced or removed, but must not be modified in place.
     """
@@ -178,7 +178,7 @@ def changed_folder(path: Path) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove a folder. If the process is killed, no partial folder remains under this name."""
+    """Remove a folder. If the process is killed, no partial folder remains at `path`."""
     retired = _temporary(path)
     path.rename(retired)
     shutil.rmtree(retired)
@@ -231,7 +231,7 @@ def remove_shared_temporary(folder: Path) -> None:
 def file_in(path: Path, name: str) -> Path:
     """Return the path of the file `name` in `path` if `path` is a folder.
 
-    Otherwise, `path` is returned unchanged.
+    If `path` is not a folder, `path` is returned unchanged.
 
     Example:
         >>> file_in(Path("."), "labels.json").name, file_in(Path("own.json"), "labels.json").name
@@ -263,7 +263,7 @@ def read_bytes(path: Path, kind: type[MlrecError] = DataError) -> bytes:
 def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[bytes]]:
     """Open the regular file `path` for reading in chunks.
 
-    If this fails, an error of class `kind` with a one-line message is raised.
+    If the file cannot be opened, an error of class `kind` with a one-line message is raised.
     """
     path = Path(path)
     check_regular(path, kind)

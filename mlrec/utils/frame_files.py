@@ -27,7 +27,7 @@ LONGEST_SHEET_NAME = 31  # Excel's limit
 
 
 def check_package(path: Path) -> None:
-    """Check that the package for files with this extension is installed.
+    """Check that the package required to write files with this extension is installed.
 
     Raises:
         UsageError: The package is not installed; the message states which extra to install.
@@ -40,8 +40,8 @@ def check_package(path: Path) -> None:
 def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = False) -> None:
     """Write data frames to a file; the extension determines the format.
 
-    In a CSV file, frames are separated by an empty line. An Excel file has one sheet per frame. A Parquet file has a
-    single table. Multiple frames are concatenated, and the first column, `table`, contains the frame names.
+    In a CSV file, frames are separated by an empty line. An Excel file has one sheet per frame. In a Parquet file,
+    multiple frames are concatenated into a single table; the first column, `table`, contains the frame names.
 
     Args:
         frames: Frames by name.

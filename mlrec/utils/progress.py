@@ -1,6 +1,6 @@
 """Progress bars, and handling of notes and warnings.
 
-Notes and warnings are log records of "mlrec" and child loggers.
+Notes and warnings are log records of the logger "mlrec" and its child loggers.
 """
 
 from __future__ import annotations

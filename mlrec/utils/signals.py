@@ -57,9 +57,9 @@ def handled() -> None:
 def blocked_signals() -> Iterator[None]:
     """Delay SIGINT and SIGTERM until the end of a block that forks processes.
 
-    The signals stay blocked in the forked processes. Python catches all exceptions while a process is forked, so an
-    exception raised by a handler would be lost. Blocking the signals in this thread is not sufficient: another thread
-    may receive a signal, and the handler would still run in this thread.
+    SIGINT and SIGTERM stay blocked in the forked processes. Python catches all exceptions while a process is forked, so
+    an exception raised by a handler would be lost. Blocking the signals in this thread is not sufficient: another
+    thread may receive a signal, and the handler would still run in this thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

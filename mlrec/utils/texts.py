@@ -81,7 +81,7 @@ class Texts(Sequence[str]):
         return f"Texts({len(self):,}: {', '.join(shown)})"
 
     def take(self, places: NDArray[np.integer[Any]]) -> Texts:
-        """Return the texts at these positions, in this order."""
+        """Return the strings at the given positions, in the given order."""
         return Texts(*ragged.taken(self.data, self.offsets, places))
 
     def _block(self, begin: int) -> list[str]:
@@ -132,7 +132,7 @@ def joined(parts: Sequence[Sequence[str]]) -> Texts:
 
 
 def taken(texts: Sequence[str], places: NDArray[np.integer[Any]]) -> Sequence[str]:
-    """Return the strings at these positions, as the same type as `texts`."""
+    """Return the strings at the given positions, as the same type as `texts`."""
     if isinstance(texts, Texts):
         return texts.take(places)
     return tuple(texts[place] for place in places.tolist())
@@ -141,8 +141,8 @@ def taken(texts: Sequence[str], places: NDArray[np.integer[Any]]) -> Sequence[st
 def first_places(texts: Sequence[str]) -> NDArray[np.intp]:
     """Return, for each string, the position of the first equal string.
 
-    The hashes of all strings are sorted, and strings with equal hashes are compared. This requires 40 bytes per string;
-    a set would require four times as much memory.
+    The hashes of all strings are sorted, and strings with equal hashes are compared. The sorted hashes require 40 bytes
+    per string; a set would require four times as much memory.
 
     Example:
         >>> first_places(["b", "a", "b"]).tolist()

@@ -121,7 +121,7 @@ def trained_lineage(record: RunRecord) -> Lineage:
 def unknown_origin(record: RunRecord) -> str | None:
     """Return a warning if a run starts from weights of unknown origin.
 
-    The user is warned because tables list such runs separately.
+    Tables list runs that start from weights of unknown origin separately.
     """
     lineage = lineage_of(record)
     if lineage.origin != "unknown":
@@ -260,7 +260,7 @@ def _as_json(value: Any) -> Any:
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """Return a warning if a resumed run has different versions, device or threads than the original run.
 
-    A resumed run with such a difference is not bit-exact.
+    A run that is resumed with different versions, device or threads is not bit-exact.
     """
     keys = ("torch", "device", "gpu", "precision", "threads")
     changed = [f"{key} was {was.get(key)}, is now {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
@@ -352,7 +352,7 @@ class Callbacks:
         objects: Objects with any of the methods `on_step`, `on_epoch` and `on_end`.
 
     Raises:
-        UsageError: An object has none of these methods.
+        UsageError: An object has none of the methods `on_step`, `on_epoch` and `on_end`.
     """
 
     def __init__(self, objects: Sequence[object] = ()) -> None:

@@ -344,8 +344,8 @@ class Trainer:
 
         Returns predictions on the scored split after the last epoch.
 
-        The selection split determines the best epoch. If `patience` is set, this split also determines when training
-        stops early.
+        The selection split determines the best epoch. If `patience` is set, the selection split also determines when
+        training stops early.
         """
         plan, config = self.plan, self.config
         last = epoch == config.epochs
