@@ -101,7 +101,8 @@ class Backbone(nn.Module):
             self.timm_model.set_grad_checkpointing(enable)
         except (AttributeError, AssertionError, NotImplementedError) as error:  # depends on the model family
             raise ModelError(
-                f"timm does not support gradient checkpointing for backbone '{self.name}'; turn this off"
+                f"timm does not support gradient checkpointing for backbone '{self.name}'; disable gradient "
+                "checkpointing"
             ) from error
 
     def _map(self, output: Any, size: torch.Size) -> Tensor:
@@ -242,4 +243,4 @@ def _grid(tokens: int, size: torch.Size) -> tuple[int, int]:
 
 
 def _no_map(name: str) -> ModelError:
-    return ModelError(f"{name}: no spatial feature map, which CSRA requires; choose a different backbone")
+    return ModelError(f"{name}: the model has no spatial feature map, which CSRA requires; choose a different backbone")

@@ -170,7 +170,7 @@ def read_metadata(path: Path | str) -> Metadata:
     except ModelError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise ModelError(f"{file}: the metadata are damaged ({error}); download the file again") from error
+        raise ModelError(f"{file}: the metadata is damaged ({error}); download the file again") from error
     named, count = len(metadata.labels), metadata.architecture.num_labels
     if named != count:
         raise ModelError(

@@ -242,7 +242,7 @@ class FeatureLayout:
             raise ModelError(f"layout = '{self.layout}': expected one of {known}{nearest(self.layout, LAYOUTS)}")
         if self.prefix_tokens < 0 or (self.prefix_tokens and self.layout != "tokens"):
             raise ModelError(
-                f"prefix_tokens = {self.prefix_tokens}: expected a number >= 0, which must be 0 unless layout='tokens'"
+                f"prefix_tokens = {self.prefix_tokens}: must be at least 0, and must be 0 unless layout='tokens'"
             )
 
     def to_nchw(self, features: Tensor) -> Tensor:
@@ -277,8 +277,8 @@ class FeatureLayout:
             raise ModelError(f"features have shape {shape}, expected {expected} with layout='{self.layout}'{other}")
         if self.layout == "tokens" and shape[1] <= self.prefix_tokens:
             raise ModelError(
-                f"features have shape {shape}, so no tokens remain after removing prefix_tokens={self.prefix_tokens} "
-                "tokens; use a smaller number"
+                f"features have shape {shape}, so no location tokens remain after {self.prefix_tokens} prefix tokens; "
+                "use a smaller prefix_tokens"
             )
 
 

@@ -157,7 +157,7 @@ def hub_errors(what: str) -> Iterator[None]:
         advice = "try again later"
         if status in (401, 403):
             advice = "log in with a token that has write access (hf auth login, or HF_TOKEN)"
-        raise ModelError(f"{what}: the model hub denied access ({status}); {advice}") from error
+        raise ModelError(f"{what}: the model hub rejected the request (HTTP {status}); {advice}") from error
     except errors.LocalTokenNotFoundError as error:
         raise ModelError(f"{what}: no hub token; log in (hf auth login, or HF_TOKEN)") from error
     except Exception as error:  # the HTTP library raises additional error types

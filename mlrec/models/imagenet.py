@@ -83,8 +83,8 @@ class ImageNetClassifier:
             between = ", ".join(self._between(images)) or "the pooling is not a mean"
             raise ModelError(
                 f"{self.name}: the mean score over locations differs from the published logit by {difference:.2g} of "
-                f"the largest logit, because there is more than a mean before the classifier ({between}). λ cannot be "
-                "applied to this model; choose a classifier with plain average pooling"
+                f"the largest logit, because the model applies more than a mean before the classifier ({between}). "
+                "λ cannot be applied to this model; choose a model with plain average pooling"
             )
 
     def _between(self, images: Tensor) -> list[str]:

@@ -53,7 +53,7 @@ class OnnxModel:
         """
         shown, runtime = path, _needed("onnxruntime")
         if not path.is_file():
-            raise ModelError(f"{shown}: no such file; export one with mlrec export")
+            raise ModelError(f"{shown}: no such file; export a model with mlrec export")
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         try:
@@ -69,7 +69,7 @@ class OnnxModel:
             preprocessing = Preprocessing.from_dict(told["preprocessing"])
             return cls(tuple(map(str, told["labels"])), preprocessing, str(told.get("decode", "fast")), session)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{shown}: the metadata are damaged ({error}); export the model again") from error
+            raise ModelError(f"{shown}: the metadata is damaged ({error}); export the model again") from error
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the logits (B, C) of normalized images (B, 3, S, S)."""

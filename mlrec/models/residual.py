@@ -43,7 +43,8 @@ def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] =
     check_has_maps(head)
     if isinstance(head, SpatialAttention):
         raise ModelError(
-            "λ cannot be applied to the spatial head, which has no average; use an average, gcn or csra head"
+            "λ cannot be applied to the spatial head, which has no average over locations; use an average, gcn or csra "
+            "head"
         )
     if isinstance(head, CSRA):
         scores, scale = head.scores(features), head.scale

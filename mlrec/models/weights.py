@@ -107,7 +107,7 @@ def model_file(path: Path | str) -> Path:
 
         if onnx_file(path) is not None:
             raise ModelError(
-                f"{path}: an exported ONNX model, which only mlrec predict can run; pass the original model"
+                f"{path}: the file is an ONNX model, which only mlrec predict can run; pass the original model"
             )
         raise ModelError(f"{path}: not a model; pass a run folder, an imported folder or a .safetensors file")
     return file
@@ -126,7 +126,9 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
         if inner is not None:
             content = inner
     if not _is_dict(content):
-        raise ModelError(f"{source}: a {type(content).__name__}, not a dict of named tensors; save model.state_dict()")
+        raise ModelError(
+            f"{source}: expected a dict of named tensors, got {type(content).__name__}; save model.state_dict()"
+        )
     tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
     if not tensors or not all(isinstance(key, str) for key in tensors):
         what = "no tensors"
@@ -140,7 +142,8 @@ def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
     held = sum(storage.nbytes() for storage in storages.values())
     if claimed > MAX_EXPANSION * held:
         raise ModelError(
-            f"{source}: the tensors claim {claimed:,} bytes but share only {held:,} bytes; save the tensors again"
+            f"{source}: the tensor shapes require {claimed:,} bytes, but only {held:,} bytes are stored; save the "
+            "tensors again"
         )
     for prefix in PREFIXES:
         if all(key.startswith(prefix) for key in tensors):
@@ -156,12 +159,13 @@ def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
         raise ModelError(f"{shown}: '{key}' is sparse, nested or quantized; save dense weights")
     if tensor.is_meta:
-        raise ModelError(f"{shown}: '{key}' has a shape but no values; save the weights themselves")
+        raise ModelError(f"{shown}: '{key}' has a shape but no values (meta device); save a model with loaded weights")
     needed = tensor.numel() * tensor.element_size()
     if tensor.untyped_storage().nbytes() < needed:
         held = tensor.untyped_storage().nbytes()
         raise ModelError(
-            f"{shown}: '{key}' claims {needed:,} bytes but contains only {held:,} bytes; save the tensor again"
+            f"{shown}: the shape of '{key}' requires {needed:,} bytes, but only {held:,} bytes are stored; save the "
+            "tensor again"
         )
 
 

@@ -127,7 +127,7 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
     has_unknown = bool((manifest.targets == UNKNOWN).any())
     if config.loss in NEEDS_UNKNOWN and not has_unknown:
         raise ConfigError(
-            f"loss = {config.loss}: {manifest.name}/{manifest.split} has no unknown labels, which this loss requires; "
+            f"loss = {config.loss}: {manifest.name}/{manifest.split} has no unknown targets, which this loss requires; "
             "use bce, splc or hill"
         )
     if config.loss in TREATS_UNKNOWN and has_unknown and config.unknown == "ignore":
@@ -208,7 +208,7 @@ def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.d
             if len(row) != 2 or not (math.isfinite(weight) and weight > 0):
                 raise ValueError(row)
         except (ValueError, IndexError) as error:
-            raise ConfigError(f"{path}: line {number}: expected label,weight with a weight greater than 0") from error
+            raise ConfigError(f"{path}: line {number}: expected label,weight, with a weight greater than 0") from error
         if label in labels:
             raise ConfigError(f"{path}: line {number}: label '{label}' is listed twice; keep one line")
         labels.append(label)

@@ -37,7 +37,7 @@ from mlrec.training.devices import (
     resolve_precision,
 )
 from mlrec.training.transforms import Decode, filled, normalize
-from mlrec.utils.errors import MlrecError
+from mlrec.utils.errors import MlrecError, counted
 from mlrec.utils.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -329,9 +329,8 @@ def as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:
     if len(broken):
         sample, label = (int(k) for k in broken[0])
         raise MlrecError(
-            f"the logit of '{manifest.sample_ids[sample]}', label '{manifest.labels[label]}' is "
-            f"{float(values[sample, label])}, as are {len(broken) - 1} more, because the weights are damaged or "
-            "diverged; "
-            "use a different checkpoint"
+            f"{counted(len(broken), 'logit is', 'logits are')} NaN or infinite (first: sample "
+            f"'{manifest.sample_ids[sample]}', label '{manifest.labels[label]}'), because the weights are damaged or "
+            "training diverged; use a different checkpoint"
         )
     return Predictions(manifest.labels, manifest.sample_ids, values.numpy(), manifest.targets, manifest.digest)

@@ -101,7 +101,8 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     norms = any(isinstance(module, _BatchNorm) for module in model.backbone.modules())
     if config.freeze_bn and norms and source is None and not (config.pretrained or empty):
         logger.warning(
-            "freeze_bn keeps mean 0 and variance 1 of a random backbone; set freeze_bn=false or use pretrained weights"
+            "freeze_bn: a random backbone keeps BatchNorm mean 0 and variance 1; set freeze_bn=false or use pretrained "
+            "weights"
         )
     if config.freeze_backbone:
         model.backbone.requires_grad_(False)

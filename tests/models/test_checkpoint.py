@@ -81,8 +81,8 @@ def test_equal_models_give_equal_bytes(saved: Path, tmp_path: Path) -> None:
         ),
         (lambda t, m: m.update(labels=["cat"]), "3 labels, but the file has 1 label name"),
         (lambda t, m: m.update(format="other"), "not an mlrec model file"),
-        (lambda t, m: m.update(architecture="{"), "metadata are damaged"),
-        (lambda t, m: m.pop("sha256"), "metadata are damaged"),
+        (lambda t, m: m.update(architecture="{"), "metadata is damaged"),
+        (lambda t, m: m.pop("sha256"), "metadata is damaged"),
     ],
 )
 def test_damage_is_told_in_one_line(saved: Path, damage: object, told: str) -> None:
@@ -106,7 +106,7 @@ def test_a_missing_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model; pass a run folder"):
         load_model(tmp_path)
     (tmp_path / "model.onnx").touch()
-    with pytest.raises(ModelError, match="an exported ONNX model, which only mlrec predict can run"):
+    with pytest.raises(ModelError, match="the file is an ONNX model, which only mlrec predict can run"):
         load_model(tmp_path)
 
 

@@ -107,7 +107,7 @@ def test_a_swin_transformer_of_timm_is_nhwc() -> None:
         ("nchw", (2, 50, 5), r"expected \(B, 5, h, w\) with layout='nchw'; use layout='tokens'"),
         ("nhwc", (2, 5, 7, 7), r"expected \(B, h, w, 5\) with layout='nhwc'; use layout='nchw'"),
         ("tokens", (2, 5, 50), r"expected \(B, N, 5\) with layout='tokens'; pass features of the expected shape$"),
-        ("tokens", (2, 2, 5), "no tokens remain after removing prefix_tokens=2 tokens"),
+        ("tokens", (2, 2, 5), "no location tokens remain after 2 prefix tokens"),
     ],
 )
 def test_features_of_another_layout_are_refused(name: str, layout: str, shape: tuple[int, ...], message: str) -> None:
@@ -119,7 +119,5 @@ def test_features_of_another_layout_are_refused(name: str, layout: str, shape: t
 def test_unknown_layouts_and_prefix_tokens_of_a_map_are_refused() -> None:
     with pytest.raises(ModelError, match="layout = 'nhcw': expected one of nchw, nhwc, tokens; did you mean"):
         mlrec.CSRA(4, 2, layout="nhcw")
-    with pytest.raises(
-        ModelError, match="prefix_tokens = 1: expected a number >= 0, which must be 0 unless layout='tokens'"
-    ):
+    with pytest.raises(ModelError, match="prefix_tokens = 1: must be at least 0, and must be 0 unless layout='tokens'"):
         mlrec.CSRA(4, 2, prefix_tokens=1)

@@ -131,7 +131,7 @@ def test_without_unknown_targets_all_negatives_may_be_missing_positives() -> Non
 
 
 def test_losses_that_do_not_fit_the_targets_are_refused() -> None:
-    with pytest.raises(ConfigError, match="has no unknown labels, which this loss requires"):
+    with pytest.raises(ConfigError, match="has no unknown targets, which this loss requires"):
         loss_function(Config(loss="em"), manifest(np.eye(2)))
     with pytest.raises(ConfigError, match="set unknown = negative"):
         loss_function(Config(loss="ll-r", unknown="ignore"), manifest(np.array([[1, -1]])))

@@ -40,8 +40,8 @@ def weights() -> dict[str, Tensor]:
         (lambda t: t.to_sparse(), "sparse"),
         (lambda t: t.to("meta"), "no values"),
         (lambda t: torch.tensor(1.0), "shape ()"),
-        (lambda t: torch.zeros(1).expand(t.shape), "claims"),
-        (lambda t: torch.zeros(1).expand(10**6, 10**6), "claims"),
+        (lambda t: torch.zeros(1).expand(t.shape), "requires"),
+        (lambda t: torch.zeros(1).expand(10**6, 10**6), "requires"),
         (lambda t: t[:-1], "shape"),
         (lambda t: t.to(torch.float8_e4m3fn), "float8"),
         (lambda t: t.reshape(*[1] * 100, *t.shape), "shape"),
@@ -61,7 +61,7 @@ def test_a_tensor_that_is_wrong(change: Change, named: str, weights: dict[str, T
 def test_tensors_that_share_their_numbers_without_end(tmp_path: Path) -> None:
     shared = torch.zeros(1000)
     torch.save({f"k{k}": shared for k in range(1000)}, tmp_path / "model.pt")
-    with pytest.raises(ModelError, match="claim 4,000,000 bytes but share only 4,000"):
+    with pytest.raises(ModelError, match="require 4,000,000 bytes, but only 4,000 bytes are stored"):
         import_checkpoint(tmp_path / "model.pt", out=tmp_path / "out", backbone="test_vit")
 
 
