@@ -41,7 +41,7 @@ class LabelGraph:
 
 
 class GraphConvolution(nn.Module):
-    """Head that computes the classifiers of pooled features with two graph convolutions over labels.
+    """Head that computes its classifiers with two graph convolutions over the labels (ML-GCN).
 
     The classifiers are the rows of Â·f(Â·E·W1)·W2, where E are the label vectors, f is a LeakyReLU, and Â is the
     normalized adjacency. Features are pooled with max pooling, as published, or with average pooling. `location_scores`

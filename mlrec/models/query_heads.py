@@ -129,7 +129,7 @@ class MLDecoder(_QueryHead):
         return at_least_float32(logits[:, : self.num_labels] + self.decoder.duplicate_pooling_bias)
 
     def label_attention(self, features: Tensor) -> Tensor:
-        """Compute the attention of the query that belongs to each label; shape (B, C, N).
+        """Compute the attention of each label's query; shape (B, C, N).
 
         The attention is averaged over heads, and its sum over locations is 1.
         """

@@ -88,7 +88,7 @@ def epoch_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
 def class_aware_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
     """Return the order for class-aware sampling (Shen et al., ECCV 2016).
 
-    Samples are drawn with replacement, as many as the manifest contains. Each draw selects a label with uniform
+    The number of draws is equal to the number of samples in the manifest. Each draw selects a label with uniform
     probability, then a positive sample for this label. Samples without a positive label are never drawn.
 
     Raises:
@@ -270,7 +270,7 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Yield augmented batches for `epochs` epochs, starting with batch `start` of `epoch`.
 
-    A batch depends only on the seed, the epoch and the position in the epoch. It does not depend on the number of
+    A batch depends only on the seed, the epoch and the position in the epoch. Batches do not depend on the number of
     workers or on `start`. `config.batch_size` is the total over all processes, and process `rank` of `world` receives a
     part of each batch. Workers run until all `epochs` are finished; close the iterator to stop them earlier.
 

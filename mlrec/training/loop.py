@@ -40,7 +40,7 @@ class Steps:
     Attributes:
         epoch: Current epoch, starting from 0.
         step: Number of optimizer steps so far.
-        steps: Number of steps in this event.
+        steps: Number of steps since the previous event.
         samples: Number of samples that this process has used in these steps.
         loss: Mean loss of these steps.
         lr: Learning rate of the backbone in the last step.

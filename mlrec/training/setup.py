@@ -58,8 +58,8 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     Args:
         config: Config of the run.
         manifest: Training split, which defines the labels and, for the gcn head, the label graph.
-        paper: Whether a backbone name without a tag selects the weights that the paper uses instead of timm's default
-            weights.
+        paper: Whether a backbone name without a tag means the paper's weights. Otherwise, timm's default weights are
+            used.
         empty: Whether to skip loading weights. The weights are then random and must be replaced by those of a
             checkpoint.
 
