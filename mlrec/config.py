@@ -49,7 +49,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     split: Annotated[
         str | None, _key("Data", "Split to evaluate on [default: test if trained on trainval, otherwise val or test].")
     ] = None
-    select_split: Annotated[str | None, _key("Data", "Held-out split that selects the best epoch.")] = None
+    select_split: Annotated[str | None, _key("Data", "Held-out split used to select the best epoch.")] = None
     unknown: Annotated[Literal["negative", "ignore"], _key("Data", "Treatment of unknown labels in the loss.")] = (
         "negative"
     )
@@ -66,7 +66,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     normalize: Annotated[bool, _key("Model", "L2-normalize the classifier weights (Table 8).")] = True
     logit_scale: Annotated[
-        float, _key("Model", "Scale factor of the logits (Table 7: one head with factor H as a control).", gt=0)
+        float, _key("Model", "Scale factor of the logits. Table 7 uses one head with factor H as a control.", gt=0)
     ] = 1.0
     head_dropout: Annotated[Share, _key("Model", "Dropout rate for feature channels before the head.")] = 0.0
     decoder_dim: Annotated[
@@ -140,7 +140,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         float,
         _key(
             "Loss",
-            "ll-r, ll-ct: percentage of unlabelled targets that each epoch additionally ignores or corrects.",
+            "ll-r, ll-ct: additional percentage of unlabelled targets to ignore or correct in each epoch.",
             ge=0,
             le=100,
         ),

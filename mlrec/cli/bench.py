@@ -42,7 +42,7 @@ def bench(
 ) -> None:
     """Measure the parameters, operations and time per step of each head.
 
-    Evaluation and training steps are timed for all heads on the same backbone, in alternation. Without SWEEPS, average
+    Evaluation and training steps of all heads are timed in alternation, on the same backbone. Without SWEEPS, average
     pooling and CSRA are compared on a backbone with random weights.
 
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8

@@ -18,7 +18,7 @@ def duplicates(
     min_similarity: Annotated[
         float, typer.Option(help="Minimum thumbnail correlation of near-duplicates.", min=0.5, max=1.0)
     ] = 0.97,
-    contact_sheet: Annotated[Path | None, typer.Option(help="Contact sheet of all groups to write (.png).")] = None,
+    contact_sheet: Annotated[Path | None, typer.Option(help="Contact sheet file to write (.png).")] = None,
     json: options.Json = False,
 ) -> None:
     """Find duplicate and near-duplicate images.

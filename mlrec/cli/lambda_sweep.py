@@ -58,10 +58,11 @@ def lambda_sweep(
     precision: options.Precision = "auto",
     runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
-    """Evaluate a trained model with λ added at test time.
+    """Evaluate a trained model with residual attention added at test time.
 
-    λ times the maximum is added to each logit (Figure 1 and Table 1 of the paper). All values of λ are evaluated in a
-    single pass over the images. The result is written to lambda-DATA-SPLIT/lambda.json next to the model.
+    λ times the maximum over all locations is added to each logit (Figure 1 and Table 1 of the paper). All values of λ
+    are evaluated in a single pass over the images. The result is written to lambda-DATA-SPLIT/lambda.json next to the
+    model.
 
     Example: mlrec lambda-sweep runs/voc2007-resnet101-average-1 --lam 0:1:0.01
     """

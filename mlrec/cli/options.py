@@ -26,7 +26,7 @@ Full = Annotated[bool, typer.Option("--full", help="Print all columns, footnotes
 Top3 = Annotated[bool, typer.Option("--top3", help="Also print metrics for the top three labels.")]
 Top = Annotated[
     int | None,
-    typer.Option(help="Number of top labels K for additional metrics, including F1@K.", metavar="K", min=1),
+    typer.Option(help="Number K of top-scoring labels for additional metrics, including F1@K.", metavar="K", min=1),
 ]
 Labels = Annotated[
     str | None,

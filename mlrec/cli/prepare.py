@@ -34,7 +34,7 @@ def prepare(
     name: Annotated[str | None, typer.Option(help="Name of the dataset [default: the name of the source].")] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip checking the image files.")] = False,
     skip_bad_images: Annotated[
-        bool, typer.Option("--skip-bad-images", help="Skip images that cannot be decoded, with a warning.")
+        bool, typer.Option("--skip-bad-images", help="Skip images that cannot be decoded, and print a warning.")
     ] = False,
     keep_empty: Annotated[
         bool, typer.Option("--keep-empty", help="coco: keep images without annotations as negatives.")
@@ -104,7 +104,8 @@ def prepare(
     empty: Annotated[str | None, typer.Option(help="csv: meaning of a blank cell.", metavar="negative|unknown")] = None,
     seed: Annotated[int, typer.Option(help="shapes: random seed for the scenes.", min=0)] = 0,
     allow_overlap: Annotated[
-        bool, typer.Option("--allow-overlap", help="Accept images that are in more than one split, with a warning.")
+        bool,
+        typer.Option("--allow-overlap", help="Accept images that are in more than one split, and print a warning."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be prepared without writing anything.")

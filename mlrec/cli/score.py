@@ -23,7 +23,9 @@ def score(
     ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
-    split: Annotated[str | None, typer.Option(help="Split of the ground truth, if there are several.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split of the ground truth, if it contains multiple splits.")
+    ] = None,
     top3: options.Top3 = False,
     top: options.Top = None,
     labels: options.Labels = None,

@@ -213,10 +213,10 @@ def cost_table(costs: HeadCosts) -> Table:
         f"{costs.img_size} px, {counted(costs.num_labels, 'label')}, batches of {costs.batch_size}, "
         f"{counted(costs.steps, 'step')} per row in alternation, {where.get('gpu', where['device'])}, "
         f"{where['precision']}, {counted(where['threads'], 'thread')}, torch {where['torch']}, without image loading",
-        "ms: one step of the whole model; ratio: median of the paired ratios to the first row, with its 95 % "
+        "ms: time per step of the whole model; ratio: median of the paired ratios to the first row, with 95 % "
         "confidence interval",
-        "MFLOPs: forward pass for one image, convolutions and matrix products; a multiplication and an addition count "
-        "as two operations",
+        "MFLOPs: convolutions and matrix products in the forward pass for one image; a multiplication and an addition "
+        "count as two operations",
     ]
     if not costs.heads[0].run:
         notes.append(_printed())
