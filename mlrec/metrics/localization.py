@@ -1,7 +1,7 @@
 """Localization metrics for heat maps: pointing game and mass inside objects, with chance levels.
 
 A map has h × w cells that divide the image evenly. Pointing (Zhang et al. 2016, Top-down Neural Attention) is a hit if
-an object pixel is within `tolerance` cells of the centre of the highest cell, in both axes. With a tolerance of 0.5,
+an object pixel is within `tolerance` cells of the center of the highest cell, in both axes. With a tolerance of 0.5,
 the cell itself must touch the object. Mass inside is the sum of the map over the objects, divided by the sum over the
 image. Ignored regions (crowds and difficult objects) count neither as objects nor as background.
 """
@@ -32,7 +32,7 @@ class LabeledMap:
         area: Fraction of the image covered by the largest object of the label.
         hit: 1 if the peak points at an object, 0 if it does not, NaN if the peak is in an ignored region.
         hit_by_chance: Fraction of the cells that point at an object.
-        hit_by_centre: 1 if the centre of the image points at an object, otherwise 0.
+        hit_by_centre: 1 if the center of the image points at an object, otherwise 0.
         attended: Fraction of the attention (softmax of the scores) that is inside objects. The softmax temperature is T
             = 1 for all heads.
         contributed: Fraction of the positive contributions that is inside objects; NaN if there are no positive
@@ -98,7 +98,7 @@ def judge(
 
 
 def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
-    """Return a bool array (h, w): True if the centre of the cell is close to a pixel in `mask`.
+    """Return a bool array (h, w): True if the center of the cell is close to a pixel in `mask`.
 
     A pixel is close if it is within `tolerance` cells in both axes.
     """
@@ -117,7 +117,7 @@ def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
 def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
     """Compute the fraction of each cell (h, w) covered by `mask` (H, W).
 
-    A pixel belongs to the cell of its centre.
+    A pixel belongs to the cell of its center.
 
     Example:
         >>> covered(np.array([[True, False], [True, True]]), (1, 2)).tolist()
@@ -191,7 +191,7 @@ def _touches(mask: Mask, down: float, across: float, height: float, width: float
 
 
 def _pixels(centre: float, reach: float, side: int) -> tuple[int, int]:
-    """Return start and stop of the pixels with centres within `reach` of `centre`, at least one pixel."""
+    """Return start and stop of the pixels with centers within `reach` of `centre`, at least one pixel."""
     first = int(np.ceil((centre - reach) * side - 0.5))
     last = int(np.floor((centre + reach) * side - 0.5))
     if last < first:

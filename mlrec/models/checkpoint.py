@@ -102,7 +102,8 @@ def digest(state: Mapping[str, Tensor]) -> str:
 def load_model(path: Path | str) -> Classifier:
     """Load a model in eval mode on the CPU.
 
-    The model can be in a run folder, an exported folder, a `.safetensors` file or on the hub.
+    The model can be in a run folder, in the output folder of an export, in a `.safetensors` file, or on the Hugging
+    Face Hub.
 
     Args:
         path: Run folder; output folder of `mlrec import` or `mlrec export`; model file; or address on the Hugging Face

@@ -123,9 +123,8 @@ def _stacked(heads: Mapping[int, Tensor]) -> Tensor:
     shape = next(iter(shapes))
     if len(shapes) > 1 or len(shape) != 4 or shape[2:] != (1, 1):
         raise ModelError(
-            f"the heads have shapes {', '.join(map(str, sorted(shapes)))}, expected a single shape (labels, channels, "
-            "1, 1); "
-            "save the checkpoint again"
+            "all heads must have the same shape (labels, channels, 1, 1), but the file contains the shapes "
+            f"{', '.join(map(str, sorted(shapes)))}; save the checkpoint again"
         )
     return torch.stack([heads[k].flatten(1) for k in range(len(heads))])
 

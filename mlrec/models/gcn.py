@@ -141,9 +141,9 @@ def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: 
 def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
     """Return the re-weighted adjacency matrix (C, C) for `targets` (N, C), see Eq. 6 to 8.
 
-    P(j | i) is the fraction of the samples with label i that also have label j. Label j is a neighbour of label i if
-    P(j | i) is at least 0.4. The neighbours of a label have a total weight of p = 0.2, and the label itself has the
-    weight 1 - p. A label without neighbours is connected only to itself.
+    P(j | i) is the fraction of the samples with label i that also have label j. Label j is a neighbor of label i if
+    P(j | i) is at least 0.4. The neighbors of a label have a total weight of p = 0.2, and the label itself has the
+    weight 1 - p. A label without neighbors is connected only to itself.
     """
     positive = (targets == POSITIVE).astype(np.float64)
     together = positive.T @ positive

@@ -64,7 +64,10 @@ class OnnxModel:
                 f"{shown}: ONNX Runtime cannot read the file ({type(error).__name__}); export the model again"
             ) from error
         if not isinstance(told, dict) or told.get("format") != FORMAT:
-            raise ModelError(f"{shown}: not a model exported by mlrec ({FORMAT}); export the model with mlrec export")
+            raise ModelError(
+                f"{shown}: not an ONNX model exported by mlrec (its metadata does not name the format {FORMAT}); export "
+                "the model with mlrec export"
+            )
         try:
             preprocessing = Preprocessing.from_dict(told["preprocessing"])
             return cls(tuple(map(str, told["labels"])), preprocessing, str(told.get("decode", "fast")), session)

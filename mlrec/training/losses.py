@@ -42,7 +42,7 @@ class Loss(Protocol):
 
 @dataclass(frozen=True)
 class LossContext:
-    """Additional inputs of a loss function, such as the epoch and the label counts.
+    """Additional inputs to a loss function, such as the epoch and the label counts.
 
     Attributes:
         config: Config of the run.

@@ -1,7 +1,7 @@
 """RandAugment (Cubuk et al. 2020) as in torchvision, with a separate random stream for each sample.
 
 The same operations produce the same pixels as in `torchvision.transforms.v2.RandAugment`. There are 14 operations and
-31 magnitudes, interpolation is nearest-neighbour, and the fill colour is black.
+31 magnitudes, interpolation is nearest-neighbor, and the fill color is black.
 """
 
 from __future__ import annotations

@@ -105,7 +105,7 @@ def test_a_segmentation_that_cannot_be_used_names_its_annotation(tmp_path: Path,
 
 def test_a_mask_needs_the_size_of_its_image(tmp_path: Path) -> None:
     (objects,) = load_objects(coco(tmp_path, {"bbox": [2, 1, 5, 3]}, width=0, height=0), "train")
-    with pytest.raises(DataError, match="the mask requires the image size"):
+    with pytest.raises(DataError, match="the mask cannot be computed without the image size"):
         objects.mask(0)
 
 

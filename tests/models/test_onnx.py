@@ -63,7 +63,7 @@ def test_what_is_no_model_of_ours_is_told_in_one_line(tmp_path: Path) -> None:
     assert onnxruntime.InferenceSession(str(tmp_path / "foreign.onnx"))
     for name, reason in (
         ("broken", "cannot read the file"),
-        ("foreign", "not a model exported by mlrec"),
+        ("foreign", "not an ONNX model exported by mlrec"),
         ("no", "no such"),
     ):
         with pytest.raises(ModelError, match=reason) as told:

@@ -95,8 +95,8 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     The annotation files are `path/annotations/instances_<split><year>.json`, and the images are in `path/<split><year>`
     or below `path/images`.
 
-    Other layouts are also supported. Roboflow has one file in each split folder, the file names in LVIS and
-    Objects365 end with the split, and CVAT has a single file `instances_default.json`. `path` can also be an
+    Other layouts are also supported. Roboflow has one file in each split folder. In LVIS and Objects365, the file names
+    end with the split name. CVAT has a single file `instances_default.json`. `path` can also be an
     annotation file. For a custom dataset, `options.annotations` are the annotation files, `options.splits` are their
     splits, and images are below `options.images` (default: `path`).
 

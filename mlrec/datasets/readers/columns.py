@@ -296,7 +296,7 @@ def column_named(table: TextTable, name: str, flag: str) -> int:
 
 
 def split_column(table: TextTable, image: int, options: ReadOptions, findings: ValidationReport) -> int | None:
-    """Return the column of split names, or None.
+    """Return the index of the column of split names, or None.
 
     A numeric column `split` is not used unless `--splits` maps the numbers to splits. A column named `set`, `partition`
     or similar is used if all its cells are split names.

@@ -1,6 +1,6 @@
 """Interface for all readers of third-party annotations.
 
-To add a reader, add one file and one line in `READERS`.
+To add a reader, add one file, and add one line to `READERS`.
 
 Other packages add readers with entry points in the group `mlrec.readers`. The name of the entry point is the kind, and
 its value is the reader function as `module:function`. Built-in kinds cannot be replaced. If the module also defines a

@@ -45,7 +45,7 @@ def download(
         name: Name of a dataset in `OFFICIAL`.
         out: Folder to write to. Archives are stored in its subfolder `archives`, and the unpacked dataset in a
             subfolder with the name of the dataset.
-        url_base: URL of a mirror, or a local folder, that contains the files under their official names.
+        url_base: URL of a mirror, or path of a local folder; either must contain the files under their official names.
         keep_archives: Whether to keep archives after unpacking.
         progress: Progress display.
         wait: Function that waits for a number of seconds between two attempts.

@@ -70,7 +70,7 @@ def evaluate_published(
     Args:
         backbone: timm name; a name without a tag selects the weights used in the paper.
         data: Folder with one subfolder per class, named by WordNet id or class number.
-        lams: Values of λ; 0 and the paper's fixed λ for this backbone are added.
+        lams: Values of λ; 0 and the paper's fixed λ for this backbone are always included.
         weights: File or package with weights, instead of weights from the hub.
         pretrained: Whether to download the weights from the hub.
         machine: Runtime options; the precision is always float32.

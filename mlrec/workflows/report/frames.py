@@ -36,7 +36,7 @@ def runs(root: Path | str = "runs") -> DataFrame:
     that is not available for a run is missing (NaN or None).
 
     Args:
-        root: Folder of runs, or of folders of runs.
+        root: Folder that contains runs, directly or in subfolders.
 
     Returns:
         `pandas.DataFrame`.

@@ -207,7 +207,7 @@ class Trainer:
         self.warn(setup.resume_note(self.config, self.device))
 
     def warn_long_training(self, model: Classifier) -> None:
-        """Warn if training the whole model on this CPU would take long."""
+        """Warn if training the whole model on this CPU would take a long time."""
         config, plan = self.config, self.plan
         if self.device.type != "cpu" or config.freeze_backbone:
             return
