@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mlrec.datasets.images.decode import decode
 from mlrec.datasets.listing import Item, items_of
-from mlrec.reports.figures.overlays import ColourScale, draw_strip, jpeg
+from mlrec.reports.figures.overlays import ColorScale, draw_strip, jpeg
 from mlrec.workflows.evaluate.attend import SIDE, AttentionMaps, strip
 
 LABELS = ("bus", "car", "person")
@@ -38,7 +38,7 @@ def maps_of(item: Item) -> AttentionMaps:
 
 def drawn(one: AttentionMaps) -> bytes:
     """Draw as mlrec does."""
-    return jpeg(draw_strip(strip(one, ColourScale.over([one.maps]))))
+    return jpeg(draw_strip(strip(one, ColorScale.over([one.maps]))))
 
 
 def plainly_drawn(one: AttentionMaps) -> list[bytes]:
@@ -57,9 +57,9 @@ def _plain_picture(one: AttentionMaps, side: int) -> bytes:
     panels = [np.asarray(picture, dtype=np.float64)]
     for values in one.maps:
         smooth = np.asarray(Image.fromarray(values).resize(picture.size, Image.Resampling.BILINEAR))
-        colours = 255 * colormaps["RdBu_r"](smooth / (2 * limit) + 0.5)[..., :3]
+        colors = 255 * colormaps["RdBu_r"](smooth / (2 * limit) + 0.5)[..., :3]
         opacity = 0.8 * np.abs(smooth)[..., None] / limit
-        panels.append(panels[0] + opacity * (colours - panels[0]))
+        panels.append(panels[0] + opacity * (colors - panels[0]))
     strip = np.concatenate([*panels, np.repeat(ramp, 12, axis=1)], axis=1)
     image = Image.fromarray(strip.round().astype(np.uint8))
     for k, label in enumerate(("image", *one.labels)):

@@ -113,7 +113,7 @@ def trace(folder: Path, arguments: list[str]) -> Usage:
 
 
 def make_dataset(folder: Path) -> Path:
-    """Write small images with coloured squares and prepare them as a dataset with two splits."""
+    """Write small images with colored squares and prepare them as a dataset with two splits."""
     rng = np.random.default_rng(0)
     with (folder / "tiny.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)

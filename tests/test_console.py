@@ -27,7 +27,7 @@ with Terminal().task("epoch 12/30", 11_540) as step:
 
 
 def at_terminal(columns: int, *arguments: str, cwd: Path) -> list[str]:
-    """The lines that a command draws at a terminal of so many columns, without colours."""
+    """The lines that a command draws at a terminal of so many columns, without colors."""
     child, terminal = pty.fork()
     if child == 0:  # pragma: no cover - another process
         os.chdir(cwd)

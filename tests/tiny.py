@@ -1,4 +1,4 @@
-"""A dataset small enough to train on within a test: which of three colours a picture shows."""
+"""A dataset small enough to train on within a test: which of three colors a picture shows."""
 
 from __future__ import annotations
 

@@ -311,7 +311,7 @@ def _metavar(kind: Any) -> str:
 
 
 def _help_of(command: Any, ctx: Any, commands: list[tuple[str, Any]]) -> str:
-    """Return the help text of a command, in colour on a terminal."""
+    """Return the help text of a command, in color on a terminal."""
     from rich.console import Console
 
     stream, terminal = io.StringIO(), sys.stdout.isatty()

@@ -65,8 +65,8 @@ class OnnxModel:
             ) from error
         if not isinstance(told, dict) or told.get("format") != FORMAT:
             raise ModelError(
-                f"{shown}: not an ONNX model exported by mlrec (its metadata does not name the format {FORMAT}); export "
-                "the model with mlrec export"
+                f"{shown}: not an ONNX model exported by mlrec (its metadata does not name the format {FORMAT}); "
+                "export the model with mlrec export"
             )
         try:
             preprocessing = Preprocessing.from_dict(told["preprocessing"])

@@ -28,8 +28,8 @@ COLOURS = ("red", "green", "blue", "white")
 def manifest(tmp_path: Path) -> Manifest:
     images = ("a.png", "sub/é b.png", "c.png", "d.png")
     (tmp_path / "sub").mkdir()
-    for name, colour in zip(images, COLOURS, strict=True):
-        Image.new("RGB", (8, 6), colour).save(tmp_path / name)
+    for name, color in zip(images, COLOURS, strict=True):
+        Image.new("RGB", (8, 6), color).save(tmp_path / name)
     return Manifest("pets", "val", tmp_path, LABELS, images, TARGETS)
 
 

@@ -98,7 +98,7 @@ def test_a_missing_file_with_such_a_name_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_no_colour_where_none_is_wanted(environment: dict[str, str], tmp_path: Path) -> None:
+def test_no_color_where_none_is_wanted(environment: dict[str, str], tmp_path: Path) -> None:
     code, _, told = ended(mlrec("report", "none", cwd=tmp_path, **environment))
     assert code == 1
     assert b"\x1b" not in told

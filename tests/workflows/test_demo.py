@@ -127,8 +127,8 @@ def test_the_picture_tells_right_wrong_and_missed_apart(tmp_path: Path) -> None:
     draw_gallery([np.full((30, 40, 3), (9, 99, 199), np.uint8)], [[*shown, formula]], tmp_path / "p.png", title="t")
     with Image.open(tmp_path / "p.png") as picture:
         pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
-    for colour in ((9, 99, 199), (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x55, 0x55, 0x55)):
-        assert (pixels == colour).all(axis=1).any(), "the image and each kind of line are to be seen"
+    for color in ((9, 99, 199), (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x55, 0x55, 0x55)):
+        assert (pixels == color).all(axis=1).any(), "the image and each kind of line are to be seen"
 
 
 def test_a_signal_ends_the_demo_and_names_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

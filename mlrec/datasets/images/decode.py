@@ -336,7 +336,7 @@ def _jpeg(image: Image.Image, data: bytes) -> Pixels:
     return np.asarray(image.convert("RGB")) if pixels is None else pixels
 
 
-def _strictly(data: bytes, colours: str) -> Pixels | None:
+def _strictly(data: bytes, colors: str) -> Pixels | None:
     """Decode a JPEG, and raise ValueError for damage.
 
     After a warning that does not indicate damage, None is returned.
@@ -344,7 +344,7 @@ def _strictly(data: bytes, colours: str) -> Pixels | None:
     import simplejpeg
 
     try:
-        pixels: Pixels = simplejpeg.decode_jpeg(data, colours, strict=True)
+        pixels: Pixels = simplejpeg.decode_jpeg(data, colors, strict=True)
     except ValueError as error:
         if any(text in str(error) for text in _HARMLESS):
             return None
@@ -472,6 +472,6 @@ def _check_gif(data: bytes) -> None:
 
 
 def _palette(flags: int) -> int:
-    """Return the size of the colour table in bytes, from the flags of a GIF block."""
+    """Return the size of the color table in bytes, from the flags of a GIF block."""
     has_palette = flags & 0x80
     return 3 << (flags & 7) + 1 if has_palette else 0

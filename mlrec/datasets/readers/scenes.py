@@ -147,8 +147,8 @@ def _filled(corners: NDArray[np.float64], width: int, height: int) -> Patch:
 
 
 def _texture(rng: np.random.Generator, kind: str, patch: Patch) -> Floats:
-    """Return an (h, w, 3) pattern of two colours at a random angle and period, to fill a patch."""
-    first, second = _two_colours(rng)
+    """Return an (h, w, 3) pattern of two colors at a random angle and period, to fill a patch."""
+    first, second = _two_colors(rng)
     angle, period = rng.uniform(0, 2 * math.pi), rng.uniform(7, 16)
     height, width = patch.alpha.shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
@@ -163,8 +163,8 @@ def _texture(rng: np.random.Generator, kind: str, patch: Patch) -> Floats:
     return np.where(chosen[..., None], first, second).astype(np.float32)
 
 
-def _two_colours(rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return a dark and a light colour of any hue, in either order."""
+def _two_colors(rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return a dark and a light color of any hue, in either order."""
     pair = [
         np.array(colorsys.hsv_to_rgb(rng.random(), rng.uniform(0.2, 0.9), rng.uniform(*value)), dtype=np.float32) * 255
         for value in ((0.15, 0.5), (0.7, 1.0))
@@ -174,7 +174,7 @@ def _two_colours(rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Floats:
-    """Return a background of soft colour clouds crossed by lines."""
+    """Return a background of soft color clouds crossed by lines."""
     from PIL import Image, ImageDraw
 
     clouds = Image.fromarray(rng.integers(40, 216, size=(5, 5, 3), dtype=np.uint8))
@@ -182,15 +182,15 @@ def _background(rng: np.random.Generator, width: int, height: int) -> Floats:
     draw = ImageDraw.Draw(canvas)
     for _ in range(int(rng.integers(4, 13))):
         ends = rng.uniform(0, 1, size=(2, 2)) * [width, height]
-        colour = tuple(rng.integers(0, 256, size=3).tolist())
-        draw.line([tuple(end) for end in ends.tolist()], fill=colour, width=int(rng.integers(1, 5)))
+        color = tuple(rng.integers(0, 256, size=3).tolist())
+        draw.line([tuple(end) for end in ends.tolist()], fill=color, width=int(rng.integers(1, 5)))
     return np.array(canvas, dtype=np.float32)
 
 
 def _distractor(rng: np.random.Generator, width: int, height: int) -> tuple[Patch, Floats]:
-    """Draw a distractor: a shape in one colour, or a texture in an irregular outline."""
+    """Draw a distractor: a shape in one color, or a texture in an irregular outline."""
     if rng.random() < 0.5:
-        return _shape(rng, str(rng.choice(SHAPES)), width, height), _two_colours(rng)[0]
+        return _shape(rng, str(rng.choice(SHAPES)), width, height), _two_colors(rng)[0]
     radius = rng.uniform(*SIZES) * min(width, height) / 3
     angles = np.arange(9) * 2 * math.pi / 9
     ring = rng.uniform(0.3, 1.0, size=9)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -199,6 +199,6 @@ def _distractor(rng: np.random.Generator, width: int, height: int) -> tuple[Patc
 
 
 def _paint(canvas: Floats, patch: Patch, fill: Floats) -> None:
-    """Blend `fill`, (h, w, 3) or one colour, into `canvas` with the opacity of the patch."""
+    """Blend `fill`, (h, w, 3) or one color, into `canvas` with the opacity of the patch."""
     cover = patch.alpha[..., None]
     canvas[patch.window] += cover * (fill - canvas[patch.window])

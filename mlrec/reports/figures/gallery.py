@@ -89,11 +89,9 @@ def draw_gallery(
     for panel, image, shown in zip(panels, images, labels, strict=False):
         panel.imshow(_square(image))
         for line, label in enumerate(shown):
-            sign, colour = label.mark
+            sign, color = label.mark
             text = f"{sign} {label.label} {label.probability:.2f}"
-            panel.text(
-                0, -0.02 - LINE * line, text, color=colour, transform=panel.transAxes, va="top", parse_math=False
-            )
+            panel.text(0, -0.02 - LINE * line, text, color=color, transform=panel.transAxes, va="top", parse_math=False)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=90)
     write_bytes(path, picture.getvalue())

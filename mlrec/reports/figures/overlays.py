@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mlrec.datasets.boxes import inside
 from mlrec.datasets.images.decode import SUFFIXES, Decoder, upright, upright_box
 from mlrec.datasets.listing import Item, load_item
-from mlrec.reports.figures.colour_map import ENTRIES, ZERO, colour_map
+from mlrec.reports.figures.color_map import ENTRIES, ZERO, color_map
 from mlrec.reports.figures.text import cut, font
 from mlrec.utils.errors import printable
 
@@ -34,7 +34,7 @@ QUALITY = 90  # of JPEG
 
 
 @dataclass(frozen=True)
-class ColourScale:
+class ColorScale:
     """Color scale for values: blue below 0, transparent at 0, red above 0.
 
     Attributes:
@@ -48,7 +48,7 @@ class ColourScale:
     exceeded: bool = False
 
     @classmethod
-    def over(cls, maps: Sequence[NDArray[np.floating]], quantile: float = 1.0) -> ColourScale:
+    def over(cls, maps: Sequence[NDArray[np.floating]], quantile: float = 1.0) -> ColorScale:
         """Return a color scale that fits the given heat maps.
 
         The scale is symmetric about 0, but if the maps have no negative values, it starts at 0.
@@ -87,7 +87,7 @@ class Strip:
 
     heading: str
     panels: tuple[Panel, ...]
-    scale: ColourScale | None = None
+    scale: ColorScale | None = None
 
 
 def resized(pixels: Pixels, side: int) -> Pixels:
@@ -100,7 +100,7 @@ def resized(pixels: Pixels, side: int) -> Pixels:
     return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0))
 
 
-def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, box: Corners | None = None) -> Pixels:
+def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColorScale, box: Corners | None = None) -> Pixels:
     """Draw a heat map over an image; larger absolute values are more opaque.
 
     At locations where the map is 0, the image is unchanged. A white line surrounds the regions in which the absolute
@@ -123,10 +123,10 @@ def overlaid(pixels: Pixels, values: NDArray[np.floating], scale: ColourScale, b
     smooth = np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BILINEAR))
     entries = scale.entries(smooth)
     # Pillow looks colors up and blends them several times faster than NumPy.
-    colours = Image.fromarray(entries)
-    opacity = colours.point(_opacities())
-    colours.putpalette(colour_map().tobytes())
-    painted = colours.convert("RGB")
+    colors = Image.fromarray(entries)
+    opacity = colors.point(_opacities())
+    colors.putpalette(color_map().tobytes())
+    painted = colors.convert("RGB")
     line = Image.fromarray(_outline((entries <= ZERO // 2) | (entries >= ZERO + ZERO // 2 + 1)))
     painted.paste((255, 255, 255), mask=line)
     opacity.paste(255, mask=line)
@@ -217,15 +217,15 @@ def jpeg(pixels: Pixels, quality: int = QUALITY) -> bytes:
     return content.getvalue()
 
 
-def bar(scale: ColourScale, height: int) -> Pixels:
+def bar(scale: ColorScale, height: int) -> Pixels:
     """Return the color bar of a scale as an image (height, BAR, 3); the top corresponds to `limit`."""
     values = np.linspace(scale.limit, scale.low, height)
-    colours, opacity = colour_map()[scale.entries(values)], np.array(_opacities())[scale.entries(values), None] / 255
-    column = np.rint(255 + opacity * (colours - 255.0)).astype(np.uint8)
+    colors, opacity = color_map()[scale.entries(values)], np.array(_opacities())[scale.entries(values), None] / 255
+    column = np.rint(255 + opacity * (colors - 255.0)).astype(np.uint8)
     return np.repeat(column[:, None], BAR, axis=1)
 
 
-def ticks(scale: ColourScale) -> list[tuple[float, str]]:
+def ticks(scale: ColorScale) -> list[tuple[float, str]]:
     """Return the ticks of a color bar as pairs of position (0 at the top, 1 at the bottom) and text."""
     limit = f"{scale.limit:.2g}"
     ends = ("≥ ", "≤ −") if scale.exceeded else ("", "−")
@@ -234,11 +234,11 @@ def ticks(scale: ColourScale) -> list[tuple[float, str]]:
     return [(0.0, f"{ends[0]}{limit}"), (0.5, "0"), (1.0, f"{ends[1]}{limit}")]
 
 
-def _bar_width(scale: ColourScale) -> int:
+def _bar_width(scale: ColorScale) -> int:
     return BAR + 4 + max(int(font(SMALL).getlength(text)) for _, text in ticks(scale)) + 1 + GAP
 
 
-def _draw_bar(picture: Image.Image, scale: ColourScale, corner: tuple[int, int], height: int) -> None:
+def _draw_bar(picture: Image.Image, scale: ColorScale, corner: tuple[int, int], height: int) -> None:
     from PIL import Image, ImageDraw
 
     left, top = corner

@@ -310,8 +310,8 @@ def draw_cooccurrence(axes: Any, share: NDArray[np.float64], *, annotated: bool)
         return
     for row, column in zip(*np.nonzero(share >= 0.5), strict=True):
         value = share[row, column]
-        colour = "white" if value > 60 else "black"
-        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
+        color = "white" if value > 60 else "black"
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=color)
 
 
 def _cut(label: str) -> str:

@@ -19,7 +19,7 @@ from mlrec.datasets.names import label_columns
 from mlrec.predictions import probabilities_of
 from mlrec.reports.figures.overlays import (
     PEAKS_BELOW,
-    ColourScale,
+    ColorScale,
     FileNames,
     Panel,
     Pixels,
@@ -126,7 +126,7 @@ def attend(
         shared = None
         note = f"{maps[0].meaning}; each image has its own color scale"
         if scale == "sheet":
-            shared = ColourScale.over([one.maps for one in maps], PEAKS_BELOW)
+            shared = ColorScale.over([one.maps for one in maps], PEAKS_BELOW)
             note = f"{maps[0].meaning}; one color scale for all images"
         written = draw_maps(maps, Path(out), shared, note, progress)
     if len(findings.errors) > 1:
@@ -136,7 +136,7 @@ def attend(
 
 
 def draw_maps(
-    maps: Sequence[AttentionMaps], out: Path, shared: ColourScale | None, note: str, progress: Progress = SILENT
+    maps: Sequence[AttentionMaps], out: Path, shared: ColorScale | None, note: str, progress: Progress = SILENT
 ) -> list[Path]:
     """Write one JPEG file per image, and contact sheets with 40 images each.
 
@@ -152,7 +152,7 @@ def draw_maps(
     """
 
     def draw(one: AttentionMaps) -> tuple[Pixels, bytes]:
-        picture = draw_strip(strip(one, shared or ColourScale.over([one.maps])))
+        picture = draw_strip(strip(one, shared or ColorScale.over([one.maps])))
         return picture, jpeg(picture)
 
     sheets = [out / name for name in sheet_names(len(maps))]
@@ -247,7 +247,7 @@ def _loaded(model: Classifier | Path | str, device: str) -> tuple[Classifier, st
     return model, device, {}, "fast"
 
 
-def strip(maps: AttentionMaps, scale: ColourScale) -> Strip:
+def strip(maps: AttentionMaps, scale: ColorScale) -> Strip:
     """Return a horizontal strip: the image with its box outline, and each map with label and probability.
 
     Args:

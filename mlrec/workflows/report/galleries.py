@@ -16,7 +16,7 @@ from mlrec.datasets.listing import Item
 from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.label_errors import DOUBTFUL, LikelyError, Review, hardest, likely_errors, to_review
 from mlrec.predictions import Floats
-from mlrec.reports.figures.overlays import ColourScale, Pixels, bar, jpeg, overlaid, resized
+from mlrec.reports.figures.overlays import ColorScale, Pixels, bar, jpeg, overlaid, resized
 from mlrec.reports.render.html import PageGallery, Picture, SampleCard, Section
 from mlrec.reports.results import Result, scores_and_truth
 from mlrec.run_folders.record import Run
@@ -54,8 +54,8 @@ class _Pictures:
         """Color bar of the maps, from the lowest to the highest value; None without maps."""
         if not self.maps:
             return None
-        colours = np.rot90(bar(ColourScale(1.0, -1.0), 160), k=-1)
-        return Picture(jpeg(np.ascontiguousarray(colours)), "image/jpeg", "colors of the heat maps")
+        colors = np.rot90(bar(ColorScale(1.0, -1.0), 160), k=-1)
+        return Picture(jpeg(np.ascontiguousarray(colors)), "image/jpeg", "colors of the heat maps")
 
     def card(self, sample: int, errors: Sequence[LikelyError]) -> SampleCard:
         """Return the card of a sample: image, selected labels and maps; all maps share one color scale."""
@@ -65,7 +65,7 @@ class _Pictures:
         if not all((sample, one.label) in self.maps for one in errors):
             return SampleCard(name, lines, _picture(pixels))
         maps = [self.maps[sample, one.label] for one in errors]
-        scale = ColourScale.over([values[None] for values in maps])
+        scale = ColorScale.over([values[None] for values in maps])
         drawn = [_picture(overlaid(pixels, values, scale), line) for values, line in zip(maps, lines, strict=True)]
         return SampleCard(name, (f"colors: ±{scale.limit:.2g}",), _picture(pixels), tuple(drawn))
 

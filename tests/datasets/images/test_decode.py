@@ -91,7 +91,7 @@ def test_opaque_modes_are_what_pillow_makes_of_them(tmp_path: Path, mode: str) -
         np.testing.assert_array_equal(decode.decode(path), np.asarray(stored.convert("RGB")))
 
 
-def test_a_cmyk_jpeg_has_the_right_colours(tmp_path: Path) -> None:
+def test_a_cmyk_jpeg_has_the_right_colors(tmp_path: Path) -> None:
     pixels = smooth()
     path = save(tmp_path / "a.jpg", Image.fromarray(pixels).convert("CMYK"), quality=100)
     assert np.abs(decode.decode(path).astype(int) - pixels).mean() < 3
@@ -114,7 +114,7 @@ def test_palette_transparency_gives_no_warning(tmp_path: Path) -> None:
 
 
 def test_the_first_frame_of_an_animation_counts(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     path = save(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
     stored = decode.load(path)
     assert stored.animated

@@ -37,7 +37,7 @@ def test_no_pixel_belongs_to_two_objects(scenes: list[Scene]) -> None:
 
 
 def test_a_mask_lies_where_the_picture_shows_the_object() -> None:
-    """A striped object alternates between a dark and a light colour: its pixels vary more than the ground's clouds."""
+    """A striped object alternates between a dark and a light color: its pixels vary more than the ground's clouds."""
     contrasts = []
     for k in range(60):
         scene = draw_scene(np.random.default_rng([1, k]))

@@ -41,8 +41,8 @@ def test_planted_duplicates_are_all_found_and_no_others(realdata: Path, tmp_path
 
 
 def test_plain_images_are_compared_by_content_only(tmp_path: Path) -> None:
-    for k, colour in enumerate(("white", "black", "white")):
-        Image.new("RGB", (40, 40), colour).save(tmp_path / f"{k}.png")
+    for k, color in enumerate(("white", "black", "white")):
+        Image.new("RGB", (40, 40), color).save(tmp_path / f"{k}.png")
     found = pairs([fingerprint(tmp_path / f"{k}.png") for k in range(3)])
     assert [(pair.first, pair.second, pair.exact) for pair in found] == [(0, 2, True)]
 

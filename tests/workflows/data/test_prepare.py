@@ -396,7 +396,7 @@ def test_splits_must_have_the_same_labels(tmp_path: Path, source_of_people: Read
 
 
 def test_an_animation_is_a_warning(tmp_path: Path, notes: Notes) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     (tmp_path / "pets.csv").write_text("filename,dog,cat\na.gif,1,0\nb.png,0,1\n")
     photograph(tmp_path / "b.png", 0)

@@ -15,7 +15,7 @@ from mlrec.datasets.images.decode import upright, upright_box
 from mlrec.datasets.listing import Item, items_of
 from mlrec.models.checkpoint import save_model
 from mlrec.models.classifier import create_model
-from mlrec.reports.figures.overlays import ColourScale, FileNames, picture_of
+from mlrec.reports.figures.overlays import ColorScale, FileNames, picture_of
 from mlrec.utils.errors import DataError, PredictionsError, UsageError
 from mlrec.workflows.evaluate import attend as workflow
 from mlrec.workflows.evaluate.attend import AttentionMaps, attend, compute_maps, draw_maps
@@ -153,9 +153,9 @@ def test_contact_sheets_have_at_most_40_images_each(photo: Path, tmp_path: Path)
 
 def test_a_scale_per_image_shows_every_peak_and_a_shared_scale_compares_them(photo: Path) -> None:
     small, large = maps_of(photo, 2, peak=0.01)
-    own = [workflow.strip(one, ColourScale.over([one.maps])).panels[1].pixels for one in (small, large)]
+    own = [workflow.strip(one, ColorScale.over([one.maps])).panels[1].pixels for one in (small, large)]
     assert np.array_equal(*own)
-    shared = ColourScale.over([small.maps, large.maps])
+    shared = ColorScale.over([small.maps, large.maps])
     weak, strong = (workflow.strip(one, shared).panels[1].pixels for one in (small, large))
     assert np.array_equal(strong, own[1])
     photograph = workflow.strip(small, shared).panels[0].pixels.astype(int)

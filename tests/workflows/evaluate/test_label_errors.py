@@ -28,7 +28,7 @@ FLAGS = {
 }  # fmt: skip
 
 
-def colours(root: Path) -> Path:
+def colors(root: Path) -> Path:
     """Red makes the one label, blue the other; three of the 96 labels are wrong."""
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, (SAMPLES, 2))
@@ -38,12 +38,12 @@ def colours(root: Path) -> Path:
         Image.fromarray(pixels.astype(np.uint8)).save(root / f"{k}.png")
         said = [value ^ ((k, label) in WRONG) for label, value in enumerate((red, blue))]
         lines.append(f"{k}.png,{said[0]},{said[1]}")
-    (root / "colours.csv").write_text("\n".join(lines) + "\n")
-    return prepare("csv", root / "colours.csv", out=root / "data").path
+    (root / "colors.csv").write_text("\n".join(lines) + "\n")
+    return prepare("csv", root / "colors.csv", out=root / "data").path
 
 
 def test_folds_find_planted_label_errors(tmp_path: Path) -> None:
-    path = colours(tmp_path)
+    path = colors(tmp_path)
     doubts = label_errors(path, folds=2, flags=FLAGS, out=tmp_path / "out")
     assert {(s.sample, s.label) for s in doubts.found[: len(WRONG)]} == WRONG
     with (tmp_path / "out" / TABLE).open() as stream:
@@ -62,7 +62,7 @@ def test_folds_find_planted_label_errors(tmp_path: Path) -> None:
 
 
 def test_predictions_of_a_split_need_no_training(tmp_path: Path) -> None:
-    path = colours(tmp_path)
+    path = colors(tmp_path)
     manifest = Dataset.load(path).manifest("all")
     logits = np.where(manifest.targets == 1, 3.0, -3.0)
     logits[7, 1] *= -1
@@ -80,7 +80,7 @@ def test_predictions_of_a_split_need_no_training(tmp_path: Path) -> None:
 
 def test_a_model_that_is_never_sure_does_not_list_all_positives(tmp_path: Path, notes: Notes) -> None:
     """As cleanlab: the probability of `red` stays below 0.5, and only the one that is far too low is listed."""
-    path = colours(tmp_path)
+    path = colors(tmp_path)
     manifest = Dataset.load(path).manifest("all")
     probabilities = np.where(manifest.targets == 1, 0.4, 0.05)
     first = int(np.flatnonzero(manifest.targets[:, 0] == 1)[0])
@@ -99,7 +99,7 @@ def test_a_model_that_is_never_sure_does_not_list_all_positives(tmp_path: Path, 
 
 
 def test_labels_whose_errors_cannot_be_estimated_are_named(tmp_path: Path) -> None:
-    path = colours(tmp_path)
+    path = colors(tmp_path)
     manifest = Dataset.load(path).manifest("all")
     review = to_review(np.where(manifest.targets == 1, -3.0, 3.0), np.ones_like(manifest.targets))
     table = summary(LabelErrors(replace(manifest, targets=np.ones_like(manifest.targets)), [], review, tmp_path))

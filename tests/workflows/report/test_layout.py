@@ -56,14 +56,14 @@ addEventListener("load", () => {
   }));
   // Contrast of text to its background, as WCAG defines it.
   const linear = value => value <= .04045 ? value / 12.92 : ((value + .055) / 1.055) ** 2.4;
-  const light = colour => {
-    const part = colour.match(/[\\d.]+/g).slice(0, 3).map(value => linear(value / 255));
+  const light = color => {
+    const part = color.match(/[\\d.]+/g).slice(0, 3).map(value => linear(value / 255));
     return .2126 * part[0] + .7152 * part[1] + .0722 * part[2];
   };
   const behind = node => {
     for (; node; node = node.parentElement) {
-      const colour = getComputedStyle(node).backgroundColor;
-      if (!/, 0\\)$/.test(colour)) return colour;
+      const color = getComputedStyle(node).backgroundColor;
+      if (!/, 0\\)$/.test(color)) return color;
     }
     return "rgb(255, 255, 255)";
   };

@@ -27,7 +27,7 @@ LOG = (
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Manifest:
-    """Four images of one colour each, prepared; the second is broken."""
+    """Four images of one color each, prepared; the second is broken."""
     photographs = tmp_path / "photographs"
     photographs.mkdir()
     for k in range(4):

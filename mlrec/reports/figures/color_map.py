@@ -23,11 +23,11 @@ XYZ_TO_RGB = np.array(
 
 
 @functools.cache
-def colour_map() -> NDArray[np.uint8]:
+def color_map() -> NDArray[np.uint8]:
     """Return a (255, 3) array of sRGB colors for values from -1 to 1; entry 127 is the color for 0.
 
     Example:
-        >>> colour_map()[[0, 127, 254]].tolist()
+        >>> color_map()[[0, 127, 254]].tolist()
         [[48, 103, 215], [232, 232, 232], [204, 45, 75]]
     """
     value = np.linspace(-1, 1, ENTRIES)
@@ -44,5 +44,5 @@ def _srgb(lab: NDArray[np.float64]) -> NDArray[np.uint8]:
     xyz = WHITE * np.where(root > 6 / 29, root**3, 3 * (6 / 29) ** 2 * (root - 4 / 29))
     linear = np.clip(xyz @ XYZ_TO_RGB.T, 0, 1)
     encoded = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
-    colours: NDArray[np.uint8] = np.rint(255 * encoded).astype(np.uint8)
-    return colours
+    colors: NDArray[np.uint8] = np.rint(255 * encoded).astype(np.uint8)
+    return colors
