@@ -1,4 +1,7 @@
-"""Flags that multiple commands share, and flags that are created from the fields of `Config`."""
+"""Flags that multiple commands share, and flags that are created from the fields of `Config`.
+
+The help texts and default values of the fields are in `mlrec.config`.
+"""
 
 from __future__ import annotations
 

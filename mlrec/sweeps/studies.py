@@ -14,7 +14,7 @@ from typing import Any
 from mlrec.config import Config
 from mlrec.utils.errors import UsageError, nearest
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2)  # of each variant, unless `paper_only` is set
 HEADS = (1, 2, 4, 6, 8)
 LAMBDAS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0)
 HEAD_LRS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)  # learning rates that each head of the study "heads" chooses from

@@ -125,7 +125,11 @@ class Stop:
 
 @contextmanager
 def deferred_signals() -> Iterator[Stop]:
-    """Context manager that handles SIGINT and SIGTERM; signals that were already ignored stay ignored."""
+    """Context manager that handles SIGINT and SIGTERM; signals that were already ignored stay ignored.
+
+    The first signal is stored in `Stop.number`. The trainer then finishes the step, saves a checkpoint and stops. A
+    second signal ends the process immediately.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

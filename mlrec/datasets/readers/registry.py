@@ -1,6 +1,7 @@
 """Interface for all readers of third-party annotations.
 
-To add a reader, add one file, and add one line to `READERS`.
+To add a reader, add one file, and add one line to `READERS`. A line in `RECOGNIZERS` lets `mlrec prepare PATH` detect
+the format, and a line in `USED` lists the options that the reader uses.
 
 Other packages add readers with entry points in the group `mlrec.readers`. The name of the entry point is the kind, and
 its value is the reader function as `module:function`. Built-in kinds cannot be replaced. If the module also defines a

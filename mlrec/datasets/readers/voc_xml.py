@@ -1,5 +1,6 @@
 """Reader for VOC annotation files, which may be from untrusted sources.
 
+`targets_of` converts the objects in a file to label values, including objects that are marked as difficult.
 Files that contain a DTD, are nested too deeply or are larger than 10 MB are rejected.
 """
 

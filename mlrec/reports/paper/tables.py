@@ -1,7 +1,7 @@
 """Tables 2-8 of the paper, with the user's runs added to the published rows.
 
-This module selects the rows and cells of Tables 2 to 8; `mlrec.reports.render.latex` converts any table to LaTeX, for
-example Table 4.
+This module selects the rows and cells of Tables 2 to 8. With `--layout paper`, the columns are those of
+`mlrec.reports.paper.layout`. `mlrec.reports.render.latex` converts any table to LaTeX, for example Table 4.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PaperTable:
 
     Attributes:
         title: Title.
-        caption: Caption in LaTeX.
+        caption: Caption of the LaTeX table, as plain text.
         label: Label in LaTeX.
         dataset: Key of `DATASETS`.
         resolution: Resolution of the rows in pixels.
