@@ -330,7 +330,7 @@ def _fault(where: str, key: str, value: Any) -> Iterator[str]:
             reason = f"expected one of {', '.join(choices(key))}{nearest(value, choices(key))}"
         elif isinstance(value, str) and "regex" in reason:
             description = description_of(key).rstrip(".")
-            reason = f"expected {description[:1].lower()}{description[1:]}"
+            reason = f"expected the {description[:1].lower()}{description[1:]}"
         shown = "a table" if isinstance(value, Mapping) else repr(value)  # may be nested too deeply for repr
         yield f"{where}: {key} = {shown}: {reason[:1].lower()}{reason[1:]}"
 
