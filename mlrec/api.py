@@ -79,7 +79,7 @@ def train(
         flags["data"] = os.fspath(data)
     if resume is not None and (recipe is not None or config is not None or name is not None):
         raise UsageError(
-            "recipe, config and name cannot be used with resume, which uses the settings of the run; omit them"
+            "recipe, config and name cannot be used with resume, because a resumed run keeps its settings; omit them"
         )
     with _reported(progress) as bars:
         if resume is not None:

@@ -379,15 +379,18 @@ def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None
         count = 1 if heads is None else heads
         if count not in TEMPERATURES:
             known = ", ".join(map(str, TEMPERATURES))
-            raise ModelError(f"heads = {count}: the paper uses {known} heads; for a different number, set temperatures")
+            raise ModelError(
+                f"heads = {count}: default temperatures exist only for {known} heads; set temperatures, or choose one "
+                "of these numbers"
+            )
         return TEMPERATURES[count]
     try:
         values = tuple(float(t) for t in temperatures)
     except (TypeError, ValueError) as error:
-        raise ModelError(f"temperatures = {temperatures}: expected one number per head") from error
+        raise ModelError(f"temperatures = {temperatures}: expected a list with one number per head") from error
     if heads not in (None, len(values)):
         raise ModelError(
-            f"heads = {heads}, but there are {len(values)} temperatures; "
+            f"heads = {heads}, but the number of temperatures is {len(values)}; "
             "set only one of these keys, or pass one temperature per head"
         )
     if not values or not all(t > 0 for t in values):

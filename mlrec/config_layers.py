@@ -111,9 +111,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
-        raise ConfigError(
-            f"{path}: the file or one of its lines is too long for a configuration; pass a TOML configuration file"
-        )
+        raise ConfigError(f"{path}: the file or one of its lines is too long for a configuration; check the path")
     return parse_toml(text, str(path))
 
 
@@ -196,7 +194,7 @@ def parse_numbers(text: str, key: str) -> list[float]:
             return [round(start + k * step, 12) for k in range(count)]
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"{key} = '{text}': not a list of numbers; expected a,b,c or start:stop:step") from error
+        raise ConfigError(f"{key} = '{text}': not a list of numbers; expected 'a,b,c' or 'start:stop:step'") from error
 
 
 def parse_names(text: str) -> list[str]:
@@ -215,7 +213,7 @@ def parse_names(text: str) -> list[str]:
         parts = []
     if not parts or not all(parts):
         raise ConfigError(
-            f"'{text}' is not a list of names; expected a,b,c, with double quotes around names that contain a comma"
+            f"'{text}' is not a list of names; expected 'a,b,c', with double quotes around names that contain a comma"
         )
     return parts
 
@@ -271,7 +269,7 @@ def recipe_chain(name: str) -> list[tuple[str, dict[str, Any]]]:
     following: Any = name
     while following is not None:
         if following in [known for known, _ in layers]:
-            raise ConfigError(f"recipe {name}: the base recipes form a cycle; change one base")
+            raise ConfigError(f"recipe {name}: the base recipes form a cycle; change the base of one of them")
         tables = parse_toml(recipe_text(following), f"recipe {following}")
         layers.append((following, {key: value for key, value in tables.items() if key != BASE}))
         following = tables.get(BASE)

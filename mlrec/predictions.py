@@ -58,15 +58,14 @@ class Predictions:
     def __post_init__(self) -> None:
         samples, labels = len(self.sample_ids), len(self.labels)
         if self.logits.shape != (samples, labels):
-            size = " x ".join(map(str, self.logits.shape))
             raise PredictionsError(
-                f"logits are {size}, but there are {counted(samples, 'sample id')} and {counted(labels, 'label')}; "
-                "pass one row per sample and one column per label"
+                f"logits have shape {self.logits.shape}, but {counted(samples, 'sample id')} and "
+                f"{counted(labels, 'label')} were passed; pass one row per sample and one column per label"
             )
         targets = self.targets
         if targets is not None and (targets.shape != self.logits.shape or not _are_targets(targets)):
             raise PredictionsError(
-                "targets must contain 1, 0 or -1 for each logit; correct the shape or values of the targets"
+                "targets must have the shape of the logits and contain only 1, 0 and -1; correct the targets"
             )
         for what, names in (("label", self.labels), ("sample id", self.sample_ids)):
             if twice := repeated(names):
@@ -132,7 +131,7 @@ class Predictions:
         logits, targets = arrays["logits"], arrays.get("targets")
         if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating):
             raise PredictionsError(
-                f"{path}: logits have shape {logits.shape} and dtype {logits.dtype}, expected floats of shape (N, C)"
+                f"{path}: logits have shape {logits.shape} and dtype {logits.dtype}; save floats of shape (N, C)"
             )
         labels = tuple(_names(arrays["labels"], "label", path))
         ids = _names(arrays["sample_ids"], "sample id", path)
@@ -217,9 +216,7 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
         )
     for name, entry in entries:
         if _claimed_bytes(archive, entry) > entry.file_size:
-            raise PredictionsError(
-                f"{path}: array '{name}' is shorter than stated in the array header; write the file again"
-            )
+            raise PredictionsError(f"{path}: array '{name}' is shorter than its header states; write the file again")
 
 
 def _large_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:

@@ -75,11 +75,11 @@ def test_a_flat_key_of_a_stronger_layer_beats_the_overlay_of_a_weaker_one() -> N
         ({"scale": [0.7]}, "scale = [0.7]"),
         ({"scale": [0.9, 0.7]}, "expected 0 < smallest <= largest"),
         ({"scale": [0.9, 1.2]}, "at most 1"),
-        ({"heads": 2, "temperatures": [1.0]}, "heads = 2, but there are 1 temperatures"),
+        ({"heads": 2, "temperatures": [1.0]}, "heads = 2, but the number of temperatures is 1"),
         ({"temperatures": [1.0, -1.0]}, "greater than 0"),
         (
             {"heads": 3},
-            "my.toml: heads = 3: the paper uses 1, 2, 4, 6, 8 heads; for a different number, set temperatures",
+            "my.toml: heads = 3: default temperatures exist only for 1, 2, 4, 6, 8 heads; set temperatures",
         ),
         ({"batch_size": 5, "grad_accum_steps": 2}, "is not divisible by grad_accum_steps = 2"),
         ({"feature_copies": 2}, "feature_copies requires freeze_backbone"),

@@ -60,6 +60,6 @@ def test_every_command_of_the_page_runs_in_its_order(tmp_path: Path, monkeypatch
     assert "power: mAP on all (62 images)" in told["stats"]
     assert "2 pairs of near-duplicates" in told["duplicates"]
     assert "groups kept together: 2" in told["split"]
-    assert "annotations to review; about" in told["label-errors"]
+    assert "annotations to review; expected" in told["label-errors"]
     for file in ("photos.png", "twins.png", "label-errors/label_errors.csv", "label-errors/label_errors.png"):
         assert (tmp_path / file).stat().st_size > 0

@@ -202,12 +202,12 @@ def test_parts_that_break_their_contract_are_errors(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(plugins, "added_by_packages", lambda group: here.get(group, {}))
     with pytest.raises(ModelError, match=r"head 'column' returns \(2, 1\) for 2 images and 3 labels"):
         create_head("column", 8, 3)
-    with pytest.raises(MlrecError, match="nowhere_at_all:Head: import failed"):
+    with pytest.raises(MlrecError, match="nowhere_at_all:Head: the plugin cannot be imported"):
         create_head("gone", 8, 3)
     with pytest.raises(ModelError, match="Column has no method location_scores"):
         read_maps(create_head("column", 8, 1), torch.rand(2, 8, 3, 3))
     manifest = mlrec.Manifest("x", "all", Path(), ("a",), ("b.jpg",), np.ones((1, 1), np.int8))
-    with pytest.raises(ConfigError, match=r"loss 'mean' returns \(\) for logits \(2, 1\)"):
+    with pytest.raises(ConfigError, match=r"loss 'mean' returns values of shape \(\) for logits of shape \(2, 1\)"):
         loss_function(Config(loss="mean"), manifest)(torch.zeros(2, 1), torch.ones(2, 1))
 
 

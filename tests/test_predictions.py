@@ -105,10 +105,16 @@ def test_targets_may_be_absent_and_double_precision_is_kept_when_read(tmp_path: 
         ({"logits": None}, "no array 'logits'"),
         ({"labels": None}, "no array 'labels'"),
         ({"logits": np.array([["1", "2"], ["3", "4"]])}, "dtype"),
-        ({"logits": np.zeros((2, 3), dtype=np.float32)}, "logits are 2 x 3, but there are 2 sample ids and 2 labels"),
-        ({"logits": np.zeros(4, dtype=np.float32)}, "expected floats of shape (N, C)"),
-        ({"targets": np.array([[1, 0], [2, 1]])}, "targets must contain 1, 0 or -1"),
-        ({"targets": np.array([[1, 0]])}, "targets must contain 1, 0 or -1"),
+        (
+            {"logits": np.zeros((2, 3), dtype=np.float32)},
+            "logits have shape (2, 3), but 2 sample ids and 2 labels were passed",
+        ),
+        ({"logits": np.zeros(4, dtype=np.float32)}, "save floats of shape (N, C)"),
+        (
+            {"targets": np.array([[1, 0], [2, 1]])},
+            "targets must have the shape of the logits and contain only 1, 0 and -1",
+        ),
+        ({"targets": np.array([[1, 0]])}, "targets must have the shape of the logits and contain only 1, 0 and -1"),
         ({"sample_ids": np.array(["a.jpg", "a.jpg"])}, "sample id 'a.jpg' is repeated"),
         ({"labels": np.array(["cat", "cat"])}, "label 'cat' is repeated"),
         ({"labels": np.array([0.5, 1.5])}, "save them as text"),
@@ -139,7 +145,7 @@ def test_a_header_that_promises_more_than_the_file_holds(tmp_path: Path) -> None
     np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})
     with zipfile.ZipFile(tmp_path / "p.npz", "w") as archive:
         archive.writestr("logits.npy", stream.getvalue())
-    with pytest.raises(PredictionsError, match="is shorter than stated in the array header"):
+    with pytest.raises(PredictionsError, match="is shorter than its header states"):
         Predictions.load(tmp_path / "p.npz")
 
 

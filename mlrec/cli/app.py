@@ -408,7 +408,7 @@ def current_arguments(arguments: list[str]) -> tuple[list[str], list[str]]:
     flags = [argument.partition("=")[0] for argument in _before_separator(arguments)]
     for (old, flag), (new, stays) in OLD_COMMANDS.items():
         if command == old and flag in flags:
-            warnings.append(f"mlrec {old} {flag} is now the command mlrec {new}; use mlrec {new}")
+            warnings.append(f"mlrec {old} {flag} was replaced by the command mlrec {new}; use mlrec {new}")
             arguments = [new, *(part for part in arguments[1:] if stays or part != flag)]
             command = new
     names = {**OLD_FLAGS[""], **OLD_FLAGS.get(command, {})}

@@ -72,4 +72,4 @@ def attend(
         console.result_json({"files": [str(path) for path in written]})
     else:
         console.result("\n".join(map(str, written)))
-        terminal.say("next: mlrec eval --localize, to measure the quality of the heat maps")
+        terminal.say("next: run mlrec eval --localize to measure the quality of the heat maps")

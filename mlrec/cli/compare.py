@@ -110,7 +110,9 @@ def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:
     """Return the runs of each side."""
     if sides is None or len(sides) != 2:
         count = counted(len(sides or ()), "argument")
-        raise UsageError(f"expected two runs or score files A and B, got {count}; write multiple seeds as A1,A2 B1,B2")
+        raise UsageError(
+            f"expected two runs or score files A and B, got {count}; to pass multiple seeds, write 'A1,A2 B1,B2'"
+        )
     ours, theirs = ([Path(path) for path in options.names(side) or ()] for side in sides)
     return ours, theirs
 

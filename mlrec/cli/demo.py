@@ -37,5 +37,5 @@ def demo(
     for path, text in result.files.items():
         console.result_line(f"{path!s:{width}}  {text}")
     console.Terminal().say(
-        f"finished in {time.monotonic() - begun:.0f} s; next: mlrec prepare --help, to use your own images"
+        f"finished in {time.monotonic() - begun:.0f} s; to use your own images, see mlrec prepare --help"
     )

@@ -101,6 +101,6 @@ def evaluate(
     console.result_tables([*tables, *(localization.tables if localization else ())], full=full)
     terminal.say(f"written to {evaluation.path}")
     if not tuned and tta is None and not (evaluation.model / directory.RECORD).is_file():
-        terminal.say(f"to print this result as a table row: mlrec report {evaluation.path}")
+        terminal.say(f"next: run mlrec report {evaluation.path} to print this result as a table row")
     else:
         terminal.say("next: mlrec report")

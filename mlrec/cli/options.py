@@ -163,7 +163,7 @@ def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
     """Parse `a,b,c` or `start:stop:step` into integers; each integer must be at least `least`."""
     numbers = config_layers.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
-        raise UsageError(f"{flag} {text}: expected integers >= {least}, written as a,b,c or start:stop:step")
+        raise UsageError(f"{flag} {text}: expected integers >= {least}, as 'a,b,c' or 'start:stop:step'")
     if len(set(numbers)) < len(numbers):
         raise UsageError(f"{flag} {text}: the list contains a duplicate number; list each number once")
     return [int(number) for number in numbers]

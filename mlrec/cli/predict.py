@@ -99,7 +99,7 @@ def predict(
         _write(PredictJob(model, out, form, threshold, tuned, top, part_size, machine), sources, engine, terminal)
         return
     if engine != "local" or processes.world_size() > 1 or form == "parquet":
-        raise UsageError("multiple processes, --engine ray and Parquet require --out; add an output file or folder")
+        raise UsageError("multiple processes, --engine ray and --format parquet require --out; add --out PATH")
     model = options.model_or_last(run, runs_root)
     _print(PredictJob(model, Path(), form or "csv", threshold, tuned, top, part_size, machine), sources, save_images)
 
@@ -160,7 +160,7 @@ def _write(
     summary = write_predictions(job, sources, engine=engine, progress=terminal)
     if not summary.complete:
         if processes.rank() == 0:
-            terminal.say(f"this process has finished; the last process to finish completes {job.out}")
+            terminal.say(f"this process has finished; {job.out} is complete when all processes have finished")
         return
     if summary.resumed:
         terminal.say(f"kept {counted(summary.resumed, 'part')} from an earlier run")

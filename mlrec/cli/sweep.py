@@ -149,8 +149,8 @@ def run_and_show(
     failed = failures(states)
     if failed:
         hint = (
-            "(run the same command again to retry runs that failed once; "
-            "add --retry-failed to retry runs that failed twice)"
+            "(run the same command again to retry the runs that failed once; "
+            "add --retry-failed to also retry the runs that failed twice)"
         )
         heading = f"{len(failed)} of {counted(len(states), 'run')} failed:"
         raise RunError(heading, *(f"  {line}" for line in failed), hint)

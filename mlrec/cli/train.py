@@ -64,9 +64,8 @@ def train(
     terminal = console.Terminal()
     if resume is not None and (recipe or config or name or compare):
         raise UsageError(
-            "--recipe, --config, --name and --compare cannot be used with --resume, which uses the settings of the "
-            "run; "
-            "omit these options"
+            "--recipe, --config, --name and --compare cannot be used with --resume, because a resumed run keeps its "
+            "settings; omit these options"
         )
     if seeds is not None and not compare:
         raise UsageError("--seeds requires --compare; use --seed for a single run")

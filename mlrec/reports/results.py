@@ -342,7 +342,8 @@ def undefined_note(labels: Sequence[str], total: int) -> str:
         total: Number of all scored labels.
     """
     names = first_of(labels, NAMES_SHOWN)
-    return f"no AP for {len(labels)} of {total} labels, which lack a known positive or a known negative: {names}"
+    number = f"{len(labels)} of {total}"
+    return f"AP is undefined for labels without a known positive or without a known negative ({number}): {names}"
 
 
 def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
@@ -354,4 +355,4 @@ def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
     number = counts.get("without_negative", 0)
     if not number:
         return []
-    return [f"{counted(number, 'label')} without a known negative: every prediction of these labels counts as correct"]
+    return [f"{counted(number, 'label')} without a known negative: each positive prediction counts as correct"]

@@ -63,6 +63,6 @@ def threshold_table(tuned: Tuned) -> Table:
     )
     note = (
         "p: sigmoid of the logit z. calibrated: sigmoid(a·z + b). common: the label has too few positives for its own "
-        "threshold"
+        "threshold and uses the common threshold"
     )
     return Table("Thresholds by label", columns, tuple(rows), (note,))

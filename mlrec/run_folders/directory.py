@@ -95,7 +95,7 @@ def check_free(path: Path) -> None:
         RunError: The path already exists and contains other files.
     """
     if os.path.lexists(path) and not only_begun(path):
-        raise RunError(f"{path}: the folder already exists; choose a different --name, or use --resume")
+        raise RunError(f"{path}: the folder already exists; choose a different --name, or resume the run with --resume")
 
 
 def only_begun(path: Path) -> bool:

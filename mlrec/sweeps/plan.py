@@ -226,7 +226,7 @@ def _lists(axes: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
 def _tune_axes(texts: Mapping[str, Any]) -> dict[str, list[Any]]:
     fixed, axes = split_axes(texts)
     for key, value in fixed.items():
-        raise UsageError(f"--tune {key}={value}: only one value; pass multiple values for tuning")
+        raise UsageError(f"--tune {key}={value}: tuning requires at least two values; pass a comma-separated list")
     return axes
 
 
@@ -238,8 +238,8 @@ def _check_axes(
         raise UsageError("nothing to sweep over; pass multiple values for a key, such as --lam 0,0.1,0.2")
     if tune_axes and folds is not None:
         raise UsageError(
-            "--tune cannot be used with --folds, because --tune holds out a part of the training split itself; use "
-            "--seeds"
+            "--tune cannot be used with --folds, because --tune already holds out part of the training split; use "
+            "--seeds instead of --folds"
         )
 
 
@@ -247,13 +247,13 @@ def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | N
     """Raise UsageError for options that a search does not support."""
     if trials < 1 or study or repeated or not axes:
         raise UsageError(
-            "--trials N requires values such as --lr 0.0001,0.1 and cannot be used with --study, --tune, --folds or "
-            "--seeds"
+            "--trials N requires N >= 1 and multiple values for a key, such as --lr 0.0001,0.1, and cannot be used "
+            "with --study, --tune, --folds or --seeds"
         )
     for key, values in axes.items():
         if any(isinstance(value, list | tuple) for value in values):
             raise UsageError(
-                f"--trials cannot search over {key}, because the values are lists; omit --trials to train a grid"
+                f"--trials cannot search over {key}, because its values are lists; omit --trials to train a grid"
             )
 
 
@@ -315,7 +315,7 @@ def _held_out(base: TrainPlan, progress: Progress) -> tuple[str, str]:
     """Return the splits for tuning: train and val of the dataset, or two parts of the training split."""
     available, pool = base.dataset.info.splits, base.train.split
     if pool == "trainval" and {"train", "val"} <= set(available) and base.scored.split not in ("train", "val"):
-        logger.info("tuning: training on split train, selecting on split val")
+        logger.info("tuning: training on split 'train', selecting on split 'val'")
         return "train", "val"
     if "tune-val" not in available:
         parts = split(base.dataset.path, val=HELD_OUT, pool=pool, prefix="tune-", progress=progress)

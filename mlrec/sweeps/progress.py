@@ -108,8 +108,8 @@ def dry_run(plan: SweepPlan, states: Sequence[TrialState], *, jobs: int = 1) -> 
     if plan.tuning:
         later = len(plan.settings) * len(plan.seeds) * len(plan.splits)
         notes.append(
-            f"these runs select the best value of {', '.join(plan.tune)} for each setting; {later} runs with the "
-            "selected values follow"
+            f"these runs select the best value of {', '.join(plan.tune)} for each setting; "
+            f"{counted(later, 'run')} with the selected values will follow"
         )
         left += later
     seconds = _seconds_per_trial(plan, states)
@@ -117,7 +117,8 @@ def dry_run(plan: SweepPlan, states: Sequence[TrialState], *, jobs: int = 1) -> 
         notes.append("time: unknown until the first run with this backbone, image size and device has finished")
     else:
         notes.append(
-            f"time: about {duration(seconds * left / jobs)} for {left} runs of {seconds:.0f} s, {jobs} at a time"
+            f"time: about {duration(seconds * left / jobs)} for {counted(left, 'run')} of {seconds:.0f} s, {jobs} at a "
+            "time"
         )
     return Table(table.title, table.columns, table.rows, tuple(notes))
 

@@ -82,8 +82,8 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     rows.sort(key=lambda row: row[0])
     first = next(iter(studies[0]))
     notes = [
-        f"rank: rank by mAP among the {counted(len(shared), 'row')} that all {len(studies)} sweeps have in common (1 "
-        "is best); equal values share their mean rank",
+        f"rank: mean over {len(studies)} sweeps of the rank by mAP (1 is best), among the "
+        f"{counted(len(shared), 'row')} that all sweeps have in common; equal values share their mean rank",
         f"Δ: mAP minus that of '{first}'; win or loss: the paired 95 % confidence interval for Δ over images and seeds "
         "is above or below 0, not corrected for the number of comparisons",
     ]

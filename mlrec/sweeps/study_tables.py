@@ -95,10 +95,10 @@ def study_report(
     edges = {key: _edges(sweep, key) for key in sweep.tuned}
     rows = [_setting_result(folder, entries, labels, conventions, edges) for entries in sweep.settings()]
     if not any(row.trials for row in rows):
-        raise RunError(f"{folder}: no run of this sweep is finished; start the sweep again with the same command")
+        raise RunError(f"{folder}: no run of this sweep is finished; run the same mlrec sweep command again")
     notes, costs = list(sweep.notes), HeadCosts.load(folder)
     if costs is None and _heads_differ(rows):
-        notes.append(f"measure the operations and time of the heads with mlrec bench head {folder}")
+        notes.append(f"to measure the operations and the time of the heads, run mlrec bench head {folder}")
     return study_table(sweep.title, rows, intervals=intervals, notes=notes, tuned=sweep.tuned, costs=costs)
 
 
@@ -166,7 +166,7 @@ def study_table(
         footnotes.append(_cost_note(costs))
     missing = sum(setting.missing for setting in settings)
     if missing:
-        footnotes.append(f"omitted because not finished: {counted(missing, 'run')}")
+        footnotes.append(f"omitted: {counted(missing, 'unfinished run')}")
     keep = list(ALWAYS)
     if not any(setting.label for setting in settings):
         keep.remove("variant")

@@ -384,7 +384,7 @@ def fitting(workers: int, batch_bytes: int) -> int:
     if fit < workers:
         logger.warning(
             f"shared memory ({SHARED_MEMORY}) has {free / 1e6:,.0f} MB free, but "
-            f"{counted(workers, 'dataloader worker')} need "
+            f"{counted(workers, 'dataloader worker')} would need "
             f"{workers * each / 1e6:,.0f} MB; the number of workers was reduced to {fit}. In a container, increase "
             "--shm-size or use --ipc=host"
         )
@@ -412,7 +412,7 @@ def fitting_files(workers: int) -> int:
     fit = max(0, hard - used) // FILES_PER_WORKER
     logger.warning(
         f"open files are limited to {hard} (ulimit -n), but {counted(workers, 'dataloader worker')} may need {needed}; "
-        f"the number of workers was reduced to {fit}. Raise the limit to use more"
+        f"the number of workers was reduced to {fit}. Raise the limit to use more workers"
     )
     return fit
 
@@ -429,7 +429,8 @@ def _worker_error(error: Exception) -> Exception:
         return MlrecError("a dataloader worker was killed, probably because memory ran out; use fewer --workers")
     if "timed out" in text:
         return MlrecError(
-            f"no batch for {TIMEOUT:.0f} s because a dataloader worker hangs; check the disk, or use --workers 0"
+            f"no batch for {TIMEOUT:.0f} s, probably because a dataloader worker hangs; check the disk, or use "
+            "--workers 0"
         )
     if "Too many open files" in text:
         return MlrecError("too many open files; raise the limit (ulimit -n) or use fewer --workers")

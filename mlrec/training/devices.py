@@ -87,7 +87,7 @@ def _named_index(index: int) -> int:
         )
     if index >= count:
         raise UsageError(
-            f"device cuda:{index}: this machine has {count} GPUs, numbered from 0; choose a smaller number"
+            f"device cuda:{index}: this machine has {counted(count, 'GPU')}, numbered from 0; choose a smaller number"
         )
     return index
 

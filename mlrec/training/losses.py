@@ -152,8 +152,8 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
             values = loss_per_target(logits, is_positive.to(torch.float32), context)
             if values.shape != logits.shape:  # a mean loss would be broadcast below without an error
                 raise ConfigError(
-                    f"loss '{config.loss}' returns {tuple(values.shape)} for logits {tuple(logits.shape)}; a loss must "
-                    "return one value per logit"
+                    f"loss '{config.loss}' returns values of shape {tuple(values.shape)} for logits of shape "
+                    f"{tuple(logits.shape)}; a loss must return one value per logit"
                 )
             if factor is not None:
                 values = values * torch.where(is_positive, factor, 1.0)
@@ -208,7 +208,9 @@ def _read_weights(path: Path, manifest: Manifest) -> np.ndarray[tuple[int], np.d
             if len(row) != 2 or not (math.isfinite(weight) and weight > 0):
                 raise ValueError(row)
         except (ValueError, IndexError) as error:
-            raise ConfigError(f"{path}: line {number}: expected label,weight, with a weight greater than 0") from error
+            raise ConfigError(
+                f"{path}: line {number}: expected 'label,weight'; the weight must be greater than 0"
+            ) from error
         if label in labels:
             raise ConfigError(f"{path}: line {number}: label '{label}' is listed twice; keep one line")
         labels.append(label)

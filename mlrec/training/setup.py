@@ -101,8 +101,8 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     norms = any(isinstance(module, _BatchNorm) for module in model.backbone.modules())
     if config.freeze_bn and norms and source is None and not (config.pretrained or empty):
         logger.warning(
-            "freeze_bn: a random backbone keeps BatchNorm mean 0 and variance 1; set freeze_bn=false or use pretrained "
-            "weights"
+            "freeze_bn: the BatchNorm statistics of a randomly initialized backbone stay at mean 0 and variance 1; set "
+            "freeze_bn=false or use pretrained weights"
         )
     if config.freeze_backbone:
         model.backbone.requires_grad_(False)
@@ -119,9 +119,11 @@ def _load_head(model: Classifier, source: Path) -> None:
     """
     other = load_model(source)
     if set(other.labels) != set(model.labels):
-        raise ModelError(f"{source}: the labels differ, so the head cannot be used; omit --init-head")
+        raise ModelError(
+            f"{source}: the labels differ from those of this run, so the head cannot be used; omit --init-head"
+        )
     if other.labels != model.labels:
-        raise ModelError(f"{source}: the labels are in a different order; omit --init-head")
+        raise ModelError(f"{source}: the labels are in a different order than in this run; omit --init-head")
     try:
         model.head.load_state_dict(other.head.state_dict())
     except RuntimeError as error:
@@ -219,7 +221,7 @@ def _layer_depths(model: nn.Module) -> dict[str, int]:
     backbone: Any = model.get_submodule("backbone.timm_model")
     if not hasattr(backbone, "group_matcher"):
         raise ConfigError(
-            f"layer_decay: timm does not number the layers of {type(backbone).__name__}; set layer_decay to 1"
+            f"layer_decay: timm does not define the layer order of {type(backbone).__name__}; set layer_decay to 1"
         )
     layer: dict[str, int] = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
     last = max(layer.values())

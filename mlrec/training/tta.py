@@ -55,7 +55,7 @@ class Views:
             if not SMALLEST <= scales[-1] <= LARGEST:
                 raise UsageError(f"--tta {text}: '{part}' is invalid; use flip or a scale from 0.25 to 4")
         if len(set(parts)) < len(parts) or len(set(scales)) < len(scales):
-            raise UsageError(f"--tta {text}: a view is listed twice; keep one")
+            raise UsageError(f"--tta {text}: a view is listed twice; list each view once")
         return cls("flip" in parts, tuple(scales) or (1.0,))
 
     def sizes(self, size: int) -> list[int]:

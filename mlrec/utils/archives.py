@@ -17,7 +17,7 @@ from typing import IO
 from mlrec.utils.errors import DataError
 
 BLOCK = 1 << 20
-NOT_UNPACKED = "so the archive may be unsafe and was not unpacked; check where it comes from"
+NOT_UNPACKED = "so the archive may be unsafe and was not unpacked; check the source of the archive"
 
 
 def unpack(archive: Path, folder: Path, limit: int) -> int:
@@ -80,7 +80,9 @@ def _members(archive: Path) -> Iterator[tuple[str, IO[bytes] | None]]:
 def _safe_parts(name: str, archive: Path) -> tuple[str, ...]:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or "\\" in name or ".." in parts or re.match(r"[A-Za-z]:", name) or not name.isprintable():
-        raise DataError(f"{archive}: the member {name} is not a relative path inside the folder, {NOT_UNPACKED}")
+        raise DataError(
+            f"{archive}: the path {name} is absolute, or contains '..' or an invalid character, {NOT_UNPACKED}"
+        )
     return parts
 
 

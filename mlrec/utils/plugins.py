@@ -70,7 +70,7 @@ def load_part(place: str) -> Any:
         if module.startswith("mlrec."):
             raise  # a module of mlrec: a dependency is missing, or there is a bug
         reason = f"{type(error).__name__}: {error}"
-        raise MlrecError(f"{place}: import failed ({reason}); fix or update the package") from error
+        raise MlrecError(f"{place}: the plugin cannot be imported ({reason}); fix or update its package") from error
 
 
 def find_part(kind: str, name: str, own: Mapping[str, str], error: type[MlrecError] = MlrecError) -> Any:

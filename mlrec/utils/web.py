@@ -187,7 +187,7 @@ def _parts(url: str) -> tuple[str, int, str, bool]:
     if parts.username is not None or parts.password is not None:
         raise DataError(f"{shown(url)}: user names and passwords in URLs are not supported; download the file manually")
     if not parts.hostname:
-        raise DataError(f"{shown(url)}: no host name; check the URL")
+        raise DataError(f"{shown(url)}: the URL has no host name; correct the URL")
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
     if parts.query:
         target += "?" + quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
@@ -197,7 +197,7 @@ def _parts(url: str) -> tuple[str, int, str, bool]:
 def _checked_address(host: str, port: int, url: str, policy: WebPolicy) -> str:
     addresses = policy.resolve(host, port)
     if not addresses:
-        raise DataError(f"{shown(url)}: the host name has no address; check the URL")
+        raise DataError(f"{shown(url)}: the host name cannot be resolved; check the URL")
     for address in addresses:
         if not policy.allows(ipaddress.ip_address(address.partition("%")[0])):
             raise DataError(f"{shown(url)}: the host has a private or reserved address; use a public server")

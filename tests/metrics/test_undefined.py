@@ -65,8 +65,8 @@ def test_labels_with_positives_only_are_marked() -> None:
     assert set(hundred) <= set(main.rows[0].marks)
     shown = render_text([main, by_label])
     assert "100.0¶" in shown
-    assert "¶ 2 labels without a known negative: every prediction of these labels counts as correct" in shown
-    assert "no AP for 2 of 2 labels, which lack a known positive or a known negative: 0, 1" in shown
+    assert "¶ 2 labels without a known negative: each positive prediction counts as correct" in shown
+    assert "AP is undefined for labels without a known positive or without a known negative (2 of 2): 0, 1" in shown
 
 
 def test_reasons_name_the_labels() -> None:

@@ -30,7 +30,7 @@ def test_options_reach_head_and_backbone() -> None:
 
 
 def test_heads_and_temperatures_must_agree() -> None:
-    with pytest.raises(ModelError, match="heads = 4, but there are 2 temperatures"):
+    with pytest.raises(ModelError, match="heads = 4, but the number of temperatures is 2"):
         mlrec.create_model("test_resnet", 4, heads=4, temperatures=[1.0, 2.0])
 
 

@@ -221,8 +221,8 @@ def test_average_head_is_pooling_and_a_biased_linear_layer() -> None:
     ("options", "told"),
     [
         ({"heads": 3}, "1, 2, 4, 6, 8"),
-        ({"heads": 2, "temperatures": (1.0,)}, "heads = 2, but there are 1 temperatures"),
         ({"temperatures": ()}, "one number per head"),
+        ({"heads": 2, "temperatures": (1.0,)}, "heads = 2, but the number of temperatures is 1"),
         ({"temperatures": (0.0,)}, "greater than 0"),
         ({"temperatures": (math.nan,)}, "greater than 0"),
         ({"temperatures": 1.0}, "one number per head"),

@@ -77,7 +77,8 @@ def test_folds_and_tuning_end_in_one_table(tmp_path: Path) -> None:
     tuned = plan_sweep({**flags, "lam": 0.5}, tune={"lr": "0.02,0.2"}, seeds=[3], out=tmp_path / "runs", name="tuned")
     assert [trial.flags["split"] for trial in tuned.tuning] == ["tune-val"] * 2
     assert (
-        "1 runs with the selected values follow" in dry_run(tuned, SweepExecutor(tuned).current_states()).footnotes[-2]
+        "1 run with the selected values will follow"
+        in dry_run(tuned, SweepExecutor(tuned).current_states()).footnotes[-2]
     )
 
     states = last_states(folds)
@@ -122,7 +123,7 @@ def test_a_failing_trial_does_not_stop_others_and_is_tried_twice(data: Path, tmp
     assert written(tmp_path) == after, "what failed twice is not tried again"
     report = study_report(plan.folder)
     assert len(report.rows) == 1
-    assert "omitted because not finished: 1 run" in report.footnotes[-1]
+    assert "omitted: 1 unfinished run" in report.footnotes[-1]
 
     assert last_states(plan_sweep(flags, out=tmp_path), retry_failed=True)[0].failures == 3
 

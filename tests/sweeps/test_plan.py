@@ -48,11 +48,11 @@ def test_invalid_sweeps_are_refused_before_anything_is_written(data: Path, tmp_p
         plan_sweep(flags, study="table77", out=tmp_path)
     with pytest.raises(UsageError, match="--trials N requires"):
         plan_sweep({**flags, "lr": "0.1,0.2"}, trials=3, seeds=[0, 1], out=tmp_path)
-    with pytest.raises(UsageError, match="temperatures, because the values are lists"):
+    with pytest.raises(UsageError, match="temperatures, because its values are lists"):
         plan_sweep({**flags, "heads": 2, "temperatures": "1,1;1,2"}, trials=3, out=tmp_path)
     with pytest.raises(UsageError, match="--tune cannot be used with --folds"):
         plan_sweep(flags, tune={"lr": "0.1,0.2"}, folds=2, out=tmp_path)
-    with pytest.raises(UsageError, match=r"--tune lr=0\.1: only one value; pass multiple values"):
+    with pytest.raises(UsageError, match=r"--tune lr=0\.1: tuning requires at least two values"):
         plan_sweep({**flags, "lam": "0,1"}, tune={"lr": "0.1"}, out=tmp_path)
     assert not list(tmp_path.iterdir())
 

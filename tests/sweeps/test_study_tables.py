@@ -53,7 +53,7 @@ def test_rows_are_means_over_seeds_and_differences_are_to_the_first(tmp_path):
     assert not table.rows[0].best
     told = "\n".join(table.footnotes)
     assert told.startswith("a note")
-    assert "omitted because not finished: 1 run" in told
+    assert "omitted: 1 unfinished run" in told
     assert "chosen on the scored split itself" in told
     for name in FORMATS:
         assert "strong" in FORMATS[name]([table])
@@ -94,7 +94,7 @@ def test_rows_without_runs_are_left_out_and_folds_have_no_common_interval(tmp_pa
                         intervals=True)  # fmt: skip
     assert len(table.rows) == 1
     assert {"mAP_low", "variant"}.isdisjoint(column.key for column in table.columns)
-    assert "omitted because not finished: 2 runs" in table.footnotes[-1]
+    assert "omitted: 2 unfinished runs" in table.footnotes[-1]
 
 
 def test_settings_that_are_not_numbers_are_shown_in_words(tmp_path):

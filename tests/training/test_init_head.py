@@ -33,7 +33,7 @@ def test_the_head_is_copied_and_one_that_does_not_fit_is_refused(tmp_path: Path)
         built(init_head=True, head="q2l", decoder_dim=8)
     other = manifest.with_labels(manifest.labels[:1])
     config = resolve(("flag", {**FAST, "init_from": str(run.path), "init_head": True})).config
-    with pytest.raises(ModelError, match="the labels differ"):
+    with pytest.raises(ModelError, match="the labels differ from those of this run"):
         build_model(config, other, paper=False)
     with pytest.raises(ConfigError, match="init_head requires init_from"):
         resolve(("flag", {"init_head": True}))

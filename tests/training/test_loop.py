@@ -104,7 +104,7 @@ def test_frozen_batch_norm_keeps_its_statistics_and_trains_its_factors() -> None
 @pytest.mark.parametrize(("backbone", "expected"), [("test_resnet", 1), ("test_vit", 0)])
 def test_frozen_statistics_of_a_random_backbone_are_warned_of(backbone: str, expected: int, notes: Notes) -> None:
     setup.build_model(changed(freeze_bn=True, backbone=backbone), DATA, paper=False)
-    assert sum("freeze_bn: a random backbone keeps" in line for line in notes.warnings) == expected
+    assert sum("freeze_bn: the BatchNorm statistics of a randomly" in line for line in notes.warnings) == expected
 
 
 def test_training_stops_at_the_step_in_which_it_is_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:

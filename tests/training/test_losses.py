@@ -169,7 +169,7 @@ def test_weights_from_a_file_are_matched_by_name(tmp_path: Path) -> None:
         ("a,1\nb,2\n", "missing 'c'"),
         ("a,1\nb,2\nc,3\nd,4\n", "unexpected 'd'"),
         ("a,1\nb,2\nc,3\na,4\n", "line 4: label 'a' is listed twice"),
-        ("a,1\nb,zero\nc,3\n", "line 2: expected label,weight"),
+        ("a,1\nb,zero\nc,3\n", "line 2: expected 'label,weight'"),
         ("a,1\nb,-2\nc,3\n", "line 2"),
         ("a,1\nb,nan\nc,3\n", "line 2"),
         ("a,1\nb\nc,3\n", "line 2"),

@@ -237,6 +237,6 @@ def test_layer_decay_is_that_of_timm(name: str) -> None:
 def test_layer_decay_needs_numbered_layers() -> None:
     model = create_model("test_resnet", 3, "average", 1, 0.0, False, img_size=64)
     model.backbone.timm_model = nn.Sequential(nn.Conv2d(3, 8, 1))
-    with pytest.raises(ConfigError, match="does not number the layers of Sequential"):
+    with pytest.raises(ConfigError, match="does not define the layer order of Sequential"):
         parameter_groups(model, Config(layer_decay=0.5))
     assert len(parameter_groups(model, Config())) == 2

@@ -19,7 +19,7 @@ SIZE_NOTES = (
     "each row excludes the positives of the other rows in the same group and keeps all negatives; compare methods "
     "within a row, not across rows",
     "scored with the mlrec conventions, which ignore the excluded positives",
-    "size: fraction of the image covered by the largest object of the label (by the mask if there is one)",
+    "size: fraction of the image covered by the largest object of the label (its mask if available, otherwise its box)",
     "* the 95 % confidence interval of the difference (paired over images) excludes 0",
 )
 

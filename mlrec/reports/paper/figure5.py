@@ -179,6 +179,5 @@ def figure5_note() -> str:
         for curve in paper_settings()["figure5"]
     ]
     return (
-        "Figure 5 of the paper contains no values; the peaks, according to the text and curves of the paper, are "
-        f"{', '.join(peaks)}"
+        f"Figure 5 of the paper contains no values; according to its text and curves, the peaks are {', '.join(peaks)}"
     )

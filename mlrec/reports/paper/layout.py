@@ -175,7 +175,7 @@ def _notes(row: PaperRow) -> tuple[str, ...]:
     if row.settings:
         notes.append(f"settings: {row.settings}")
     if len(row.paths) > 1:
-        notes.append(f"mean of {len(row.paths)} runs, standard deviation of mAP {percent(row.spread)}")
+        notes.append(f"mean of {len(row.paths)} runs; the standard deviation of mAP is {percent(row.spread)}")
     return tuple(notes)
 
 

@@ -28,8 +28,8 @@ FILE = "lambda.json"
 SAME_AP = ("mlrec", "csra", "csra-wider", "macro-f1", "topk-pure")  # conventions with the same AP
 ON_SCORED = "†"
 ON_SCORED_NOTE = (
-    f"{ON_SCORED} λ was chosen on the scored split itself, so the result is never below that of λ = 0; rely on the "
-    "fixed λ instead"
+    f"{ON_SCORED} λ was chosen on the scored split itself, so the result is never below that of λ = 0; use the "
+    "result for the fixed λ instead"
 )
 TITLE = "Table 1: λ · max added to a trained average-pooling model, without training"
 CAPTION = (

@@ -73,7 +73,7 @@ def _signed(points: float) -> str:
 
 BEST_EPOCH = "†"
 INFERRED = "‡"
-INFERRED_NOTE = f"{INFERRED} not printed in the paper but inferred"
+INFERRED_NOTE = f"{INFERRED} inferred value that is not printed in the paper"
 BEST_EPOCH_NOTE = (
     f"{BEST_EPOCH} the epoch was chosen on the scored split itself, so the result is optimistic and not a test result"
 )

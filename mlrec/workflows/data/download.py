@@ -223,6 +223,6 @@ def _check_digest(path: Path, file: OfficialFile, progress: Progress) -> None:
             step(len(block))
     if digest.hexdigest() != file.sha256:
         raise DataError(
-            f"{path}: the SHA-256 is {digest.hexdigest()}, but the official file has {file.sha256}; download the file "
-            "again, or use a different --url-base"
+            f"{path}: the SHA-256 is {digest.hexdigest()}, but that of the official file is {file.sha256}; download "
+            "the file again, or use a different --url-base"
         )

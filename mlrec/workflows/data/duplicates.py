@@ -91,7 +91,7 @@ def find_duplicates(data: Path | None = None, *, alike: float = ALIKE, progress:
     root = manifests[0].root
     prints = fingerprints(dataset.path, root, names, progress)
     if names and not prints:
-        raise DataError(f"{root}: none of the {counted(len(names), 'image')} can be read; check the folder")
+        raise DataError(f"{root}: no image of the dataset can be read ({len(names):,} tried); check the folder")
     known = list(prints)
     pairs = near_duplicates.pairs([prints[name] for name in known], alike)
     groups = connected(len(known), [(pair.first, pair.second) for pair in pairs])

@@ -119,7 +119,7 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
         missing = [sample for sample in manifest.sample_ids if sample not in rows]
         if missing and every_split:
             what = f"no prediction for {counted(len(missing), 'image')} of split '{manifest.split}'"
-            raise PredictionsError(f"{path}: {what}, such as '{missing[0]}'; omit the split")
+            raise PredictionsError(f"{path}: {what}, such as '{missing[0]}'; omit this split from --splits")
         if not missing:
             try:
                 columns = label_order(predictions.labels, manifest.labels)
@@ -130,8 +130,8 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
     if not scores:
         names = ", ".join(manifest.split for manifest in manifests)
         raise PredictionsError(
-            f"{path}: predictions are missing for some images in each split; choose predictions for all images in "
-            f"one of {names}"
+            f"{path}: no split has predictions for all of its images; choose a predictions file that covers at least "
+            f"one complete split ({names})"
         )
     return scores
 

@@ -55,7 +55,7 @@ def sample_groups(
     if values is not None:
         missing = next((image for image in manifest.images if image not in values), None)
         if missing is not None:
-            raise DataError(f"{missing}: no value in the --group column; add a line for this image")
+            raise DataError(f"{missing}: the --group table has no row for this image; add one")
         groupings.append(numbered([values[image] for image in manifest.images]))
     if near_duplicates:
         groupings.append(_same_photographs(dataset, manifest, progress))
@@ -69,12 +69,12 @@ def _same_photographs(dataset: Dataset, manifest: Manifest, progress: Progress) 
         logger.info("no image files found, so duplicate images are not kept together")
     elif len(prints) < len(images):
         logger.warning(
-            f"{counted(len(images) - len(prints), 'image')} could not be read and may be duplicates of other images"
+            f"not checked for duplicates because of read errors: {counted(len(images) - len(prints), 'image')}"
         )
     pairs = [(pair.first, pair.second) for pair in duplicates.pairs(list(prints.values()))]
     if pairs:
         logger.info(
-            f"{counted(len(pairs), 'pair')} of duplicate images are kept together; list them with mlrec duplicates"
+            f"keeping {counted(len(pairs), 'pair')} of duplicate images together; list all pairs with mlrec duplicates"
         )
     group_of = dict(zip(prints, connected(len(prints), pairs).tolist(), strict=True))
     return numbered([group_of.get(image, image) for image in manifest.images])

@@ -95,8 +95,8 @@ def prepare(
         if "keep_empty" in USED.get(kind, ()) and not options.keep_empty:
             options = replace(options, keep_empty=True)
             logger.info(
-                f"images without an annotation are kept; mlrec prepare {kind} skips such images in COCO 2014 and 2017, "
-                "as in the paper"
+                "images without annotations are kept; to skip such images in COCO 2014 and 2017, as in the paper, use "
+                f"mlrec prepare {kind}"
             )
     elif kind not in known:
         raise UsageError(f"unknown dataset format '{kind}'; choose one of {', '.join(known)}{nearest(kind, known)}")
@@ -391,10 +391,10 @@ def _located(
     there = set(names)
     for name, file in renamed.items():
         if file in there:
-            findings.error(name, f"same file as {file}, which is also annotated; keep one of the two names")
+            findings.error(name, f"same file as {file}, which is also annotated; use only one of the two names")
     for file in duplicates_in(renamed.values()):
         both = ", ".join(name for name in renamed if renamed[name] == file)
-        findings.error(file, f"multiple names for this file ({both}); keep one of them")
+        findings.error(file, f"multiple names for this file ({both}); use only one of them")
     changed = [
         manifest.changed(
             images=tuple(renamed.get(image, image) for image in manifest.images),

@@ -145,7 +145,7 @@ def summary(splits: NewSplits) -> Table:
     columns = (Column("split", "split"), Column("samples", "samples", "count"))
     rows = tuple(Row((name, size)) for name, size in splits.sizes.items())
     notes = (
-        f"difference in prevalence: {100 * splits.error:.3f} points; for random splits, "
+        f"difference in label prevalence: {100 * splits.error:.3f} points; for random splits, "
         f"{100 * splits.random_error:.3f} points",
         f"groups kept together: {splits.groups:,}",
     )

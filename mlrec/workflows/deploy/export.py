@@ -198,7 +198,9 @@ def _model_and_data(
     except DataError:
         if data is not None or split is not None:
             raise
-        logger.info("no dataset for the comparison, so random images are used; choose a dataset with --data")
+        logger.info(
+            "no dataset is available for the comparison, so random images are used; choose a dataset with --data"
+        )
         return Path(model), None
     return target.model, target.manifest
 
@@ -237,8 +239,8 @@ def _agreement(
     difference = float(np.abs(before - after).max())
     if not difference <= TOLERANCE * max(1.0, float(np.abs(before).max())):
         raise ModelError(
-            f"the logits of the exported model differ by {difference:.2g}, so nothing was written; use a different "
-            "--format"
+            f"the logits of the exported model differ from those of the original by up to {difference:.2g}, so nothing "
+            "was written; use a different --format"
         )
     if targets is None or manifest is None:
         return Agreement(len(before), "random", difference)

@@ -148,9 +148,8 @@ def _backbone(external: ExternalCheckpoint, asked: str | None) -> str:
     if name is None or external.weight is None:
         first = next(iter(external.backbone_tensors), "")
         raise ModelError(
-            f"the names of {counted(len(external.backbone_tensors), 'tensor')} match no known model (first: "
-            f"'{first}'); "
-            "for a timm model, set --backbone NAME"
+            f"no known model has these tensor names (first of {len(external.backbone_tensors):,}: '{first}'); for a "
+            "timm model, set --backbone NAME"
         )
     return name
 

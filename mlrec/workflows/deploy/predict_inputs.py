@@ -132,7 +132,7 @@ class _Converter:
         except (OSError, ValueError) as error:
             return _broken(name, DataError(f"{name}: reading failed ({type(error).__name__})"))
         if not isinstance(content, bytes):
-            raise DataError(f"{name}: the file is open in text mode; use binary mode, open(path, 'rb')")
+            raise DataError(f"{name}: the file is open in text mode; open it with open(path, 'rb')")
         if len(content) > MAX_FILE_BYTES:
             return _broken(name, DataError(f"{name}: larger than {MAX_FILE_BYTES:,} bytes"))
         return self._item(content, name)
@@ -182,7 +182,7 @@ def _tensor_pixels(tensor: Tensor) -> Iterator[Pixels]:
         values = values.to(torch.float32)
         if not bool(((values >= 0) & (values <= 1)).all()):
             raise DataError(
-                "a float tensor has values outside [0, 1]; pass the tensor without normalization, or as uint8"
+                "a float tensor has values outside [0, 1]; pass pixel values from 0 to 1, or a uint8 tensor"
             )
         values = (values * 255).round().to(torch.uint8)
     elif values.dtype != torch.uint8:

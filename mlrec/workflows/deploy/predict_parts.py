@@ -354,8 +354,8 @@ def check_settings(job: PredictJob, settings: dict[str, Any]) -> None:
     changed = [key for key in {**earlier, **current} if earlier.get(key) != current.get(key)]
     if changed:
         raise RunError(
-            f"{job.folder}: started with different settings ({', '.join(changed)}); repeat those settings to resume, "
-            "or use a different --out"
+            f"{job.folder}: started with different settings ({', '.join(changed)}); use the original settings to "
+            "resume, or use a different --out"
         )
 
 

@@ -280,7 +280,8 @@ def _default_split(dataset: Dataset, scored: SplitRecord | None) -> str:
             return name
     if len(dataset.info.splits) > 1:
         raise DataError(
-            f"{dataset.path}: no split test or val; choose one of {', '.join(dataset.info.splits)} with --split"
+            f"{dataset.path}: no split is named 'test' or 'val'; choose one of "
+            f"{', '.join(dataset.info.splits)} with --split"
         )
     return next(iter(dataset.info.splits))
 
@@ -367,7 +368,8 @@ def run_model(
         manifest = manifest.reordered(model.labels)
     except DataError as error:
         raise ModelError(
-            f"{path}: trained on different labels ({error}); choose a dataset with the labels of the model"
+            f"{path}: the labels of the model and the dataset differ ({error}); choose a dataset with the "
+            "labels of the model"
         ) from error
     size = machine.batch_size_for(metadata.config, device)
     with distributed.joined(device):

@@ -83,7 +83,7 @@ def evaluate_published(
             pooling.
     """
     if not pretrained and weights is None:
-        raise UsageError(f"--backbone {backbone}: no weights; use --pretrained, or --weights FILE")
+        raise UsageError(f"--backbone {backbone}: no weights are selected; use --pretrained or --weights FILE")
     check_backbone_name(backbone)
     if weights is not None:
         check_weights_name(str(weights))

@@ -124,7 +124,8 @@ def _warn_missing_classes(errors: LabelErrors) -> None:
     if names:
         named = ", ".join(names)
         logger.warning(
-            f"nothing to review for {counted(len(names), 'label')} without a known positive or negative: {named}"
+            f"errors cannot be estimated for {counted(len(names), 'label')} without a known positive or without a "
+            f"known negative: {named}"
         )
 
 
@@ -157,7 +158,9 @@ def _out_of_fold(
         logits[[row[sample] for sample in held_out_scores.sample_ids]] = held_out_scores.logits
     missing = int(np.isnan(logits).any(axis=1).sum())
     if missing:
-        raise DataError(f"{dataset.path}: no fold contains {counted(missing, 'sample')}; create new folds with --folds")
+        raise DataError(
+            f"{dataset.path}: the folds do not contain all samples ({missing:,} missing); create new folds with --folds"
+        )
     Predictions(pool.labels, pool.sample_ids, logits, pool.targets, pool.digest).save(out / directory.PREDICTIONS)
     return pool, logits
 
@@ -224,7 +227,7 @@ def summary(errors: LabelErrors) -> Table:
     )
     total, expected = int(review.flags.sum()), float(review.expected.sum())
     notes = (
-        f"{counted(total, 'annotation')} to review; about {expected:,.0f} errors are expected (confident learning)",
+        f"{counted(total, 'annotation')} to review; expected number of errors: {expected:,.0f} (confident learning)",
         f"probabilities: {errors.folder / TABLE}",
         f"contact sheet: {errors.folder / SHEET}",
     )

@@ -73,11 +73,11 @@ class LambdaSweepConfig:
 
     def __post_init__(self) -> None:
         if not self.lams or not all(lam >= 0 and math.isfinite(lam) for lam in self.lams):
-            raise UsageError(f"--lam {','.join(map(str, self.lams))}: each value must be a finite number of at least 0")
+            raise UsageError(f"--lam {','.join(map(str, self.lams))}: each value must be finite and at least 0")
         if not all(t > 0 for t in self.temperatures):
             raise UsageError(
-                f"--temperatures {','.join(map(str, self.temperatures))}: each value must be above 0; inf selects "
-                "the maximum"
+                f"--temperatures {','.join(map(str, self.temperatures))}: each value must be greater than 0; inf "
+                "selects the maximum"
             )
 
     @property
@@ -210,7 +210,7 @@ def _selection_target(target: EvalTarget, split: str) -> EvalTarget:
     shared = sum(image in scored for image in set(selection.manifest.images))
     if shared:
         raise UsageError(
-            f"--select-on {split}: {shared:,} of the images in this split are also scored as part of "
+            f"--select-on {split}: this split shares {counted(shared, 'image')} with the scored split "
             f"{target.manifest.split}; choose a split with different images, or omit --select-on (the result is "
             "then marked with †)"
         )
@@ -218,7 +218,7 @@ def _selection_target(target: EvalTarget, split: str) -> EvalTarget:
     if seen:
         logger.warning(
             f"the model was trained on {seen:,} of the {counted(len(selection.manifest), 'sample')} in {split}, so the "
-            "best λ on these samples is not the best λ on new images; hold out a split (mlrec split)"
+            "best λ on these samples may not be the best λ on new images; hold out a split (mlrec split)"
         )
     return selection
 

@@ -154,7 +154,8 @@ def localize(
                 spread.append(effective_locations(attention[:, k]))
     if not pairs:
         raise DataError(
-            f"{evaluation.dataset.path}: no object of a scored label in {evaluation.split}; choose a different split"
+            f"{evaluation.dataset.path}: no object of a scored label in split {evaluation.split}; choose a "
+            "different split"
         )
     result = Localization(
         name=evaluation.model.name,
@@ -268,7 +269,8 @@ def _table(result: Localization) -> Table:
             rows.append(Row(tuple(cells[column.key] for column in columns), title))
     notes = (
         f"pair: an image and one of its labels. A map has {result.grid[0]} x {result.grid[1]} cells. peak: "
-        f"percentage of pairs in which the maximum of the map is within {result.tolerance:g} cells of an object",
+        "percentage of pairs in which the distance from the maximum of the map to an object is at most "
+        f"{result.tolerance:g} (in cells)",
         "T = 1: softmax of the scores, summed over heads; contributions: positive part of the logit terms",
         "±: half-width of the 95 % bootstrap confidence interval over images; crowds and difficult objects are ignored",
     )

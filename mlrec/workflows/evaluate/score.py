@@ -109,7 +109,7 @@ def _choose(path: Path, split: str | None, splits: Sequence[str] | dict[str, Man
     shown = ", ".join(names)
     if split is None:
         if len(names) > 1:
-            raise UsageError(f"{path}: multiple splits ({shown}); choose one with --split")
+            raise UsageError(f"{path}: the file contains multiple splits ({shown}); choose one with --split")
         return names[0]
     if split not in names:
         raise DataError(f"{path}: no split '{split}'; choose one of {shown}")

@@ -179,8 +179,8 @@ def _warn_overlaps(target: EvalTarget, record: RunRecord | None) -> int:
     if seen:
         logger.warning(
             f"the model was trained on {seen:,} of the {counted(len(target.manifest), 'sample')} in {split}, so "
-            "the probabilities, and therefore the thresholds and the calibration, are more confident on these samples "
-            "than on new samples; hold out a split (mlrec split)"
+            "the probabilities of these samples are overconfident, and the thresholds and the calibration are "
+            "unreliable for new samples; hold out a split (mlrec split)"
         )
     return seen
 

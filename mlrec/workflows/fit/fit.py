@@ -478,5 +478,5 @@ def summary(result: FitResult) -> Table:
     ranked = sorted(result.state.candidates, key=lambda one: -one.score)
     rows = tuple(Row((one.name, one.stage, one.mAP, round(one.seconds))) for one in ranked)
     splits = result.state.splits
-    notes = (f"mAP on {splits['val']}; the first candidate was chosen", *result.state.notes)
+    notes = (f"mAP on split {splits['val']}; the candidate in the first row was chosen", *result.state.notes)
     return Table(f"{counted(len(rows), 'candidate')}, trained on {splits['train']}", columns, rows, notes)

@@ -61,8 +61,8 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
     pools = [name for name in POOLS if name in own and not (test == "val" and name == "trainval")]
     if not pools:
         raise UsageError(
-            f"{dataset.path}: cannot train on any of the splits {', '.join(dataset.info.splits)}; add one of "
-            f"{', '.join(POOLS)}"
+            f"{dataset.path}: no split can be used for training (splits: {', '.join(dataset.info.splits)}); add a "
+            f"split with one of the names {', '.join(POOLS)}"
         )
     shares = SHARES if test is None else HELD_OUT
     names = [PREFIX + part for part in shares]
@@ -103,7 +103,7 @@ def _divided(
     for manifest in parts:
         if not has_labels(manifest):
             raise UsageError(
-                f"{dataset.path}: split {pool.split} has too few samples to divide; add images, or a test split"
+                f"{dataset.path}: split {pool.split} has too few samples to divide; add images or a test split"
             )
     sizes = ", ".join(f"{manifest.split} {len(manifest):,}" for manifest in parts)
     logger.info(f"splits: {pool.split} is divided into {sizes}")

@@ -131,7 +131,7 @@ def _first_runs(folder: Path) -> list[tuple[str, Run]]:
             name = entries[0].label or ", ".join(f"{key} = {value}" for key, value in values.items())
             runs.append((name, finished[0]))
     if not runs:
-        raise RunError(f"{folder}: no run of this sweep is finished; start the sweep again with the same command")
+        raise RunError(f"{folder}: no run of this sweep is finished; run the same mlrec sweep command again")
     return runs
 
 
@@ -211,7 +211,7 @@ def cost_table(costs: HeadCosts) -> Table:
     notes = [
         f"{costs.backbone} ({costs.backbone_parameters:,} parameters, {costs.backbone_flops / 1e6:,.0f} MFLOPs), "
         f"{costs.img_size} px, {counted(costs.num_labels, 'label')}, batches of {costs.batch_size}, "
-        f"{counted(costs.steps, 'step')} per row in alternation, {where.get('gpu', where['device'])}, "
+        f"{counted(costs.steps, 'step')} per row (rows measured in turn), {where.get('gpu', where['device'])}, "
         f"{where['precision']}, {counted(where['threads'], 'thread')}, torch {where['torch']}, without image loading",
         "ms: time per step of the whole model; ratio: median of the paired ratios to the first row, with 95 % "
         "confidence interval",

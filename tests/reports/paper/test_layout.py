@@ -211,5 +211,5 @@ def test_notes_of_own_rows_name_seeds_and_settings(tmp_path: Path) -> None:
         )  # fmt: skip
     results = over_seeds([result_of(Run.load(tmp_path / f"s{seed}"), conventions="csra") for seed in (0, 1)])
     table = paper_layout(4, results)
-    assert any("mean of 2 runs, standard deviation" in note for note in table.footnotes)
+    assert any("mean of 2 runs; the standard deviation" in note for note in table.footnotes)
     assert any(note.startswith("own: scored from stored predictions") for note in table.footnotes)

@@ -85,7 +85,7 @@ def test_inferred_cells_are_marked():
     table = paper_table(4, [])
     assert row(table, "ML-GCN").marks[column(table, "resolution")] == "‡"
     assert column(table, "resolution") not in row(table, "ResNet-cut").marks
-    assert "‡ not printed in the paper but inferred" in table.footnotes
+    assert "‡ inferred value that is not printed in the paper" in table.footnotes
 
 
 def full_voc(tmp_path: Path, name: str, samples: int = 4952, **options) -> Path:

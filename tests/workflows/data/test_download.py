@@ -232,7 +232,7 @@ def test_names_that_leave_the_folder_are_refused(kind: str, name: str, tmp_path:
     archive, make = tmp_path / "a", {"tar": tar_of, "zip": zip_of}[kind]
     archive.write_bytes(make({"good.txt": b"1", name: b"2"}))
     (tmp_path / "in").mkdir()
-    with pytest.raises(DataError, match="is not a relative path inside the folder"):
+    with pytest.raises(DataError, match=r"is absolute, or contains '\.\.' or an invalid character"):
         unpack(archive, tmp_path / "in", 10**6)
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["a", "good.txt", "in"]
 

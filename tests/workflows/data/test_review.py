@@ -176,7 +176,7 @@ def test_predictions_of_other_images_or_labels_are_errors(tmp_path: Path, data: 
     with pytest.raises(PredictionsError, match=r"other\.npz: label sets differ.*unexpected"):
         export_data(data, format_="fiftyone", out=tmp_path / "out", predictions=tmp_path / "other.npz")
     Predictions(LABELS, ("x.jpg",), np.zeros((1, 3))).save(tmp_path / "none.npz")
-    with pytest.raises(PredictionsError, match=r"choose predictions for all images in one of train, val"):
+    with pytest.raises(PredictionsError, match=r"covers at least one complete split \(train, val\)"):
         export_data(data, format_="coco", out=tmp_path / "out", predictions=tmp_path / "none.npz")
     assert not (tmp_path / "out").exists()
 

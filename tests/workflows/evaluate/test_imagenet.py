@@ -112,7 +112,7 @@ def test_a_class_token_gets_a_row_of_its_own(folder: Path, tmp_path: Path) -> No
 
 
 def test_missing_weights_or_images_are_errors(folder: Path) -> None:
-    with pytest.raises(UsageError, match="--pretrained, or --weights"):
+    with pytest.raises(UsageError, match="--pretrained or --weights"):
         evaluate_published("test_resnet", folder)
     with pytest.raises(UsageError, match="imagenet DATA"):
         evaluate_published("test_resnet", None, pretrained=True)

@@ -57,7 +57,7 @@ def test_folds_find_planted_label_errors(tmp_path: Path) -> None:
     assert {(s.sample, s.label) for s in doubts.to_review} >= WRONG
     table = summary(doubts)
     assert {row.cells[0] for row in table.rows} == {"red", "blue"}
-    assert f"{len(doubts.to_review)} annotations to review; about" in table.footnotes[0]
+    assert f"{len(doubts.to_review)} annotations to review; expected" in table.footnotes[0]
     assert len(list((tmp_path / "out/folds").iterdir())) == 2
 
 

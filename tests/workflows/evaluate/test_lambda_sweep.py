@@ -72,7 +72,7 @@ def test_lambda_chosen_on_another_split_has_no_dagger(run: Run, notes: Notes) ->
     assert "best on train" in [row.cells[0] for row in found.tables[0].rows]
     with pytest.raises(DataError, match="no split 'tset'"):
         lambda_sweep(run.path, LambdaSweepConfig([0.5], select_on="tset"), machine=HERE)
-    with pytest.raises(UsageError, match="--select-on val: 9 of the images in this split are also scored"):
+    with pytest.raises(UsageError, match="--select-on val: this split shares 9 images with the scored split"):
         lambda_sweep(run.path, LambdaSweepConfig([0.5], select_on="val"), machine=HERE)
 
 

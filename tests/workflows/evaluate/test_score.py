@@ -101,7 +101,7 @@ def test_shown_with_conventions_in_words_and_undefined_labels_by_name() -> None:
     shown = render_text(scored_tables(metrics, title="pred.csv", top3=True))
     assert "100.0" in shown
     assert "Top-3" in shown
-    assert "no AP for 1 of 2 labels, which lack a known positive or a known negative: dog" in shown
+    assert "AP is undefined for labels without a known positive or without a known negative (1 of 2): dog" in shown
     assert "conventions mlrec: AP without interpolation; tied scores share one step; unknown ignored" in shown
     assert "Top-3 ┄" not in render_text(scored_tables(metrics, title="pred.csv"))
 

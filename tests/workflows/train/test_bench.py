@@ -41,7 +41,7 @@ def test_heads_stand_beside_average_pooling() -> None:
 def test_what_cannot_be_timed_is_refused() -> None:
     with pytest.raises(UsageError, match="at least one step"):
         bench_head("test_resnet", [1], steps=0)
-    with pytest.raises(ModelError, match="the paper uses"):
+    with pytest.raises(ModelError, match="default temperatures exist only for"):
         bench_head("test_resnet", [3], num_labels=5, img_size=64, steps=1, machine=HERE)
 
 

@@ -44,7 +44,6 @@ def test_images_that_are_trained_on_and_scored_are_a_warning(
     train = flags.get("train_split", "train")
     assert notes.warnings == [
         f"split '{split}' shares {count} images with the training split '{train}', such as {first}, so the metrics "
-        "are too "
-        "high; remove shared images from one split"
+        "are likely too high; remove the shared images from one split"
         for split, count, first in shared
     ]

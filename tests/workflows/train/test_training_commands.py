@@ -97,7 +97,7 @@ def test_former_commands_and_flags_work_with_a_warning(
     current = typed("lambda-sweep", *words, monkeypatch=monkeypatch, capsys=capsys)
     assert former[:2] == current[:2]
     assert json.loads(current[1])["lams"] == [0, 0.5]
-    assert "warning: mlrec eval --lam is now the command mlrec lambda-sweep" in former[2]
+    assert "warning: mlrec eval --lam was replaced by the command mlrec lambda-sweep" in former[2]
     assert "warning: mlrec eval" not in current[2]
     former = typed("report", "--by-label", "runs/former", monkeypatch=monkeypatch, capsys=capsys)
     current = typed("compare", "--by-label", "runs/former", monkeypatch=monkeypatch, capsys=capsys)
