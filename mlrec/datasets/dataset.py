@@ -137,7 +137,8 @@ def refuse_foreign(folder: Path) -> None:
             own = entry.name == IMAGES_FOLDER and info.source.get("unpacked") is True
         if not own:
             raise DataError(
-                f"{entry}: this path was not written by mlrec and would be lost; move it, or choose a different --name"
+                f"{entry}: this path was not written by mlrec and would be deleted; move it, or choose a different "
+                "--name"
             )
 
 

@@ -62,9 +62,7 @@ def as_csv(manifest: Manifest, name_column: str = NAME_COLUMN) -> str:
     _refuse_boxes(manifest)
     for name in (name_column, SPLIT_COLUMN):
         if name in manifest.labels:
-            raise DataError(
-                f"{manifest.name}: the label '{name}' has the same name as a column; export as coco instead"
-            )
+            raise DataError(f"{manifest.name}: the label '{name}' has the same name as a column; use --format coco")
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([name_column, *manifest.labels])
@@ -167,8 +165,8 @@ def _without_endings(manifest: Manifest) -> list[str]:
     same = duplicates_in(names)
     if same:
         raise DataError(
-            f"{manifest.name}: multiple images have the name '{same[0]}' without extension, as used by FiftyOne;  "
-            "rename one of them"
+            f"{manifest.name}: multiple images are named '{same[0]}', apart from their extensions, which FiftyOne "
+            "omits; rename all but one of them"
         )
     return names
 
@@ -214,7 +212,7 @@ def _refuse_boxes(manifest: Manifest) -> None:
     if manifest.boxes is not None:
         raise DataError(
             f"{manifest.name}: the samples are boxes in images, which this format cannot represent; "
-            f"use {manifest.split}.jsonl directly (one JSON object per line)"
+            f"use {manifest.split}.jsonl in the dataset folder instead"
         )
 
 
@@ -227,7 +225,7 @@ def _refuse_unknown(manifest: Manifest, tool: str) -> None:
         raise DataError(
             f"{manifest.name}: split '{manifest.split}' has "
             f"{counted(unknown, 'unknown label')}, which {tool} cannot represent; "
-            "export as csv, or write them as negative with --unknown negative"
+            "use --format csv, or write them as negative with --unknown negative"
         )
 
 

@@ -86,7 +86,7 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
         columns |= {name: manifest.boxes[:, k] for k, name in enumerate(BOX_COLUMNS)}
     for label in manifest.labels:
         if label in columns:
-            raise DataError(f"the label '{label}' has the same name as another column; use labels_only=True")
+            raise DataError(f"the label '{label}' has the same name as another column; pass labels_only=True")
     known = targets.astype("Int8").mask(targets == UNKNOWN)  # use empty cells because -1 would change means and sums
     return pd.concat([pd.DataFrame(columns, index=index), known], axis=1)
 
@@ -100,7 +100,7 @@ def from_frame(
     columns = _label_columns(rows, labels)
     names = [clean_label(str(column), "the data frame", findings) for column in columns]
     for repeated in duplicates_in(names):
-        findings.error("the data frame", f"two columns have the label '{repeated}'; keep one")
+        findings.error("the data frame", f"two columns are for the label '{repeated}'; keep one of them")
     root = Path(root).absolute()
     images = _images(rows, root, findings)
     targets = np.empty((len(rows), len(columns)), np.int8)
@@ -128,7 +128,7 @@ def _rows_of_split(frame: DataFrame, split: str | None) -> DataFrame:
     splits = list(dict.fromkeys(frame["split"].astype(str)))
     shown = ", ".join(splits)
     if split is None and len(splits) > 1:
-        raise DataError(f"the data frame has multiple splits ({shown}); choose one with the argument split")
+        raise DataError(f"the data frame has multiple splits ({shown}); choose one with the 'split' argument")
     if split is not None and split not in splits:
         raise DataError(f"the data frame has no split '{split}'; choose one of {shown}")
     return frame if split is None else frame[frame["split"].astype(str) == split]
@@ -158,19 +158,19 @@ def _images(frame: DataFrame, root: Path, findings: ValidationReport) -> list[st
     """Return the paths of the images below `root`."""
     column = next((name for name in IMAGE_COLUMNS if name in frame), None)
     if column is None:
-        where, values = "the index", frame.index.tolist()
+        where, values, remedy = "the index", frame.index.tolist(), "add an 'image' column"
     else:
-        where, values = f"column '{column}'", frame[column].tolist()
+        where, values, remedy = f"column '{column}'", frame[column].tolist(), "correct the value"
     images = []
     for value in values:
         if not isinstance(value, str | Path):
-            findings.error(where, f"{value!r} is not an image path; add a column 'image'")
+            findings.error(where, f"{value!r} is not an image path; {remedy}")
             continue
         inside: str | None = str(value)
         if Path(value).is_absolute():
             inside = name_below(root, Path(value))
         if inside is None:
-            findings.error(where, f"'{value}' is not below {root}; pass the image folder as root")
+            findings.error(where, f"'{value}' is not in the folder {root}; pass the folder of the images as root")
             continue
         images.append(image_name(inside, where, findings))
     return images
@@ -183,16 +183,16 @@ def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8
     where = f"column '{column.name}'"
     numeric = pd.api.types.is_numeric_dtype(column) or all(isinstance(v, bool | int | float) for v in column.dropna())
     if not numeric:  # includes the text "1", which may be a number with a different meaning
-        findings.error(where, "the values are not 1, 0, -1 or empty; list the label columns in labels=[...]")
+        findings.error(
+            where, "the values are not numbers; list only columns with 1, 0, -1 or empty cells in labels=[...]"
+        )
         return np.zeros(len(column), np.int8)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
     values = np.where(np.isnan(values), UNKNOWN, values)
     wrong = ~np.isin(values, (POSITIVE, NEGATIVE, UNKNOWN))
     if wrong.any():
         row = int(wrong.argmax())
-        findings.error(
-            f"{where}, row '{column.index[row]}'", f"{values[row]:g} is not 1, 0, -1 or empty; correct the value"
-        )
+        findings.error(f"{where}, row '{column.index[row]}'", f"{values[row]:g} is not 1, 0 or -1; correct the value")
         return np.zeros(len(column), np.int8)
     return values.astype(np.int8)
 
@@ -275,7 +275,7 @@ def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str],
     names = getattr(classes, "names", None)
     if names is None:
         raise DataError(
-            "column 'labels' is not a Sequence(ClassLabel); list the columns with values 1, 0 or -1 in labels=[...]"
+            "column 'labels' is not a Sequence(ClassLabel); convert it, or list columns with 1, 0 or -1 in labels=[...]"
         )
     targets = np.zeros((len(dataset), len(names)), np.int8)
     for column, value in (("labels", POSITIVE), ("unknown", UNKNOWN)):
@@ -314,6 +314,6 @@ def _hugging_face() -> Any:
         import datasets
     except ImportError as error:
         raise DataError(
-            "Hugging Face datasets require an optional package; install it with pip install 'mlrec[datasets]'"
+            "reading Hugging Face datasets requires the datasets package; install it with pip install 'mlrec[datasets]'"
         ) from error
     return datasets

@@ -261,7 +261,9 @@ def located(root: Path, names: Sequence[str], findings: ValidationReport) -> dic
             findings.warn("names were matched to files with a different spelling", f"{name} matched {files[0]}")
         elif files:
             some = ", ".join(files[:3])
-            findings.error(f"{root / name}", f"no such file, but the name matches {some}; write the full path")
+            findings.error(
+                f"{root / name}", f"no such file, but multiple files have a similar name ({some}); write the full path"
+            )
     return renamed
 
 

@@ -120,7 +120,9 @@ def boxes_of(file: Path) -> list[Item]:
     table = read_csv(file, findings)
     missing = [name for name in ("filename", *BOX_COLUMNS) if name not in table.columns]
     if missing:
-        raise DataError(f"{file}: no column {', '.join(missing)}; expected the columns filename,x,y,width,height")
+        raise DataError(
+            f"{file}: missing from the header: {', '.join(missing)}; expected the columns 'filename,x,y,width,height'"
+        )
     count: dict[str, int] = {}
     items = []
     for row, cells in enumerate(table.rows):
@@ -146,7 +148,10 @@ def _box(table: TextTable, row: int, findings: ValidationReport) -> Box | None:
             return None
     x, y, width, height = numbers
     if not all(map(math.isfinite, numbers)) or not non_empty(np.array([numbers])).all():
-        findings.error(table.where(row), "the box is empty; write x, y, width and height in pixels, counted from 0")
+        findings.error(
+            table.where(row),
+            "the box is empty or not finite; write x, y, width and height in pixels, such as 0,0,64,48",
+        )
         return None
     return x, y, width, height
 
@@ -165,7 +170,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
         images = matching_images(path, omitted)
     else:
         if place.exists():
-            raise UsageError(f"{path}: not a regular file; specify images or folders")
+            raise UsageError(f"{path}: not a regular file; specify image files or folders")
         near = alike(place)
         hint = f"; did you mean {near}?" if near else "; check the path"
         raise UsageError(f"{path}: no such file or folder{hint}")
@@ -204,8 +209,8 @@ def _packed_matches(pattern: str) -> list[str]:
     packed = [str(file) for file in others.files if is_packed(file.name)]
     if packed and images:
         raise UsageError(
-            f"{pattern}: the pattern matches images and packed files, such as {images[0]} and "
-            f"{packed[0]}; use one pattern for each"
+            f"{pattern}: the pattern matches both images and packed files, such as {images[0]} and "
+            f"{packed[0]}; use a separate pattern for each kind"
         )
     return packed
 

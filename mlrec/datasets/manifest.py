@@ -354,7 +354,7 @@ class Manifest:
             first = msgspec.json.encode(header)
         except UnicodeEncodeError as error:
             raise DataError(
-                f"{self.root}: a path that is not valid UTF-8 cannot be stored; rename the folder"
+                f"{self.root}: the path is not valid UTF-8, so it cannot be stored; rename the folder"
             ) from error
         # One pass over the samples writes the file and computes its key and the manifest digest.
         key, digest, size = hashlib.sha256(first + b"\n"), hashlib.sha256(msgspec.json.encode(self.labels)), 0
@@ -462,7 +462,9 @@ def _load_copy(path: Path, key: str) -> Manifest:
         return manifest
     if path.is_file() and sha256(path) == key:  # only the copy was deleted
         return Manifest.load(path)
-    raise DataError(f"{path}: the manifest was changed while a program that uses it was starting; restart the program")
+    raise DataError(
+        f"{path}: the manifest was changed while a process that uses it was starting; run the command again"
+    )
 
 
 def image_of(sample_id: str) -> str:

@@ -113,10 +113,10 @@ def load_objects(dataset: Dataset, split: str) -> list[Objects]:
         as_annotated = replace(manifest, images=tuple(annotated))
         objects = _coco(as_annotated, Path(source["annotations"][split]), source["folders"][split], findings)
     else:
-        kind = source.get("kind", "this source")
+        kind = source.get("kind", "unknown")
         raise DataError(
-            f"{dataset.path}: {kind} has no annotated objects; use a COCO dataset, or a VOC dataset with Annotations "
-            "and JPEGImages"
+            f"{dataset.path}: a dataset of kind '{kind}' has no annotated objects; use a COCO dataset, or a VOC "
+            "dataset with the folders Annotations and JPEGImages"
         )
     findings.raise_errors(f"{dataset.path}: invalid objects (prepare the dataset again)", "")
     return objects
@@ -164,7 +164,7 @@ def _coco(manifest: Manifest, path: Path, folder: str, findings: ValidationRepor
     objects = []
     for name in manifest.images:
         if name not in images:
-            findings.error(f"{path}", f"{name} is no longer in this file; prepare the dataset again")
+            findings.error(f"{path}", f"image '{name}' is no longer in this file; prepare the dataset again")
             continue
         image = images[name]
         size = None

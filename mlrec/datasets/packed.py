@@ -29,14 +29,14 @@ def packed_items(file: Path) -> Iterator[Item]:
         sample = f"{stem}/{name}"
         yield Item(sample, Path(sample), None, content)
     if not found:
-        raise DataError(f"{file}: the file contains no images; omit it")
+        raise DataError(f"{file}: the file contains no images; omit this file")
 
 
 def _images_in(file: Path) -> Iterator[tuple[str, bytes]]:
     if file.suffix.casefold() == ".parquet":
         table = ParquetTable(file)
         if table.image_column is None:
-            raise DataError(f"{file}: no column contains image bytes; list image paths in a .txt file instead")
+            raise DataError(f"{file}: no column contains image bytes; pass a .txt file that lists the image paths")
         for name, content in table.images():
             yield name, content or b""  # reported as an empty image
         return

@@ -119,13 +119,15 @@ def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | Non
 
 def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
     cut = np.asarray(threshold, dtype=np.float64)
-    if cut.shape not in ((), (labels,)) or np.isnan(cut).any():
+    if cut.shape not in ((), (labels,)):
         raise PredictionsError(
             f"threshold has shape {cut.shape}; expected one number, or shape ({labels},) with one threshold per label"
         )
+    if np.isnan(cut).any():
+        raise PredictionsError("threshold contains NaN; pass numbers")
     if kind == "probabilities" and ((cut < 0) | (np.isfinite(cut) & (cut > 1))).any():
         outside = cut[(cut < 0) | (np.isfinite(cut) & (cut > 1))].flat[0]
-        raise PredictionsError(f"threshold {outside:g} is outside [0, 1]; pass probability thresholds")
+        raise PredictionsError(f"threshold {outside:g} is outside [0, 1]; pass thresholds from 0 to 1")
     return float(cut) if cut.ndim == 0 else cut
 
 
@@ -422,7 +424,7 @@ def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> Non
             parts.append(f"only in targets: {_named(missing)}")
         if extra:
             parts.append(f"only in scores: {_named(extra)}")
-        raise PredictionsError(f"{what} of scores and targets differ but must be the same ({'; '.join(parts)})")
+        raise PredictionsError(f"{what} of scores and targets must be the same ({'; '.join(parts)})")
 
 
 def _columns_of(frame: Any, labels: Sequence[str], what: str) -> list[Hashable]:
@@ -432,7 +434,7 @@ def _columns_of(frame: Any, labels: Sequence[str], what: str) -> list[Hashable]:
         missing, extra = [x for x in labels if x not in by_name], [x for x in by_name if x not in labels]
         raise PredictionsError(
             f"labels differ from the columns of {what} (missing: {_named(missing)}; not in labels: {_named(extra)}); "
-            "list the same names in labels"
+            "pass the column names as labels"
         )
     return [by_name[name] for name in labels]
 

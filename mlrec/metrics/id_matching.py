@@ -45,7 +45,8 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
         matches = index.matches(name)
         if len(matches) > 1:
             raise PredictionsError(
-                f"{shown}: '{name}' could be '{matches[0]}' or '{matches[1]}'; use a longer part of the path"
+                f"{shown}: '{name}' matches multiple samples ('{matches[0]}', '{matches[1]}'); use a longer part "
+                "of the path"
             )
         if not matches:
             unknown.append(name)
@@ -56,14 +57,14 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
             row_of[matches[0]] = row
     if unknown:
         raise PredictionsError(
-            f"{shown}: {len(unknown)} of {len(predicted)} predictions match no sample (first: '{unknown[0]}'); use the "
-            "split that was predicted"
+            f"{shown}: no matching sample for {len(unknown)} of {len(predicted)} predictions (first: '{unknown[0]}'); "
+            "choose the split that was predicted"
         )
     missing = [sample for sample in sample_ids if sample not in row_of]
     if missing:
         raise PredictionsError(
-            f"{shown}: {len(missing)} of {len(sample_ids)} samples have no prediction (first: '{missing[0]}'); predict "
-            "the whole split"
+            f"{shown}: no prediction for {len(missing)} of {len(sample_ids)} samples (first: '{missing[0]}'); "
+            "predict the whole split"
         )
     return np.array([row_of[sample] for sample in sample_ids], dtype=np.intp)
 

@@ -95,8 +95,8 @@ class Metric:
         ranked, known = checked(values, truth, names, rows)
         if self._scores and self._scores[0].shape[1] != ranked.shape[1]:
             raise PredictionsError(
-                f"scores have {ranked.shape[1]} columns, but earlier batches had {self._scores[0].shape[1]}; pass the "
-                "same labels in all batches"
+                f"scores have {counted(ranked.shape[1], 'column')}, but earlier batches had "
+                f"{self._scores[0].shape[1]}; pass the same labels in all batches"
             )
         self.labels = names
         # A copy: the caller may write the next batch into the same memory.
@@ -175,4 +175,6 @@ class Metric:
     def _check_alike(self, other: Metric) -> None:
         for name in ("labels", "conventions", "scores", "threshold", "top"):
             if not np.array_equal(getattr(self, name), getattr(other, name)):
-                raise PredictionsError(f"the {name} of two metrics differ; merge only metrics with the same settings")
+                raise PredictionsError(
+                    f"two metrics have different settings of '{name}'; merge only metrics with the same settings"
+                )

@@ -229,7 +229,7 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
         names = names or list(scores)
         if list(scores) != names:
             raise PredictionsError(
-                f"{where}: the labels differ from those in the first line; score one model at a time"
+                f"{where}: the labels differ from those in the first line; use a file from only one model"
             )
         ids.append(identity)
         rows.append(list(scores.values()))
@@ -245,7 +245,7 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
 def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice := duplicates_in(key for key, _ in pairs):
-            raise PredictionsError(f"{where}: '{twice[0]}' appears twice; keep one")
+            raise PredictionsError(f"{where}: key '{twice[0]}' occurs twice; keep one")
         return dict(pairs)
 
     try:

@@ -254,8 +254,7 @@ def _notes(metrics: Metrics) -> list[str]:
     ]
     for k, top in metrics.top.items():
         notes.append(
-            f"F1@{k} {_percent(top.F1)}: micro-averaged over the {k} highest-scoring labels per sample, without a "
-            "threshold"
+            f"F1@{k} {_percent(top.F1)}: micro-averaged over the top-{k} labels of each sample, without a threshold"
         )
     few = sum(rates.few_positives for rates in metrics.per_label.values())
     if few:

@@ -226,7 +226,7 @@ def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
         # timm's backbones raise any of these errors if the size is not supported or there is no map.
         why = str(error) or type(error).__name__
         raise ModelError(
-            f"{backbone.name}: images of {size} pixels are not supported ({why}); change the image size"
+            f"{backbone.name}: image size {size} is not supported ({why}); choose a different image size"
         ) from error
     for parameter, seen in zip(backbone.parameters(), probe.parameters(), strict=True):
         parameter.requires_grad_(seen.grad is not None)

@@ -132,9 +132,7 @@ def load_model(path: Path | str) -> Classifier:
     state = read_safetensors(file)
     fit(model, state, str(file))
     if digest(state) != metadata.sha256:
-        raise ModelError(
-            f"{file}: the weights have changed since the file was written (SHA-256); download the file again"
-        )
+        raise ModelError(f"{file}: the weights do not match the SHA-256 checksum in the file; download the file again")
     return model.eval()
 
 

@@ -115,9 +115,8 @@ def _stacked(heads: Mapping[int, Tensor]) -> Tensor:
     """Stack the classifiers (C, d, 1, 1) of all heads to (H, C, d)."""
     if sorted(heads) != list(range(len(heads))):
         raise ModelError(
-            f"the heads are numbered {', '.join(map(str, sorted(heads)))}, expected 0 to {len(heads) - 1}; download "
-            "the file "
-            "again"
+            f"the heads are numbered {', '.join(map(str, sorted(heads)))}, but must be numbered from 0 without gaps; "
+            "download the file again"
         )
     shapes = {tuple(tensor.shape) for tensor in heads.values()}
     shape = next(iter(shapes))

@@ -89,8 +89,8 @@ class GraphConvolution(nn.Module):
             own: Tensor = getattr(self, name)
             if own.shape != values.shape:
                 raise ModelError(
-                    f"label graph: {name} has shape {values.shape}, expected {tuple(own.shape)}; create the graph for "
-                    "these labels"
+                    f"label graph: '{name}' has shape {values.shape}, expected {tuple(own.shape)}; create the "
+                    "graph for these labels"
                 )
             own.copy_(torch.from_numpy(values))
 
@@ -175,7 +175,7 @@ def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
     absent = [label for label, vector in vectors.items() if vector is None]
     if absent:
         names = ", ".join(absent[:10])
-        raise ModelError(f"{path}: no vector for {names}; omit --word-vectors to use one-hot vectors")
+        raise ModelError(f"{path}: no vector for {names}; add it, or omit --word-vectors to use one-hot vectors")
     return np.array(list(vectors.values()), dtype=np.float32)
 
 

@@ -82,9 +82,9 @@ class ImageNetClassifier:
         if not self.class_token and not difference <= TOLERANCE:
             between = ", ".join(self._between(images)) or "the pooling is not a mean"
             raise ModelError(
-                f"{self.name}: the mean score over locations differs from the published logit by {difference:.2g} of "
-                f"the largest logit, because the model applies more than a mean before the classifier ({between}). "
-                "λ cannot be applied to this model; choose a model with plain average pooling"
+                f"{self.name}: λ cannot be applied, because the mean of the scores over locations differs from the "
+                f"logit (by {difference:.2g} of the largest logit) due to operations before the classifier ({between}); "
+                "choose a model with plain average pooling"
             )
 
     def _between(self, images: Tensor) -> list[str]:

@@ -53,7 +53,7 @@ class OnnxModel:
         """
         shown, runtime = path, _needed("onnxruntime")
         if not path.is_file():
-            raise ModelError(f"{shown}: no such file; export a model with mlrec export")
+            raise ModelError(f"{shown}: no such file; create it with mlrec export")
         options = runtime.SessionOptions()
         options.log_severity_level = 3
         try:

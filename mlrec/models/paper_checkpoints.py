@@ -49,7 +49,7 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
     if values:
         known = ", ".join(f"--lam {release.lam:g} for {release.backbone}" for release in fitting)
         raise ModelError(f"λ is not in the file, and the paper has several values for {what}; use {known}")
-    raise ModelError(f"λ is not in the file, and the paper has no value for {what}; use --lam X")
+    raise ModelError(f"λ is not in the file, and the paper has no value for {what}; set it with --lam X")
 
 
 def fixed_lam(backbone: str, head: str) -> float:

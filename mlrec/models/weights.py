@@ -109,7 +109,7 @@ def model_file(path: Path | str) -> Path:
             raise ModelError(
                 f"{path}: the file is an ONNX model, which only mlrec predict can run; pass the original model"
             )
-        raise ModelError(f"{path}: not a model; pass a run folder, an imported folder or a .safetensors file")
+        raise ModelError(f"{path}: not a model; pass a run folder, a folder from mlrec import, or a .safetensors file")
     return file
 
 
@@ -157,7 +157,7 @@ def _is_dict(content: Any) -> bool:
 
 def _check_storage(shown: str, key: str, tensor: Tensor) -> None:
     if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested:
-        raise ModelError(f"{shown}: '{key}' is sparse, nested or quantized; save dense weights")
+        raise ModelError(f"{shown}: '{key}' is sparse, nested or quantized; save it as a dense floating-point tensor")
     if tensor.is_meta:
         raise ModelError(f"{shown}: '{key}' has a shape but no values (meta device); save a model with loaded weights")
     needed = tensor.numel() * tensor.element_size()
@@ -312,7 +312,7 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
         if tensor.is_floating_point() != expected[key].is_floating_point():
             raise ModelError(
                 f"{source}: '{key}' has dtype {tensor.dtype}, but the model requires {expected[key].dtype}; convert "
-                "the tensor"
+                "the tensor to this dtype"
             )
     check_finite(state, source)
     module.load_state_dict(dict(state), strict=False)

@@ -116,21 +116,21 @@ def test_cells_of_any_kind_of_number_are_read() -> None:
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ({"cat": ["1", "0"]}, {}, "column 'cat': the values are not 1, 0, -1 or empty; list the label columns"),
-        ({"cat": [2, 0]}, {}, "column 'cat', row '0': 2 is not 1, 0, -1 or empty"),
+        ({"cat": ["1", "0"]}, {}, "column 'cat': the values are not numbers; list only columns"),
+        ({"cat": [2, 0]}, {}, "column 'cat', row '0': 2 is not 1, 0 or -1"),
         ({"cat": [0.5, 0]}, {}, "row '0': 0.5 is not"),
-        ({"by": ["me", "you"]}, {}, "column 'by': the values are not 1, 0, -1 or empty; list the label columns"),
+        ({"by": ["me", "you"]}, {}, "column 'by': the values are not numbers; list only columns"),
         (
             {"split": ["train", "val"]},
             {},
-            r"the data frame has multiple splits \(train, val\); choose one with the argument split",
+            r"the data frame has multiple splits \(train, val\); choose one with the 'split' argument",
         ),
         ({"split": ["train", "val"]}, {"split": "test"}, "no split 'test'; choose one of train, val"),
         ({"image": ["a.jpg", "a.jpg"]}, {}, r"sample 'a\.jpg' is repeated; keep one row"),
         ({"image": ["../a.jpg", "b.jpg"]}, {}, "is outside the image directory"),
-        ({"image": ["/other/a.jpg", "b.jpg"]}, {}, "is not below /data; pass the image folder as root"),
+        ({"image": ["/other/a.jpg", "b.jpg"]}, {}, "is not in the folder /data; pass the folder of the images as root"),
         ({"image": [None, "b.jpg"]}, {}, "is not an image path"),
-        ({" cat": [1, 0]}, {}, "two columns have the label 'cat'"),
+        ({" cat": [1, 0]}, {}, "two columns are for the label 'cat'"),
         ({}, {"labels": ["cot"]}, "no column 'cot'; did you mean 'cat'"),
     ],
 )
@@ -139,7 +139,7 @@ def test_what_a_frame_does_not_state_is_an_error(change: dict, options: dict, me
     with pytest.raises(DataError, match=message):
         Manifest.from_frame(frame, "/data", **options)
     rows = pd.DataFrame({"cat": [1, 0]})
-    with pytest.raises(DataError, match="0 is not an image path; add a column 'image'"):
+    with pytest.raises(DataError, match="0 is not an image path; add an 'image' column"):
         Manifest.from_frame(rows, "/data")
 
 

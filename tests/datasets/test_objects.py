@@ -132,5 +132,5 @@ def test_boxes_of_voc_count_from_one_and_include_both_corners(realdata: Path, tm
 def test_a_source_without_objects_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("filename,dog\n1.jpg,1\n")
     dataset = prepare("csv", tmp_path / "a.csv", out=tmp_path / "data", verify=False)
-    with pytest.raises(DataError, match="csv has no annotated objects"):
+    with pytest.raises(DataError, match="kind 'csv' has no annotated objects"):
         load_objects(dataset, "all")

@@ -165,10 +165,10 @@ def test_one_frame_names_the_labels_of_an_array() -> None:
         (
             SCORED.drop(columns="hen"),
             TRUE,
-            r"labels \(columns\) .* differ but must be the same \(only in targets: 'hen'",
+            r"labels \(columns\) .* must be the same \(only in targets: 'hen'",
         ),
         (SCORED.rename(columns={"hen": "Hen"}), TRUE, "only in targets: 'hen'; only in scores: 'Hen'"),
-        (SCORED.iloc[1:], TRUE, r"samples \(index\) .* differ but must be the same \(only in targets: '0\.jpg'"),
+        (SCORED.iloc[1:], TRUE, r"samples \(index\) .* must be the same \(only in targets: '0\.jpg'"),
         (SCORED.reset_index(drop=True), TRUE, r"only in scores: 0, 1, 2 and 27 more"),
         (SCORED.rename(index={"1.jpg": "0.jpg"}), TRUE, r"'0\.jpg' occurs more than once in the index of scores"),
         (SCORED, TRUE[["cat", "cat", "hen"]], "'cat' occurs more than once in the columns of targets"),

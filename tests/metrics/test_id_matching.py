@@ -28,12 +28,20 @@ def test_ends_of_paths(samples: list[str], predicted: list[str], rows: list[int]
 @pytest.mark.parametrize(
     ("samples", "predicted", "told"),
     [
-        (["x/a.jpg", "y/a.jpg"], ["a.jpg", "y/a.jpg"], "'a.jpg' could be 'x/a.jpg' or 'y/a.jpg'; use a longer"),
-        (["a.jpg", "x/a.jpg"], ["in/x/a.jpg", "in/a.jpg"], "'in/x/a.jpg' could be 'x/a.jpg' or 'a.jpg'"),
+        (
+            ["x/a.jpg", "y/a.jpg"],
+            ["a.jpg", "y/a.jpg"],
+            "'a.jpg' matches multiple samples ('x/a.jpg', 'y/a.jpg'); use a longer",
+        ),
+        (
+            ["a.jpg", "x/a.jpg"],
+            ["in/x/a.jpg", "in/a.jpg"],
+            "'in/x/a.jpg' matches multiple samples ('x/a.jpg', 'a.jpg')",
+        ),
         (["a.jpg"], ["x/a.jpg", "y/a.jpg"], "'a.jpg' is scored twice, as 'x/a.jpg' and 'y/a.jpg'; keep one"),
-        (["a.jpg", "b.jpg"], ["x/a.jpg"], "1 of 2 samples have no prediction (first: 'b.jpg')"),
-        (["a.jpg"], ["ba.jpg"], "1 of 1 predictions match no sample (first: 'ba.jpg')"),
-        (["x/a.jpg"], ["y/a.jpg"], "1 of 1 predictions match no sample"),
+        (["a.jpg", "b.jpg"], ["x/a.jpg"], "no prediction for 1 of 2 samples (first: 'b.jpg')"),
+        (["a.jpg"], ["ba.jpg"], "no matching sample for 1 of 1 predictions (first: 'ba.jpg')"),
+        (["x/a.jpg"], ["y/a.jpg"], "no matching sample for 1 of 1 predictions"),
     ],
 )
 def test_ids_that_do_not_match_one_to_one_are_refused(samples: list[str], predicted: list[str], told: str) -> None:

@@ -109,7 +109,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
         Metric(LABELS, threshold=1),
     ):
         other.update(LOGITS[2:3], TARGETS[2:3], ids=["c"])
-        with pytest.raises(PredictionsError, match="of two metrics differ"):
+        with pytest.raises(PredictionsError, match="two metrics have different settings"):
             metric.merge(other)
     unnamed = Metric()
     unnamed.update(LOGITS, TARGETS)

@@ -52,7 +52,7 @@ def test_decisions_are_not_logits() -> None:
 
 
 def test_percentages_are_refused_and_rounding_is_clipped() -> None:
-    with pytest.raises(PredictionsError, match=r"without negative values; divide percentages by 100"):
+    with pytest.raises(PredictionsError, match=r"but probabilities range from 0 to 1; divide percentages by 100"):
         evaluate(100 * PROBABILITIES, TARGETS)
     with pytest.raises(PredictionsError, match=r"divide percentages by 100"):
         evaluate(np.clip(PROBABILITIES, 0, 1) + 2e-4 + (1 - PROBABILITIES.max()), TARGETS)

@@ -48,7 +48,7 @@ def stratified(
     amount = int(groups.max(initial=-1)) + 1
     if amount < len(shares):
         raise UsageError(
-            f"{counted(amount, 'sample group')} cannot be divided into {counted(len(shares), 'part')}; use fewer folds"
+            f"{counted(amount, 'sample group')} cannot be divided into {counted(len(shares), 'part')}; use fewer parts"
         )
     counts = _counts_of_groups(sparse(targets), groups, amount)
     random = np.random.RandomState(seed)

@@ -361,7 +361,7 @@ def _to_rgb(image: Image.Image) -> Pixels:
         return np.repeat(grey.astype(np.uint8)[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
         kind = "float" if image.mode == "F" else "32-bit integer"
-        raise DataError(f"the image has {kind} pixels, whose range is unknown; convert the image to 8 or 16 bits")
+        raise DataError(f"the value range of {kind} pixels is unknown; convert the image to 8 or 16 bits per channel")
     if image.mode in _ALPHA_MODES or image.has_transparency_data:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image.convert("RGBA"))

@@ -128,12 +128,12 @@ def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
             findings.error(
                 str(folder),
                 f"the folder name is neither one of the {counted(len(classes), 'class', 'classes')} "
-                f"({classes[0]} ... {classes[-1]}) nor a class index{hint}",
+                f"({classes[0]}, ..., {classes[-1]}) nor a class index{hint}",
             )
         elif place[folder.name] in folders:
             findings.error(
                 str(folder),
-                f"the folder has the same class as {folders[place[folder.name]].name}; merge the two folders",
+                f"the folder is for the same class as {folders[place[folder.name]].name}; merge the two folders",
             )
         else:
             folders[place[folder.name]] = folder
@@ -171,16 +171,16 @@ def _folders_by_split(
     if not splits:
         if named and len(named) == len(others):
             raise DataError(
-                f"{root}: {', '.join(folder.name for folder in named)} are named like splits but contain images "
-                "directly, so there are no class folders; use the structure <split>/<class>/<image>"
+                f"{root}: no class folders found in the split folders ({', '.join(folder.name for folder in named)}); "
+                "use the structure <split>/<class>/<image>"
             )
         _warn_outside(root, _images_directly_in(root), findings)
         return {WHOLE: folders}
     if len(splits) == 1 and any(folder not in named for folder in others):
         other = next(folder for folder in others if folder not in named)
         raise DataError(
-            f"{root}: '{splits[0].name}' is the name of a split, but '{other.name}' next to it "
-            "is not, so it is unclear whether these folders are classes; move the splits into a separate folder"
+            f"{root}: folder '{splits[0].name}' is named like a split, but folder '{other.name}' is not, so they "
+            "may be splits or classes; move the split folders into a separate folder"
         )
     found: dict[str, list[Path]] = {}
     names = resolve_names({folder.name: str(folder) for folder in splits}, given, findings)
@@ -225,7 +225,9 @@ def _check_spelling(labels: Sequence[str], root: Path, findings: ValidationRepor
     for label in labels:
         other = folded.setdefault(label.casefold(), label)
         if other != label:
-            findings.error(str(root), f"folders '{other}' and '{label}' differ only in case; rename one")
+            findings.error(
+                str(root), f"the folder names '{other}' and '{label}' differ only in case; rename one folder"
+            )
 
 
 def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationReport) -> list[_Photograph]:

@@ -122,8 +122,8 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         empty = int(np.count_nonzero(~split.annotated))
         if empty and part.is_official and not options.keep_empty:
             footnotes.append(
-                f"{manifest.split}: {empty:,} of {counted(len(manifest), 'image')} have no annotation and are "
-                "skipped, as in the paper; use --keep-empty to keep them"
+                f"{manifest.split}: images without annotations are skipped, as in the paper ({empty:,} of "
+                f"{counted(len(manifest), 'image')}); use --keep-empty to keep them"
             )
             left_out += empty
             manifest = manifest.subset(np.flatnonzero(split.annotated))
@@ -208,7 +208,7 @@ def _paths(images: Sequence[Image], part: Part, findings: ValidationReport) -> t
         where = f"{part.file}: images[{k}] (id {image.id}): file_name"
         name = annotated_path("", image)
         if not name:
-            findings.error(where, "both file_name and coco_url are missing; add the name of the image file")
+            findings.error(where, "both 'file_name' and 'coco_url' are missing; add 'file_name'")
         names = [name]
         if finder.exists(part.folder):  # Objects365 file names contain storage folders that are not in the archives
             names += [name.removeprefix(prefix) for prefix in STORAGE if name.startswith(prefix)]

@@ -88,7 +88,9 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     if not years:
         return _parts_of_tools(path, options, findings)
     if len(years) > 1 and options.year is None:
-        raise DataError(f"{folder}: the folder contains the years {', '.join(sorted(years))}; choose one with --year")
+        raise DataError(
+            f"{folder}: the folder contains multiple years ({', '.join(sorted(years))}); choose one with --year"
+        )
     year = options.year or next(iter(years))
     if year not in years:
         raise DataError(f"{folder}: no year '{year}'; choose one of {', '.join(sorted(years))}")
@@ -126,7 +128,7 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
         names = resolve_names({own: str(path / own) for own in in_folders}, options.split_names, findings)
         for own, files in in_folders.items():
             if len(files) > 1:
-                findings.error(str(path / own), f"the folder contains {len(files)} annotation files; keep one")
+                findings.error(str(path / own), f"the folder contains {len(files)} annotation files; keep only one")
         parts = [Part(names[own], files[0], root, own) for own, files in in_folders.items()]
         return path.absolute().name, sorted(parts, key=lambda part: usual_order(part.split))
     files = [file for file in _annotation_files(path) if _START.match(first_bytes(file))]
@@ -138,16 +140,19 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
         return path.absolute().name, [Part(WHOLE, files[0].absolute(), root, _image_folder(root, WHOLE, "", findings))]
     unnamed = by_split.pop(None, [])
     if not by_split:
-        several = f" ({', '.join(file.name for file in unnamed[:3])} do not belong to a split)" if unnamed else ""
+        several = f" (files without a split: {', '.join(file.name for file in unnamed[:3])})" if unnamed else ""
         raise DataError(
             f"{path / 'annotations'}: no instances_train<year>.json or instances_val<year>.json found"
-            f"{several}; specify the folder above annotations, or one custom file with --annotations"
+            f"{several}; specify the parent folder of annotations, or a custom file with --annotations"
         )
     for file in unnamed:
         findings.warn("annotation files without a split were not used", str(file))
     for split, same in by_split.items():
         if len(same) > 1:
-            findings.error(f"{same[1]}", f"the file belongs to the same split '{split}' as {same[0].name}; keep one")
+            findings.error(
+                f"{same[1]}",
+                f"the file belongs to the same split '{split}' as {same[0].name}; keep one of the two files",
+            )
     found = [(split, same[0]) for split, same in by_split.items() if split is not None]
     parts = [Part(split, file, root, _folder_of_tools(root, split)) for split, file in found]
     return path.absolute().name, sorted(parts, key=lambda part: usual_order(part.split))
@@ -210,7 +215,9 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
         split, year = str(_split_of(file, given)), _named(file)[1]
         other = years.setdefault(year, {}).setdefault(split, file)
         if other != file:
-            findings.error(f"{file}", f"the file belongs to the same split '{split}' as {other.name}; keep one")
+            findings.error(
+                f"{file}", f"the file belongs to the same split '{split}' as {other.name}; keep one of the two files"
+            )
     _check_names(files, given, str(folder), findings)
     return years
 
@@ -218,7 +225,7 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
 def _check_names(files: Sequence[Path], given: Mapping[str, str], where: str, findings: ValidationReport) -> None:
     """Report names in `--splits` that are not in the name of any annotation file."""
     for own in sorted(given.keys() - {_named(file)[0] for file in files}):
-        findings.error("--splits", f"{where}: no annotation file for split '{own}'; correct the split name")
+        findings.error("--splits", f"{where}: there is no annotation file for split '{own}'; correct the split name")
 
 
 def _warn_of_other_files(folder: Path, known: Collection[Path], findings: ValidationReport) -> None:

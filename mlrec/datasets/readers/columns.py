@@ -91,7 +91,7 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
         flags[key] = flag
     if options.empty is not None:
         if options.empty not in EMPTY:
-            raise UsageError(f"--empty {options.empty}: expected negative or unknown")
+            raise UsageError(f"--empty {options.empty}: expected 'negative' or 'unknown'")
         meanings[""] = EMPTY[options.empty]
     return meanings
 
@@ -148,7 +148,8 @@ class RoleFinder:
         unused = [self._table.columns[k] for k in rest if k not in (names, value) and not self._is_passive(k)]
         if unused:
             self._findings.warn(
-                "columns that are not labels were not used; choose the label column with --label-column",
+                "columns other than the label column were not used; to use a different label column, set "
+                "--label-column",
                 f"{self._table.path}: {', '.join(unused)}",
             )
         return Roles(image, split, names=names, value=value)
@@ -183,7 +184,7 @@ class RoleFinder:
         shown = ", ".join(f"'{table.columns[k]}'" for k in there or candidates or range(len(table.columns)))
         if candidates:
             raise DataError(
-                f"{table.path}: multiple columns may contain the images; choose one of {shown} with --image-column"
+                f"{table.path}: multiple columns may contain the image names; choose one of {shown} with --image-column"
             )
         raise DataError(f"{table.path}: no image column found; choose one of {shown} with --image-column")
 
@@ -217,8 +218,8 @@ class RoleFinder:
             return None
         shown = ", ".join(f"'{self._table.columns[k]}'" for k in texts)
         raise DataError(
-            f"{self._table.path}: the label column is ambiguous ({shown}); use "
-            f"--label-column, or --labels if each column is one label"
+            f"{self._table.path}: the label column is ambiguous ({shown}); choose one with "
+            f"--label-column, or list the columns with --labels if each column is one label"
         )
 
     def _value(self, rest: Sequence[int], names: int) -> int | None:
@@ -357,10 +358,11 @@ def label_columns(
     left_out = [table.columns[k] for k in rest if k not in labels and table.columns[k].casefold() != SPLIT_COLUMN]
     if not labels:
         taken = f" (--labels accepts columns named like metadata: {', '.join(left_out)})" if left_out else ""
-        raise DataError(f"{table.path}: no label column found; expected filename,label,...{taken}")
+        raise DataError(f"{table.path}: no label column found; expected the columns 'filename,label,...'{taken}")
     if left_out:
         findings.warn(
-            "columns named like metadata were not used as labels; select them with --labels", ", ".join(left_out)
+            "columns named like metadata were not used as labels; to use them, list them with --labels",
+            ", ".join(left_out),
         )
     return labels
 

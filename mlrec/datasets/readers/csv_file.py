@@ -257,12 +257,12 @@ def _unnamed(
         elif not index_found and _counts(cells):
             index_found = True
             gone.add(k)
-            findings.warn("an unnamed column that numbers the records was skipped", f"{path}: column {k + 1}")
+            findings.warn("an unnamed column of row numbers was skipped", f"{path}: column {k + 1}")
         elif NO_NAME not in names and all(is_image(cell.strip()) for cell in cells if cell.strip()):
             names[k] = NO_NAME
         else:
             findings.error(
-                f"{path}: column {k + 1}", "the column has no name and does not number the records; add a name"
+                f"{path}: column {k + 1}", "the column has no name and does not contain row numbers; add a name"
             )
             gone.add(k)
     return names, gone

@@ -180,8 +180,8 @@ def _splits_of_files(
         if read.roles.split is not None:
             name = read.table.columns[read.roles.split]
             raise DataError(
-                f"{read.table.path}: the table has a column '{name}', but in this folder each file is a split; "
-                f"specify the file itself, or use --ignore-columns '{name}'"
+                f"{read.table.path}: the table has a column '{name}', but each file in this folder is a split; "
+                f"specify one file instead of the folder, or use --ignore-columns '{name}'"
             )
     own = [table.source.split or table.source.path.stem for table in tables]
     places = {name: str(table.source.path) for name, table in zip(own, tables, strict=True)}
@@ -261,7 +261,7 @@ def _check_minus_one(tables: Sequence[Samples], options: ReadOptions, findings: 
     if -1.0 in held - given and held & {1.0, "true"} and not held & {0.0, "false"}:
         findings.error(
             f"{file}",
-            "the values are 1 and -1 and never 0, so -1 may mean negative or unknown; "
+            "the table contains 1 and -1 but no 0, so -1 may mean negative or unknown; "
             "use --negative -1 or --unknown -1",
         )
     if options.negative is not None and 0.0 in held and 0.0 not in given:
@@ -298,7 +298,7 @@ def _joined(manifests: Sequence[Manifest], findings: ValidationReport) -> list[M
         labels = parts[0].labels
         images = joined_texts([part.images for part in parts])
         for image in repeated(images):
-            findings.error(f"split '{split}'", f"{image} is in two tables; keep one")
+            findings.error(f"split '{split}'", f"image '{image}' is in two tables; remove it from one of them")
         targets = joined_targets([part.reordered(labels).sparse_targets for part in parts])
         joined.append(Manifest.of_sparse(parts[0].name, split, parts[0].root, labels, images, targets))
     return joined

@@ -106,7 +106,7 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     if not labels:
         raise DataError(f"{file}: <meta> lists no labels; export the task again")
     if not target.images:
-        raise DataError(f"{file}: the file contains no <image>; export the task again")
+        raise DataError(f"{file}: the file contains no <image> element; export the task again")
     splits = _splits(target.images, file, options, findings)
     finder = ImageFinder(root, findings)
     targets: dict[str, dict[str, dict[str, int]]] = {}

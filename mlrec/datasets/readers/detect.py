@@ -48,7 +48,7 @@ def detect(path: Path) -> Detection:
         for kind, reason in fitting.items():
             return Detection(kind, reason)
     raise DataError(
-        f"{path}: {describe(path)}; the kind was not recognized; specify it with mlrec prepare KIND {path} "
+        f"{path}: {describe(path)}; the kind of dataset was not recognized; run mlrec prepare KIND {path} "
         f"(kinds: {', '.join(known_readers())})"
     )
 

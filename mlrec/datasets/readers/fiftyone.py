@@ -53,7 +53,7 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
     root = (options.images or home).absolute()
     files = _files(path.absolute())
     if not files:
-        raise DataError(f"{home}: no {FILE} found; specify the folder of the FiftyOne export, or the path of this file")
+        raise DataError(f"{home}: no {FILE} found; specify the folder of the FiftyOne export, or its {FILE}")
     contents = {file: read_json(file, _LabelsFile, findings) for file in files}
     labels = _labels(contents, findings)
     if not labels:

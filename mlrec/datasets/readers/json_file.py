@@ -85,7 +85,8 @@ def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
 
 def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> DataError:
     return DataError(
-        f"{path}: invalid JSON at line {line}, column {column}: {fault}; download the file again ({len(data):,} bytes)"
+        f"{path}: invalid JSON at line {line}, column {column}: {fault} (file size: {len(data):,} bytes); download "
+        "it again"
     )
 
 

@@ -104,7 +104,7 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
             image = finder.find(_spellings(task.image), task.where, FOLDERS)
             known = _targets(task, names, labels, findings)
             if image in targets and targets[image] != known:
-                findings.error(task.where, f"{image} is in two tasks with different labels; keep one")
+                findings.error(task.where, f"{image} is in two tasks with different labels; keep one task")
             elif image in targets:
                 findings.warn("duplicate records were merged", f"{task.where}: {image}")
             targets[image] = known
@@ -127,7 +127,7 @@ def _splits(path: Path, files: Sequence[Path], options: ReadOptions, findings: V
         if files:
             raise DataError(
                 f"{path}: the folder contains {len(files)} Label Studio exports; specify the path of one file, or name "
-                "the files after splits"
+                "each file after its split"
             )
         raise DataError(f"{path}: no Label Studio JSON export found; specify the path of the file")
     return {files[0]: WHOLE}

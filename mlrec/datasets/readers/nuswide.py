@@ -93,8 +93,7 @@ def _positives(file: Path, images: list[str], image_list: Path, findings: Valida
         findings.error(
             str(file),
             f"the file has {counted(len(values), 'line')}, but {image_list.name} has {len(images):,} images; unpack "
-            "the archive "
-            "again",
+            "the archive again",
         )
         return []
     for number, value in values:

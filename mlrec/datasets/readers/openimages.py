@@ -15,7 +15,7 @@ from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels, manifest_of
 from mlrec.datasets.split_names import known_split, usual_order
-from mlrec.utils.errors import DataError, ValidationReport
+from mlrec.utils.errors import DataError, ValidationReport, counted
 from mlrec.utils.files import check_regular
 
 NOT_THERE = "annotated images that are missing"
@@ -66,7 +66,7 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
         verified[split] = {image: known[key] for key, image in found.items()}
     codes = {code for known in verified.values() for values in known.values() for code in values}
     for code in sorted(codes - names.keys()):
-        findings.warn("labels without a description were named by their codes", code)
+        findings.warn("labels without a description were named after their codes", code)
     ordered = [code for code in names if code in codes] + sorted(codes - names.keys())
     labels = clean_labels([names.get(code, code) for code in ordered], f"{base}: class descriptions", findings)
     label_of = dict(zip(ordered, labels, strict=True))
@@ -106,7 +106,7 @@ def _descriptions(files: list[Path], findings: ValidationReport) -> dict[str, st
             if len(row) != 2:
                 findings.error(
                     f"{file}: line {number}",
-                    f"found {len(row)} cells, expected a code and a name; download the file again",
+                    f"found {counted(len(row), 'cell')}, expected 2 (code and name); download the file again",
                 )
             elif row[0] != "LabelName":
                 names.setdefault(row[0], row[1])
@@ -124,12 +124,15 @@ def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[s
         _, header = next(rows, (1, []))
         missing = [name for name in COLUMNS if name not in header]
         if missing:
-            raise DataError(f"{file}: line 1: no column {', '.join(missing)}; check that this is an Open Images file")
+            raise DataError(
+                f"{file}: line 1: missing from the header: {', '.join(missing)}; check that this is an Open Images file"
+            )
         image, code, confidence = (header.index(name) for name in COLUMNS)
         for number, row in rows:
             if len(row) != len(header):
                 findings.error(
-                    f"{file}: line {number}", f"found {len(row)} cells, expected {len(header)}; download the file again"
+                    f"{file}: line {number}",
+                    f"found {counted(len(row), 'cell')}, expected {len(header)}; download the file again",
                 )
                 continue
             values = known.setdefault(row[image], {})

@@ -40,7 +40,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
     content = load_mat(file)
     for key in ("attributes", *(f"{split}_{part}" for split in SPLITS for part in ("images_name", "label"))):
         if key not in content:
-            raise DataError(f"{file}: no variable {key}; specify the PA-100K annotation file")
+            raise DataError(f"{file}: no variable '{key}'; specify the PA-100K annotation file")
     labels = clean_labels(texts_of(content["attributes"], f"{file}: attributes"), f"{file}: attributes", findings)
     finder = ImageFinder(root, findings)
     manifests = []
@@ -51,7 +51,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
         if targets.shape != (len(names), len(labels)) or not np.isin(targets, (0, 1)).all():
             shape = f"({len(names)}, {len(labels)})"
             raise DataError(
-                f"{file}: {split}_label is not an array of 0 and 1 with shape {shape}; download the file again"
+                f"{file}: {split}_label is not an array of 0s and 1s with shape {shape}; download the file again"
             )
         images = tuple(finder.find(name, where, FOLDERS) for name in names)
         manifests.append(Manifest("pa100k", split, root, labels, images, targets.astype(np.int8)))

@@ -58,7 +58,7 @@ def parse_split_file(text: str) -> SplitFile:
         return SplitFile(Path(text), None)
     split = known_split(split) or split.strip()
     if not SPLIT_NAME.fullmatch(split) or not file:
-        raise UsageError(f"{FLAG} {text}: expected SPLIT=FILE, such as test=test_list.txt")
+        raise UsageError(f"{FLAG} {text}: expected SPLIT=FILE, for example test=test_list.txt")
     return SplitFile(Path(file), split)
 
 
@@ -142,7 +142,7 @@ def _lines(file: SplitFile, known: Mapping[str, list[int]], names: Mapping[str, 
             continue
         cells = _COLUMNS.split(text)
         if len(cells) < 2:
-            raise DataError(f"{place}: no second column with a split; use {FLAG} SPLIT={file.path}")
+            raise DataError(f"{place}: no second column with a split; add it, or use {FLAG} SPLIT={file.path}")
         own = cells[-1].strip('"')
         image = text[: -len(cells[-1])].rstrip(",;\t ").strip('"')
         is_header = number == 1 and known_split(own) is None and own.casefold() not in names

@@ -112,8 +112,8 @@ def _report_value(table: TextTable, row: int, column: int, findings: ValidationR
     quoted = shlex.quote(text)
     findings.error(
         table.where(row, column),
-        f"'{text}' is not 0, 1 or -1 (unknown); use --positive, --negative or --unknown {quoted}. If the column is "
-        f"not a label, use --ignore-columns '{name}', or list the label columns with --labels",
+        f"'{text}' is not 0, 1 or -1 (unknown); set its meaning with --positive, --negative or --unknown {quoted}. "
+        f"If the column is not a label, use --ignore-columns '{name}', or list the label columns with --labels",
     )
 
 
@@ -208,8 +208,8 @@ def detect_separator(cells: Iterable[str], column: str) -> str:
         return ""
     example = next(text for text in sorted(texts) if BLANK in text)
     raise DataError(
-        f"{column}: '{example}' may be one label or multiple labels; use --separator ' ' (multiple) or "
-        "--separator '' (one)"
+        f"{column}: '{example}' may be one label or multiple labels; use --separator ' ' (multiple labels) or "
+        "--separator '' (one label)"
     )
 
 
@@ -229,7 +229,7 @@ def _parsed(cell: str, separator: str, where: str, findings: ValidationReport) -
     if is_list(text):
         names = _listed(text)
         if names is None:
-            findings.error(where, f"'{text}' is not a list of names; correct the cell")
+            findings.error(where, f"'{text}' is not a valid list of names; correct the cell")
             return []
     elif separator == BLANK:
         names = text.split()
@@ -295,7 +295,7 @@ def _check_no_label(
             findings.error(
                 column,
                 f"no cell has the value '{no_label_value}' (--no-label-value)"
-                f"{nearest(no_label_value, texts) or '; correct the option'}",
+                f"{nearest(no_label_value, texts) or '; correct the value'}",
             )
         return
     for names in parsed.values():

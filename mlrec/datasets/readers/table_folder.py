@@ -86,7 +86,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     answers = [file for file in tables if letters(file.stem).startswith(EXAMPLE_ANSWERS)]
     if findings is not None:
         for file in answers:
-            findings.warn("competition sample submissions do not contain labels and were not used", str(file))
+            findings.warn("sample submissions of competitions do not contain labels and were not used", str(file))
     tables = [file for file in tables if file not in answers]
     others = visible
     if not tables:
@@ -98,7 +98,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     if findings is not None:
         for file in others:
             if file not in (*used, *answers) and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
-                findings.warn("tables in a different format from the first one were not used", str(file))
+                findings.warn("tables in a different format from the first table were not used", str(file))
     sources = [TableSource(file, _split_of(file, folder, given)) for file in used]
     return sorted(sources, key=lambda source: (usual_order(known_split(source.split or "") or ""), str(source.path)))
 

@@ -90,7 +90,7 @@ class TableImages:
             self._findings.error(
                 where,
                 f"'{cell}' is an absolute path that matches {counted(len(files), 'image')} below {self.root}; "
-                "specify --images",
+                "specify the image folder with --images",
             )
             return name
         other = self._meant.setdefault(files[0], cell)
@@ -99,7 +99,7 @@ class TableImages:
         self._matched[cell] = files[0]
         if not inside:
             self._findings.warn(
-                "absolute paths were matched to images by the ends of the paths", f"{cell} matched {files[0]}"
+                "absolute paths were matched to images by their last components", f"{cell} matched {files[0]}"
             )
         return files[0]
 

@@ -187,7 +187,7 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
     column = f"column '{read.table.columns[read.roles.names]}'"
     if long:
         value = read.roles.value
-        stated = "" if value is None else f", present or absent according to column '{read.table.columns[value]}'"
+        stated = "" if value is None else f"; column '{read.table.columns[value]}' states whether the label is present"
         return f"labels were read from {column}, with one row per image and label{stated}"
     if cells.separator is None:
         return f"labels were read from {column}, with one label per cell"

@@ -206,7 +206,8 @@ def read_lists(
             findings.warn(kind, str(file))
     if not files:
         raise DataError(
-            f"{folder}: the folder contains none of {', '.join(f'{split}.txt' for split in USUAL)}; add a list"
+            f"{folder}: the folder contains none of {', '.join(f'{split}.txt' for split in USUAL)}; add one of "
+            "these lists"
         )
     names = resolve_names({file.stem: str(file) for file in files}, given or {}, findings)
     lists: dict[str, list[str]] = {}

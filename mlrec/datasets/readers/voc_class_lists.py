@@ -69,7 +69,7 @@ def read_class_lists(
                 missing = next(label for label in classes if label not in known)
                 findings.error(
                     str(lists[own][missing]),
-                    f"the list has no line for {image}, but other lists do; unpack the lists again",
+                    f"the list has no line for {image}, but other lists have one; unpack the lists again",
                 )
         files = {finder.find(image, f"{root / LISTS}: {image}", (IMAGES, "")): image for image in targets}
         by_file = {file: targets[image] for file, image in files.items()}

@@ -162,7 +162,9 @@ def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Pat
         if file.suffix.lower() == ".xml":
             stem = normal(file.relative_to(folder).with_suffix("").as_posix())
             if files.setdefault(stem, file) is not file:
-                findings.error(str(file), f"the file has the same name as {files[stem].name}; keep one of them")
+                findings.error(
+                    str(file), f"the file has the same name as {files[stem].name}; keep one of the two files"
+                )
     if not files:
         raise DataError(f"{folder}: no .xml annotation found; specify the folder that contains {ANNOTATIONS}")
     omitted.warn(findings)
@@ -244,18 +246,18 @@ def _images_of(
             near = _nearest_image(place, stem, index.names)
             findings.error(
                 annotation.where,
-                f"no image has the same name as this XML file{near or '; rename the image or the file'}",
+                f"no image has the same name as this XML file{near or '; rename the image or the XML file'}",
             )
             continue
         if len({without_ending(name) for name in found}) > 1:
             some = ", ".join(found[:3])
             findings.error(
                 annotation.where,
-                f"multiple images have this name ({some}); move the XML file into the folder of its image",
+                f"multiple images have the same name ({some}); move the XML file into the folder of its image",
             )
             continue
         if len(found) > 1:
-            kind = "of images that differ only in the extension, the first one was used"
+            kind = "image names differ only in the extension; the first image was used"
             findings.warn(kind, ", ".join(found[:2]))
         names[stem] = found[0]
     return home, names

@@ -58,7 +58,7 @@ def read_annotation(path: Path, root: Path, findings: ValidationReport) -> Annot
     nodes = tree.findall("object")
     objects = tuple(_thing(node, f"{where}: object {k}", findings) for k, node in enumerate(nodes, 1))
     if not nodes:
-        findings.warn("images without any object were labeled negative for every class", where)
+        findings.warn("images without objects were labeled negative for every class", where)
     for thing in objects:
         if thing.corners is not None and not _inside(thing.corners, size):
             findings.warn("a box is outside its image; the label was kept", f"{where}: '{thing.label}'")
@@ -129,7 +129,7 @@ def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
         label = clean_label(name, where, findings)
     difficult = (node.findtext("difficult") or "0").strip() or "0"
     if difficult.casefold() == "unspecified":
-        findings.warn("<difficult> is Unspecified; the object was read as not difficult", where)
+        findings.warn("<difficult> is 'Unspecified'; the object was read as not difficult", where)
     elif difficult not in ("0", "1"):
         findings.error(where, f"<difficult> is '{difficult}', expected 0 or 1; correct the value")
     numbers = [_number(node.findtext(f"bndbox/{corner}")) for corner in CORNERS]

@@ -25,7 +25,7 @@ from mlrec.datasets.names import clean_label, image_name
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
 from mlrec.datasets.readers.samples import as_list, manifest_of
 from mlrec.datasets.split_names import WHOLE, known_split, usual_order
-from mlrec.utils.errors import DataError, ValidationReport
+from mlrec.utils.errors import DataError, ValidationReport, counted
 from mlrec.utils.files import check_regular, write_bytes
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
@@ -236,7 +236,7 @@ def _labels_of(sample: _Sample, names: Sequence[str] | None, where: str, finding
         values = _of_text(text)
     numbers = [value for value in values if isinstance(value, int)]
     if len(set(numbers)) < len(numbers):
-        findings.error(where, "a number is repeated; write class indices instead of 0 or 1 for each class")
+        findings.error(where, "a number occurs twice; list class indices, not a 0 or 1 for each class")
     labels = (_label(value, names, where, findings) for value in values)
     return [label for label in labels if label]
 
@@ -274,11 +274,14 @@ def _label(value: Any, names: Sequence[str] | None, where: str, findings: Valida
         findings.error(where, f"'{value}' is not the name or index of a label; correct the value")
         return ""
     if names is None:
-        findings.warn("labels are numbers; set their names with --labels a,b,... (in order from 0)", where)
+        findings.warn(
+            "labels are numbers; set their names with --labels a,b,... (the first name is for label 0)", where
+        )
         return str(value)
     if value >= len(names):
         findings.error(
-            where, f"{value} is not the index of one of the {len(names)} labels in --labels (from 0); correct the index"
+            where,
+            f"index {value} is out of range for the {counted(len(names), 'label')} in --labels; correct the index",
         )
         return ""
     return names[value]

@@ -90,7 +90,9 @@ def read_wider(path: Path, options: ReadOptions, findings: ValidationReport) -> 
             manifests += _parts(persons, root)
         manifests.append(_manifest(split, persons, root))
     if not manifests:
-        raise DataError(f"{path}: no wider_attribute_trainval.json in {', '.join(FOLDERS)}; specify the WIDER folder")
+        raise DataError(
+            f"{path}: no wider_attribute_trainval.json found in {' or '.join(FOLDERS)}; specify the WIDER folder"
+        )
     published = {m.split: PERSONS[m.split] for m in manifests if m.split in PERSONS}
     return Reading("wider", manifests, {"kind": "wider", "path": str(root)}, published=published)
 
@@ -131,7 +133,7 @@ def _persons(images: list[_WiderImage], file: Path, findings: ValidationReport) 
             if earlier == image:
                 findings.warn("duplicate records were merged", where)
             else:
-                findings.error(where, "the image occurs twice with different persons; keep one")
+                findings.error(where, "the image occurs twice with different targets; keep one")
             continue
         for place, target in enumerate(image.targets):
             if values := _values(target, f"{where}: targets[{place}]", findings):

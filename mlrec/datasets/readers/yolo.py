@@ -59,7 +59,11 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     described = load_description(file)
     labels = _names(described.get("names"), file, findings)
     if described.get("nc", len(labels)) != len(labels):
-        findings.error(f"{file}", f"nc is {described['nc']}, but names has {len(labels)} entries; correct one of them")
+        findings.error(
+            f"{file}",
+            f"'nc' is {described['nc']}, but 'names' has {counted(len(labels), 'entry', 'entries')}; correct one "
+            "of them",
+        )
     splits = _splits(described, file, options.split_names, findings)
     root = _root(described.get("path"), file, findings)
     listing = _Listing(root, findings)
@@ -88,7 +92,7 @@ def _names(value: Any, file: Path, findings: ValidationReport) -> tuple[str, ...
     if isinstance(value, dict) and set(value) == set(range(len(value))):
         value = [value[k] for k in range(len(value))]
     if not isinstance(value, list) or not value:
-        raise DataError(f"{file}: names must list the classes, or number them 0, 1, 2, ... without gaps")
+        raise DataError(f"{file}: 'names' must list the classes, or number them 0, 1, 2, ... without gaps")
     for name in value:
         if not isinstance(name, str | int) or isinstance(name, bool):
             raise DataError(f"{file}: names: {name} is not a string in YAML; put the name in quotes")
@@ -109,7 +113,9 @@ def _splits(
     keys = [key for key, value in described.items() if isinstance(key, str) and value is not None]
     keys = [key for key in keys if key.casefold() in given or known_split(key) is not None]
     if not any(described[key] for key in keys):
-        raise DataError(f"{file}: the file has none of the keys {', '.join(SPLITS)}; add the location of the images")
+        raise DataError(
+            f"{file}: the file has none of the keys {', '.join(SPLITS)}; add one with the location of the images"
+        )
     for key in described:
         if key not in OTHER_KEYS and key not in keys and key not in SPLITS:
             findings.warn("unknown keys were ignored", f"{file}: {key}")
@@ -183,7 +189,7 @@ class _Listing:
         near = alike(self._root / entry)
         there = f"; did you mean {near}?" if near else ""
         self._findings.error(
-            where, f"'{entry}' is neither a folder nor a list below {self._root}{there or '; correct the path'}"
+            where, f"'{entry}' is neither a folder nor an image list in {self._root}{there or '; correct the path'}"
         )
         return None
 
@@ -331,7 +337,8 @@ def _class_of(fields: Sequence[str], labels: int, where: str, findings: Validati
         known = counted(labels, "class", "classes")
         findings.error(
             where,
-            f"class {numbers[0]:.0f} is not one of the {known}, 0 to {labels - 1}; correct the line or the names",
+            f"class {numbers[0]:.0f} is out of range for {known} (numbered from 0); correct the line or the class "
+            "names",
         )
         return None
     return int(numbers[0])

@@ -57,7 +57,7 @@ def find_description(path: Path) -> Path:
     if other is None or yaml_files:
         raise DataError(
             f"{path}: the folder contains {counted(len(yaml_files), 'YAML file')}, but no {FILE}, {DARKNET} or "
-            f"{CLASSES}; specify the path of the file"
+            f"{CLASSES}; specify the path of the description file"
         )
     return other
 
@@ -88,14 +88,15 @@ def _load_darknet(file: Path) -> dict[str, Any]:
         key, equals, value = (part.strip() for part in line.partition("="))
         if not equals or key in values:
             raise DataError(
-                f"{file}: line {number}: '{line}' is not a 'key = value' line with a new key; correct the line"
+                f"{file}: line {number}: '{line}' is not of the form 'key = value', or its key is repeated; "
+                "correct the line"
             )
         values[key] = value
     listed = values.pop("names", NAMES)
     places = [file.parent / listed, file.parent / listed.removeprefix(DARKNET_PREFIX), file.parent / Path(listed).name]
     names_file = first_existing(places)
     if names_file is None:
-        raise DataError(f"{file}: names is '{listed}', but this file does not exist; correct the path")
+        raise DataError(f"{file}: 'names' is '{listed}', but this file does not exist; correct the path")
     described: dict[str, Any] = {key: value for key, value in values.items() if known_split(key) and value}
     described["names"] = [line for _, line in lines_of(names_file)]
     count = values.get("classes", "")
@@ -147,7 +148,7 @@ def _refuse_tricks(text: str, file: Path) -> None:
     depth = 0
     for token in yaml.scan(text):
         if isinstance(token, yaml.AliasToken):  # a few aliases can expand to billions of values
-            raise DataError(f"{file}: YAML aliases are not allowed; write the values out")
+            raise DataError(f"{file}: YAML aliases are not allowed; write out the values")
         opens, closes = type(token).__name__.endswith("StartToken"), type(token).__name__.endswith("EndToken")
         depth += opens - closes
         if depth > MAX_DEPTH:

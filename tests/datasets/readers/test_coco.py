@@ -90,7 +90,7 @@ def test_images_without_annotation_are_left_out_counted_and_told(tmp_path: Path)
     assert [len(manifest) for manifest in reading.manifests] == [2, 2]
     assert reading.skipped == {EMPTY: 2}
     (line,) = reading.footnotes
-    assert line.startswith("train: 2 of 4 images have no annotation and are skipped")
+    assert line.startswith("train: images without annotations are skipped, as in the paper (2 of 4 images)")
     kept, _ = read(root, keep_empty=True)
     assert [len(manifest) for manifest in kept.manifests] == [4, 2]
     assert (kept.skipped, kept.footnotes) == ({}, [])
@@ -113,7 +113,7 @@ def test_images_may_lie_one_folder_deeper(tmp_path: Path) -> None:
 def test_of_several_years_one_is_chosen(tmp_path: Path) -> None:
     for year in ("2014", "2017"):
         dataset(tmp_path, year=year, train=content(), val=content())
-    with pytest.raises(DataError, match=r"contains the years 2014, 2017; choose one with --year"):
+    with pytest.raises(DataError, match=r"contains multiple years \(2014, 2017\); choose one with --year"):
         read(tmp_path)
     with pytest.raises(DataError, match=r"no year '2015'"):
         read(tmp_path, year="2015")
@@ -356,4 +356,4 @@ def test_names_end_with_the_split_and_two_of_one_split_are_an_error(tmp_path: Pa
     assert ([m.split for m in reading.manifests], findings.errors) == (["train", "val"], [])
     (tmp_path / "other_val.json").write_text(json.dumps(content()))
     _, findings = read(tmp_path)
-    assert "the file belongs to the same split 'val' as other_val.json; keep one" in findings.errors[0]
+    assert "the file belongs to the same split 'val' as other_val.json; keep one of the two files" in findings.errors[0]

@@ -149,7 +149,7 @@ def test_a_table_without_a_label_is_refused(tmp_path: Path) -> None:
 
 def test_a_column_split_in_a_folder_of_splits_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "filename,split,cat\na.jpg,val,1\n", "train.csv")
-    with pytest.raises(DataError, match="each file is a split"):
+    with pytest.raises(DataError, match="each file in this folder is a split"):
         read(tmp_path)
 
 
@@ -282,13 +282,13 @@ def test_the_index_of_pandas_is_left_out(tmp_path: Path, header: str, numbers: s
     if not index:
         _, findings = read(path)
         assert [
-            "column 1: the column has no name and does not number the records" in error for error in findings.errors
+            "column 1: the column has no name and does not contain row numbers" in error for error in findings.errors
         ] == [True]
         return
     reading, findings = read(path)
     assert reading.manifests[0].labels == ("cat",)
     assert reading.manifests[0].images == ("a.jpg", "b.jpg", "c.jpg")
-    assert ["numbers the records was skipped" in warning for warning in findings.warnings] == [True]
+    assert ["column of row numbers was skipped" in warning for warning in findings.warnings] == [True]
 
 
 def test_what_pandas_writes_with_its_index_is_read_as_without(tmp_path: Path) -> None:

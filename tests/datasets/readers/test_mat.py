@@ -51,9 +51,9 @@ def test_pa100k_has_its_splits_and_attributes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("val_label", None, "no variable val_label"),
-        ("val_label", np.full((3, 3), 2), r"val_label is not an array of 0 and 1 with shape \(3, 3\)"),
-        ("val_label", np.zeros((2, 3)), r"val_label is not an array of 0 and 1 with shape \(3, 3\)"),
+        ("val_label", None, "no variable 'val_label'"),
+        ("val_label", np.full((3, 3), 2), r"val_label is not an array of 0s and 1s with shape \(3, 3\)"),
+        ("val_label", np.zeros((2, 3)), r"val_label is not an array of 0s and 1s with shape \(3, 3\)"),
         ("attributes", np.array([[1, 2, 3]]), "entry 1 is not a string"),
     ],
 )

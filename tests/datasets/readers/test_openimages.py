@@ -68,7 +68,7 @@ def test_images_that_were_not_downloaded_are_left_out_and_counted(tmp_path: Path
             [-1],
             "labels with a confidence between 0 and 1 are not verified and were set to unknown",
         ),
-        ("aa,v,/m/9,1\n", [1], "labels without a description were named by their codes"),
+        ("aa,v,/m/9,1\n", [1], "labels without a description were named after their codes"),
     ],
 )
 def test_what_is_unclear_is_a_warning(tmp_path: Path, rows: str, expected: list[int], warning: str) -> None:
@@ -82,7 +82,7 @@ def test_what_is_unclear_is_a_warning(tmp_path: Path, rows: str, expected: list[
     [
         ("aa,v,/m/2,yes\n", HEADER, "line 2: Confidence 'yes' is not a number"),
         ("aa,v,/m/2\n", HEADER, "line 2: found 3 cells, expected 4"),
-        ("aa,v,/m/2,1\n", "a,b,c,d\n", "no column ImageID, LabelName, Confidence"),
+        ("aa,v,/m/2,1\n", "a,b,c,d\n", "missing from the header: ImageID, LabelName, Confidence"),
         ("../aa,v,/m/2,1\n", HEADER, "is outside the image directory"),
     ],
 )

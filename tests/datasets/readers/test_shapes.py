@@ -81,7 +81,7 @@ def test_what_is_drawn_already_is_kept_and_another_seed_replaces_it(tmp_path: Pa
 
 def test_a_folder_of_something_else_is_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(DataError, match="contains files other than"):
+    with pytest.raises(DataError, match="not a folder written by mlrec prepare shapes"):
         draw_shapes(tmp_path, seed=1, images={"train": 1})
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 

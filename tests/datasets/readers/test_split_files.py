@@ -75,7 +75,7 @@ def test_errors_name_the_line_and_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "none.txt").write_text("x.png\n")
     with pytest.raises(DataError, match="no image from the source is listed"):
         divided(tmp_path, f"train={tmp_path}/none.txt")
-    with pytest.raises(DataError, match=r"line 1: no second column with a split; use --split-file SPLIT="):
+    with pytest.raises(DataError, match=r"line 1: no second column with a split; add it, or use --split-file SPLIT="):
         divided(tmp_path, f"{tmp_path}/none.txt")
     with pytest.raises(UsageError, match="expected SPLIT=FILE"):
         parse_split_file("a/b=c")

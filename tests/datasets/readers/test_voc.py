@@ -168,7 +168,7 @@ def test_all_bad_annotations_are_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (annotation(), "images without any object were labeled negative for every class: "),
+        (annotation(), "images without objects were labeled negative for every class: "),
         (annotation(thing("dog"), filename="7.jpg"), "<filename> refers to a different image"),
         (annotation(thing("dog", box=OUTSIDE)), "a box is outside its image; the label was kept"),
         (annotation(thing("dog", box=" ")), "an object has no valid box; the label was kept"),

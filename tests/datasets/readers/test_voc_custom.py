@@ -125,7 +125,7 @@ def test_of_two_images_of_one_name_the_first_is_taken_and_hidden_files_are_none(
     reading, findings = read(root)
     assert reading.manifests[0].images == ("JPEGImages/a.jpg",)
     assert findings.warnings == [
-        "of images that differ only in the extension, the first one was used: JPEGImages/a.jpg, JPEGImages/a.png"
+        "image names differ only in the extension; the first image was used: JPEGImages/a.jpg, JPEGImages/a.png"
     ]
 
 

@@ -81,9 +81,12 @@ def test_numbers_are_named_by_the_labels_option(tmp_path: Path) -> None:
     assert (reading.manifests[0].targets.tolist(), findings.errors) == ([[0, 1, 0], [1, 0, 1]], [])
     reading, findings = read(path)
     assert reading.manifests[0].labels == ("0", "1", "2")
-    assert "labels are numbers; set their names with --labels a,b,... (in order from 0)" in findings.warnings[0]
+    assert (
+        "labels are numbers; set their names with --labels a,b,... (the first name is for label 0)"
+        in findings.warnings[0]
+    )
     _, findings = read(path, labels=("cat", "dog"))
-    assert "2 is not the index of one of the 2 labels" in findings.errors[0]
+    assert "index 2 is out of range for the 2 labels" in findings.errors[0]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_numbers_are_named_by_the_labels_option(tmp_path: Path) -> None:
         ({"a__jpg": b"", "a__png": b"", "a__cls": "cat"}, "the sample already contains the image"),
         ({"a__jpg": b"", "a__json": "{"}, "is not valid JSON"),
         ({"a__jpg": b"", "a__json": '{"caption": "x"}'}, "has none of the keys labels, label"),
-        ({"a__jpg": b"", "a__json": '{"labels": [0, 1, 0]}'}, "a number is repeated"),
+        ({"a__jpg": b"", "a__json": '{"labels": [0, 1, 0]}'}, "a number occurs twice"),
         ({"a__jpg": b"", "a__json": '{"labels": [0.5]}'}, "'0.5' is not the name or index of a label"),
         ({"a__jpg": b"", "a__txt": b"\xff\xfe"}, "is not UTF-8"),
         ({"a__jpg": b"", "a__txt": b" " * 1_000_001}, "has 1,000,001 bytes, more than the limit of 1,000,000"),

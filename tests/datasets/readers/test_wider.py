@@ -139,4 +139,4 @@ def test_an_image_twice(tmp_path: Path) -> None:
     assert "duplicate records were merged" in findings.warnings[0]
     other = {"file_name": "train/0--Parade/a.jpg", "targets": [{"attribute": WOMAN, "bbox": [2, 3, 30, 40]}]}
     _, findings = read(tree(tmp_path, trainval={**TRAINVAL, "images": [*TRAINVAL["images"], other]}))
-    assert "images[2] (train/0--Parade/a.jpg): the image occurs twice with different persons" in findings.errors[0]
+    assert "images[2] (train/0--Parade/a.jpg): the image occurs twice with different targets" in findings.errors[0]

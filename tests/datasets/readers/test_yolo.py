@@ -72,8 +72,8 @@ def test_paths_of_exported_sets_and_of_another_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("2 .5 .5 .1 .1", r"a\.txt: line 1: class 2 is not one of the 2 classes, 0 to 1"),
-        ("-1 .5 .5 .1 .1", "class -1 is not one of the 2 classes"),
+        ("2 .5 .5 .1 .1", r"a\.txt: line 1: class 2 is out of range for 2 classes \(numbered from 0\)"),
+        ("-1 .5 .5 .1 .1", "class -1 is out of range for 2 classes"),
         ("0.5 .5 .5 .1 .1", "numeric format 'class x y width height'"),
         ("0 .5 .5 .1", "numeric format 'class x y width height'"),
         ("dog .5 .5 .1 .1", "numeric format 'class x y width height'"),
@@ -112,16 +112,16 @@ def test_all_places_that_are_not_there_are_reported_at_once_with_what_looks_like
         tree(tmp_path, f"names: [a]\npath: {long}\ntrain: images/none\nval: [../.., {long}]\ntest: image\n")
     )
     assert [error.partition(": ")[2].partition(" below ")[0] for error in findings.errors] == [
-        "train: 'images/none' is neither a folder nor a list",
-        "val: '../..' is neither a folder nor a list",
-        f"val: '{long}' is neither a folder nor a list",
-        "test: 'image' is neither a folder nor a list",
+        "train: 'images/none' is neither a folder nor an image list",
+        "val: '../..' is neither a folder nor an image list",
+        f"val: '{long}' is neither a folder nor an image list",
+        "test: 'image' is neither a folder nor an image list",
     ]
 
 
 def test_a_number_of_classes_that_is_not_that_of_the_names(tmp_path: Path) -> None:
     _, findings = read(tree(tmp_path, YAML + "nc: 3\n"))
-    assert findings.errors == [f"{tmp_path}/data.yaml: nc is 3, but names has 2 entries; correct one of them"]
+    assert findings.errors == [f"{tmp_path}/data.yaml: 'nc' is 3, but 'names' has 2 entries; correct one of them"]
     assert not read(tree(tmp_path / "right", YAML + "nc: 2\n"))[1].errors
 
 
@@ -240,9 +240,9 @@ def test_darknet_paths_start_at_the_folder_of_its_program(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ({"classes": "3"}, "nc is 3, but names has 2 entries"),
-        ({"names": "data/other.names"}, "names is 'data/other.names', but this file does not exist"),
-        ({"train": "data/none.txt"}, "'data/none.txt' is neither a folder nor a list"),
+        ({"classes": "3"}, "'nc' is 3, but 'names' has 2 entries"),
+        ({"names": "data/other.names"}, "'names' is 'data/other.names', but this file does not exist"),
+        ({"train": "data/none.txt"}, "'data/none.txt' is neither a folder nor an image list"),
     ],
 )
 def test_darknet_files_that_do_not_fit_are_errors(tmp_path: Path, lines: dict[str, str], message: str) -> None:

@@ -122,8 +122,8 @@ def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("notes.txt", "mine", r"notes\.txt: this path was not written by mlrec and would be lost"),
-        ("photos/a.txt", "mine", "photos: this path was not written by mlrec and would be lost"),
+        ("notes.txt", "mine", r"notes\.txt: this path was not written by mlrec and would be deleted"),
+        ("photos/a.txt", "mine", "photos: this path was not written by mlrec and would be deleted"),
         ("dataset.json", '{"name": "mine"}', r"dataset\.json: .*remove the folder, or choose a different --name"),
     ],
 )
@@ -226,7 +226,9 @@ def test_errors_of_all_tables_of_a_folder_are_reported_at_once(tmp_path: Path) -
     findings = ValidationReport()
     reader_of("csv")(tmp_path, ReadOptions(), findings)
     assert [Path(line.partition(":")[0]).name for line in findings.errors] == ["train.csv", "val.csv"]
-    assert findings.warnings == [f"tables in a different format from the first one were not used: {tmp_path}/test.xlsx"]
+    assert findings.warnings == [
+        f"tables in a different format from the first table were not used: {tmp_path}/test.xlsx"
+    ]
 
 
 def test_bad_images_are_skipped_when_asked(tmp_path: Path, notes: Notes) -> None:

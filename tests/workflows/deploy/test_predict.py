@@ -235,7 +235,7 @@ def test_output_lines_keep_all_digits(form: str, tmp_path: Path) -> None:
         ("[1]", "line 1: expected"),
         ('{"id": "1", "scores": {}}', "line 1: expected"),
         ('{"id": "1", "scores": {"cat": true}}', "line 1: the score of 'cat' is not a number"),
-        ('{"id": "1", "scores": {"cat": 0, "cat": 1}}', "line 1: 'cat' appears twice"),
+        ('{"id": "1", "scores": {"cat": 0, "cat": 1}}', "line 1: key 'cat' occurs twice"),
         ('{"id": "1", "scores": {"cat": 0}}\n{"id": "2", "scores": {"dog": 1}}', "line 2: the labels differ"),
         ('{"id": "1", "scores": {"cat": 0}}\n{"id": "1", "scores": {"cat": 1}}', "'1' is scored twice"),
         ('{"id": "1", "scores": {"cat": 55}}', "55 is not a probability"),

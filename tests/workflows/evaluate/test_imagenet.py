@@ -125,7 +125,7 @@ def test_class_folders_are_named_or_numbered(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no images in class folders"):
         read_class_folders(tmp_path, ["dog", "cat"])
     (tmp_path / "1").mkdir()
-    with pytest.raises(DataError, match="the folder has the same class as 1"):
+    with pytest.raises(DataError, match="the folder is for the same class as 1"):
         read_class_folders(tmp_path, ["dog", "cat"])
     with pytest.raises(DataError, match="neither one of the 2 classes"):
         read_class_folders(tmp_path, ["dog", "bird"])

@@ -177,7 +177,7 @@ def test_the_kind_of_scores_is_set_or_its_inference_is_reported(files: Path) -> 
     percent = run_score(files)
     assert (percent.returncode, percent.stdout) == (1, "")
     assert percent.stderr.startswith(
-        "error: pred.csv: scores range from 10 to 90 without negative values; divide percentages"
+        "error: pred.csv: scores range from 10 to 90, but probabilities range from 0 to 1; divide percentages"
     )
 
 

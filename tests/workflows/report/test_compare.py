@@ -100,7 +100,7 @@ def test_persons_of_one_image_are_resampled_together(tmp_path):
 def test_what_cannot_be_paired_is_refused(tmp_path):
     a = run(tmp_path, "a", GOOD)
     part = write_run(tmp_path, "part", logits=POOR[:200], targets=TARGETS[:200])
-    with pytest.raises(PredictionsError, match=r"100 of 300 samples have no prediction \(first: '000200\.jpg'\)"):
+    with pytest.raises(PredictionsError, match=r"no prediction for 100 of 300 samples \(first: '000200\.jpg'\)"):
         compare_runs([a], [part])
     other = run(tmp_path, "other", POOR, targets=1 - TARGETS)
     with pytest.raises(PredictionsError, match="the targets differ"):
