@@ -160,8 +160,8 @@ def implied_kind(values: Floats) -> ScoreKind | None:
         return "logits"
     if high > 1 + TOLERANCE:
         raise PredictionsError(
-            f"scores range from {low:g} to {high:g}, but probabilities range from 0 to 1; divide percentages by 100, or "
-            "declare the scores as logits (--logits, or scores='logits' in Python)"
+            f"scores range from {low:g} to {high:g}, but probabilities range from 0 to 1; divide percentages by "
+            "100, or declare the scores as logits (--logits, or scores='logits' in Python)"
         )
     return None
 

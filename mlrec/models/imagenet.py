@@ -83,8 +83,8 @@ class ImageNetClassifier:
             between = ", ".join(self._between(images)) or "the pooling is not a mean"
             raise ModelError(
                 f"{self.name}: λ cannot be applied, because the mean of the scores over locations differs from the "
-                f"logit (by {difference:.2g} of the largest logit) due to operations before the classifier ({between}); "
-                "choose a model with plain average pooling"
+                f"logit (by {difference:.2g} of the largest logit) due to operations before the classifier "
+                f"({between}); choose a model with plain average pooling"
             )
 
     def _between(self, images: Tensor) -> list[str]:

@@ -120,7 +120,7 @@ def test_of_several_years_one_is_chosen(tmp_path: Path) -> None:
     reading, _ = read(tmp_path, year="2014")
     assert reading.name == "coco2014"
     assert [manifest.images[0] for manifest in reading.manifests] == ["train2014/001.jpg", "val2014/001.jpg"]
-    with pytest.raises(DataError, match="or one custom file with --annotations"):
+    with pytest.raises(DataError, match="or a custom file with --annotations"):
         read(tmp_path / "elsewhere")
 
 

@@ -84,7 +84,9 @@ def test_what_is_not_a_source_is_named_for_what_it_is(tmp_path: Path) -> None:
     for k in range(12):
         (photos / f"{k}.heic").write_bytes(b"")
     assert describe(photos) == "a folder of 12 .heic files"
-    with pytest.raises(DataError, match=r"a folder of 12 \.heic files; the kind was not.*voc2007, voc2012, voc, coco"):
+    with pytest.raises(
+        DataError, match=r"a folder of 12 \.heic files; the kind of dataset was not.*voc2007, voc2012, voc, coco"
+    ):
         detect(photos)
 
 

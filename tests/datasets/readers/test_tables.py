@@ -199,7 +199,7 @@ def test_of_two_columns_of_images_the_one_whose_files_are_there(tmp_path: Path) 
     path = write(tmp_path, "mask,photograph,cat\nm.png,a.jpg,1\nn.png,b.jpg,0\n")
     with pytest.raises(
         DataError,
-        match="multiple columns may contain the images; choose one of 'mask', 'photograph' with --image-column",
+        match="multiple columns may contain the image names; choose one of 'mask', 'photograph' with --image-column",
     ):
         read(path)
     photograph(tmp_path / "in" / "a.jpg")

@@ -147,6 +147,6 @@ def test_unspecified_difficult_is_a_warning(tmp_path: Path) -> None:
     content = xml("dog?").replace("<difficult>1</difficult>", "<difficult>Unspecified</difficult>")
     reading, findings = read(tree(tmp_path, {"a": content, "b": xml("cat")}))
     assert reading.manifests[0].targets.tolist() == [[0, 1], [1, 0]]
-    assert [line for line in findings.warnings if "Unspecified; the object was read as not difficult" in line]
+    assert [line for line in findings.warnings if "Unspecified'; the object was read as not difficult" in line]
     _, findings = read(tree(tmp_path, {"a": content.replace("Unspecified", "maybe")}))
     assert "<difficult> is 'maybe', expected 0 or 1" in findings.errors[0]

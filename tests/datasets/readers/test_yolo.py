@@ -93,7 +93,7 @@ def test_a_bad_label_line_is_named(tmp_path: Path, line: str, message: str) -> N
     [
         ("names: [a]\ntrain: [", "invalid YAML at line 2, column 9"),
         ("- a\n", "not a YAML mapping"),
-        ("train: images/train\n", "names must list the classes"),
+        ("train: images/train\n", "'names' must list the classes"),
         ("names: {0: a, 2: b}\ntrain: images/train\n", "without gaps"),
         ("names: [a, no]\ntrain: images/train\n", "put the name in quotes"),
         ("names: [a]\n", "has none of the keys train, val, test"),
@@ -111,7 +111,7 @@ def test_all_places_that_are_not_there_are_reported_at_once_with_what_looks_like
     _, findings = read(
         tree(tmp_path, f"names: [a]\npath: {long}\ntrain: images/none\nval: [../.., {long}]\ntest: image\n")
     )
-    assert [error.partition(": ")[2].partition(" below ")[0] for error in findings.errors] == [
+    assert [error.partition(": ")[2].partition(" in ")[0] for error in findings.errors] == [
         "train: 'images/none' is neither a folder nor an image list",
         "val: '../..' is neither a folder nor an image list",
         f"val: '{long}' is neither a folder nor an image list",

@@ -209,7 +209,7 @@ def test_two_names_of_one_file_and_a_name_of_two_files_are_errors(tmp_path: Path
         prepare("csv", tmp_path / "pets.csv", out=tmp_path / "data")
     text = str(caught.value)
     assert "same file as sub/b.jpg, which is also annotated" in text
-    assert "the name matches x/c.jpg, y/c.jpg; write the full path" in text
+    assert "a similar name (x/c.jpg, y/c.jpg); write the full path" in text
 
 
 def test_of_a_name_in_other_capitals_the_error_names_the_file_that_is_there(tmp_path: Path) -> None:
