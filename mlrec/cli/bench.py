@@ -15,7 +15,10 @@ from mlrec.utils.errors import UsageError
 def bench(
     what: Annotated[
         str,
-        typer.Argument(help="Benchmark to run: head (cost of each head relative to the first head).", metavar="WHAT"),
+        typer.Argument(
+            help="Benchmark to run; only head (cost of each head relative to the first head) is available.",
+            metavar="WHAT",
+        ),
     ],
     sweeps: Annotated[
         list[Path] | None,
@@ -32,7 +35,8 @@ def bench(
     ] = None,
     num_labels: Annotated[int | None, typer.Option(help="Number of labels [default: 80].", min=1)] = None,
     img_size: Annotated[
-        int | None, typer.Option(help="Input side length in pixels [default: 448].", min=1, max=LARGEST_IMAGE)
+        int | None,
+        typer.Option(help="Side length of the square input in pixels [default: 448].", min=1, max=LARGEST_IMAGE),
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Batch size.", min=2)] = 16,
     steps: Annotated[int, typer.Option(help="Number of measurements per head.", min=1)] = 10,
@@ -40,9 +44,9 @@ def bench(
     precision: options.Precision = "auto",
     json: options.Json = False,
 ) -> None:
-    """Measure the parameters, operations and time per step of each head.
+    """Measure the number of parameters, the FLOPs and the time per step of each head.
 
-    Evaluation and training steps of all heads are timed in alternation, on the same backbone. Without SWEEPS, average
+    The evaluation and training steps of the heads are timed alternately on the same backbone. Without SWEEPS, average
     pooling and CSRA are compared on a backbone with random weights.
 
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8

@@ -36,10 +36,10 @@ def compare(
         bool, typer.Option("--by-label", help="Compare the AP, precision, recall and F1 of each label.")
     ] = False,
     truth: Annotated[
-        Path | None, typer.Option(help="Ground truth for score files: a CSV file, manifest or dataset.")
+        Path | None, typer.Option(help="Ground truth for score files: a .csv file, a manifest, or a prepared dataset.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split of the ground truth, if it contains multiple splits.")
+        str | None, typer.Option(help="Split to score, if the ground truth contains multiple splits.")
     ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,

@@ -19,7 +19,8 @@ def demo(
 ) -> None:
     """Run a demo that compares CSRA with average pooling.
 
-    Trains on synthetic scenes, without network access, and prints the difference with a confidence interval.
+    Trains both heads on synthetic scenes, without network access, and prints the difference in mAP with a confidence
+    interval.
 
     Example: mlrec demo --seeds 0,1,2,3,4
     """

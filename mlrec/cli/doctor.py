@@ -22,9 +22,9 @@ def doctor(
 ) -> None:
     """Check that this machine can train with these settings.
 
-    Checks packages, device, disk, data and weights, and trains for a few steps. The command accepts the same flags as
-    mlrec train, and selects splits, device and weights in the same way. Weights on the hub are checked but not
-    downloaded. All temporary files are removed. The exit code is 1 if mlrec train would fail, otherwise 0.
+    Checks the packages, device, disk, data and weights, and trains for a few steps. The command accepts the same flags
+    as mlrec train, and selects splits, device and weights in the same way. Weights on the Hugging Face Hub are looked
+    up but not downloaded. All temporary files are removed. The exit code is 1 if mlrec train would fail, otherwise 0.
 
     Example: mlrec doctor --data data/voc2007
     """

@@ -17,16 +17,18 @@ def download(
     out: Annotated[Path, typer.Option(help="Folder for downloads.")] = Path("downloads"),
     url_base: Annotated[
         str | None,
-        typer.Option(help="URL or folder of a mirror with the archives [default: the official site].", metavar="URL"),
+        typer.Option(
+            help="URL or local folder with copies of the archives [default: the official site].", metavar="URL"
+        ),
     ] = None,
     keep_archives: Annotated[bool, typer.Option("--keep-archives", help="Keep the archives after unpacking.")] = False,
     json: options.Json = False,
 ) -> None:
     """Download the official files of a dataset.
 
-    Prints the source and licence, downloads the archives, checks their size and SHA-256, and unpacks them. Run the
-    same command again to resume after a failure. WIDER Attribute can only be downloaded with a browser; the command
-    prints instructions.
+    Prints the source and license, downloads the archives, checks their sizes and SHA-256 checksums, and unpacks them.
+    Run the same command again to resume after a failure. WIDER Attribute can only be downloaded with a browser; for
+    this dataset, the command prints instructions.
 
     Example: mlrec download voc2007 && mlrec prepare voc2007 downloads/voc2007/VOCdevkit
     """

@@ -16,9 +16,9 @@ def duplicates(
     dataset: options.Dataset = None,
     data: options.DataFlag = None,
     min_similarity: Annotated[
-        float, typer.Option(help="Minimum thumbnail correlation of near-duplicates.", min=0.5, max=1.0)
+        float, typer.Option(help="Minimum correlation between the thumbnails of near-duplicates.", min=0.5, max=1.0)
     ] = 0.97,
-    contact_sheet: Annotated[Path | None, typer.Option(help="Contact sheet file to write (.png).")] = None,
+    contact_sheet: Annotated[Path | None, typer.Option(help="Output file for a contact sheet (.png).")] = None,
     json: options.Json = False,
 ) -> None:
     """Find duplicate and near-duplicate images.

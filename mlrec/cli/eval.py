@@ -12,7 +12,7 @@ from mlrec.utils import processes
 from mlrec.utils.progress import first_process_logs
 
 VocServer = Annotated[
-    Path | None, typer.Option(help="Archive to write for the PASCAL VOC evaluation server.", metavar="OUT.tgz")
+    Path | None, typer.Option(help="Output archive for the PASCAL VOC evaluation server.", metavar="OUT.tgz")
 ]
 
 
@@ -20,7 +20,8 @@ def evaluate(
     model: options.TrainedModel = None,
     data: options.Data = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to evaluate on [default: the split of the run; if missing, test or val].")
+        str | None,
+        typer.Option(help="Split to evaluate on [default: the split of the run, or test or val if it is missing]."),
     ] = None,
     top3: options.Top3 = False,
     top: options.Top = None,
@@ -35,9 +36,14 @@ def evaluate(
     ] = None,
     localize: Annotated[
         bool,
-        typer.Option("--localize", help="Compare heat maps with boxes and masks (VOC, COCO, shapes)."),
+        typer.Option("--localize", help="Compare heat maps with boxes and masks (only VOC, COCO and shapes)."),
     ] = False,
-    tolerance: Annotated[float, typer.Option(help="Tolerance for --localize, in heat-map cells.", min=0.0)] = 0.5,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            help="Maximum distance between a heat-map peak and an object in --localize, in heat-map cells.", min=0.0
+        ),
+    ] = 0.5,
     voc_server: VocServer = None,
     json: options.Json = False,
     full: options.Full = False,
@@ -51,10 +57,9 @@ def evaluate(
 
     If there are more than 20 labels, only the lowest and highest AP values are printed, unless --full is set.
 
-    By default, the model is evaluated on the dataset of its run. Any other dataset with the same label names can be
-    used. Predictions
-    and metrics are written to the folder eval-DATA-SPLIT next to the model. Heat maps can mislead; use --localize to
-    measure how well they match the objects.
+    By default, the model is evaluated on the dataset of its run; use --data to select another dataset with the same
+    label names. Predictions and metrics are written to the folder eval-DATA-SPLIT next to the model. Heat maps can
+    mislead; use --localize to measure how well they match the objects.
 
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """

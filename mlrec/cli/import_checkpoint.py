@@ -15,12 +15,13 @@ def import_(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint file.", metavar="CHECKPOINT")],
     lam: Annotated[
         float | None,
-        typer.Option(help="Value of λ, which checkpoints do not contain [default: the published value].", min=0),
+        typer.Option(help="Value of λ, which is not stored in checkpoints [default: the published value].", min=0),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="Dataset: voc2007, coco2014, wider, or a prepared dataset [default: inferred from the label count]."
+            help="Dataset: voc2007, coco2014, wider, or a prepared dataset [default: inferred from the number of "
+            "labels]."
         ),
     ] = None,
     out: Annotated[
@@ -28,13 +29,13 @@ def import_(
         typer.Option(help="Output folder [default: imported/STEM, where STEM is the file name without extension]."),
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="timm model name, if it cannot be inferred from the file.")
+        str | None, typer.Option(help="Name of the timm model, if it cannot be inferred from the file.")
     ] = None,
     img_size: Annotated[
         int | None,
         typer.Option(
-            help="Input side length in pixels [default: inferred from the file, otherwise 448 for CSRA and the "
-            "backbone default for other heads].",
+            help="Side length of the square input in pixels [default: inferred from the file, otherwise 448 for CSRA "
+            "and the backbone default for other heads].",
             min=1,
             max=LARGEST_IMAGE,
         ),
@@ -42,8 +43,8 @@ def import_(
     normalization: Annotated[
         str | None,
         typer.Option(
-            help="Normalization: weights, unit, half or imagenet [default: half for CSRA on WIDER, unit for other "
-            "CSRA models, otherwise weights].",
+            help="Pixel normalization: weights, unit, half or imagenet [default: half for CSRA on WIDER, unit for "
+            "other CSRA models, otherwise weights].",
             metavar="NAME",
         ),
     ] = None,

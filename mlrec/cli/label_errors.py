@@ -15,27 +15,27 @@ def label_errors(
     flags: dict[str, Any],
     folds: Annotated[
         int | None,
-        typer.Option(help="Number of folds [default: the folds of the dataset if there are any, otherwise 5]."),
+        typer.Option(help="Number of folds [default: the number of folds in the dataset, or 5 if there are none]."),
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Scores for --split from a model that was not trained on this split; skips training."),
+        typer.Option(help="Scores for --split from a model that was not trained on this split; no heads are trained."),
     ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
     recipe: Annotated[str, typer.Option(help="Name of a recipe.", metavar="NAME")] = "demo",
     settings: options.Settings = None,
-    out: Annotated[Path, typer.Option(help="Output folder for the list, the contact sheet and the fold runs.")] = Path(
-        "label-errors"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Output folder for the list, the contact sheet and the runs of the folds.")
+    ] = Path("label-errors"),
     json: options.Json = False,
 ) -> None:
     """Find label errors in a dataset.
 
     Trains one head per fold on features from a frozen backbone. Annotations that contradict the predictions on held-out
-    samples are ranked by how likely they are wrong. Folds created by mlrec split are used if they exist; otherwise, new
-    folds are created. A threshold for each label determines how many annotations are listed and how many errors are
-    expected (confident learning).
+    samples are ranked by how likely they are to be wrong. Folds created by mlrec split are used if they exist;
+    otherwise, new folds are created. With confident learning, a threshold for each label determines how many
+    annotations are listed and how many errors are expected.
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """

@@ -17,34 +17,38 @@ def lambda_sweep(
     lam: Annotated[
         str | None,
         typer.Option(
-            help="Values of λ, written as 0:1:0.01 or a,b,c [default: 0:1:0.01, or 0 with --by-size].",
+            help="Values of λ, written as a,b,c or start:stop:step [default: 0:1:0.01, or 0 with --by-size].",
             metavar="A:B:STEP",
         ),
     ] = None,
     data: options.Data = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to evaluate on [default: the split of the run; if missing, test or val].")
+        str | None,
+        typer.Option(help="Split to evaluate on [default: the split of the run, or test or val if it is missing]."),
     ] = None,
     select_on: Annotated[
         str | None,
-        typer.Option(help="Split for selecting λ [default: the evaluated split, which is marked in the result]."),
+        typer.Option(help="Split on which λ is selected [default: the evaluated split; the result is then marked]."),
     ] = None,
     temperatures: Annotated[
         str | None,
-        typer.Option(help="Attention temperatures at test time; inf means the maximum.", metavar="A,B,..."),
+        typer.Option(
+            help="Softmax temperatures of the attention at test time; inf means max pooling.", metavar="A,B,..."
+        ),
     ] = None,
     normalize_logits: Annotated[
         bool,
         typer.Option(
             "--normalize-logits",
-            help="Divide the stored logits by 1 + λ; metrics are always computed with and without the division.",
+            help="Divide the saved logits by 1 + λ; metrics are always computed both with and without the division.",
         ),
     ] = False,
     by_size: Annotated[
         bool,
         typer.Option(
             "--by-size",
-            help="Print AP by object size and object count for average pooling, a fixed λ, and attention only.",
+            help="Print AP by object size and object count for average pooling, attention with a fixed λ, and "
+            "attention alone.",
         ),
     ] = False,
     labels: options.Labels = None,

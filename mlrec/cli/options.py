@@ -24,12 +24,16 @@ from mlrec.utils.errors import UsageError
 logger = logging.getLogger(__name__)
 LONGEST_METAVAR = 34  # characters; at 80 columns, longer metavars leave too little room for the help text
 
-Json = Annotated[bool, typer.Option("--json", help="Print only the result as JSON.")]
+Json = Annotated[bool, typer.Option("--json", help="Print only the result, as JSON.")]
 Full = Annotated[bool, typer.Option("--full", help="Print all columns, footnotes and labels.")]
-Top3 = Annotated[bool, typer.Option("--top3", help="Also print metrics for the top three labels.")]
+Top3 = Annotated[
+    bool, typer.Option("--top3", help="Also print metrics for the three highest-scoring labels of each image.")
+]
 Top = Annotated[
     int | None,
-    typer.Option(help="Number K of top-scoring labels for additional metrics, including F1@K.", metavar="K", min=1),
+    typer.Option(
+        help="Also print metrics for the K highest-scoring labels of each image, such as F1@K.", metavar="K", min=1
+    ),
 ]
 Labels = Annotated[
     str | None,
@@ -38,7 +42,9 @@ Labels = Annotated[
 Logits = Annotated[bool, typer.Option("--logits", help="Treat the scores in a .csv file as logits.")]
 Probabilities = Annotated[
     bool,
-    typer.Option("--probabilities", help="Treat the scores in a .csv file as probabilities [default: detected]."),
+    typer.Option(
+        "--probabilities", help="Treat the scores in a .csv file as probabilities [default: detected from the values]."
+    ),
 ]
 Conventions = Annotated[
     str, typer.Option(help="Scoring conventions: mlrec, csra, csra-wider, macro-f1, voc2010, ...", metavar="NAME")
@@ -53,13 +59,16 @@ Data = Annotated[
         help="Folder of a prepared dataset [default: the dataset of the run, or the most recently prepared dataset]."
     ),
 ]
-DataFlag = Annotated[Path | None, typer.Option("--data", help="Folder of a prepared dataset; same as DATA.")]
+DataFlag = Annotated[
+    Path | None, typer.Option("--data", help="Folder of a prepared dataset; same as the argument DATA.")
+]
 Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds and calibration from mlrec tune.")]
-Out = Annotated[Path, typer.Option(help="Parent folder for runs.", rich_help_panel="Output")]
-RunsRoot = Annotated[Path, typer.Option(help="Folder to search for the last run.")]
+Out = Annotated[Path, typer.Option(help="Parent folder of the run folders.", rich_help_panel="Output")]
+RunsRoot = Annotated[Path, typer.Option(help="Folder to search for runs.")]
 Seeds = Annotated[str, typer.Option(help="Random seeds (one run per seed).", metavar="A,B,...")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Config key and value; repeatable.", metavar="KEY=VALUE")
+    list[str] | None,
+    typer.Option("--set", help="Config key and its value; the flag can be repeated.", metavar="KEY=VALUE"),
 ]
 Resamples = Annotated[int, typer.Option(help="Number of bootstrap resamples (0 disables confidence intervals).", min=0)]
 
@@ -77,7 +86,9 @@ Model = Annotated[
 ]
 Boxes = Annotated[
     Path | None,
-    typer.Option(help="CSV file of boxes to classify instead of whole images: filename,x,y,width,height[,id]."),
+    typer.Option(
+        help="CSV file of boxes to classify instead of whole images; columns: filename,x,y,width,height[,id]."
+    ),
 ]
 
 BatchSize = Annotated[
@@ -235,7 +246,8 @@ def _flag(key: str) -> inspect.Parameter:
     """Return the command-line flag for a key of `Config`; the flag has no default."""
     name = f"--{key.replace('_', '-')}"
     aliases = [f"--{alias.replace('_', '-')}" for alias, target in ALIASES.items() if target == key]
-    text = config.description_of(key).removesuffix(".") + _long_choices(key) + _default_of(key) + "."
+    subject, semicolon, note = config.description_of(key).removesuffix(".").partition(";")
+    text = f"{subject}{_long_choices(key)}{semicolon}{note}{_default_of(key)}."
     settings: dict[str, Any] = {"help": text, "show_default": False, "rich_help_panel": config.panel_of(key)}
     kind: Any
     if config.value_kind(key) is bool:

@@ -27,7 +27,7 @@ def predict(
     run: options.Model = None,
     boxes: options.Boxes = None,
     allow_urls: Annotated[
-        bool, typer.Option("--allow-urls", help="Allow http and https URLs of public servers in PATHS.")
+        bool, typer.Option("--allow-urls", help="Allow http and https URLs in PATHS (public servers only).")
     ] = False,
     threshold: Annotated[
         float | None, typer.Option(help="Minimum probability for predicting a label [default: 0.5].", min=0, max=1)
@@ -35,11 +35,15 @@ def predict(
     tuned: options.Tuned = False,
     top: Annotated[
         int | None,
-        typer.Option(help="Number of most probable labels to predict, instead of applying a threshold.", min=1),
+        typer.Option(
+            help="Number of labels to predict per image, from the most probable, instead of using a threshold.", min=1
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Output folder or file (.csv, .jsonl, .parquet), resumable [default: stdout]."),
+        typer.Option(
+            help="Output folder or file (.csv, .jsonl, .parquet); an interrupted run can be resumed [default: stdout]."
+        ),
     ] = None,
     form: Annotated[
         Literal["csv", "jsonl", "parquet"] | None, typer.Option("--format", help="Output format [default: csv].")
@@ -48,7 +52,8 @@ def predict(
         bool, typer.Option("--json", help="Write one JSON object per line; short for --format jsonl.")
     ] = False,
     part_size: Annotated[
-        int, typer.Option(help="Number of images per part of --out (each tar or Parquet file is a single part).", min=1)
+        int,
+        typer.Option(help="Number of images per part of --out (a tar or Parquet file is always a single part).", min=1),
     ] = 10_000,
     engine: Annotated[
         Literal["local", "ray"],

@@ -20,7 +20,7 @@ Kind = Annotated[
 Source = Annotated[
     Path | None,
     typer.Argument(
-        help="Devkit, annotation folder or annotation file [not required with --annotations].",
+        help="Devkit, annotation folder or annotation file; not required with --annotations.",
         metavar="PATH",
         show_default=False,
     ),
@@ -32,62 +32,71 @@ def prepare(
     path: Source = None,
     out: Annotated[Path, typer.Option(help="Folder for prepared datasets.")] = Path("data"),
     name: Annotated[str | None, typer.Option(help="Name of the dataset [default: the name of the source].")] = None,
-    no_verify: Annotated[bool, typer.Option("--no-verify", help="Skip checking the image files.")] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not check that the image files are readable.")
+    ] = False,
     skip_bad_images: Annotated[
         bool, typer.Option("--skip-bad-images", help="Skip images that cannot be decoded, and print a warning.")
     ] = False,
     keep_empty: Annotated[
-        bool, typer.Option("--keep-empty", help="coco: keep images without annotations as negatives.")
+        bool, typer.Option("--keep-empty", help="coco: keep images without annotations; all their labels are negative.")
     ] = False,
     year: Annotated[
-        str | None, typer.Option(help="coco: year of the annotations, if the folder contains several years.")
+        str | None, typer.Option(help="coco: year of the annotations, if the folder contains more than one year.")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Image folder, if the images are stored elsewhere.")] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Image folder, if the images are not stored with the annotations.")
+    ] = None,
     annotations: Annotated[
-        list[Path] | None, typer.Option(help="coco: annotation file (repeatable, one per split).", metavar="PATH")
+        list[Path] | None,
+        typer.Option(help="coco: annotation file of one split; repeat the flag for each split.", metavar="PATH"),
     ] = None,
     split: Annotated[
         list[str] | None,
-        typer.Option(help="coco: split name for each --annotations file, in the same order.", metavar="SPLIT"),
+        typer.Option(
+            help="coco: name of the split in an --annotations file; repeat the flag in the same order.", metavar="SPLIT"
+        ),
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Label names, if the source does not contain them, or a subset of the labels.", metavar="A,B,..."
+            help="Names of the labels if the source does not contain them, otherwise the labels to keep.",
+            metavar="A,B,...",
         ),
     ] = None,
     splits: Annotated[
         str | None,
         typer.Option(
-            help="Mapping from split names in the source to new names, such as learning=train,holdout=test.",
+            help="New names for the splits in the source, such as learning=train,holdout=test.",
             metavar="NAME=val,...",
         ),
     ] = None,
     split_file: Annotated[
         list[str] | None,
         typer.Option(
-            help="File that lists the images in a split (repeatable), or a table with columns for image and split.",
+            help="List of the images in one split (repeat the flag for each split), or one table with an image column "
+            "and a split column.",
             metavar="SPLIT=FILE",
         ),
     ] = None,
     image_column: Annotated[
         str | None,
-        typer.Option(help="csv: image column [default: detected].", metavar="NAME", show_default=False),
+        typer.Option(help="csv: column with the image names [default: detected].", metavar="NAME", show_default=False),
     ] = None,
     label_column: Annotated[
         str | None,
-        typer.Option(help="csv: label column [default: detected].", metavar="NAME"),
+        typer.Option(help="csv: column with the label names [default: detected].", metavar="NAME"),
     ] = None,
     separator: Annotated[
         str | None,
         typer.Option(
-            help="csv: separator between labels in a cell; '' means one label per cell [default: detected].",
+            help="csv: separator between the labels in a cell; '' means one label per cell [default: detected].",
             metavar="TEXT",
         ),
     ] = None,
     no_label_value: Annotated[
         str | None,
-        typer.Option(help="csv: text in the label column for images without labels.", metavar="TEXT"),
+        typer.Option(help="csv: text in the label column that means that an image has no labels.", metavar="TEXT"),
     ] = None,
     ignore_columns: Annotated[
         str | None, typer.Option(help="csv: columns that do not contain labels.", metavar="A,B,...")
@@ -108,7 +117,7 @@ def prepare(
         typer.Option("--allow-overlap", help="Accept images that are in more than one split, and print a warning."),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would be prepared without writing anything.")
+        bool, typer.Option("--dry-run", help="Show what would be prepared, but do not write any files.")
     ] = False,
     json: options.Json = False,
 ) -> None:

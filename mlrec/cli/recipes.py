@@ -17,7 +17,7 @@ def recipes(
     action: Annotated[str, typer.Argument(help="Action: list, show or copy.", metavar="ACTION")] = "list",
     name: Annotated[str | None, typer.Argument(help="Name of a recipe.", metavar="NAME")] = None,
     path: Annotated[
-        Path | None, typer.Argument(help="Output file for copy [default: NAME.toml].", metavar="FILE")
+        Path | None, typer.Argument(help="Output file for the copy action [default: NAME.toml].", metavar="FILE")
     ] = None,
     json: options.Json = False,
 ) -> None:

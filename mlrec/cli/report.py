@@ -39,7 +39,8 @@ DocumentColumns = Annotated[
     ),
 ]
 Notes = Annotated[
-    bool, typer.Option("--notes", help="Typeset footnotes in LaTeX and PDF instead of writing them as comments.")
+    bool,
+    typer.Option("--notes", help="Typeset the footnotes of LaTeX and PDF output instead of writing them as comments."),
 ]
 PerRun = Annotated[bool, typer.Option("--per-run", help="Print one row per run instead of means over seeds.")]
 
@@ -51,7 +52,7 @@ def report(
     runs_root: options.RunsRoot = Path("runs"),
     table: Annotated[
         int | None,
-        typer.Option(help="Number of a table in the paper to print together with the runs.", metavar="N"),
+        typer.Option(help="Number of the table in the paper to print together with the runs.", metavar="N"),
     ] = None,
     paper: Annotated[
         bool,
@@ -87,7 +88,8 @@ def report(
     extra_rows: Annotated[
         Path | None,
         typer.Option(
-            help="CSV file with additional rows for --table (method, mAP in percent), such as server results."
+            help="CSV file with additional rows for --table (method, mAP in percent), such as results from an "
+            "evaluation server."
         ),
     ] = None,
     intervals: Annotated[
@@ -107,8 +109,8 @@ def report(
     """Print finished runs as a table.
 
     The best value in each group is marked. Runs that differ in data, conventions, resolution or extra data are in
-    separate groups. Runs that differ only in the seed are averaged in one row. CSV and JSON files contain fractions in
-    full precision.
+    separate groups. Runs that differ only in the seed are averaged in one row. CSV and JSON output contains fractions
+    in full precision instead of percentages.
 
     Example: mlrec report --format latex --out table.tex
     """

@@ -17,11 +17,12 @@ def split(
     data: options.DataFlag = None,
     val: Annotated[float, typer.Option(help="Fraction of samples to hold out for validation.")] = 0.2,
     folds: Annotated[
-        int | None, typer.Option(help="Number of folds to create instead of train and val: fold0-train, fold0-val, ...")
+        int | None,
+        typer.Option(help="Number of folds (fold0-train, fold0-val, ...) to create instead of train and val."),
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option(help="Column, such as a patient ID; samples with the same value stay in the same split."),
+        typer.Option(help="Column that groups samples, such as a patient ID; each group stays in one split."),
     ] = None,
     groups: Annotated[
         Path | None,
@@ -34,7 +35,7 @@ def split(
     keep_labels: Annotated[
         str | None,
         typer.Option(
-            help="Fractions of annotations to keep. For each fraction, a copy of the training split is added, in "
+            help="Fractions of annotations to keep. For each fraction, a copy of the training split is added in "
             "which all other annotations are unknown.",
             metavar="A,B",
         ),
@@ -42,7 +43,8 @@ def split(
     single_positive: Annotated[
         bool,
         typer.Option(
-            "--single-positive", help="Add a copy of the training split with a single positive annotation per sample."
+            "--single-positive",
+            help="Add a copy of the training split in which only one positive annotation per sample is known.",
         ),
     ] = False,
     prefix: Annotated[str, typer.Option(help="Prefix for the new split names.")] = "",
@@ -54,8 +56,8 @@ def split(
 ) -> None:
     """Split a dataset into train and val, or into folds.
 
-    Each label is about equally frequent in all parts, and the test split is not changed. Persons in the same image,
-    samples with the same value of --group, and near-duplicates stay in the same split. Instead of splitting the data,
+    Each label has about the same frequency in all new splits. The test split is not changed. People in the same image,
+    samples with the same --group value, and near-duplicates stay in the same split. Instead of splitting the data,
     --keep-labels and --single-positive add copies of the training split in which some annotations are unknown. Use
     these copies to compare losses for missing labels.
 

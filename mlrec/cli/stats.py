@@ -15,17 +15,19 @@ from mlrec.utils.files import check_ending, write_json
 def stats(
     dataset: options.Dataset = None,
     data: options.DataFlag = None,
-    ap: Annotated[float, typer.Option(help="AP per label that the power analysis assumes.")] = 0.8,
+    ap: Annotated[float, typer.Option(help="AP that the power analysis assumes for every label.")] = 0.8,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Scores for the test split (.npz or .csv) to use in the power analysis instead of --ap."),
+        typer.Option(
+            help="Scores file (.npz or .csv) for the test split, which the power analysis uses instead of --ap."
+        ),
     ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
     objects: Annotated[
         bool, typer.Option("--objects", help="Also print object sizes computed from boxes and masks.")
     ] = False,
-    figure: Annotated[Path | None, typer.Option(help="Figure file to write (.png, .svg or .pdf).")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Output file for a figure (.png, .svg or .pdf).")] = None,
     format_: Format = None,
     out: File = None,
     json: options.Json = False,

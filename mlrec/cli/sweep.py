@@ -29,21 +29,26 @@ def sweep(
     paper_only: Annotated[
         bool,
         typer.Option(
-            "--paper-only", help="Train only the runs in the paper's table or figure, with one seed (with --study)."
+            "--paper-only", help="With --study, train only the runs in the paper's table or figure, with one seed."
         ),
     ] = False,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Config key and values; repeatable.", metavar="KEY=A,B")
+        list[str] | None,
+        typer.Option("--set", help="Config key and its values; the flag can be repeated.", metavar="KEY=A,B"),
     ] = None,
-    seeds: Annotated[str | None, typer.Option(help="Random seeds for each setting.", metavar="A,B,...")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Random seeds; each setting is trained once with each seed.", metavar="A,B,...")
+    ] = None,
     folds: Annotated[int | None, typer.Option(help="Number of cross-validation folds on the training split.")] = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="Number of runs in a TPE search over the range of the values, instead of a grid.", min=1),
+        typer.Option(help="Number of runs in a TPE search over the range of the values (replaces the grid).", min=1),
     ] = None,
     tune: Annotated[
         list[str] | None,
-        typer.Option(help="Key with candidate values; the best value is selected on held-out data.", metavar="KEY=A,B"),
+        typer.Option(
+            help="Config key and its candidate values; the best value is selected on held-out data.", metavar="KEY=A,B"
+        ),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option(help="Name of a recipe [default: the recipe for the dataset].", metavar="NAME")
@@ -64,7 +69,7 @@ def sweep(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan and the estimated duration without training.")
     ] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry runs that failed twice.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Retry runs that have failed twice.")] = False,
     labels: options.Labels = None,
     intervals: Annotated[
         bool,

@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 
 Recipe = Annotated[
     str | None,
-    typer.Option(help="Name of a recipe [default: the recipe for the dataset]; see mlrec recipes.", metavar="NAME"),
+    typer.Option(help="Name of a recipe (see mlrec recipes) [default: the recipe for the dataset].", metavar="NAME"),
 ]
 File = Annotated[
-    Path | None, typer.Option("--config", help="TOML configuration file; the key `base` sets the base recipe.")
+    Path | None, typer.Option("--config", help="TOML configuration file; its key `base` sets the base recipe.")
 ]
 Name = Annotated[
     str | None,
-    typer.Option(help="Name of the run folder [default: dataset-backbone-head-number].", rich_help_panel="Output"),
+    typer.Option(help="Name of the run folder [default: DATASET-BACKBONE-HEAD-NUMBER].", rich_help_panel="Output"),
 ]
 Resume = Annotated[
     Path | None,
-    typer.Option(help="Run to resume (bit-exact on the CPU, and on CUDA with --deterministic).", metavar="RUN"),
+    typer.Option(
+        help="Run to resume; the result is bit-exact on the CPU, and on CUDA with --deterministic.", metavar="RUN"
+    ),
 ]
 Compare = Annotated[
-    bool, typer.Option("--compare", help="Compare CSRA with the baseline; short for mlrec sweep --study compare.")
+    bool, typer.Option("--compare", help="Compare CSRA with average pooling; short for mlrec sweep --study compare.")
 ]
 Seeds = Annotated[
     str | None, typer.Option(help="Random seeds for --compare [default: the value of --seed].", metavar="A,B,...")
@@ -54,7 +56,8 @@ def train(
 ) -> None:
     """Train a model and evaluate it.
 
-    A flag overrides --config, which overrides the recipe. Run mlrec doctor first to check data, weights and machine.
+    Flags override --config, which overrides the recipe. Run mlrec doctor first to check the data, the weights and the
+    machine.
 
     Example: mlrec train data/voc2007 --backbone resnet101 --heads 1 --lam 0.1
     """

@@ -15,11 +15,11 @@ def tune(
     split: Annotated[str, typer.Option(help="Split used for tuning; do not report results on this split.")] = "val",
     data: options.Data = None,
     target: Annotated[
-        str, typer.Option(help="Metric to maximize: CF1, OF1 or F1 (per label).", metavar="METRIC")
+        str, typer.Option(help="Metric to maximize: CF1, OF1, or F1 (separately for each label).", metavar="METRIC")
     ] = "CF1",
     min_precision: Annotated[
         float | None,
-        typer.Option(help="Minimum precision per label; if set, recall is maximized instead of --target."),
+        typer.Option(help="Minimum precision per label; if set, recall is maximized instead of the --target metric."),
     ] = None,
     least: Annotated[
         int,
@@ -36,9 +36,9 @@ def tune(
 ) -> None:
     """Tune the threshold of each label and calibrate probabilities.
 
-    Use a split whose metrics you do not report. The result is written to thresholds.json next to the model; predict
-    --tuned and eval --tuned use this file. The printed metrics are cross-fitted: each sample is evaluated with
-    thresholds that were tuned on other samples.
+    Use a split whose metrics you do not report. The result is written to thresholds.json next to the model; mlrec
+    predict --tuned and mlrec eval --tuned use this file. The printed metrics are cross-fitted: each sample is evaluated
+    with thresholds that were tuned on other samples.
 
     Example: mlrec tune runs/voc2007-resnet101-csra-1 --split val --target CF1
     """
