@@ -21,7 +21,7 @@ def evaluate(
     data: options.Data = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Split to evaluate on [default: the split of the run, or test or val if it is missing]."),
+        typer.Option(help="Split to evaluate on [default: the split of the run; if it is missing, test or val]."),
     ] = None,
     top3: options.Top3 = False,
     top: options.Top = None,

@@ -24,7 +24,7 @@ def lambda_sweep(
     data: options.Data = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Split to evaluate on [default: the split of the run, or test or val if it is missing]."),
+        typer.Option(help="Split to evaluate on [default: the split of the run; if it is missing, test or val]."),
     ] = None,
     select_on: Annotated[
         str | None,

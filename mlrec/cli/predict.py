@@ -35,9 +35,7 @@ def predict(
     tuned: options.Tuned = False,
     top: Annotated[
         int | None,
-        typer.Option(
-            help="Number of labels to predict per image, from the most probable, instead of using a threshold.", min=1
-        ),
+        typer.Option(help="Number of most probable labels to predict per image, instead of using a threshold.", min=1),
     ] = None,
     out: Annotated[
         Path | None,
