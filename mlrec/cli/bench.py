@@ -44,7 +44,7 @@ def bench(
     precision: options.Precision = "auto",
     json: options.Json = False,
 ) -> None:
-    """Measure the number of parameters, the FLOPs and the time per step of each head.
+    """Measure the parameters, FLOPs and time per step of each head.
 
     The evaluation and training steps of the heads are timed alternately on the same backbone. Without SWEEPS, average
     pooling and CSRA are compared on a backbone with random weights.
