@@ -83,7 +83,7 @@ def test_names_that_differ_in_case_alone_and_files_that_are_not_taken(tmp_path: 
         "none/t.txt": "",
     }
     _, findings = read(tree(tmp_path, files))
-    assert "folders 'Cat' and 'cat' differ only in case" in findings.errors[0]
+    assert "folder names 'Cat' and 'cat' differ only in case" in findings.errors[0]
     text = "\n".join(findings.warnings)
     assert "2 files have no image extension (1 .heic, 1 .txt)" in text
     assert "images in subfolders of a class folder were assigned to that class" in text
