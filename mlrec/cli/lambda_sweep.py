@@ -62,7 +62,7 @@ def lambda_sweep(
     precision: options.Precision = "auto",
     runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
-    """Evaluate a trained model with residual attention added at test time.
+    """Evaluate a model with residual attention added at test time.
 
     λ times the maximum over all locations is added to each logit (Figure 1 and Table 1 of the paper). All values of λ
     are evaluated in a single pass over the images. The result is written to lambda-DATA-SPLIT/lambda.json next to the
