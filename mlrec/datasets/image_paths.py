@@ -72,7 +72,7 @@ def is_image(name: str) -> bool:
 
 
 def without_ending(name: str) -> str:
-    """Remove the extension of a path.
+    """Remove the extension from a path.
 
     Example:
         >>> without_ending("a.b/c.d.jpg")

@@ -58,7 +58,7 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
     if unknown:
         raise PredictionsError(
             f"{shown}: no matching sample for {len(unknown)} of {len(predicted)} predictions (first: '{unknown[0]}'); "
-            "choose the split that was predicted"
+            "choose the split for which the predictions were made"
         )
     missing = [sample for sample in sample_ids if sample not in row_of]
     if missing:

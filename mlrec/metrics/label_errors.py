@@ -43,7 +43,8 @@ def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None
     """Rank the known labels by error score, highest first; ties are ordered by sample, then by label.
 
     If the probabilities of a model trained on other samples are calibrated, the error score is the probability that the
-    annotation is wrong. For any k, reviewing the first k labels finds the largest expected number of errors.
+    annotation is wrong. In that case, for any k, reviewing the k highest-ranked labels maximizes the expected
+    number of errors found.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.

@@ -154,7 +154,9 @@ def read_metadata(path: Path | str) -> Metadata:
     try:
         description = json.loads(raw)
         if description.get("format") != FORMAT:
-            raise ModelError(f"{file}: not an mlrec model file ({FORMAT}); convert it with mlrec import {file}")
+            raise ModelError(
+                f"{file}: not an mlrec model file (expected format: {FORMAT}); convert it with mlrec import {file}"
+            )
         built = description["architecture"]
         built["temperatures"] = tuple(float(t) for t in built["temperatures"])
         metadata = Metadata(

@@ -92,7 +92,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
 
 
 def accuracy_table(sweep: AccuracySweep) -> Table:
-    """Return a table of the ImageNet accuracy as published, at the fixed λ and at the best λ.
+    """Return a table of ImageNet accuracies: published classifier, fixed λ, and best λ.
 
     Args:
         sweep: Accuracy at many values of λ.

@@ -27,7 +27,7 @@ def shown(value: float | int | str, kind: Kind) -> str:
 
     Args:
         value: Cell value.
-        kind: Kind of the column.
+        kind: Kind of the values in the column, for example "percent" or "count".
 
     Example:
         >>> shown(0.9428, "percent"), shown(0.012, "points"), shown(5823, "count")

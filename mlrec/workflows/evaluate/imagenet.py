@@ -79,8 +79,8 @@ def evaluate_published(
 
     Raises:
         UsageError: Neither `pretrained` nor `weights` is set.
-        MlrecError: The weights cannot be loaded, a folder name is not a class, or the model does not use average
-            pooling.
+        MlrecError: The weights cannot be loaded, a folder name does not identify a class, or the model does not use
+            average pooling.
     """
     if not pretrained and weights is None:
         raise UsageError(f"--backbone {backbone}: no weights are selected; use --pretrained or --weights FILE")
