@@ -171,10 +171,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: Annotated[int, _key("Optimizer", "Total batch size across all processes.", ge=1)] = 16
     sampler: Annotated[
         Literal["shuffle", "class-aware"],
-        _key(
-            "Data",
-            "Sampling order in training; class-aware draws a label, then a sample that is positive for this label.",
-        ),
+        _key("Data", "Sampling order in training; class-aware draws a label, then one of its positive samples."),
     ] = "shuffle"
     grad_accum_steps: Annotated[int, _key("Optimizer", "Number of gradient accumulation steps.", ge=1)] = 1
     opt: Annotated[Literal["sgd", "adamw"], _key("Optimizer", "Optimizer.")] = "sgd"
@@ -188,9 +185,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1.0
     freeze_bn: Annotated[
         bool,
-        _key(
-            "Optimizer", "Normalize with the BatchNorm statistics of the initial weights instead of batch statistics."
-        ),
+        _key("Optimizer", "Use the BatchNorm statistics of the initial weights instead of batch statistics."),
     ] = False
     momentum: Annotated[Share, _key("Optimizer", "SGD momentum.")] = 0.9
     weight_decay: Annotated[float, _key("Optimizer", "Weight decay.", ge=0)] = 1e-4

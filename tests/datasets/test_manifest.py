@@ -113,17 +113,23 @@ def test_labels_are_reordered_by_name() -> None:
     ("lines", "said"),
     [
         ([], "empty"),
-        ([HEADER.replace("/1", "/9")], "format is mlrec-manifest/9"),
-        ([HEADER.replace("dog", "cat")], "line 1: label 'cat' is repeated"),
+        ([HEADER.replace("/1", "/9")], "format is 'mlrec-manifest/9'"),
+        ([HEADER.replace("dog", "cat")], "line 1: label 'cat' is listed twice"),
         (["{}"], "line 1"),
         ([HEADER, '{"image":"1.jpg"}'], "line 2: .*positive"),
         (
             [HEADER, '{"image":"1.jpg","positive":["Dog"]}'],
             "line 2: 'Dog' is not one of the 3 labels; did you mean 'dog'",
         ),
-        ([HEADER, '{"image":"1.jpg","positive":["dog"],"unknown":["dog"]}'], "line 2: 'dog' is both"),
+        (
+            [HEADER, '{"image":"1.jpg","positive":["dog"],"unknown":["dog"]}'],
+            "line 2: label 'dog' is both positive and unknown",
+        ),
         ([HEADER, '{"image":"1.jpg","positive":[],"extra":1}'], "line 2: .*extra"),
-        ([HEADER, '{"image":"1.jpg","positive":[]}', '{"image":"1.jpg","positive":[]}'], "'1.jpg' is repeated"),
+        (
+            [HEADER, '{"image":"1.jpg","positive":[]}', '{"image":"1.jpg","positive":[]}'],
+            "'1.jpg' is on multiple lines",
+        ),
         ([HEADER, '{"image":"1.jpg","positive":[],"box":[1,2,3]}'], "line 2"),
         (
             [HEADER, '{"image":"1","positive":[],"box":[1,2,3,4]}', '{"image":"2","positive":[]}'],

@@ -109,7 +109,7 @@ def test_heads_that_are_not_all_there_are_refused(kept: list[int], told: str) ->
 
 def test_heads_of_unequal_shapes_are_refused() -> None:
     shapes = {"classifier.multi_head.0.head.weight": (3, 4, 1, 1), "classifier.multi_head.1.head.weight": (2, 4, 1, 1)}
-    with pytest.raises(ModelError, match="expected a single shape"):
+    with pytest.raises(ModelError, match="all heads must have the same shape"):
         recognize({key: torch.zeros(shape) for key, shape in shapes.items()})
 
 
@@ -134,5 +134,5 @@ def test_published_lambda(release: object) -> None:
 
 
 def test_no_published_lambda_asks_for_one() -> None:
-    with pytest.raises(ModelError, match="use --lam X"):
+    with pytest.raises(ModelError, match="set it with --lam X"):
         published_lam(None, "vit", 3)

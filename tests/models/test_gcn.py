@@ -73,7 +73,7 @@ def test_graph_and_vectors_travel_with_the_weights(tmp_path: Path) -> None:
 def test_needs_its_graph() -> None:
     with pytest.raises(ModelError, match="requires a label graph"):
         mlrec.create_model("test_resnet", 4, "gcn", img_size=64)
-    with pytest.raises(ModelError, match=r"adjacency has shape \(4, 4\), expected \(3, 3\)"):
+    with pytest.raises(ModelError, match=r"'adjacency' has shape \(4, 4\), expected \(3, 3\)"):
         mlrec.create_model("test_resnet", 3, "gcn", img_size=64, graph=label_graph(TARGETS, "abcd"))
 
 

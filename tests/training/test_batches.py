@@ -322,7 +322,8 @@ def test_small_shared_memory_means_fewer_workers_and_a_hint(monkeypatch: pytest.
     monkeypatch.setattr(dataloader.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 64_000_000})())
     assert dataloader.fitting(8, 10_000_000) == 2
     assert (
-        "64 MB free, but 8 dataloader workers need 240 MB; the number of workers was reduced to 2" in notes.warnings[0]
+        "64 MB free, but 8 dataloader workers would need 240 MB; the number of workers was reduced to 2"
+        in notes.warnings[0]
     )
     assert "--shm-size" in notes.warnings[0]
     assert dataloader.fitting(2, 10_000_000) == 2
