@@ -230,7 +230,7 @@ def line_of(**values: Any) -> Callable[[list[dict[str, Any]]], None]:
         (header_of(format="mlrec-manifest/2"), "mlrec-manifest/1"), (header_of(labels=["cat", "cat"]), "cat"),
         (header_of(labels="cat"), "line 1"), (header_of(root=None), "line 1"), (header_of(extra=1), "extra"),
         (line_of(positive=["dgo"]), "did you mean 'dog'"), (line_of(positive=["cat"], unknown=["cat"]), "both"),
-        (line_of(image="b.jpg"), "multiple lines"), (line_of(box=[1, 2, 3]), "line 2"), (line_of(box=[1, 2, 3, 4]), "box"),
+        (line_of(image="b.jpg"), "on multiple"), (line_of(box=[1, 2, 3]), "line 2"), (line_of(box=[1, 2, 3, 4]), "box"),
         (line_of(box=[1, 2, None, 4]), "line 2"), (line_of(image=7), "line 2"), (line_of(positive=None), "line 2"),
         (line_of(image="../../etc/passwd"), "passwd"), (line_of(image="/etc/passwd"), "passwd"),
         (line_of(image="a\nb.jpg"), "control"), (line_of(image=""), "line 2"),
