@@ -118,8 +118,8 @@ def evaluate_run(
             labels of each sample are predicted.
         tta: Views for test-time augmentation, such as "flip" or "flip,1,1.25" (see `mlrec eval --tta`). If None, only
             the image itself is used.
-        batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
-            batch size].
+        batch_size: Batch size [default: `eval_batch_size` of the run; if unset, the training batch size; on CUDA, the
+            smaller of 64 and 8 times the training batch size].
         device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: Name of the precision: "auto", "fp32", "tf32", "bf16" or "fp16".
         progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as
@@ -176,8 +176,8 @@ def attention(
         top: Number of labels per image if `labels` is None.
         temperature: Temperature of a head. If set, the attention maps of this head are returned instead of contribution
             maps. Each attention map sums to 1.
-        batch_size: Batch size [default: `eval_batch_size` of the run; if unset, 64 on CUDA, otherwise the training
-            batch size].
+        batch_size: Batch size [default: `eval_batch_size` of the run; if unset, the training batch size; on CUDA, the
+            smaller of 64 and 8 times the training batch size].
         device: Name of the device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         precision: Name of the precision: "auto", "fp32", "tf32", "bf16" or "fp16".
         progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as

@@ -23,6 +23,7 @@ from mlrec.utils.weight_packages import PACKAGES
 
 T = TypeVar("T")
 Share = Annotated[float, Meta(ge=0, le=1)]
+DEVICE_NAME = r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$"
 LARGEST_IMAGE = 8192  # side in pixels
 Count = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
@@ -239,7 +240,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0
     seed: Annotated[int, _key("System", "Random seed.", ge=0, le=2**32 - 1)] = 0
     device: Annotated[
-        str, _key("System", "Device: auto, cpu, cuda, cuda:N or mps.", pattern=r"^(auto|cpu|mps|cuda(:[0-9]{1,3})?)$")
+        str, _key("System", "Name of the device: auto, cpu, cuda, cuda:N or mps.", pattern=DEVICE_NAME)
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "bf16", "fp16"],

@@ -314,6 +314,6 @@ def _hugging_face() -> Any:
         import datasets
     except ImportError as error:
         raise DataError(
-            "reading Hugging Face datasets requires the datasets package; install it with pip install 'mlrec[datasets]'"
+            "Hugging Face datasets require the datasets package; install it with pip install 'mlrec[datasets]'"
         ) from error
     return datasets

@@ -169,7 +169,7 @@ def pretrained_settings(name: str) -> Any:
         settings: Any = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
-        advice = f"choose one of {tags}" if tags else "timm has no weights for this backbone; use --no-pretrained"
+        advice = f"choose one of {tags}" if tags else "timm has no weights for this backbone; omit the tag"
         raise ModelError(f"no weights '{name}' in timm {timm.__version__}; {advice}") from error
     settings.architecture = settings.architecture or name.partition(".")[0]
     return settings

@@ -43,7 +43,7 @@ class _QueryHead(nn.Module):
 
     def contributions(self, features: Tensor) -> Tensor:  # noqa: ARG002 - as all heads
         """Raise ModelError, because the logit is not a sum over locations."""
-        raise ModelError(f"the logit of {type(self).__name__} is not a sum over locations; use a label_attention head")
+        raise ModelError(f"the logit of {type(self).__name__} is not a sum over locations; use label_attention instead")
 
 
 class AttentionPooling(_QueryHead):

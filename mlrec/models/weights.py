@@ -107,7 +107,7 @@ def model_file(path: Path | str) -> Path:
 
         if onnx_file(path) is not None:
             raise ModelError(
-                f"{path}: the file is an ONNX model, which only mlrec predict can run; pass the original model"
+                f"{path}: an exported ONNX model, which only mlrec predict can run; pass the original model"
             )
         raise ModelError(f"{path}: not a model; pass a run folder, a folder from mlrec import, or a .safetensors file")
     return file

@@ -20,7 +20,7 @@ class RuntimeOptions:
 
     Attributes:
         batch_size: Images per batch. If None, the `eval_batch_size` of the run is used. If this key is unset, the batch
-            size is 64 on CUDA, and otherwise the training batch size.
+            size is the training batch size; on CUDA, it is the smaller of 64 and 8 times the training batch size.
         workers: Number of dataloader workers; None chooses a number for the machine.
         device: Name of the device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".

@@ -106,7 +106,7 @@ def test_a_missing_model_is_told(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model; pass a run folder"):
         load_model(tmp_path)
     (tmp_path / "model.onnx").touch()
-    with pytest.raises(ModelError, match="the file is an ONNX model, which only mlrec predict can run"):
+    with pytest.raises(ModelError, match="an exported ONNX model, which only mlrec predict can run"):
         load_model(tmp_path)
 
 

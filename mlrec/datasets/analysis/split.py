@@ -29,7 +29,7 @@ def stratified(
     """Assign each sample to a part by iterative stratification of whole groups.
 
     Because the algorithm requires binary labels, the number of positives of a label in a group is encoded as binary
-        columns: "at least one", "at least two", "at least four", and so on.
+    columns: "at least one", "at least two", "at least four", and so on.
 
     Args:
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown). The proportion of unknown labels is also
@@ -48,7 +48,8 @@ def stratified(
     amount = int(groups.max(initial=-1)) + 1
     if amount < len(shares):
         raise UsageError(
-            f"{counted(amount, 'sample group')} cannot be divided into {counted(len(shares), 'part')}; use fewer parts"
+            f"{counted(amount, 'sample group')} cannot be divided into {counted(len(shares), 'part')}; "
+            "add images, or use fewer folds"
         )
     counts = _counts_of_groups(sparse(targets), groups, amount)
     random = np.random.RandomState(seed)

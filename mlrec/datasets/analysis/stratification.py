@@ -23,8 +23,7 @@ from mlrec.utils import ragged
 def iterative(labels: SparseTargets, shares: NDArray[np.float64], random: np.random.RandomState) -> NDArray[np.intp]:
     """Assign each sample to a part; parts are numbered from 0 to P - 1.
 
-    The run time is linear in the number of positive labels. Each positive label is visited twice: when samples are
-    assigned, and when the remaining counts are updated.
+    Each positive label is visited only twice: when samples are assigned, and when the remaining counts are updated.
 
     Args:
         labels: (N, C) binary targets in sparse form. Unknown labels are not allowed.
