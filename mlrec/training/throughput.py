@@ -16,7 +16,7 @@ from mlrec.config import Config
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
 from mlrec.models.preprocessing import Preprocessing
-from mlrec.training.devices import Precision, autocast
+from mlrec.training.devices import Precision, autocast, explained
 from mlrec.utils import processes
 from mlrec.utils.errors import counted
 
@@ -268,7 +268,6 @@ def computing_seconds(
     """
     from mlrec.training import setup
     from mlrec.training.dataloader import Batch
-    from mlrec.training.devices import explained
     from mlrec.training.loop import train_step
     from mlrec.training.losses import loss_function
     from mlrec.training.prediction import open_on

@@ -29,7 +29,7 @@ from mlrec.utils.errors import DataError, MlrecError, counted
 from mlrec.utils.progress import NOTHING, SILENT, Progress, logged_from
 from mlrec.utils.signals import Interrupted, stopped_says
 from mlrec.utils.texts import shared
-from mlrec.workflows.train.train import TrainPlan, named_config, resolve_plan
+from mlrec.workflows.train.train import TrainPlan, named_config, resolve_plan, train
 
 if TYPE_CHECKING:
     from mlrec.models.classifier import Classifier
@@ -403,7 +403,6 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
     """Train one epoch on a few samples with dataloader workers, checkpoint and evaluation."""
     from mlrec.models.checkpoint import load_model
     from mlrec.run_folders.directory import log_entries
-    from mlrec.workflows.train.train import train
 
     with tempfile.TemporaryDirectory(prefix="mlrec-doctor-") as scratch:
         source = found[0].info.name if found else "synthetic images"

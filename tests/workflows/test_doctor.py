@@ -235,7 +235,7 @@ def test_a_signal_ends_the_checks_and_is_not_a_finding(
     def stopped(*_: object, **__: object) -> None:
         raise Interrupted("stopped at step 1", signal.SIGTERM)
 
-    monkeypatch.setattr("mlrec.workflows.train.train.train", stopped)
+    monkeypatch.setattr("mlrec.workflows.doctor.train", stopped)
     with pytest.raises(Interrupted, match="stopped before all checks were done") as caught:
         doctor(data, workers=0, out=tmp_path)
     assert caught.value.exit_code == 143

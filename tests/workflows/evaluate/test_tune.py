@@ -62,7 +62,7 @@ def test_tuning_on_training_samples_or_the_reported_split_warns(run: Run, notes:
     assert "trained on 13 of the 13 samples in train" in notes.warnings[0]
     notes.warnings.clear()
     found = tune(run.path, split="val", least=2, machine=HERE)
-    assert "on which this run also reports its metrics" in notes.warnings[0]
+    assert "chosen on tiny/val, on which this run also reports its metrics" in notes.warnings[0]
     assert len(found.judged) == 2  # cross-fitted only
 
 

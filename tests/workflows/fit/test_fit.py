@@ -59,8 +59,9 @@ def test_the_reported_split_is_the_datasets_own(
     before = {name: data.manifest(name).digest for name in own}
     splits = fit_splits(data)
     if splits.val == "fit-val":  # a fifth of the training split is held out
-        pool = len(splits.dataset.manifest(splits.train)) + len(splits.dataset.manifest(splits.val))
-        assert len(splits.dataset.manifest(splits.val)) == pytest.approx(0.2 * pool, abs=2)
+        pool = ids(data, "trainval" if "trainval" in own else "train")
+        assert ids(splits.dataset, splits.train) | ids(splits.dataset, splits.val) == pool
+        assert len(ids(splits.dataset, splits.val)) == pytest.approx(0.2 * len(pool), abs=2)
     assert (splits.train, splits.val, splits.test) == expected
     assert not ids(splits.dataset, splits.train) & ids(splits.dataset, splits.val)
     assert not (ids(splits.dataset, splits.train) | ids(splits.dataset, splits.val)) & ids(splits.dataset, splits.test)
