@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.names import duplicates_in
 from mlrec.utils.errors import PredictionsError, counted
 from mlrec.utils.files import atomic_write, check_regular
 from mlrec.utils.large_arrays import LARGE, is_text, large_texts, mapped, save_large
+from mlrec.utils.names import duplicates_in
 from mlrec.utils.texts import Texts, repeated
 
 if TYPE_CHECKING:

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.image_paths import without_ending
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.datasets.names import duplicates_in
 from mlrec.datasets.readers.columns import SPLIT_COLUMN
 from mlrec.datasets.readers.csv_labels import NAME_COLUMN
 from mlrec.utils.errors import DataError, counted
+from mlrec.utils.names import duplicates_in
 
 METADATA_COLUMN = "file_name"  # image column in a Hugging Face imagefolder
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's reference to a file below its document root

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from mlrec.datasets.image_paths import name_below
 from mlrec.datasets.images.decode import Pixels, decode_box
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.datasets.names import clean_label, duplicates_in, image_name
 from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
+from mlrec.utils.names import clean_label, duplicates_in, image_name
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlrec.datasets.images.decode import SUFFIXES
-from mlrec.datasets.names import normal
 from mlrec.utils.errors import ValidationReport, counted
+from mlrec.utils.names import normal
 
 KINDS_SHOWN = 5
 

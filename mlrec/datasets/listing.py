@@ -19,9 +19,9 @@ from mlrec.datasets.boxes import non_empty
 from mlrec.datasets.image_paths import Omitted, files_below, image_files, matching_images
 from mlrec.datasets.images.decode import SUFFIXES, Decoder, Stored, decode_bytes, load
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.names import alike
 from mlrec.datasets.readers.csv_file import TextTable, read_csv
 from mlrec.utils.errors import DataError, UsageError, ValidationReport
+from mlrec.utils.names import alike
 
 Box = tuple[float, float, float, float]
 BOX_COLUMNS = ("x", "y", "width", "height")

@@ -23,9 +23,9 @@ from mlrec.datasets.manifest_storage import NEGATIVE as NEGATIVE
 from mlrec.datasets.manifest_storage import POSITIVE as POSITIVE
 from mlrec.datasets.manifest_storage import UNKNOWN as UNKNOWN
 from mlrec.datasets.manifest_storage import Header, ManifestLines, SparseTargets, encoded_lines, read_lines
-from mlrec.datasets.names import label_columns, label_order
 from mlrec.utils.errors import DataError, counted, printable
 from mlrec.utils.files import atomic_write, check_regular, sha256
+from mlrec.utils.names import label_columns, label_order
 from mlrec.utils.texts import Texts, ranks, taken
 
 if TYPE_CHECKING:

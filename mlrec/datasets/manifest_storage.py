@@ -25,10 +25,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.names import image_name
 from mlrec.utils import ragged
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport, counted, nearest
 from mlrec.utils.files import atomic_write, open_bytes
+from mlrec.utils.names import image_name
 from mlrec.utils.texts import BLOCK, Texts, TextsBuilder, repeated
 
 POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlrec.datasets.names import SPLIT_NAME
 from mlrec.utils.errors import UsageError, ValidationReport
+from mlrec.utils.names import SPLIT_NAME
 
 USUAL = ("train", "val", "trainval", "test")
 WHOLE = "all"  # the only split of a source without split names

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlrec.datasets.names import duplicates_in
 from mlrec.metrics.average_precision import average_precisions
 from mlrec.metrics.conventions import THRESHOLDS, Conventions, ScoreKind, clipped, conventions_named, implied_kind
 from mlrec.metrics.precision_recall import (
@@ -29,6 +28,7 @@ from mlrec.metrics.precision_recall import (
 )
 from mlrec.metrics.summary import LabelMetrics, Metrics, Rates, TopRates
 from mlrec.utils.errors import PredictionsError, UsageError, counted, first_of
+from mlrec.utils.names import duplicates_in
 
 SHOWN = 3  # names listed in a message
 _FLOATS_OF_NUMPY = ("torch.float64", "torch.float32", "torch.float16")

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN
-from mlrec.datasets.names import label_columns
 from mlrec.datasets.object_sizes import AP_SIZES, SizeRange, relative_sizes
 from mlrec.datasets.objects import Objects
 from mlrec.metrics.bootstrap import Runs, paired_difference, runs_of
 from mlrec.metrics.evaluate import evaluate
 from mlrec.metrics.intervals import Interval
+from mlrec.utils.names import label_columns
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.names import clean_label, duplicates_in, label_columns, label_order
 from mlrec.datasets.readers.csv_file import TextTable, is_number, read_csv
 from mlrec.metrics.conventions import THRESHOLDS, Conventions, ScoreKind, clipped, implied_kind
 from mlrec.metrics.evaluate import evaluate
@@ -24,6 +23,7 @@ from mlrec.metrics.summary import Metrics
 from mlrec.predictions import Predictions, logits_of
 from mlrec.utils.errors import DataError, PredictionsError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_text
+from mlrec.utils.names import clean_label, duplicates_in, label_columns, label_order
 from mlrec.utils.texts import Texts, repeated
 
 OUTSIDE = "some scores are negative, so all scores are treated as logits; pass --logits to silence this warning"

@@ -21,13 +21,13 @@ from torch import Tensor
 
 from mlrec.config import current_keys
 from mlrec.datasets.images.decode import Decoder
-from mlrec.datasets.names import duplicates_in
 from mlrec.lineage import Lineage, lineage_from
 from mlrec.models.backbones import Backbone
 from mlrec.models.classifier import Architecture, Classifier
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.utils.errors import ModelError, counted
 from mlrec.utils.files import write_bytes
+from mlrec.utils.names import duplicates_in
 
 LARGEST_SIDE = 8192  # pixels; the same limit as for `img_size` in a configuration
 KEY, FORMAT = "mlrec", "mlrec-model/1"

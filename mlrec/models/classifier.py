@@ -23,11 +23,11 @@ import torch
 from torch import Tensor, nn
 
 from mlrec.config import resolve_temperatures
-from mlrec.datasets.names import duplicates_in
 from mlrec.models.backbones import Backbone
 from mlrec.models.csra import FeatureLayout, at_least_float32, channel_dropout
 from mlrec.models.preprocessing import Preprocessing
 from mlrec.utils.errors import ModelError, counted
+from mlrec.utils.names import duplicates_in
 from mlrec.utils.plugins import find_part
 
 if TYPE_CHECKING:

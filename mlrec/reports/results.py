@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.config import FIELDS
-from mlrec.datasets.names import label_columns
 from mlrec.lineage import Lineage
 from mlrec.metrics.evaluate import evaluate
 from mlrec.metrics.summary import Metrics
@@ -23,6 +22,7 @@ from mlrec.reports.paper.method_names import backbone_name, method_name
 from mlrec.reports.settings import METHOD, Settings, settings_of
 from mlrec.run_folders.record import Run, RunRecord, SplitRecord, lineage_of
 from mlrec.utils.errors import PredictionsError, counted, first_of
+from mlrec.utils.names import label_columns
 
 _DEFAULTS = {name: field.default for name, field in FIELDS.items()}
 METRICS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")

@@ -24,7 +24,6 @@ from mlrec import __version__
 from mlrec.config import PATHS, current_keys, current_names
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.names import label_columns
 from mlrec.lineage import Lineage, Training, lineage_from, unknown_lineage
 from mlrec.metrics.average_precision import by_frequency
 from mlrec.metrics.conventions import conventions_named
@@ -36,6 +35,7 @@ from mlrec.utils import processes
 from mlrec.utils.errors import DataError, PredictionsError, RunError
 from mlrec.utils.files import read_own_json, write_json
 from mlrec.utils.frame_files import write_csv
+from mlrec.utils.names import label_columns
 
 if TYPE_CHECKING:
     import torch

@@ -10,10 +10,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.names import label_order
 from mlrec.predictions import probabilities_of
 from mlrec.utils.errors import DataError, RunError, counted
 from mlrec.utils.files import MODEL_FILE, read_own_json, write_json
+from mlrec.utils.names import label_order
 
 THRESHOLDS = "thresholds.json"
 FORMAT = "mlrec-thresholds/1"

@@ -23,9 +23,9 @@ from torch.nn import functional
 
 from mlrec.config import Config
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.datasets.names import label_order
 from mlrec.utils.errors import ConfigError, DataError
 from mlrec.utils.files import read_text
+from mlrec.utils.names import label_order
 from mlrec.utils.plugins import find_part
 
 

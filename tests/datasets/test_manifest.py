@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.names import clean_label, duplicates_in, label_order
 from mlrec.utils.errors import DataError, ValidationReport
+from mlrec.utils.names import clean_label, duplicates_in, label_order
 
 HEADER = '{"format":"mlrec-manifest/1","name":"voc2007","split":"test","root":"/data","labels":["cat","dog","ü"]}'
 

@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mlrec.datasets.names import alike
 from mlrec.utils.errors import DataError
+from mlrec.utils.names import alike
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -14,11 +14,11 @@ import numpy as np
 
 from mlrec.datasets.image_paths import Omitted, image_files, is_image
 from mlrec.datasets.manifest import POSITIVE, Manifest
-from mlrec.datasets.names import clean_label, image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_bytes
+from mlrec.utils.names import clean_label, image_name, normal
 
 # Extensions of files that may contain labels, and folders in which other layouts keep images or annotations.
 ANNOTATIONS = (

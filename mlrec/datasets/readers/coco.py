@@ -22,12 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.datasets.names import clean_label, duplicates_in
 from mlrec.datasets.readers.coco_layout import Part, find_parts
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder
 from mlrec.utils.errors import DataError, ValidationReport, counted
+from mlrec.utils.names import clean_label, duplicates_in
 
 EMPTY = "images without any annotation"
 STORAGE = ("images/v1/", "images/v2/")  # storage folders of Objects365

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlrec.datasets.image_paths import Omitted, files_below
-from mlrec.datasets.names import SPLIT_NAME, duplicates_in
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.datasets.readers.samples import first_bytes
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted
 from mlrec.utils.files import folder_of
+from mlrec.utils.names import SPLIT_NAME, duplicates_in
 
 EXPECTED = ("train", "val")
 LONGEST_LINK = 4096  # maximum length of a path in bytes

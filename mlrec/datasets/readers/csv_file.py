@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import IO
 
 from mlrec.datasets.image_paths import is_image
-from mlrec.datasets.names import clean_label, duplicates_in
 from mlrec.datasets.readers.table_store import Rows, TextColumn, stored
 from mlrec.utils.errors import DataError, MlrecError, ValidationReport
 from mlrec.utils.files import open_bytes, read_text
+from mlrec.utils.names import clean_label, duplicates_in
 
 DELIMITERS = {";": "';'", "\t": "a tab", "|": "'|'"}
 # Usual names of a first column. A first line with none of these names and numbers in all other columns is data.

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlrec.datasets.manifest import POSITIVE
-from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, clean_labels, first_bytes, manifest_of
 from mlrec.datasets.readers.xml_file import parse_xml
 from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, nearest
 from mlrec.utils.files import file_in
+from mlrec.utils.names import clean_label
 
 FILE, IMAGES = "annotations.xml", "images"
 MAX_BYTES = 2_000_000_000

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrec.datasets.image_paths import Omitted, files_below, is_image
-from mlrec.datasets.names import alike
 from mlrec.datasets.readers.registry import known_readers, known_recognizers, recognizer_of
 from mlrec.utils.errors import DataError, UsageError, counted, nearest
+from mlrec.utils.names import alike
 
 # Many other layouts contain tables and image folders, so these kinds are checked last, in this order.
 GENERAL = ("csv", "folders")

@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN
-from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import ImageFinder, as_list, clean_labels, first_bytes, manifest_of
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, counted
 from mlrec.utils.files import folder_of
+from mlrec.utils.names import clean_label
 
 FILE, IMAGES = "labels.json", "data"
 _START = re.compile(rb'\s*\{\s*"(classes|labels)"\s*:\s*(\[|null|\{)')

@@ -18,9 +18,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlrec.datasets.names import duplicates_in
 from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import read_bytes
+from mlrec.utils.names import duplicates_in
 
 T = TypeVar("T")
 

@@ -19,13 +19,13 @@ import msgspec
 
 from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN
-from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
 from mlrec.datasets.readers.samples import ImageFinder, as_list, first_bytes, manifest_of
 from mlrec.datasets.readers.xml_file import parse_xml
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport
+from mlrec.utils.names import clean_label
 
 FOLDERS = ("", "images")
 MAX_CONFIG = 10_000_000  # maximum bytes of a labeling configuration

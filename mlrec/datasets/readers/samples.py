@@ -16,9 +16,9 @@ import numpy as np
 
 from mlrec.datasets.image_paths import ImageIndex, is_image, without_ending
 from mlrec.datasets.manifest import NEGATIVE, Manifest
-from mlrec.datasets.names import clean_label, duplicates_in, image_name, normal
 from mlrec.utils.errors import ValidationReport
 from mlrec.utils.files import read_text
+from mlrec.utils.names import clean_label, duplicates_in, image_name, normal
 
 FIRST_BYTES = 4096  # bytes that a recognizer reads from a file
 _DRIVE = re.compile(r"[A-Za-z]:")

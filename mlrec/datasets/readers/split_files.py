@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.names import SPLIT_NAME, normal
 from mlrec.datasets.split_names import known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, UsageError, ValidationReport
 from mlrec.utils.files import read_text
+from mlrec.utils.names import SPLIT_NAME, normal
 
 FLAG = "--split-file"
 _COLUMNS = re.compile(r"[,;\t ]+")

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest_storage import CELLS, SparseTargets, joined
-from mlrec.datasets.names import clean_label
 from mlrec.datasets.readers.columns import cell_key
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.table_store import TextColumn
 from mlrec.utils.errors import DataError, ValidationReport, nearest
+from mlrec.utils.names import clean_label
 
 MEANINGLESS, BLANK_CELL = 100, 101  # codes in place of a target
 SEPARATORS = ("|", ";", ",")

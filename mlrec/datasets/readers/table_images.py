@@ -10,9 +10,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from mlrec.datasets.image_paths import ImageIndex
-from mlrec.datasets.names import image_name, is_usual, normal
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.utils.errors import ValidationReport, counted
+from mlrec.utils.names import image_name, is_usual, normal
 from mlrec.utils.texts import Texts
 
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://")

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from mlrec.datasets.image_paths import is_image
-from mlrec.datasets.names import image_name
 from mlrec.datasets.readers.samples import as_list
 from mlrec.datasets.readers.table_file import cell_text, needs_extra
 from mlrec.utils.errors import DataError, ValidationReport
+from mlrec.utils.names import image_name
 
 BATCH_ROWS = 256  # rows read at a time if they contain images
 # First bytes of image files, for images without a name.

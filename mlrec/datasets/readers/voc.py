@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.manifest import UNKNOWN, Manifest
-from mlrec.datasets.names import duplicates_in, image_name
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.voc_class_lists import ANNOTATIONS, IMAGES, LISTS, has_no_annotations, read_class_lists
 from mlrec.datasets.readers.voc_xml import Annotation, read_annotation, targets_of
 from mlrec.datasets.split_names import USUAL, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.files import read_text
+from mlrec.utils.names import duplicates_in, image_name
 
 LABELS = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from mlrec.datasets.image_paths import ImageIndex, Omitted, files_below, unused_images, without_ending
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.names import normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import first_bytes
 from mlrec.datasets.readers.voc import (
@@ -28,6 +27,7 @@ from mlrec.datasets.readers.voc_xml import Annotation, read_annotation, targets_
 from mlrec.datasets.readers.voc_years import read_years
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport
+from mlrec.utils.names import normal
 
 OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 

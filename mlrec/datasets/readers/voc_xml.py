@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrec.datasets.manifest import POSITIVE, UNKNOWN
-from mlrec.datasets.names import alike, clean_label, normal
 from mlrec.datasets.readers.xml_file import parse_xml
 from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
+from mlrec.utils.names import alike, clean_label, normal
 
 MAX_BYTES = 10_000_000
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

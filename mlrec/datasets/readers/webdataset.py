@@ -21,12 +21,12 @@ from typing import IO, Any
 
 from mlrec.datasets.image_paths import Omitted, files_below, is_image
 from mlrec.datasets.manifest import POSITIVE
-from mlrec.datasets.names import clean_label, image_name
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
 from mlrec.datasets.readers.samples import as_list, manifest_of
 from mlrec.datasets.split_names import WHOLE, known_split, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, counted
 from mlrec.utils.files import check_regular, write_bytes
+from mlrec.utils.names import clean_label, image_name
 
 ENDINGS = (".tar", ".tar.gz", ".tgz")
 MAX_IMAGE, MAX_LABELS = 256_000_000, 1_000_000  # maximum bytes per member

@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest
-from mlrec.datasets.names import image_name
 from mlrec.datasets.readers.json_file import read_json
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.utils.errors import DataError, ValidationReport
+from mlrec.utils.names import image_name
 
 LABELS = (
     "male", "longHair", "sunglass", "hat", "tShirt", "longSleeve", "formal",

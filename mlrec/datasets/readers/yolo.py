@@ -26,13 +26,13 @@ from mlrec.datasets.image_paths import (
 )
 from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.manifest import POSITIVE, Manifest
-from mlrec.datasets.names import alike, clean_label, duplicates_in, image_name, normal
 from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.readers.samples import as_list
 from mlrec.datasets.readers.yolo_layout import DARKNET_PREFIX, FILE, YAML, find_description, load_description
 from mlrec.datasets.split_names import known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, counted
 from mlrec.utils.files import read_text
+from mlrec.utils.names import alike, clean_label, duplicates_in, image_name, normal
 
 SPLITS = ("train", "val", "test")
 # Keys without images: the description itself, and keys of training tools.

@@ -9,11 +9,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from mlrec.datasets.names import duplicates_in
 from mlrec.datasets.readers.samples import first_bytes, first_existing, lines_of
 from mlrec.datasets.split_names import WHOLE, known_split
 from mlrec.utils.errors import DataError, counted
 from mlrec.utils.files import read_text
+from mlrec.utils.names import duplicates_in
 
 FILE, YAML = "data.yaml", (".yaml", ".yml")
 DARKNET, NAMES, CLASSES = "obj.data", "obj.names", "classes.txt"

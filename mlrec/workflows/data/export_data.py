@@ -31,7 +31,6 @@ from mlrec.datasets.export import (
 )
 from mlrec.datasets.image_paths import without_ending
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.names import label_order
 from mlrec.datasets.readers.coco import read_coco
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.fiftyone import read_fiftyone
@@ -41,6 +40,7 @@ from mlrec.predictions import Predictions, probabilities_of
 from mlrec.run_folders.directory import PREDICTIONS
 from mlrec.utils.errors import DataError, MlrecError, PredictionsError, UsageError, ValidationReport, counted
 from mlrec.utils.files import file_in, folder_of, link_or_copy, read_text, replace_folder, write_json, write_text
+from mlrec.utils.names import label_order
 
 Format = Literal["csv", "coco", "imagefolder", "labelstudio", "fiftyone"]
 METADATA, CONFIG = "metadata.csv", "labeling_config.xml"

@@ -20,13 +20,13 @@ from mlrec.datasets.boxes import clip_boxes, non_empty
 from mlrec.datasets.dataset import Dataset, Info, label_gaps
 from mlrec.datasets.image_paths import located, without_dots
 from mlrec.datasets.manifest import NEGATIVE, POSITIVE, UNKNOWN, Manifest, image_of
-from mlrec.datasets.names import clean_label, duplicates_in, label_order
 from mlrec.datasets.readers.detect import detect
 from mlrec.datasets.readers.registry import READERS, USED, Reading, ReadOptions, known_readers, reader_of, usual_name
 from mlrec.datasets.readers.split_files import SplitFile, divide
 from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils.errors import DataError, UsageError, ValidationReport, counted, nearest
 from mlrec.utils.files import check_name, replace_folder, temporary_folder, write_text
+from mlrec.utils.names import clean_label, duplicates_in, label_order
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.texts import distinct
 from mlrec.workflows.data.verify import Verified, check_overlap, note_images, verify

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
-from mlrec.datasets.names import duplicates_in
 from mlrec.datasets.readers.table_file import EXTRA
 from mlrec.utils.errors import DataError
+from mlrec.utils.names import duplicates_in
 from mlrec.workflows.deploy.predict import Prediction
 
 Form = Literal["csv", "jsonl", "parquet"]

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import Decoder
 from mlrec.datasets.listing import Item
-from mlrec.datasets.names import label_columns
 from mlrec.predictions import probabilities_of
 from mlrec.reports.figures.overlays import (
     PEAKS_BELOW,
@@ -34,6 +33,7 @@ from mlrec.reports.figures.overlays import (
 )
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport, counted
 from mlrec.utils.files import write_bytes
+from mlrec.utils.names import label_columns
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.utils.threads import thread_map
 from mlrec.workflows.runtime import RuntimeOptions

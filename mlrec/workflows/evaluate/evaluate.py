@@ -13,7 +13,6 @@ import msgspec
 
 from mlrec.datasets.dataset import Dataset, label_gaps
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.names import label_columns
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import check_top
 from mlrec.metrics.summary import Metrics
@@ -33,6 +32,7 @@ from mlrec.run_folders.record import (
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, ModelError, PredictionsError
 from mlrec.utils.files import replace_folder, write_json
+from mlrec.utils.names import label_columns
 from mlrec.utils.progress import SILENT, Progress, first_process_logs
 from mlrec.utils.texts import shared_with
 from mlrec.workflows.runtime import RuntimeOptions

@@ -13,7 +13,6 @@ from typing import Any
 import msgspec
 
 from mlrec.datasets.manifest import image_of
-from mlrec.datasets.names import label_columns
 from mlrec.datasets.objects import load_objects
 from mlrec.metrics.conventions import conventions_named
 from mlrec.metrics.evaluate import evaluate
@@ -30,6 +29,7 @@ from mlrec.run_folders.record import SplitRecord, metrics_of, warn_undefined, wr
 from mlrec.utils import processes
 from mlrec.utils.errors import PredictionsError, UsageError, counted
 from mlrec.utils.files import replace_folder, write_json
+from mlrec.utils.names import label_columns
 from mlrec.utils.progress import SILENT, Progress, first_process_logs
 from mlrec.workflows.evaluate.evaluate import (
     EvalTarget,

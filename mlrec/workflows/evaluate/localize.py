@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from mlrec.datasets.images.decode import read_orientation, upright_mask
 from mlrec.datasets.manifest import POSITIVE, Manifest
-from mlrec.datasets.names import label_columns
 from mlrec.datasets.object_sizes import MAP_SIZES
 from mlrec.metrics.intervals import Interval
 from mlrec.metrics.localization import (
@@ -32,6 +31,7 @@ from mlrec.reports.render.table import Column, Row, Table
 from mlrec.utils import processes
 from mlrec.utils.errors import DataError, UsageError
 from mlrec.utils.files import write_json, write_text
+from mlrec.utils.names import label_columns
 from mlrec.utils.progress import SILENT, Progress
 from mlrec.workflows.evaluate.evaluate import Evaluation
 from mlrec.workflows.runtime import RuntimeOptions

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mlrec.datasets.dataset import Dataset
 from mlrec.datasets.manifest import Manifest
-from mlrec.datasets.names import label_columns
 from mlrec.datasets.readers.csv_labels import read_csv_labels
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
@@ -16,6 +15,7 @@ from mlrec.metrics.scores import Scores, one_line, read_scores
 from mlrec.metrics.summary import Metrics
 from mlrec.run_folders.record import warn_undefined
 from mlrec.utils.errors import DataError, PredictionsError, UsageError, ValidationReport
+from mlrec.utils.names import label_columns
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from mlrec.datasets.manifest import Manifest, image_of
-from mlrec.datasets.names import duplicates_in, label_order
 from mlrec.metrics.bootstrap import Bootstrap
 from mlrec.metrics.conventions import ScoreKind
 from mlrec.metrics.id_matching import rows_of
@@ -24,6 +23,7 @@ from mlrec.reports.render.table import Table
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import RunRecord, SplitRecord, training_positives, warn_undefined
 from mlrec.utils.errors import PredictionsError, ValidationReport, counted
+from mlrec.utils.names import duplicates_in, label_order
 from mlrec.workflows.evaluate.score import read_truth, report_findings
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mlrec.datasets.manifest import image_of
-from mlrec.datasets.names import label_columns
 from mlrec.metrics.bootstrap import metric_intervals, paired_seeds
 from mlrec.metrics.label_significance import label_intervals
 from mlrec.predictions import Floats, Predictions
@@ -30,6 +29,7 @@ from mlrec.run_folders.evaluations import evaluations
 from mlrec.run_folders.record import Run, finished_runs
 from mlrec.run_folders.sweep_file import without_tuning
 from mlrec.utils.errors import PredictionsError, RunError, UsageError
+from mlrec.utils.names import label_columns
 
 
 def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bool = False) -> list[Run]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mlrec.datasets.names import image_name
 from mlrec.utils.errors import ValidationReport
+from mlrec.utils.names import image_name
 
 
 @pytest.mark.parametrize(
