@@ -1,4 +1,4 @@
-"""Attention maps and contribution maps of a model, with its logits."""
+"""Attention maps, contribution maps and logits of a model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class HeadMaps:
     """Logits and attention maps for B images and C labels.
 
     Attributes:
-        logits: Logits (B, C).
+        logits: Array (B, C) with the logit of each image and label.
         scores: Classifier scores (B, C, h, w) at each location, summed over heads.
         contributions: Contributions (B, C, h, w) of each location to the logit.
         attention: Attention (B, H, C, h, w) of a CSRA head; None for other heads.
@@ -36,10 +36,10 @@ class HeadMaps:
 
 
 def read_maps(head: Head, features: Tensor) -> HeadMaps:
-    """Compute logits and maps of a head from `features` (B, d, h, w) on the same device.
+    """Compute the logits and maps of a head from `features` (B, d, h, w), which are on the device of the head.
 
     Raises:
-        ModelError: A head from another package has no maps.
+        ModelError: The head is from another package and does not provide maps.
     """
     check_has_maps(head)
     features = features.to(torch.float32)
@@ -56,18 +56,18 @@ def read_maps(head: Head, features: Tensor) -> HeadMaps:
 def read_shown_maps(
     head: Head, features: Tensor, temperature_head: int | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Compute logits (B, C) and heat maps (B, C, h, w) of a head from `features` (B, d, h, w).
+    """Compute the logits (B, C) and heat maps (B, C, h, w) of a head from `features` (B, d, h, w).
 
     The maps are either the contributions to the logit, or the attention of one CSRA head. For a head in `query_heads`,
     whose logit is not a sum over locations, the maps are the attention of each label's query.
 
     Args:
-        head: Head of a model.
+        head: Head that computes the logits.
         features: Features on the device of the head.
         temperature_head: Index of the CSRA head whose attention is returned instead of contributions.
 
     Raises:
-        ModelError: A head from another package has no maps.
+        ModelError: The head is from another package and does not provide maps.
     """
     if isinstance(head, AttentionPooling | MLDecoder | Query2Label):
         features = features.to(torch.float32)

@@ -1,7 +1,8 @@
 """Image batches for training and evaluation: selection of samples, and loading in worker processes.
 
-The samples of a batch depend only on the seed and the epoch. An epoch is a random permutation of the images. Samples
-from the same image (for example, one per person) are adjacent, so each image is decoded only once per batch.
+The order of the samples depends only on the seed and the epoch. By default, an epoch is a random permutation of the
+images, and samples from the same image (for example, one per person) are adjacent. Each image is decoded only once per
+batch.
 
 Batches do not depend on the number of workers. Errors in workers are reported in one line, which names the unreadable
 file or the setting to change.
@@ -132,7 +133,7 @@ def steps_per_epoch(samples: int, batch_size: int, world: int = 1) -> int:
 def train_keys(
     manifest: Manifest, config: Config, *, epoch: int, start: int, epochs: int, rank: int, world: int
 ) -> Iterator[BatchKey]:
-    """Yield the keys for `epochs` epochs, starting with batch `start` of `epoch`.
+    """Yield the batch keys for `epochs` epochs, starting with batch `start` of epoch `epoch`.
 
     Each key contains only the samples of the batch that process `rank` receives.
 
@@ -158,7 +159,7 @@ def eval_keys(samples: int, batch_size: int, *, rank: int, world: int) -> Iterat
     """Yield the batch keys for an evaluation, distributed over processes in round-robin order.
 
     Batches do not depend on the number of processes, and all batches have the same size. The logits of a sample are
-    therefore bit-exact for any number of processes.
+    therefore bit-identical for any number of processes.
     """
     size = min(batch_size, samples)
     for k in range(rank, math.ceil(samples / size) if size else 0, world):
@@ -268,11 +269,11 @@ def train_batches(
     world: int = 1,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
-    """Yield augmented batches for `epochs` epochs, starting with batch `start` of `epoch`.
+    """Yield augmented batches for `epochs` epochs, starting with batch `start` of epoch `epoch`.
 
     A batch depends only on the seed, the epoch and the position in the epoch. Batches do not depend on the number of
     workers or on `start`. `config.batch_size` is the total over all processes, and process `rank` of `world` receives a
-    part of each batch. Workers run until all `epochs` are finished; close the iterator to stop them earlier.
+    part of each batch. Workers run until all epochs are finished; close the iterator to stop the workers earlier.
 
     Raises:
         DataError: An image cannot be read, or there are fewer samples than processes.
@@ -321,7 +322,7 @@ def run(
     total: int,
     device: torch.device = CPU,
 ) -> Iterator[Batch]:
-    """Yield the batch for each key, in order, prefetched by dataloader workers.
+    """Yield one batch per key, in order; dataloader workers prefetch the batches.
 
     Args:
         batches: Dataset that creates a batch from a key.

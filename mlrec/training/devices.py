@@ -1,4 +1,4 @@
-"""Setup of device, precision and threads, and short messages for errors such as out of memory."""
+"""Setup of the device, precision and CPU threads, and one-line messages for out-of-memory and similar errors."""
 
 from __future__ import annotations
 
@@ -95,8 +95,8 @@ def _named_index(index: int) -> int:
 def _check_kernels(device: torch.device) -> None:
     """Check that this torch build has kernels for the GPU.
 
-    Without kernels, the first operation would fail obscurely. A kernel for X.Y runs on X.Z with Z >= Y. For a GPU that
-    is newer than all kernels, a "compute" version is compiled.
+    Without kernels, the first operation would fail with an obscure message. A kernel for X.Y runs on X.Z with Z >= Y.
+    For a GPU that is newer than all kernels, a "compute" version is compiled.
 
     Raises:
         UsageError: There are no kernels for the GPU.
@@ -119,7 +119,7 @@ def _check_kernels(device: torch.device) -> None:
 def resolve_precision(name: str, device: torch.device) -> Precision:
     """Return the precision for the value of `--precision`; "auto" selects one for the device.
 
-    "auto" is bf16 on CUDA with compute capability 8.0 or later, fp16 with 7.x, and otherwise fp32.
+    "auto" is bf16 on CUDA with compute capability 8.0 or higher, fp16 with 7.x, and otherwise fp32.
     `torch.cuda.is_bf16_supported()` is not used, because it also returns True for older GPUs, which emulate bf16
     slowly.
 
@@ -237,14 +237,14 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Context manager that converts failures in a training run, such as out of memory, to one-line errors.
+    """Context manager that converts failures in a training run, such as a lack of memory, to one-line errors.
 
     Errors are converted if memory runs out, a batch is too small, the compiler fails, an operation is not
-    deterministic, or a process is lost.
+    deterministic, or another process exits.
 
     Raises:
-        RunError: Memory ran out, a batch is too small, the compiler failed, an operation is not deterministic, or a
-            process was lost.
+        RunError: Memory ran out, a batch is too small, the compiler failed, an operation is not deterministic, or
+            another process exited.
     """
     try:
         yield
@@ -290,7 +290,7 @@ def memory_explained(
     """Context manager that converts an out-of-memory error in inference to a one-line error.
 
     Args:
-        batch_flag: Flag of the command that sets the batch size.
+        batch_flag: Command-line flag that sets the batch size.
         device: Device of the model.
         precision: Precision of the backbone; None if the command has no option for the precision.
         batch_size: Number of images in the batch; None while the model is moved to the device.

@@ -41,10 +41,11 @@ _stores: list[Any] = []  # stores of the current job
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Context manager that joins and leaves the process group; has no effect if there is one process.
+    """Context manager that joins the process group and leaves it at the end; does nothing in a single process.
 
     If the block raises an exception, the attribute `speaks` of the exception is set to True in the process that failed
-    first, and to False in the other processes. The job can therefore print a single message instead of one per process.
+    first, and to False in the other processes. A job can therefore print a single message instead of one message per
+    process.
     """
     if world_size() == 1:
         yield

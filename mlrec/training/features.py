@@ -78,10 +78,10 @@ def compute_features(
     """Compute the features of all samples once.
 
     If `config.feature_copies` is greater than 0, features are computed for this number of augmented copies of each
-    sample. Otherwise, features are computed without augmentation. Copy k contains the augmented views of epoch k. The
-    model is moved to `device` and remains in eval mode. With multiple processes, each process computes a part of the
-    batches, and all processes on a machine share the memory of the result. Batches do not depend on the number of
-    processes, so features are bit-identical.
+    sample, otherwise without augmentation. Copy k contains the augmented views of epoch k. The model is moved to
+    `device` and remains in eval mode. With multiple processes, each process computes a part of the batches, and all
+    processes on a machine share the memory of the result. Batches do not depend on the number of processes, so the
+    features are bit-identical for any number of processes.
 
     Raises:
         DataError: An image cannot be read; the message states the file.
@@ -115,7 +115,7 @@ def compute_features(
 
 
 class FeatureCache:
-    """Feature cache by backbone and samples.
+    """Cache of features, indexed by backbone and samples.
 
     The cache is shared by evaluations and by runs that differ only in the head.
 
@@ -173,7 +173,7 @@ def feature_batches(
 ) -> Iterator[Batch]:
     """Yield batches like `train_batches`, with features (B, d, h, w) as `images`.
 
-    Epoch e uses copy e mod k.
+    With k augmented copies, epoch e uses copy e mod k.
     """
     manifest, targets = features.manifest, torch.from_numpy(features.manifest.targets)
     for key in train_keys(manifest, config, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world):

@@ -28,7 +28,7 @@ TOP = (1, 5)
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """Top-1 and top-5 hits: whether the true class of each image is among the 1 or 5 highest scores.
+    """Top-1 and top-5 hits: whether the true class of each image has the highest or one of the five highest scores.
 
     Attributes:
         published: Bool array (2, N) for the published logits; row 0 is top-1, and row 1 is top-5.

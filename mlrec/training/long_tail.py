@@ -24,8 +24,8 @@ def distribution_balanced(logits: Tensor, positive: Tensor, context: LossContext
 
     A sample that is drawn for a frequent label may also have rare labels. The ratio of the desired to the actual
     frequency of label k is r = (1/n_k) / Σ_{j positive} (1/n_j), where n_k is the number of positives of label k. The
-    loss weight is the smoothed ratio w = α + σ(β (r - μ)). Logits are shifted by ν = κ log(N/n_k - 1). Negatives with
-    logits below ν therefore have a low loss. With z = x - ν, the loss is
+    loss weight is the smoothed ratio w = α + σ(β (r - μ)). Logits are shifted by ν = κ log(N/n_k - 1), where N is the
+    number of samples. Negatives with logits below ν therefore have a low loss. With z = x - ν, the loss is
     `w [y log(1 + exp(-z)) + (1 - y)/λ log(1 + exp(λ z))]`.
 
     The authors use a class-aware sampler (`sampler = "class-aware"`) and multiply the loss by a focal factor with

@@ -35,7 +35,7 @@ NAMED_SAMPLES = 3  # number of samples in a batch that an error lists
 
 @dataclass(frozen=True)
 class Steps:
-    """Event after one or more steps with finite losses; the state may be saved.
+    """Event after one or more steps with finite losses; the caller may save the state.
 
     Attributes:
         epoch: Current epoch, starting from 0.
@@ -117,9 +117,9 @@ def fit(
 ) -> Iterator[Event]:
     """Train from the position of `state` to the end of the last epoch.
 
-    On a CPU, `Steps` is yielded after each step. On a GPU, each transfer of a loss waits for the device. `Steps` is
-    therefore yielded every 20 steps, or earlier if training should stop. `Epoch` is yielded after each epoch. At each
-    event, `state` is complete and may be saved or evaluated, and the caller may stop training.
+    On a CPU, `Steps` is yielded after each step. On a GPU, each transfer of a loss waits for the device, so `Steps` is
+    yielded only every 20 steps, or earlier if training should stop. `Epoch` is yielded after each epoch. At each event,
+    `state` is complete and may be saved or evaluated, and the caller may stop training.
 
     Args:
         state: Training state, which is changed in place.
@@ -298,8 +298,8 @@ def _sync_is_due(state: State, device: torch.device, config: Config, steps_per_e
 def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids: Sequence[str] = ()) -> Steps:
     """Copy the losses and gradient norms of multiple steps from the device in one transfer.
 
-    RunError is raised if a value is NaN or infinite. With fp16, a few consecutive steps with NaN or infinite values are
-    permitted.
+    A RunError is raised if a value is NaN or infinite. With fp16, a few consecutive steps with NaN or infinite values
+    are permitted.
     """
     losses = distributed.mean(torch.stack(window.losses))
     values, norms = torch.stack([losses, torch.stack(window.norms).to(losses)]).tolist()

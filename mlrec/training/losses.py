@@ -2,8 +2,8 @@
 
 A loss has one value per sample and label; the weighted values are averaged over the known targets. The paper averages
 over samples and labels; a sum over labels would scale the learning rate by the number of labels. Losses are computed in
-float32, even under autocast. A new loss requires a function and one line in `LOSSES`, or an entry point of the group
-`mlrec.losses` in another package.
+float32, even under autocast. A new loss requires a function and one line in `LOSSES`; another package can add a loss
+with an entry point in the group `mlrec.losses`.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int]
     be read from a file. Without weights, None is returned. Labels without positives or without negatives have weight 1.
 
     Raises:
-        ConfigError: The file is not a list of `label,weight` lines with a positive number for each label.
+        ConfigError: The file does not contain one `label,weight` line with a positive weight for each label.
     """
     if config.pos_weight == "none":
         return None

@@ -1,9 +1,9 @@
 """Losses for annotations with missing positives.
 
-`context.unlabelled` marks the targets that may be positives although they are not annotated as positive. If the
-training split has unknown targets, the unknown targets are marked. Otherwise, all negatives are marked, because only
-some objects may be annotated. In the argument `positive`, marked targets are negative (0). The docstring of each loss
-describes how the loss treats marked targets.
+`context.unlabelled` marks the targets that may be positives although they are not annotated as positive. Unknown
+targets are marked if the training split has any; otherwise, all negatives are marked, because only some objects may be
+annotated. In the argument `positive`, marked targets are negative (0). The docstring of each loss describes how the
+loss treats marked targets.
 
 The constants are taken from the following papers and from the code of their authors:
 
@@ -55,7 +55,7 @@ def hill(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:  # n
 def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Self-paced loss correction (SPLC; Zhang et al., arXiv 2112.07368).
 
-    Unlabelled targets with p > τ are treated as positives. The focal margin loss is used for positives, and the focal
+    Unlabeled targets with p > τ are treated as positives. The focal margin loss is used for positives, and the focal
     loss for negatives. No targets are corrected in the first epoch, because p is not yet informative. The authors' code
     shifts the logits by the margin before it corrects targets, so corrected targets have no margin. In this
     implementation, corrected targets have a margin. For COCO with 75 % of the labels, the authors use τ = 0.65.
@@ -70,10 +70,9 @@ def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
 def large_loss_rejection(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Large loss rejection (LL-R; Kim et al., CVPR 2022).
 
-    The unlabelled targets with the largest losses in the batch are ignored. The ignored fraction of the unlabelled
+    The unlabeled targets with the largest losses in the batch are ignored. The ignored fraction of the unlabeled
     targets is epoch · Δ, where Δ is `large_loss_rate` percent. In the first epoch, no targets are ignored. In the
-    authors' code, the fraction refers to all targets in the batch, which is nearly the same if few targets are
-    labelled.
+    authors' code, the fraction refers to all targets in the batch, which is nearly the same if few targets are labeled.
     """
     values = _cross_entropy(logits, positive)
     return torch.where(_largest(values, context), 0.0, values)
@@ -82,7 +81,7 @@ def large_loss_rejection(logits: Tensor, positive: Tensor, context: LossContext)
 def large_loss_correction(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Temporary large loss correction (LL-Ct; Kim et al., CVPR 2022).
 
-    The targets that LL-R would ignore are treated as positives in the current step. The correction is not stored.
+    The targets that LL-R would ignore are treated as positives in the current step. The stored targets do not change.
     """
     values = _cross_entropy(logits, positive)
     return torch.where(_largest(values, context), -logsigmoid(logits), values)
@@ -91,7 +90,7 @@ def large_loss_correction(logits: Tensor, positive: Tensor, context: LossContext
 def entropy_maximization(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     """Entropy maximization (EM; Zhou et al., ECCV 2022).
 
-    The loss of unlabelled targets is -α times the entropy of the predicted probability p. The loss of known targets is
+    The loss of unlabeled targets is -α times the entropy of the predicted probability p. The loss of known targets is
     the cross-entropy. Asymmetric pseudo-labeling, the second part of the paper, is not used.
     """
     p = torch.sigmoid(logits)
@@ -104,7 +103,7 @@ def _cross_entropy(logits: Tensor, positive: Tensor) -> Tensor:
 
 
 def _largest(values: Tensor, context: LossContext) -> Tensor:
-    """Return a (B, C) bool mask of the unlabelled targets with the largest losses.
+    """Return a (B, C) bool mask of the unlabeled targets with the largest losses.
 
     The mask is computed without a device synchronization.
     """

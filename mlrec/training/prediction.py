@@ -178,7 +178,7 @@ def predict(
     """Compute the float32 logits of a split, in the order of the manifest.
 
     The model is moved to the device and remains in eval mode. With multiple processes, each process computes a part of
-    the batches, and all processes receive the complete result. The result is bit-exact for any number of processes.
+    the batches, and all processes receive the complete result. The result is bit-identical for any number of processes.
 
     Args:
         model: Classifier with the labels of the manifest, in the same order.
@@ -223,7 +223,8 @@ def predict_parts(
 ) -> tuple[Predictions, tuple[NDArray[np.float32], ...]]:
     """Compute the logits at λ = 0 and the terms that λ multiplies, in a single pass over the images.
 
-    For each temperature, there is one term, which is the difference between the logits at λ = 1 and at λ = 0.
+    There is one term per temperature, or a single term without temperatures: the difference between the logits at λ = 1
+    and at λ = 0.
 
     Args:
         model: Classifier with any head except the spatial head, which has no average over locations.
@@ -232,7 +233,7 @@ def predict_parts(
         **how: Other options of `predict`.
 
     Raises:
-        MlrecError: λ cannot be applied to the head, or `predict` raises an error.
+        MlrecError: λ cannot be applied to the head, or `predict` fails.
     """
     from mlrec.models.residual import residual_parts
 
@@ -322,7 +323,7 @@ def predict_features(model: Classifier, features: Features, *, batch_size: int =
 def as_predictions(logits: Tensor, manifest: Manifest) -> Predictions:
     """Convert the logits (N, C) for a split to `Predictions`.
 
-    MlrecError is raised if a logit is NaN or infinite.
+    An MlrecError is raised if a logit is NaN or infinite.
     """
     values = logits.cpu()
     broken = (~torch.isfinite(values)).nonzero()

@@ -1,4 +1,4 @@
-"""Setup of a run from a config: device, model, optimizer, initial state and network."""
+"""Setup of a run from a config: the device, model, optimizer, initial state and network."""
 
 from __future__ import annotations
 
@@ -58,8 +58,7 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
     Args:
         config: Config of the run.
         manifest: Training split, which defines the labels and, for the gcn head, the label graph.
-        paper: Whether a backbone name without a tag means the paper's weights. Otherwise, timm's default weights are
-            used.
+        paper: Whether a backbone name without a tag selects the paper's weights instead of timm's default weights.
         empty: Whether to skip loading weights. The weights are then random and must be replaced by those of a
             checkpoint.
 
@@ -193,9 +192,9 @@ def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
 def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
     """Return the non-empty parameter groups with `lr_mult` and `weight_decay`.
 
-    With `decay_norm_bias`, weight decay is applied to all parameters, as in the paper. Otherwise, it is not applied to
-    vectors (norms, biases) and embeddings. With `layer_decay` δ < 1 (Clark et al., ELECTRA, ICLR 2020), the last layer
-    of the backbone has a learning-rate factor of 1. The factor of each earlier layer is δ times the factor of the next
+    With `decay_norm_bias`, weight decay is applied to all parameters, as in the paper; otherwise, vectors (norms,
+    biases) and embeddings are excluded. With `layer_decay` δ < 1 (Clark et al., ELECTRA, ICLR 2020), the last layer of
+    the backbone has a learning-rate factor of 1. The factor of each earlier layer is δ times the factor of the next
     layer.
 
     Raises:

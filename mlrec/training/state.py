@@ -2,8 +2,8 @@
 
 A run that was killed can be resumed bit-exactly from a checkpoint. The sample order, the augmentation and the random
 numbers of torch depend only on the seed, the epoch, and the sample or step. The state of random generators is therefore
-not stored. The two newest checkpoints are kept. A SHA-256 is appended to each checkpoint, so that incomplete or damaged
-checkpoints are detected.
+not stored. The two newest checkpoints are kept. A SHA-256 digest is appended to each checkpoint, so that incomplete or
+damaged checkpoints are detected.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class State:
     """All values that change during training.
 
     Attributes:
-        ema: Exponential moving average of the weights, or None; if set, the average is evaluated and stored.
+        ema: Average of the weights, or None; if set, the averaged weights are evaluated and saved as the model.
         epoch: Current epoch, starting from 0.
         batch: Number of finished batches in the current epoch.
         step: Number of optimizer steps.
@@ -234,7 +234,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 class _Hashing:
-    """Stream that computes the SHA-256 of the written data and stores a write error."""
+    """Stream that computes the SHA-256 digest of the written data and stores a write error."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.stream = stream

@@ -41,7 +41,7 @@ def time_heads(
     """Time complete models that differ only in the head, on random images.
 
     Args:
-        backbone: Backbone that all models share. Its current input size is used.
+        backbone: Backbone that all models share; its current input size is used.
         heads: Heads to compare; the backbone and heads are moved to the device.
         num_labels: Number of labels C.
         batch_size: Batch size.
@@ -79,7 +79,7 @@ def head_flops(backbone: Backbone, heads: Sequence[nn.Module]) -> tuple[int, lis
     """Count the floating-point operations of a backbone and of each head for one image.
 
     Args:
-        backbone: Backbone of all models. Its current input size is used.
+        backbone: Backbone of all models; its current input size is used.
         heads: Heads for the features of the backbone, on the same device.
 
     Returns:

@@ -53,7 +53,7 @@ class TorchMetric(torchmetrics.Metric):
             return self._metrics()
 
     def compute(self) -> Tensor:
-        """Return the selected value; NaN if undefined."""
+        """Return the selected value; NaN if the value is undefined."""
         number = self._metrics().flat()[self.value]
         return torch.tensor(number, dtype=torch.float64)
 

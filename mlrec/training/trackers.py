@@ -1,8 +1,8 @@
 """Trackers that log the numbers and images of a run, for example to TensorBoard.
 
-There are trackers for TensorBoard, Weights & Biases, MLflow, trackio and others. `log.jsonl` is always written and is
-authoritative; trackers receive the same numbers. A new tracker requires a class and one line in `TRACKERS`, or an entry
-point of the group `mlrec.trackers` in another package.
+There are trackers for TensorBoard, Weights & Biases, MLflow and trackio. `log.jsonl` is always written and is
+authoritative; trackers receive the same numbers. A new tracker requires a class and one line in `TRACKERS`; another
+package can add a tracker with an entry point in the group `mlrec.trackers`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Tracker(Protocol):
     """
 
     def start(self, run: TrackedRun) -> str | None:
-        """Start a run, or continue the run with `run.id`; returns an id for continuing the run."""
+        """Start a run, or continue the run with the id `run.id`; return an id for continuing the run."""
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
         """Log numbers by name, such as "steps/loss" or "val/mAP"; after resuming, steps may be logged again."""
@@ -70,7 +70,7 @@ class Tracker(Protocol):
         """Log a PNG file."""
 
     def finish(self, status: Status) -> None:
-        """End the run with a status: "finished", "interrupted" or "failed"; only the last two can be resumed."""
+        """End the run with a status: "finished", "interrupted" or "failed"; a finished run cannot be resumed."""
 
 
 class TensorBoardTracker:
@@ -142,7 +142,7 @@ class MlflowTracker:
     """
 
     def start(self, run: TrackedRun) -> str:
-        """Create or continue a run in the experiment "mlrec"; the user's active run is not changed."""
+        """Create or continue a run; the default experiment is "mlrec". The user's active run is not changed."""
         from mlflow import MlflowClient
         from mlflow.entities import Param
 

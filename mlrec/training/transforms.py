@@ -2,9 +2,9 @@
 
 Random numbers depend only on the seed, epoch and sample. In training, images are flipped horizontally and cropped with
 random resized crops, as in the paper; RandAugment and Cutout are optional. In evaluation, the whole image is resized to
-a square without preserving the aspect ratio. There are two functions that apply a view. `tensors`, the default, uses
-uint8 tensors; `pictures` uses PIL and torchvision's transforms v1, as in the paper's code. Pixels are uint8 until they
-are on the device, where `normalize` converts them to floats.
+a square without preserving the aspect ratio. Two functions apply a view: `tensors`, the default, uses uint8 tensors;
+`pictures` uses PIL and version 1 of torchvision's transforms, as in the paper's code. Pixels are uint8 until they are
+on the device, where `normalize` converts them to floats.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class View:
         top, left, height, width: Crop box in pixels.
         flip: Whether the crop is flipped horizontally.
         operations: RandAugment operations, in order.
-        hole: Area of the resized image that Cutout fills with grey: top, left, bottom, right.
+        hole: Area of the resized image that Cutout fills with gray: top, left, bottom, right.
     """
 
     top: int
@@ -84,7 +84,7 @@ def tensors(pixels: Pixels, view: View | None, size: int, interpolation: str) ->
 
 
 def pictures(pixels: Pixels, view: View | None, size: int, interpolation: str) -> Tensor:
-    """Apply a view with PIL and torchvision's transforms v1, as in the paper's code."""
+    """Apply a view with PIL and version 1 of torchvision's transforms, as in the paper's code."""
     from PIL import Image
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms import functional as v1

@@ -37,7 +37,7 @@ class Views:
         """Parse a list of `flip` and scales, such as `flip,1,1.25`; without scales, the only scale is 1.
 
         Raises:
-            UsageError: A part is neither `flip` nor a scale from 0.25 to 4, or is listed twice.
+            UsageError: An entry is neither `flip` nor a scale from 0.25 to 4, or is listed twice.
 
         Example:
             >>> Views.parse("flip,0.75,1")
