@@ -1,9 +1,9 @@
 """`State`, which contains all values that change during training, and its checkpoints.
 
-A run that was killed can be resumed bit-exactly from a checkpoint. The sample order, the augmentation and the random
-numbers of torch depend only on the seed, the epoch, and the sample or step. The state of random generators is therefore
-not stored. The two newest checkpoints are kept. A SHA-256 digest is appended to each checkpoint, so that incomplete or
-damaged checkpoints are detected.
+On a CPU, and on CUDA with `deterministic`, a killed run can be resumed bit-exactly from a checkpoint. The sample order,
+the augmentation and the random numbers of torch depend only on the seed, the epoch, and the sample or step. The state
+of random generators is therefore not stored. The two newest checkpoints are kept. A SHA-256 digest is appended to each
+checkpoint, so that incomplete or damaged checkpoints are detected.
 """
 
 from __future__ import annotations

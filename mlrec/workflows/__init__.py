@@ -1,1 +1,1 @@
-"""Workflows: one public function per command, which combines other parts of the package."""
+"""Workflows: one public function per command; each function combines other parts of the package."""

@@ -1,4 +1,4 @@
-"""`mlrec doctor`: check that this machine can train on this dataset, with a short real training run."""
+"""`mlrec doctor`: check with a short training run that this machine can train on a dataset."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Diagnosis:
         return max((check.verdict for check in self.checks), key=order.index, default="ok")
 
     def in_words(self) -> str:
-        """One line that states whether training is possible."""
+        """Return one line that states whether training is possible."""
         bad = [check.name for check in self.checks if check.verdict == "error"]
         odd = [check.name for check in self.checks if check.verdict == "warning"]
         if bad:
@@ -117,7 +117,7 @@ def doctor(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> Diagnosis:
-    """Check environment, disk, data and weights, and run a few training steps in a temporary folder.
+    """Check the environment, disk, data and weights, and run a few training steps in a temporary folder.
 
     Splits, device and weights are resolved by the same functions as in `train`, with the same keys. Weights are looked
     up on the hub but not downloaded. All files are removed at the end.
@@ -378,7 +378,7 @@ def _parameters(model: Any) -> int:
 
 
 def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
-    """Check whether the data pipeline or the device would limit the training speed.
+    """Check whether the data pipeline or the device would limit the speed of the run that `train` would start.
 
     The run is the one started by `train`.
     """

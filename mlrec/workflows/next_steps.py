@@ -1,4 +1,4 @@
-"""Suggestions for the next command that works with this dataset on this machine.
+"""Suggestions for the next command, which depend on the dataset and the machine.
 
 This module does not import torch.
 """
@@ -50,7 +50,7 @@ def train_command(dataset: Dataset, train: str | None = None, scored: str | None
 def quick(command: str) -> str:
     """Return a training command that takes minutes on a CPU, with a small frozen backbone.
 
-    The command works without the hub.
+    The command works without access to the hub.
     """
     if weight_packages.installed(WEIGHTS):
         return f"{command} --recipe demo"

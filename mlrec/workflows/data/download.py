@@ -48,7 +48,7 @@ def download(
         url_base: URL of a mirror, or path of a local folder; either must contain the files under their official names.
         keep_archives: Whether to keep archives after unpacking.
         progress: Progress display.
-        wait: Function that waits for a number of seconds between two attempts.
+        wait: Function that waits for a given number of seconds; it is called between two attempts.
 
     Returns:
         Folder of the unpacked dataset.
@@ -56,7 +56,8 @@ def download(
     Raises:
         UsageError: The name is unknown, or the files cannot be downloaded automatically; the message explains how to
             obtain the files.
-        MlrecError: There is not enough disk space, the server does not respond, or the SHA-256 of a file differs.
+        MlrecError: There is not enough disk space, the server does not respond, or the SHA-256 digest of a file
+            differs.
     """
     dataset = OFFICIAL.get(name)
     if dataset is None:

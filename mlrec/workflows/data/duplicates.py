@@ -35,7 +35,7 @@ class Duplicate:
         correlation: Correlation between the thumbnails of both images.
         leak: Whether one image is in `test` and the other is only in other splits. Such a pair makes test scores too
             high.
-        labels_differ: Whether the targets differ.
+        labels_differ: Whether the targets of the two images differ.
     """
 
     first: str
@@ -123,7 +123,7 @@ def fingerprints(folder: Path, root: Path, names: Sequence[str], progress: Progr
 
 
 def summary(duplicates: Duplicates) -> Table:
-    """Return the table of duplicate pairs; pairs across `test` and another split are first."""
+    """Return the table of duplicate pairs; pairs that connect `test` with another split come first."""
     columns = (
         Column("first", "image"),
         Column("first_splits", "in"),

@@ -1,6 +1,6 @@
 """`mlrec export-data`: export a prepared dataset for other tools.
 
-If `mlrec prepare` reads the exported files, the digests of the splits are the same as before the export.
+After `mlrec prepare` has read the exported files, the splits have the same digests as before the export.
 """
 
 from __future__ import annotations

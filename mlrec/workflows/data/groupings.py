@@ -33,7 +33,7 @@ def sample_groups(
     near_duplicates: bool,
     progress: Progress,
 ) -> NDArray[np.intp]:
-    """Group samples that share an image, a column value or near-duplicate images; return group numbers.
+    """Return one group number per sample; samples that must stay together have the same number.
 
     Args:
         dataset: Dataset of the samples; its folder contains the cached image fingerprints.
@@ -47,7 +47,8 @@ def sample_groups(
         (N,) array with the group number of each sample, counted from 0.
 
     Raises:
-        UsageError: A file is set without a column, or a column without a file.
+        UsageError: A file is set without a column, or a column is set although the dataset has no table and no file is
+            set.
         DataError: The column does not exist, or an image has no value.
     """
     groupings = [numbered(manifest.images)]

@@ -37,7 +37,7 @@ class HiddenLabels:
     counts: dict[str, tuple[int, int, int]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Content of `--json`."""
+        """Return the JSON-compatible data that `mlrec split --keep-labels --json` prints."""
         keys = ("positives", "negatives", "unknown")
         splits = {name: dict(zip(keys, counts, strict=True)) for name, counts in self.counts.items()}
         return {"path": str(self.dataset.path), "whole": self.whole, "splits": splits}
@@ -64,7 +64,8 @@ def hide_labels(
         seed: Random seed.
 
     Raises:
-        UsageError: A fraction is not between 0 and 1, or the split is `test`.
+        UsageError: A fraction is not between 0 and 1, the split is `test`, or the name of a new split is already in
+            use.
         DataError: The dataset or the split does not exist.
     """
     for share in keep:

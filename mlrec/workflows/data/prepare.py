@@ -1,6 +1,6 @@
 """`mlrec prepare`: convert third-party annotations to a prepared dataset.
 
-The steps are: read, check, decode all images, write.
+The steps are to read and check the annotations, decode all images, and write the dataset.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ BAD_IMAGE, NO_AREA = "images that cannot be used", "boxes without area"
 
 @dataclass(frozen=True)
 class _Checks:
-    """Options for the checks."""
+    """Options of `prepare` for the checks."""
 
     verify: bool
     skip_bad_images: bool
@@ -63,8 +63,8 @@ def prepare(
 ) -> Dataset:
     """Read third-party annotations and write `out/name`: one manifest per split, and `dataset.json`.
 
-    All checks run before an error is raised. If there is more than one error, all are listed in `out/name.bad.log`. No
-    partial output remains after an error.
+    All checks run before an error is raised. If there is more than one error, all errors are listed in
+    `out/name.bad.log`. No partial output remains after an error.
 
     Args:
         kind: Name of a reader, see `known_readers`; by default, the reader is detected from `path`.
@@ -84,7 +84,7 @@ def prepare(
 
     Raises:
         UsageError: The kind is unknown, or the name is not a valid folder name.
-        DataError: Annotations or images are invalid, or `out/name` is not a prepared dataset.
+        DataError: Annotations or images are invalid, or `out/name` exists and is not a prepared dataset.
     """
     known = known_readers()
     options = options or ReadOptions()
@@ -192,7 +192,7 @@ def _skipped(count: int, reason: str) -> str:
 
 
 def summary(dataset: Dataset) -> Table:
-    """Return a table with one row per split, and the skipped records in footnotes."""
+    """Return a table with one row per split; the footnotes list the skipped records."""
     rows = []
     for split in dataset.info.splits:
         manifest = dataset.manifest(split)
@@ -213,7 +213,7 @@ def summary(dataset: Dataset) -> Table:
 
 
 def preview(dataset: Dataset) -> list[Table]:
-    """Return the additional dry-run output: counts per label and three samples."""
+    """Return the additional output of a dry run: the counts per label, and three samples."""
     labels = dataset.info.labels
     splits = [dataset.manifest(split) for split in dataset.info.splits]
     counts = [
@@ -326,7 +326,7 @@ def _to_json(value: object) -> object:
 
 
 def _checked(reading: Reading, checks: _Checks, findings: ValidationReport, progress: Progress) -> Reading:
-    """Run all checks: label order, decoding of images, boxes inside the images, no leak into `test`."""
+    """Run all checks: label order, image decoding, boxes inside the images, and overlap between splits."""
     manifests = _alike_labels([manifest.changed(name=reading.name) for manifest in reading.manifests], findings)
     verified: dict[str, Verified] = {}
     skipped = dict(reading.skipped)

@@ -37,7 +37,7 @@ class NewSplits:
     Attributes:
         dataset: Dataset with the new splits.
         pool: Divided split.
-        sizes: Number of samples of each new split.
+        sizes: Number of samples in each new split.
         groups: Number of groups with two or more samples that were kept together.
         error: Absolute difference in label prevalence between the held-out part and the pool, as a fraction; mean over
             all labels and folds.
@@ -52,7 +52,7 @@ class NewSplits:
     random_error: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Content of `--json`."""
+        """Return the JSON-compatible data that `mlrec split --json` prints."""
         return {
             "path": str(self.dataset.path),
             "pool": self.pool,
@@ -79,8 +79,8 @@ def split(
     """Divide one split of a dataset, and add the parts to the dataset.
 
     The parts are `train` and `val`, or `fold0-train`, `fold0-val`, `fold1-train`, ... If the pool is `train` and is
-    divided into two parts, the whole pool is kept as `trainval`. `test` is never divided. Persons in one image, samples
-    with the same value of `group`, and duplicate images stay in the same part.
+    divided into two parts, the whole pool is kept as `trainval`. `test` is never divided. Persons in the same image,
+    samples with the same value of `group`, and duplicate images stay in the same part.
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
@@ -204,8 +204,8 @@ def _error(targets: SparseTargets, part: NDArray[np.intp], held_out: Sequence[in
 def add_splits(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: str | None) -> Dataset:
     """Atomically add the new splits of `pool`, and remove outdated splits.
 
-    Earlier splits are outdated if their names begin with `outdated`. If files were replaced one by one, a killed
-    process could leave a mixture of old and new splits.
+    Earlier splits are outdated if their names begin with the prefix `outdated`. If files were replaced one by one, a
+    killed process could leave a mixture of old and new splits.
     """
     info = dataset.info
     sizes, origins = dict(info.splits), dict(info.source.get(MADE, {}))

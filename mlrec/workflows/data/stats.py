@@ -96,9 +96,9 @@ def _any_known(split: SplitStatistics) -> bool:
 
 
 def _tested(splits: Sequence[SplitStatistics]) -> str | None:
-    """Return the split to score: test, otherwise val, otherwise the last split.
+    """Return the split to score: `test`, otherwise `val`, otherwise the last split.
 
-    Returns None if the split has no positives.
+    Splits without positives are skipped; if no split has positives, the result is None.
     """
     labelled = [one.split for one in splits if any(one.positives)]
     for split in ("test", "val", *reversed(labelled)):

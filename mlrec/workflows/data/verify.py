@@ -120,7 +120,7 @@ def check_overlap(
     Args:
         manifests: All splits.
         digests: Pixel digests of the decoded images, by name.
-        allowed: Whether shared images are allowed.
+        allowed: Whether shared images cause warnings instead of errors.
         findings: Report to which errors and warnings are added.
     """
     by_split = {manifest.split: manifest.images for manifest in manifests}

@@ -106,8 +106,8 @@ def export(
         model: Model, see `evaluate_run`.
         form: Export format.
         out: Folder of the bundle; by default `export-FORM` in the model folder.
-        data: Dataset for the comparison; by default the dataset of the run. Random images are used if the run has no
-            dataset.
+        data: Dataset for the comparison; by default the dataset of the run, otherwise the most recently prepared
+            dataset. Random images are used if there is no dataset with the labels of the model.
         split: Split for the comparison; by default the scored split of the run.
         images: Number of images for the comparison.
         push_to: Repository on the Hugging Face hub, `user/name`, to which the bundle is uploaded.
@@ -222,7 +222,8 @@ def _agreement(
     """Compare the exported and the original model on the same images.
 
     Raises:
-        ModelError: The logits differ by more than 1e-4 times the largest logit, or 1e-4 if all logits are below 1.
+        ModelError: The logits differ by more than 1e-4, or by more than 1e-4 times the largest absolute logit if it is
+            above 1.
     """
     from mlrec.workflows.deploy.predict import open_scorer
 

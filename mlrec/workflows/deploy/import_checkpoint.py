@@ -42,9 +42,9 @@ class ImportResult:
         path: Written folder.
         naming: Name of the code base that wrote the checkpoint, inferred from the tensor names.
         backbone: timm name of the backbone.
-        head, heads, lam: Head, number of heads, and λ.
+        head, heads, lam: Name of the head, number of heads, and λ.
         labels: Names of the labels.
-        img_size: Side of the input in pixels.
+        img_size: Side length of the input in pixels.
         matched: Number of imported tensors. All tensors of the model are imported.
         unused: Names of unused tensors.
     """
@@ -217,7 +217,7 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None) -
 def _normalization(external: ExternalCheckpoint, known: str | None) -> str:
     """Return the normalization of an imported checkpoint.
 
-    This is [0, 1] for CSRA except on WIDER, otherwise the normalization of the weights.
+    The result is "unit" for CSRA ("half" on WIDER), and "weights" for other heads.
     """
     if not external.heads:
         if external.family == "vit":
@@ -266,7 +266,7 @@ def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normaliz
 
 
 def summary(imported: ImportResult) -> Sequence[tuple[str, str]]:
-    """Return the facts to print about an import, as name-value pairs."""
+    """Return the information to print about an import, as name-value pairs."""
     unused = f"{len(imported.unused)} unused"
     if imported.unused:
         unused += f" (first {imported.unused[0]})"

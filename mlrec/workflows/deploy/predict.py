@@ -100,7 +100,7 @@ def predict(
             list (`.txt`), a manifest (`.jsonl`), a tar shard, or a Parquet file with images. Other supported inputs are
             bytes of an image file, open binary files, Pillow images and items with boxes. RGB images may be numpy uint8
             arrays of shape (H, W, 3) or (B, H, W, 3). They may also be tensors of shape (3, H, W) or (B, 3, H, W), with
-            uint8 values or floats from 0 to 1. Images without a name receive the ids `image-0`, ...
+            uint8 values or floats from 0 to 1. Images without a name receive the ids `image-0`, `image-1` and so on.
         threshold: Minimum probability of a predicted label: one number for all labels, or an array of shape (C,).
         top: Number of labels to predict per image: the most probable labels are predicted, and `threshold` is not used.
         allow_urls: Whether to fetch http and https URLs. The limit for each URL is 64 MiB and 30 seconds, and only
@@ -140,7 +140,7 @@ def open_scorer(model: Classifier | str | os.PathLike[str], machine: RuntimeOpti
 
     Raises:
         ModelError: The model does not exist or cannot be used.
-        UsageError: This machine does not have the device or the precision.
+        UsageError: This machine does not support the device or the precision.
     """
     machine = machine or RuntimeOptions()
     if not isinstance(model, (str, os.PathLike)):
@@ -207,8 +207,8 @@ def with_tuned(
         threshold: Threshold without calibration; by default 0.5.
 
     Returns:
-        Scorer that returns calibrated logits, and an array of shape (C,) with thresholds for the calibrated
-        probabilities.
+        If `model` is set, a scorer that returns calibrated logits, and an array of shape (C,) with thresholds for the
+        calibrated probabilities. Otherwise, the unchanged scorer and the threshold.
 
     Raises:
         RunError: The model has no tuned thresholds.
@@ -291,7 +291,7 @@ def _predicted_columns(
 
 
 class Gallery:
-    """Writer that saves each image with the predicted labels to a folder.
+    """Writer that saves each image, together with its predicted labels, to a folder.
 
     Args:
         folder: Folder to write to.

@@ -1,10 +1,10 @@
 """`mlrec predict --out`: predictions in parts, which can be written by multiple processes and resumed.
 
 The output folder contains the parts, named `part-000000.csv` (or `.jsonl`, `.parquet`) and so on. `_predict.json`
-contains the settings, and `_parts/` contains one record per finished part. `_SUCCESS` and `_unreadable.jsonl` are
-written when all parts are finished. The record of a part is written after the part. Readers of Parquet folders skip
-names that begin with an underscore. If the output is a single file, the parts are first written to a folder next to the
-file. The parts are then concatenated, and the folder is removed.
+contains the settings, and `_parts/` contains one record per finished part. When all parts are finished, `_SUCCESS` is
+written; `_unreadable.jsonl` is also written if an image is unreadable. The record of a part is written after the part.
+Readers of Parquet folders skip names that begin with an underscore. If the output is a single file, the parts are first
+written to a folder next to the file. The parts are then concatenated, and the folder is removed.
 
 A part depends only on its images and the settings, because no batch contains images from two parts. Therefore, the
 content of a part does not depend on which process, machine or engine writes it.
@@ -53,7 +53,7 @@ class PredictJob:
         threshold: Minimum probability of a predicted label; None means 0.5, or the tuned thresholds.
         tuned: Whether to use thresholds and calibration from `mlrec tune`.
         top: Number of labels to predict per image: the most probable labels are predicted, and no threshold is used.
-        part_size: Images per part; the images in a packed file form one part.
+        part_size: Number of images per part; the images in a packed file form one part.
         machine: Runtime options.
     """
 
@@ -128,7 +128,7 @@ class Summary:
         resumed: Number of parts finished by an earlier run.
         rows: Number of predictions written to the output.
         unreadable: Number of images that could not be read.
-        unreadable_file: File that lists the unreadable images.
+        unreadable_file: File that lists the unreadable images, if there are any.
         complete: Whether all parts are finished; if not, another process writes the remaining parts.
     """
 
@@ -193,9 +193,9 @@ def write_predictions(
 
 
 def _write_own_share(job: PredictJob, sources: Iterable[Source], step: Step) -> tuple[int, int]:
-    """Write the parts of this process, and return the numbers of parts.
+    """Write the unfinished parts of this process.
 
-    Returns the total number of parts and the number finished by this process.
+    Returns the total number of parts, and the number of parts of this process that an earlier run finished.
     """
     writer = None
     if processes.rank() == 0:

@@ -1,6 +1,6 @@
 """`mlrec predict --engine ray`: Ray Data pipeline whose actors write the parts.
 
-There is one actor per GPU or CPU core. Model, images and output must have the same paths on all machines, as on a
+There is one actor per GPU or CPU core. The model, images and output must have the same paths on all machines, as on a
 shared file system. An actor that dies is replaced, and the actor's part is written again.
 """
 

@@ -64,7 +64,7 @@ def _csv_line(cells: Sequence[str]) -> str:
 
 
 class Writer(Protocol):
-    """Writer that writes predictions to an open file."""
+    """Interface of writers that add predictions to an open file."""
 
     def add(self, prediction: Prediction) -> None:
         """Write one prediction."""
@@ -95,7 +95,7 @@ class TextWriter:
 
 
 class ParquetWriter:
-    """Parquet writer with the same columns as CSV.
+    """Writer of predictions as Parquet, with the same columns as CSV.
 
     The columns are `id`, `labels` (list of strings), and one double column per label.
     """
@@ -143,7 +143,7 @@ def open_writer(stream: IO[bytes], labels: Sequence[str], form: Form) -> Writer:
 
 
 def joined(parts: Sequence[Path], form: Form, stream: IO[bytes]) -> None:
-    """Concatenate multiple files.
+    """Concatenate files with predictions, and write the result to `stream`.
 
     Args:
         parts: One or more files in the format `form`.

@@ -90,7 +90,7 @@ def evaluate_run(
         model: Folder of a run or of an imported model, or a `.safetensors` file.
         data: Folder of a prepared dataset; by default the dataset of the run, otherwise the most recently prepared
             dataset.
-        split: Split to score; by default the scored split of the run, otherwise `test` or `val`.
+        split: Split to score; by default the scored split of the run, otherwise `test`, `val` or the only split.
         labels: Labels to score; by default all.
         conventions: Name of the scoring conventions.
         tuned: Whether to predict labels with the tuned thresholds of the model.
@@ -102,7 +102,7 @@ def evaluate_run(
         progress: Progress display.
 
     Raises:
-        MlrecError: The model or the data do not exist, the labels differ from those of the model, or images cannot be
+        MlrecError: The model or the data does not exist, the labels differ from those of the model, or images cannot be
             read.
     """
     if processes.rank() != 0:
@@ -312,7 +312,7 @@ def _origin(model: Path) -> dict[str, Any]:
 
 
 def _thresholds(target: EvalTarget) -> Tuned:
-    """Return the tuned thresholds of a model; warns if the thresholds were chosen on the scored split."""
+    """Return the tuned thresholds of a model; warn if the thresholds were chosen on the scored split."""
     from mlrec.run_folders.tuned import Tuned
 
     tuned = Tuned.load(target.model)

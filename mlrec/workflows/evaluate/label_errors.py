@@ -75,8 +75,8 @@ def label_errors(
 
     Without `predictions`, a head is trained for each fold on features of a frozen backbone. The features are computed
     once. Each sample is predicted by the model that was not trained on this sample. Existing folds from `mlrec split
-    --folds` are used; if there are no folds, new folds are created. The number of annotations to review is determined
-    by one threshold per label, see `metrics.label_errors.to_review`.
+    --folds` are used; new folds are created if there are none, or if their number differs from `folds`. The number of
+    annotations to review is determined by one threshold per label, see `metrics.label_errors.to_review`.
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
@@ -207,7 +207,7 @@ def _tile(manifest: Manifest, error: LikelyError) -> Tile:
 
 
 def summary(errors: LabelErrors) -> Table:
-    """Return a table with the number of annotations to review and of expected errors for each label."""
+    """Return a table with the number of annotations to review and the number of expected errors for each label."""
     review, targets = errors.review, errors.manifest.targets
     rows = []
     for label, name in enumerate(errors.manifest.labels):

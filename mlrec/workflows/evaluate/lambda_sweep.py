@@ -1,4 +1,4 @@
-"""`mlrec lambda-sweep`: add λ times the maximum to a trained model at test time (Figure 1, Table 1)."""
+"""`mlrec lambda-sweep`: apply different values of λ to a trained model at test time (Figure 1, Table 1)."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class LambdaSweepConfig:
 
     Attributes:
         lams: Values of λ. The value 0 is always included.
-        temperatures: Temperatures of the added attention; by default the temperatures of the head for CSRA, and the
-            maximum for other heads.
+        temperatures: Temperatures of the added attention; by default the temperatures of a CSRA head, or the maximum
+            for any other head.
         select_on: Split on which λ is chosen. By default, λ is chosen on the scored split, and this is marked in the
             result.
         divide: Whether to divide the stored logits by 1 + λ. Metrics are always computed both with and without the
@@ -147,8 +147,8 @@ def lambda_sweep(
         progress: See `evaluate_run`.
 
     Raises:
-        MlrecError: For the same reasons as in `evaluate_run`. Also raised if the head does not use average pooling, or
-            if λ is chosen on scored images or on a split without positives.
+        MlrecError: `evaluate_run` would fail, the head does not use average pooling, or the split `select_on` contains
+            scored images or has no positives.
     """
     if processes.rank() != 0:
         progress = SILENT

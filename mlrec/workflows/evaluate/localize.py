@@ -62,7 +62,7 @@ class PairGroup:
 
 @dataclass(frozen=True)
 class Localization:
-    """Localization result.
+    """Result of `localize`: how well the heat maps of a model locate the annotated objects.
 
     Attributes:
         name: Name of the model.
@@ -125,7 +125,7 @@ def localize(
         progress: Progress display.
 
     Raises:
-        DataError: The dataset has no annotated objects, or no object has a label of the model.
+        DataError: The dataset has no annotated objects, or no object in the split has a scored label.
     """
     if processes.world_size() > 1:
         raise UsageError("--localize runs in a single process; run the command without torchrun")

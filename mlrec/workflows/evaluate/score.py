@@ -68,7 +68,7 @@ def score(
 
 
 def report_findings(read: Sequence[Scores], findings: ValidationReport) -> None:
-    """Log how the kind of the scores was inferred, and warnings about the score files."""
+    """Log how the kind of the scores was inferred, and log warnings about the score files."""
     for note in dict.fromkeys(scores.note for scores in read if scores.note):
         logger.info(note)
     for line in findings.warnings:
@@ -79,10 +79,10 @@ def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, find
     """Read the ground truth.
 
     Args:
-        path: CSV, manifest file, or folder of a prepared dataset.
+        path: CSV file, manifest file, or folder of a prepared dataset.
         split: Name of the split; may be None if there is only one split.
         labels: Labels to keep; by default all.
-        findings: Report to which warnings about a CSV are added.
+        findings: Report to which warnings about a CSV file are added.
 
     Raises:
         DataError: The file, the split or a label does not exist.

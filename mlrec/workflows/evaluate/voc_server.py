@@ -19,7 +19,7 @@ KINDS = ("voc2007", "voc2012")
 
 
 def member(year: str, split: str, label: str) -> str:
-    """Return the file name for a class.
+    """Return the name of the file for a class in the archive.
 
     The competition `comp2` allows additional training data (ImageNet).
     """

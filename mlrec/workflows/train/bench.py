@@ -53,7 +53,7 @@ def bench_head(
         backbone: Name of a timm model. The weights are random, because weights do not affect the cost.
         heads: Values of H, the number of CSRA heads.
         num_labels: Number of labels C.
-        img_size: Side of the input in pixels.
+        img_size: Side length of the input in pixels.
         steps: Number of measurements per model.
         machine: Runtime options: batch size [default: 16], device and precision.
         progress: Progress display.

@@ -147,8 +147,8 @@ def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) ->
 def best_epoch(history: Sequence[EpochScore], plan: TrainPlan) -> EpochScore | None:
     """Return the first epoch with the highest mAP on the selection split.
 
-    If there is no selection split, the scored split is used. Returns None if no epoch was evaluated. Without a
-    selection split, `eval_every` must be set.
+    If there is no selection split, the scored split is used. Returns None if no epoch was evaluated, or if there is no
+    selection split and `eval_every` is not set.
     """
     if plan.select is None and not plan.config.eval_every:
         return None
@@ -186,11 +186,11 @@ class RunIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
     """Values that must be the same in a resumed run.
 
     Attributes:
-        config: All keys of the config.
+        config: All keys of the config; only the keys in `FREE` may change.
         labels: Labels of the training split, in order.
         train, scored: Digests of the manifests for training and evaluation.
         processes: Number of processes.
-        weights: SHA-256 of the `pos_weight` file; None if there is no file.
+        weights: SHA-256 digest of the `pos_weight` file; None if there is no file.
     """
 
     config: dict[str, Any]
@@ -258,9 +258,9 @@ def _as_json(value: Any) -> Any:
 
 
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return a warning if a resumed run has different versions, device or threads than the original run.
+    """Return a warning if the torch version, device or threads of a resumed run differ from the original run.
 
-    A run that is resumed with different versions, device or threads is not bit-exact.
+    With a different torch version, device, precision or number of threads, a resumed run is not bit-exact.
     """
     keys = ("torch", "device", "gpu", "precision", "threads")
     changed = [f"{key} was {was.get(key)}, is now {now.get(key)}" for key in keys if was.get(key) != now.get(key)]

@@ -62,7 +62,7 @@ def train(
         file: TOML file with keys of `Config`; the key `base` is the name of a recipe.
         recipe: Name of a recipe [default: `base` in the file, otherwise the recipe of the dataset].
         out: Folder of runs.
-        name: Name of the run folder [default: dataset, backbone and head with a number].
+        name: Name of the run folder [default: dataset, backbone, head and a number].
         data_root: Folder of prepared datasets. The most recently prepared dataset is used if `flags` do not contain
             `data`.
         command: Command line to store in the record [default: the command line of this process].
@@ -107,7 +107,7 @@ def resume(
 ) -> Run:
     """Resume a run that was stopped or killed.
 
-    The result is bit-identical to that of an uninterrupted run.
+    On a CPU, and on CUDA with `deterministic`, the result is bit-identical to that of an uninterrupted run.
 
     Args:
         run: Run folder.
@@ -145,7 +145,7 @@ def resume(
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """Complete plan of a training run: config, dataset and splits.
+    """Complete plan of a training run: the config, dataset and splits.
 
     Attributes:
         resolved: Config with the source of each value; `data` and the splits are set.

@@ -58,9 +58,9 @@ class Trainer:
         plan: Config, dataset and splits.
         progress: Progress display.
         out: Parent folder, in which the folder of a new run is created.
-        name: Name of the new folder [default: dataset, backbone and head with a number].
+        name: Name of the new folder [default: dataset, backbone, head and a number].
         command: Command line, stored in the record.
-        resumed: Run to resume, in the same folder.
+        resumed: Run to resume; its folder is reused.
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: User callbacks.
 
@@ -145,7 +145,7 @@ class Trainer:
     # Setup: from the plan to a model on its device and a locked run folder.
 
     def setup(self, folder_lock: ExitStack) -> None:
-        """Build model, optimizer and network, open the run folder, and load the checkpoint of a resumed run.
+        """Build the model, optimizer and network, open the run folder, and load the checkpoint of a resumed run.
 
         Args:
             folder_lock: `ExitStack` that holds the lock of the run folder until the run ends.
@@ -342,7 +342,7 @@ class Trainer:
     def evaluate(self, epoch: int) -> Predictions | None:
         """Run the evaluations that are due after an epoch.
 
-        Returns predictions on the scored split after the last epoch.
+        After the last epoch, returns the predictions on the scored split; otherwise, returns None.
 
         The selection split determines the best epoch. If `patience` is set, the selection split also determines when
         training stops early.
@@ -486,7 +486,7 @@ class Trainer:
             self.trackers.finish(status)
 
     def warn(self, warning: str | None) -> None:
-        """Log a warning; does nothing if the warning is None."""
+        """Log a warning; do nothing if the warning is None."""
         if warning is not None:
             logger.warning(warning)
 
