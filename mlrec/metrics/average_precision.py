@@ -2,8 +2,9 @@
 
 AP measures how well the scores rank positives above negatives.
 
-For each positive, AP needs two counts: the samples and the positives whose score is at least as high. Both counts are
-computed from sorted scores. Equal scores (ties) therefore share one step, and the order of the rows does not matter.
+For each positive, AP needs the number of samples and the number of positives that score at least as high as this
+positive. The counts are computed from sorted scores. Samples with equal scores (ties) are counted together, so the
+order of the rows does not matter.
 """
 
 from __future__ import annotations
@@ -111,8 +112,8 @@ class FrequencyGroup:
     """Group of labels with a similar number of training positives.
 
     Attributes:
-        labels: Number of labels, including labels without AP.
-        mAP: Mean AP over the labels with an AP, as a fraction; None if no label has an AP.
+        labels: Number of labels, including labels whose AP is undefined.
+        mAP: Mean AP over the labels whose AP is defined, as a fraction; None if no AP is defined.
     """
 
     labels: int

@@ -2,9 +2,10 @@
 
 Intervals can also be computed for the gain of the best candidate over a baseline.
 
-Units of a test set are drawn with replacement, see `resamples`. If the samples are persons, the units are the images
-that contain them. Two predictions are always compared on the same resamples. To make a claim about a method rather than
-one trained model, pass the predictions from multiple runs, so that seeds are also resampled.
+The units of a test set (samples or groups of samples) are drawn with replacement; see `resamples`. If the samples are
+persons, the units are the images that contain them. Two predictions are always compared on the same resamples. To make
+a claim about a method rather than one trained model, pass the predictions from multiple runs, so that seeds are also
+resampled.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class Bootstrap:
 
     Attributes:
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
-        groups: Group of each sample, such as its image. Samples in the same group are drawn together. By default each
-            sample is a group.
+        groups: Group of each sample, such as its image. Samples in the same group are drawn together. By default, each
+            sample is its own group.
         conventions: Scoring conventions.
         threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
         resamples: Number of resamples.
@@ -70,7 +71,7 @@ class Bootstrap:
         )
 
     def estimate(self, runs: Runs, method: int = 0) -> Estimate:
-        """Compute the metrics of a method over its runs.
+        """Compute the mean metrics of a method over its runs, on the test set and on each resample.
 
         The runs of two methods with different `method` numbers are drawn independently.
         """
@@ -86,7 +87,7 @@ class Bootstrap:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Metrics on the whole test set (B = 1) and on each resample.
+    """Metrics on the whole test set and on each resample.
 
     Values are the metrics of one method, or the differences between two methods.
     """
@@ -106,7 +107,7 @@ class Estimate:
         )
 
     def metric(self, name: str) -> Interval | None:
-        """Return the confidence interval for a metric in `METRICS`; None if the metric is undefined."""
+        """Return the confidence interval for a metric in `METRICS`, or None if the metric is undefined."""
         return self._between(self.whole.values[name], self.resampled.values[name])
 
     def label(self, column: int) -> Interval | None:
@@ -135,7 +136,7 @@ class Estimate:
 
 
 def metric_intervals(scores: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """Compute a confidence interval for each metric in `METRICS`; None if the metric is undefined.
+    """Compute a confidence interval for each metric in `METRICS`, or None if the metric is undefined.
 
     Args:
         scores: (N, C) logits of one run, or a list of such arrays from runs with different seeds. With multiple runs,
@@ -154,12 +155,12 @@ def metric_intervals(scores: Runs, targets: ArrayLike, **options: Any) -> dict[s
 
 
 def mAP_interval(scores: Runs, targets: ArrayLike, **options: Any) -> Interval | None:  # noqa: N802 - the metric's name
-    """Compute the confidence interval for mAP, see `metric_intervals`."""
+    """Compute the confidence interval for mAP; see `metric_intervals`."""
     return metric_intervals(scores, targets, **options)["mAP"]
 
 
 def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """Compute the confidence interval for `ours` minus `theirs` for each metric in `METRICS`.
+    """Compute the confidence interval for the difference `ours` minus `theirs`, for each metric in `METRICS`.
 
     Both methods are evaluated on the same resamples. For the arguments, see `metric_intervals`. The methods may have
     different numbers of runs; runs are drawn independently for each method.
@@ -169,7 +170,7 @@ def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: 
 
 
 def paired_difference(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> Interval | None:
-    """Compute the confidence interval for mAP(ours) - mAP(theirs), see `paired_differences`."""
+    """Compute the confidence interval for mAP(ours) - mAP(theirs); see `paired_differences`."""
     return paired_differences(ours, theirs, targets, **options)["mAP"]
 
 
@@ -185,7 +186,7 @@ def paired_seeds(
 
 
 def difference_of(ours: Runs, theirs: Runs, bootstrap: Bootstrap) -> Estimate:
-    """Estimate `ours` minus `theirs` for all metrics and labels."""
+    """Estimate the difference `ours` minus `theirs` for all metrics and labels."""
     return bootstrap.estimate(ours, 0).minus(bootstrap.estimate(theirs, 1))
 
 
@@ -266,16 +267,16 @@ def _as_replicates(metrics: Metrics) -> Replicates:
 def _over_runs(runs: Sequence[Replicates], shares: NDArray[np.float64]) -> Replicates:
     """Compute the mean over runs, weighted by the fraction of each run in each resample.
 
-    `shares` is (B, runs).
+    `shares` is a (B, runs) array.
     """
     values = {name: _mean([run.values[name] for run in runs], shares) for name in METRICS}
     return Replicates(_mean([run.average_precision for run in runs], shares), values)
 
 
 def _mean(values: Sequence[NDArray[np.float64]], shares: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of runs weighted by `shares`, with a correction of the variance.
+    """Return the mean over runs, weighted by `shares`, with a corrected variance.
 
-    n runs drawn with replacement have (n - 1) / n of the variance, which is corrected.
+    Drawing from only n runs reduces the variance by the factor (n - 1) / n, so deviations from the mean are scaled up.
     """
     number = len(values)
     if number == 1:

@@ -1,8 +1,8 @@
 """Platt scaling of each label, and calibration metrics.
 
-Platt, "Probabilistic outputs for support vector machines", 1999: p = sigmoid(a·z + b), fitted by maximum likelihood.
-The targets in this fit are slightly above 0 or slightly below 1, so that the slope a remains finite even if all
-positives of a label are ranked above all negatives.
+The calibrated probability is sigmoid(a·z + b), where a and b are fitted by maximum likelihood (Platt, "Probabilistic
+outputs for support vector machines", 1999). The targets in this fit are slightly above 0 or slightly below 1, so that
+the slope a remains finite even if all positives of a label are ranked above all negatives.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Calibration:
 
     Attributes:
         slopes, offsets: (C,) arrays with the slope a and the offset b of each label.
-        own: (C,) bool array: True if the slope of the label is fitted to this label only, False if it is the common
-            slope.
+        own: (C,) bool array: True if the slope of the label is fitted to this label only, False if the common slope is
+            used.
     """
 
     slopes: Numbers
@@ -39,7 +39,7 @@ class Calibration:
     own: NDArray[np.bool_]
 
     def apply(self, logits: Floats) -> Numbers:
-        """Calibrate logits (..., C)."""
+        """Return the calibrated logits (..., C)."""
         return np.asarray(self.slopes * logits.astype(np.float64) + self.offsets)
 
 
@@ -88,7 +88,7 @@ def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = L
 
 
 def reliability(logits: Floats, targets: NDArray[np.int8], bins: int = BINS) -> Reliability | None:
-    """Compute calibration metrics for the probabilities sigmoid(`logits`); None if no target is known."""
+    """Compute calibration metrics for the probabilities sigmoid(`logits`), or return None if no target is known."""
     known = targets >= 0
     z, y = logits[known].astype(np.float64), (targets[known] == 1).astype(np.float64)
     if not z.size:

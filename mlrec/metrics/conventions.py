@@ -27,7 +27,7 @@ Floats = NDArray[np.floating[Any]]
 class Conventions:
     """Rules for computing metrics from scores.
 
-    Equal scores always share one step of the ranking, regardless of the order of rows.
+    Equal scores always share one rank, regardless of the order of the rows.
 
     Attributes:
         name: Name of this set of rules, which is also used on the command line.
@@ -193,7 +193,7 @@ def clipped(probabilities: Floats) -> tuple[Floats, int]:
 
 
 def _range(values: Floats) -> tuple[float, float]:
-    """Return the lowest and the highest finite value; 0 and 0 if there are no finite values."""
+    """Return the lowest and the highest finite value, or 0 and 0 if there are no finite values."""
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return 0.0, 0.0

@@ -45,7 +45,7 @@ def evaluate(
     sample_ids: Sequence[str] | None = None,
     top: int | None = None,
 ) -> Metrics:
-    """Score logits or probabilities against the ground truth.
+    """Evaluate logits or probabilities against the ground truth.
 
     The order of the rows does not change the result, not even in the last bit.
 
@@ -54,23 +54,23 @@ def evaluate(
             Scores are compared in their own float type. Two data frames are matched by column and index; rows of arrays
             are not reordered.
         targets: (N, C) array or data frame of 1 (positive), 0 (negative) or -1 (unknown).
-        labels: C unique names. Default: the column names of a data frame, otherwise "0", "1", ...
+        labels: C unique label names. Default: the column names of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         scores: Kind of the scores, "logits" or "probabilities". It can be omitted only if a value is negative, because
             the scores are then logits.
         threshold: Minimum score of a predicted label, on the scale of the scores: one number, or a (C,) array with one
             number per label. Default: 0 for logits, 0.5 for probabilities.
         sample_ids: N names of the rows, used in error messages. Default: the index of a data frame.
-        top: K, from 1 to C. If set, precision, recall and F1 are also computed for the K highest-scoring labels of each
-            sample as predictions.
+        top: K, from 1 to C. If set, precision, recall and F1 are also computed with the K highest-scoring labels of
+            each sample as predictions.
 
     Returns:
         `Metrics` object; its values are fractions, or None if undefined.
 
     Raises:
         PredictionsError: Shapes or names differ, a score is NaN or infinite, a target is not 1, 0 or -1, the kind of
-            the scores is unclear, or a probability is outside [0, 1] by more than 1e-4. Smaller rounding errors are
-            clipped.
+            the scores is unclear, or a probability is outside [0, 1] by more than 1e-4. Probabilities with smaller
+            deviations are clipped.
         UsageError: There are no conventions with that name, or `top` is not from 1 to C.
 
     Example:
@@ -99,7 +99,7 @@ def evaluate(
 
 
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
-    """Return the kind of the scores as stated, or as determined by the values."""
+    """Return the stated kind of the scores, or infer the kind from the values."""
     if stated is not None and stated not in THRESHOLDS:
         raise UsageError(f"scores must be 'logits' or 'probabilities', got '{stated}'")
     if dtype == "b" and stated == "logits":
@@ -148,13 +148,13 @@ def evaluate_scores(
     sample_ids: Sequence[str] | None = None,
     top: int | None = None,
 ) -> Metrics:
-    """Evaluate arrays of scores on any scale, see `evaluate`.
+    """Evaluate arrays of scores on any scale; see `evaluate`.
 
     Args:
         scores: (N, C) finite scores on any scale; used for ranking without conversion.
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         threshold: Minimum score of a predicted label: one number, or a (C,) array with one number per label.
-        labels: C unique names. By default "0", "1", ...
+        labels: C unique label names. Default: "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         sample_ids: N names of the rows for error messages.
         top: See `evaluate`.
@@ -299,7 +299,7 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
 
 
 def _without_negative(targets: NDArray[np.int8]) -> dict[str, int]:
-    """Return the number of labels whose known samples are all positive, if any."""
+    """Return a dictionary with the number of labels whose known targets are all positive; empty if the number is 0."""
     number = int(np.count_nonzero((_counts(targets, 1) > 0) & (_counts(targets, 0) == 0)))
     if number == 0:
         return {}
@@ -307,7 +307,7 @@ def _without_negative(targets: NDArray[np.int8]) -> dict[str, int]:
 
 
 def _counts(targets: NDArray[np.int8], value: int) -> NDArray[np.int64]:
-    """Return the number of samples of each label with this value."""
+    """Return, for each label, the number of samples whose target is `value`."""
     counts = np.zeros(targets.shape[1], dtype=np.int64)
     for rows in row_blocks(targets.shape):
         counts += np.count_nonzero(targets[rows] == value, axis=0)
@@ -335,7 +335,7 @@ def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: 
 
 
 def _number(value: NDArray[np.float64]) -> float | None:
-    """Return a number from an array; None for NaN, which means undefined."""
+    """Convert a metric to a float, or to None if the metric is NaN (undefined)."""
     return None if np.isnan(value) else float(value)
 
 
@@ -415,7 +415,7 @@ def _check_unique(frame: Any, what: str) -> None:
 
 
 def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> None:
-    """Raise an error that lists the difference between two sets of names."""
+    """Raise an error that lists the differences if two sets of names are not equal."""
     known, wanted = set(scored), set(true)
     missing, extra = [x for x in true if x not in known], [x for x in scored if x not in wanted]
     if missing or extra:
@@ -428,7 +428,7 @@ def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> Non
 
 
 def _columns_of(frame: Any, labels: Sequence[str], what: str) -> list[Hashable]:
-    """Return the columns in the order of `labels`, which must be their names."""
+    """Return the columns in the order of `labels`, which must be the column names."""
     by_name = {str(name): name for name in frame.columns}
     if sorted(by_name) != sorted(labels):
         missing, extra = [x for x in labels if x not in by_name], [x for x in by_name if x not in labels]

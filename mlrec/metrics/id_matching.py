@@ -18,7 +18,7 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
     r"""Return, for each sample, the position of its prediction.
 
     The prediction `photos/a.jpg` matches the sample `a.jpg`, and the prediction `a.jpg` matches the sample
-    `photos/a.jpg`, if no other sample matches. An exact match is preferred. `\` separates folders like `/`.
+    `photos/a.jpg`, if no other sample matches. An exact match is preferred. Both `\` and `/` separate folders.
 
     Args:
         sample_ids: N ids of the samples.
@@ -82,7 +82,7 @@ def _rows_of_equal(sample_ids: Sequence[str], predicted: Sequence[str]) -> NDArr
 
 
 class _Index:
-    """Samples by id and by every suffix of the path."""
+    """Index of samples by id and by every suffix of the path."""
 
     def __init__(self, sample_ids: Sequence[str]) -> None:
         self._equal = set(sample_ids)

@@ -1,7 +1,7 @@
 """`Interval`: a number and its confidence interval.
 
 Intervals are bias-corrected percentile intervals (Efron 1981, Nonparametric standard errors and confidence intervals).
-AP on a small set is biased upwards, and AP on resamples of this set is biased even more. Two kinds of intervals were
+AP on a small set is biased upward, and AP on resamples of this set is biased even more. Two kinds of intervals were
 tested on 1,000 subsets of 545 images each; the reference was the mAP on all 5,823 images. Plain percentile intervals
 were entirely above the reference in 4.5 % of the subsets, and entirely below the reference in 0.7 %. Bias-corrected
 intervals were entirely above the reference in 2.8 % of the subsets, and entirely below the reference in 2.5 %. If
@@ -33,7 +33,7 @@ class Interval:
         low, high: Lower and upper end of the interval.
         units: Number of units (images) in the test set.
         resamples: Number of resamples.
-        seeds: Number of runs per method; the interval for a single run does not account for other seeds.
+        seeds: Number of runs of each method; the interval for a single run does not account for other seeds.
     """
 
     value: float
@@ -108,8 +108,8 @@ def expected_half_width(positives: Sequence[int], average_precision: float) -> f
     The result is None if no label has a positive.
 
     The AP of a label is treated as a proportion of n positives, with variance AP(1 - AP)/n (the binomial interval of
-    Boyd, Eng and Page, 2013), and the labels are treated as independent. On the VOC2012 validation set the result is 10
-    to 20 % wider than the bootstrap over images, so it is conservative.
+    Boyd, Eng and Page, 2013), and the labels are treated as independent. On the VOC2012 validation set, the result is
+    10 to 20 % wider than the bootstrap over images, so it is conservative.
 
     Args:
         positives: Number of positives of each label; labels without positives are ignored.

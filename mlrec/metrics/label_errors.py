@@ -25,7 +25,7 @@ class LikelyError:
 
     Attributes:
         sample: Row of the sample in the predictions.
-        label: Column.
+        label: Column of the label in the predictions.
         given: Annotated target, 1 or 0.
         probability: Predicted probability of the label.
         error_score: Predicted probability that the annotation is wrong, from 0 to 1. It is 1 - `probability` for an
@@ -43,8 +43,8 @@ def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None
     """Rank the known labels by error score, highest first; ties are ordered by sample, then by label.
 
     If the probabilities of a model trained on other samples are calibrated, the error score is the probability that the
-    annotation is wrong. In that case, for any k, reviewing the k highest-ranked labels maximizes the expected
-    number of errors found.
+    annotation is wrong. For any k, reviewing the k highest-ranked labels then maximizes the expected number of errors
+    found.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.
@@ -97,9 +97,9 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
     The model is confident that a label is positive if the predicted probability is at least the mean probability over
     annotated positives. The model is confident that a label is negative if the predicted probability of the negative
     target is at least the mean over annotated negatives. If the model is confident in both targets, the more probable
-    target is used. With a single threshold of 0.5, all positives of a label with low probabilities would be flagged. An
-    annotation should be reviewed if the model is confident in the opposite target and the opposite target is more
-    probable. The expected number of errors follows from the fractions of confident predictions that contradict and
+    target is used. With a single threshold of 0.5, all positives of a label would be flagged if their probabilities are
+    low. An annotation should be reviewed if the model is confident in the opposite target and the opposite target is
+    more probable. The expected number of errors follows from the fractions of confident predictions that contradict and
     confirm the annotations. Within a label, the annotations to review are the first ones in `likely_errors`.
 
     Args:
@@ -118,9 +118,9 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
 
 
 def _contradicted(logits: NDArray[np.float64], given: NDArray[np.int8]) -> tuple[NDArray[np.bool_], list[float]]:
-    """Return annotations of one label to review, and the expected numbers of errors.
+    """Return the annotations of one label that should be reviewed, and the expected numbers of errors.
 
-    The annotations are a (N,) mask. The errors are counted separately among annotations 0 and 1.
+    The annotations are returned as an (N,) mask. Errors are counted separately for the annotations 0 and 1.
     """
     each = np.stack([probabilities_of(-logits), probabilities_of(logits)])  # (2, N): of negative, of positive
     confident = np.stack([each[value] >= each[value][given == value].mean() - _EQUAL for value in (0, 1)])

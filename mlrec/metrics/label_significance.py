@@ -49,7 +49,7 @@ class LabelTest(LabelInterval):
 
 
 def label_intervals(scores: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelInterval]:
-    """Compute the confidence interval for the AP of each label, in order.
+    """Compute the confidence interval for the AP of each label, in the order of `labels`.
 
     See `bootstrap.metric_intervals`.
     """
@@ -59,7 +59,7 @@ def label_intervals(scores: Runs, targets: ArrayLike, labels: Sequence[str], **o
 
 
 def label_tests(ours: Runs, theirs: Runs, targets: ArrayLike, labels: Sequence[str], **options: Any) -> list[LabelTest]:
-    """Test the AP difference `ours` minus `theirs` for each label, in order.
+    """Test the AP difference `ours` minus `theirs` for each label, in the order of `labels`.
 
     See `bootstrap.paired_differences`.
     """

@@ -38,7 +38,7 @@ class Parts:
     targets: NDArray[np.int8]
 
     def logits(self, setting: LambdaSetting, *, divided: bool = False) -> NDArray[np.floating[Any]]:
-        """Compute the logits for a setting: average + λ · maximum, as in the paper's Figure 1.
+        """Compute the logits for a setting: average + λ · added, as in the paper's Figure 1.
 
         Args:
             setting: Setting of λ and temperature.
@@ -108,7 +108,7 @@ def chosen_here(
 
 
 def chosen_before(parts: Parts, setting: LambdaSetting, resamples: int, **options: Any) -> Choice:
-    """Compare a setting that was not chosen on these samples with λ = 0, on the same resamples."""
+    """Compute the mAP gain over λ = 0 of a setting that was not chosen on these samples."""
     if not resamples:
         return Choice(setting, None)
     gain = paired_difference(parts.logits(setting), parts.average, parts.targets, resamples=resamples, **options)

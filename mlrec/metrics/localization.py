@@ -1,9 +1,9 @@
 """Localization metrics for heat maps: pointing game and mass inside objects, with chance levels.
 
-A map has h × w cells that divide the image evenly. Pointing (Zhang et al. 2016, Top-down Neural Attention) is a hit if
-an object pixel is within `tolerance` cells of the center of the highest cell, in both axes. With a tolerance of 0.5,
-the cell itself must touch the object. Mass inside is the sum of the map over the objects, divided by the sum over the
-image. Ignored regions (crowds and difficult objects) count neither as objects nor as background.
+A map has h × w cells that divide the image evenly. The pointing game (Zhang et al. 2016, Top-down Neural Attention)
+counts a hit if an object pixel is within `tolerance` cells of the center of the highest cell along both axes. With a
+tolerance of 0.5, the cell itself must touch the object. Mass inside is the sum of the map over the objects, divided by
+the sum over the image. Ignored regions (crowds and difficult objects) count neither as objects nor as background.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def judge(
 def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
     """Return a bool array (h, w): True if the center of the cell is close to a pixel in `mask`.
 
-    A pixel is close if it is within `tolerance` cells in both axes.
+    A pixel is close if it is within `tolerance` cells along both axes.
     """
     rows, columns = grid
     return np.array(
@@ -117,7 +117,7 @@ def reached(mask: Mask, grid: tuple[int, ...], tolerance: float) -> Mask:
 def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
     """Compute the fraction of each cell (h, w) covered by `mask` (H, W).
 
-    A pixel belongs to the cell of its center.
+    A pixel belongs to the cell that contains the center of the pixel.
 
     Example:
         >>> covered(np.array([[True, False], [True, True]]), (1, 2)).tolist()
@@ -134,7 +134,7 @@ def covered(mask: Mask, grid: tuple[int, ...]) -> NDArray[np.float64]:
 
 
 def softmax(scores: Map, temperature: float = 1.0) -> NDArray[np.float64]:
-    """Compute the attention (Eq. 2) for a map of scores (h, w)."""
+    """Compute the attention (Eq. 2 of the paper) for a map of scores (h, w)."""
     raised = np.exp(temperature * (scores.astype(np.float64) - scores.max()))
     return np.asarray(raised / raised.sum())
 
@@ -179,9 +179,9 @@ def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[I
 
 
 def _touches(mask: Mask, down: float, across: float, height: float, width: float) -> bool:
-    """Return whether a `mask` pixel is in the window around a point.
+    """Return whether any pixel of `mask` is True in the window around a point.
 
-    All lengths are fractions of the sides.
+    Positions and lengths are fractions of the image height or width.
     """
     (top, bottom), (left, right) = (
         _pixels(centre, reach, side)
@@ -191,7 +191,7 @@ def _touches(mask: Mask, down: float, across: float, height: float, width: float
 
 
 def _pixels(centre: float, reach: float, side: int) -> tuple[int, int]:
-    """Return start and stop of the pixels with centers within `reach` of `centre`, at least one pixel."""
+    """Return the start and stop of the pixel range (at least one pixel) within `reach` of `centre`."""
     first = int(np.ceil((centre - reach) * side - 0.5))
     last = int(np.floor((centre + reach) * side - 0.5))
     if last < first:

@@ -26,12 +26,12 @@ class Metric:
     therefore ignored. The metrics of all processes can be combined exactly with `merge`.
 
     Args:
-        labels: C unique names. By default the columns of a data frame, otherwise "0", "1", ...
+        labels: C unique label names. Default: the column names of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         scores: Kind of the scores, "logits" or "probabilities". It can be None only if a score is negative.
         threshold: Minimum score of a predicted label: one number, or a (C,) array with one number per label. By
             default, logit 0 or probability 0.5.
-        top: K, from 1 to C. If set, metrics are also computed with the K highest-scoring labels as predictions, see
+        top: K, from 1 to C. If set, metrics are also computed with the K highest-scoring labels as predictions; see
             `evaluate`.
 
     Raises:
@@ -81,7 +81,7 @@ class Metric:
             scores: (B, C) logits or probabilities, as a list, an array, a data frame, or a tensor on any device, with
                 or without gradients.
             targets: (B, C) array of 1 (positive), 0 (negative) or -1 (unknown).
-            ids: B names or numbers of the samples. A sample that was added before is skipped. By default all samples
+            ids: B names or numbers of the samples. A sample that was added before is skipped. By default, all samples
                 count. Pass ids with every batch or with none.
 
         Raises:
@@ -106,7 +106,7 @@ class Metric:
         """Return the metrics over all added samples.
 
         Raises:
-            PredictionsError: No sample was added, or the kind of the scores is unclear, see `evaluate`.
+            PredictionsError: No sample was added, or the kind of the scores is unclear (see `evaluate`).
         """
         if not self._scores:
             raise PredictionsError("no samples; call update(scores, targets) with each batch before compute()")
@@ -126,8 +126,8 @@ class Metric:
         """Add the samples of other metrics, such as those of other processes, and return this metric.
 
         Raises:
-            PredictionsError: Labels, conventions, kind of scores or threshold differ, or a sample has different
-                targets.
+            PredictionsError: The labels, conventions, kind of scores, threshold or `top` differ, or a sample has
+                different targets.
 
         Example:
             >>> first, second = Metric(), Metric()

@@ -26,7 +26,7 @@ class Extents:
     A region that is annotated as a group of objects (crowd) has no size, and its object count is `MANY`.
 
     Attributes:
-        labels: C names.
+        labels: C label names.
         share: (N, C) array with the fraction of the image covered by the largest object; NaN if no object is annotated.
         number: (N, C) array with the number of annotated objects.
     """
@@ -36,7 +36,7 @@ class Extents:
     number: NDArray[np.int64]
 
     def columns(self, labels: Sequence[str]) -> Extents:
-        """Select labels in the order of `labels`."""
+        """Select the labels in `labels`, in this order."""
         columns = label_columns(self.labels, labels, "objects")
         return Extents(tuple(labels), self.share[:, columns], self.number[:, columns])
 
@@ -100,7 +100,7 @@ def ap_by_size(
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
         objects: Object sizes and object counts for the same samples.
         resamples: Number of bootstrap resamples (0 disables intervals).
-        **options: Options of the bootstrap, see `metric_intervals`.
+        **options: Options of the bootstrap; see `metric_intervals`.
     """
     kinds: list[tuple[str, tuple[SizeRange, ...], NDArray[Any]]] = [
         ("size", AP_SIZES, objects.share),

@@ -40,7 +40,7 @@ class Counts:
 
 
 def decide(scores: NDArray[np.floating[Any]], threshold: Threshold) -> NDArray[np.bool_]:
-    """Return the predicted labels, a bool array (N, C): True if the score reaches the threshold.
+    """Return the predicted labels as an (N, C) bool array: True if the score reaches the threshold.
 
     The threshold is one number, or a (C,) array with one number per label.
     """
@@ -52,8 +52,8 @@ def decide_top_k(
 ) -> NDArray[np.bool_]:
     """Return the `k` highest-scoring labels of each sample that reach the threshold.
 
-    The result is a bool array (N, C). If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the
-    label with the lowest index comes first. An unknown label can be among the `k`.
+    The result is an (N, C) bool array. If `conventions.top_k` is `all`, the threshold is ignored. In case of ties, the
+    label with the lowest index comes first. The `k` labels can include unknown labels.
     """
     chosen = np.zeros(scores.shape, dtype=np.bool_)
     if k <= FEW_SEARCHES:
@@ -101,7 +101,7 @@ def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64
 def count_decisions(
     scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], threshold: Threshold, conventions: Conventions
 ) -> tuple[Counts, Counts]:
-    """Count the labels predicted by the threshold and the top-3 labels, in blocks of samples."""
+    """Return the counts for the labels that reach the threshold, and for the top-3 labels, in blocks of samples."""
     above, top = [], []
     for rows in row_blocks(scores.shape):
         block, truth = scores[rows], targets[rows]
@@ -145,9 +145,9 @@ def _sum(parts: Sequence[Counts]) -> Counts:
 def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.float64]]:
     """Compute CP, CR, CF1, OP, OR and OF1 as fractions; NaN if undefined.
 
-    CP is the mean over labels with a known sample, with 0 for labels that are never predicted. CR is the mean over
-    labels with a positive. F1 is the harmonic mean of precision and recall, or 0 if both are 0. If no label is known,
-    all rates are NaN.
+    CP is the mean precision over labels with a known sample, with 0 for labels that are never predicted. CR is the mean
+    recall over labels with a positive. F1 is the harmonic mean of precision and recall, or 0 if both are 0. If no label
+    is known, all rates are NaN.
     """
     precision, recall, F1 = label_rates(counts)
     has_positive, has_known = counts.positive > 0, counts.known > 0

@@ -52,7 +52,7 @@ class Units:
         return cls(of_sample.reshape(-1), len(names))
 
     def draw(self, resamples: int, seed: int) -> Iterator[NDArray[np.int32]]:
-        """Draw the resamples in blocks, as arrays (U, block) with the number of times each unit is drawn.
+        """Draw the resamples in blocks, as (U, block) arrays with the number of times each unit is drawn.
 
         `resamples` is the number of resamples in all blocks together. The same seed always produces the same resamples.
         """
@@ -68,7 +68,7 @@ class Units:
 class Replicates:
     """Values of all metrics on B bootstrap resamples.
 
-    NaN means undefined, such as the mAP on a resample without positives.
+    Undefined values are NaN, for example the mAP on a resample without positives.
 
     Attributes:
         average_precision: (B, C) array with the AP of each label.
@@ -159,7 +159,7 @@ class _Ranking:
         return cls(order[first:], starts - first, hits, hit_starts, order[targets[order] != 1])
 
     def average_precisions(self, weights: NDArray[np.int32], rules: Conventions) -> NDArray[np.float64]:
-        """Compute AP (B,) from the multiplicities (N, B)."""
+        """Compute the (B,) AP values from the (N, B) multiplicities."""
         if not len(self.hits) or not len(self.misses):
             return np.full(weights.shape[1], np.nan)
         at_step = np.add.reduceat(weights[self.order], self.starts, axis=0)
@@ -168,7 +168,7 @@ class _Ranking:
         return np.where(self._has_negative(weights), precisions, np.nan)
 
     def _has_negative(self, weights: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Return whether each resample contains a negative (B,).
+        """Return a (B,) bool array: True if the resample contains a negative.
 
         Checking a few negatives is nearly always sufficient; if not, all negatives are checked.
         """
@@ -179,12 +179,12 @@ class _Ranking:
 
 
 def _from_the_top(at_step: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Compute the cumulative sums over each step and all higher steps."""
+    """Compute, for each step, the sum over this step and all higher steps."""
     return np.asarray(at_step[::-1].cumsum(axis=0)[::-1])
 
 
 def _by_unit(flags: NDArray[np.bool_], units: Units) -> NDArray[np.float32]:
-    """Sum the flags over the samples of each unit, (U, C)."""
+    """Sum the flags over the samples of each unit, and return a (U, C) array."""
     if units.number == len(flags):
         return flags.astype(np.float32)[np.argsort(units.of_sample)]
     sums = np.zeros((units.number, flags.shape[1]), dtype=np.float32)

@@ -1,6 +1,6 @@
 """`Scores`: scores from any model, read from a file.
 
-The file is an `.npz` file with logits, a CSV, or the output of `mlrec predict`.
+The file is an `.npz` file with logits, a CSV file, or the output of `mlrec predict`.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class Scores:
 
     Attributes:
         path: Path of the scores file, used in error messages.
-        labels: C names.
-        sample_ids: N unique ids.
-        values: (N, C) logits or probabilities, as read.
+        labels: C label names.
+        sample_ids: N unique sample ids.
+        values: (N, C) logits or probabilities.
         kind: Kind of the values, "logits" or "probabilities".
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown); None if the targets are not known yet.
         note: Explanation of how the kind was inferred; "" if the kind was specified or is unambiguous.
@@ -73,7 +73,7 @@ class Scores:
         return logits_of(self.values)
 
     def of_labels(self, chosen: Sequence[str] | None) -> Scores:
-        """Select labels in the order of `chosen`; None selects all.
+        """Select the labels in `chosen`, in this order; None selects all labels.
 
         Raises:
             PredictionsError: A name is not among the labels; the message suggests the nearest name.
@@ -89,7 +89,7 @@ class Scores:
     def against(self, truth: Manifest) -> Scores:
         """Reorder rows and columns to match a manifest, and add the targets of the manifest.
 
-        An id may be a path suffix of a sample id, or the other way round, if only one sample matches.
+        An id may be a path suffix of a sample id, or the other way around, if only one sample matches.
 
         Raises:
             PredictionsError: The labels differ, a sample is scored twice or not at all, or an id matches no sample or
@@ -193,7 +193,7 @@ def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationRepor
 
 
 def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> Scores:
-    """Read the numbers in a CSV; the kind of the scores is inferred later."""
+    """Read the numbers in a CSV file; the kind of the scores is inferred later."""
     file = read_csv(path, findings, PredictionsError, leading=PREDICT_COLUMNS)
     ids = Texts.of(cell.strip() for cell in file.column(0))
     for row, name in enumerate(ids):
@@ -218,7 +218,7 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
 
 
 def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
-    """Read the lines `{"id": ..., "scores": {label: probability}}` of `mlrec predict --format jsonl`."""
+    """Read the lines `{"id": ..., "scores": {label: probability}}` written by `mlrec predict --format jsonl`."""
     lines = [(k, line) for k, line in enumerate(read_text(path, PredictionsError).split("\n"), start=1) if line.strip()]
     ids: list[str] = []
     rows: list[list[float]] = []

@@ -1,4 +1,4 @@
-"""`Metrics` of scored samples, and conversion to a data frame, to floats by name, or to a small table.
+"""`Metrics` of scored samples, and their conversion to a data frame, a dictionary of floats, or a small table.
 
 All metrics are fractions from 0 to 1, or None if undefined. The table can be displayed in a terminal or a notebook.
 """
@@ -97,7 +97,7 @@ class Metrics:
             (labels without AP). `without_negative` (labels whose known targets are all positive) is included only if it
             is above 0.
         conventions: Scoring conventions that were used.
-        per_label: Precision, recall, F1 and support of each label; empty in files of earlier versions.
+        per_label: Precision, recall, F1 and support of each label; empty in files written by earlier versions.
         by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
         top: Precision, recall and F1@K of the K highest-scoring labels. The key is K; only the requested K is included.
 
@@ -134,7 +134,7 @@ class Metrics:
         return content
 
     def to_frame(self) -> DataFrame:
-        """Return one row per label, as in `per_label.csv`.
+        """Return a data frame with one row per label, as in `per_label.csv`.
 
         The columns are `AP`, `precision`, `recall`, `F1`, `support` (known positives), `negatives`, `unknown`,
         `predicted`, `threshold` and `few_positives` (support below 30). Undefined values are NaN.
@@ -168,15 +168,15 @@ class Metrics:
         return html(self)
 
     def save(self, path: Path | str) -> None:
-        """Write `metrics.json`."""
+        """Write the metrics to a JSON file, such as `metrics.json`."""
         write_json(Path(path), self.to_dict())
 
     @classmethod
     def load(cls, path: Path | str) -> Metrics:
-        """Read `metrics.json`.
+        """Read metrics from a JSON file, such as `metrics.json`.
 
         Raises:
-            PredictionsError: The file is not a metrics file; the message states the fault.
+            PredictionsError: The file is not a metrics file; the message states the reason.
         """
         return read_own_json(Path(path), cls, PredictionsError, "not a metrics file")
 
@@ -192,7 +192,7 @@ def label_rows(metrics: Metrics) -> list[list[Any]]:
 
 
 def label_frame(metrics: Metrics) -> DataFrame:
-    """Return one row per label, see `Metrics.to_frame`."""
+    """Return a data frame with one row per label; see `Metrics.to_frame`."""
     import pandas as pd
 
     (_, *columns), *rows = label_rows(metrics)
@@ -204,7 +204,7 @@ def label_frame(metrics: Metrics) -> DataFrame:
 
 
 def flat(metrics: Metrics, prefix: str = "", *, per_label: bool = False) -> dict[str, float]:
-    """Return metrics as floats by name, see `Metrics.flat`."""
+    """Return metrics as floats by name; see `Metrics.flat`."""
     numbers = [getattr(metrics, name) for name in COLUMNS] + [getattr(metrics.top3, name) for name in RATES]
     values = dict(zip(FLAT_NAMES, numbers, strict=True))
     for k, top in metrics.top.items():

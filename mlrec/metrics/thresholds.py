@@ -28,7 +28,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Thresholds:
-    """Thresholds on logits.
+    """Thresholds for the logits of each label.
 
     Attributes:
         values: (C,) array with the minimum logit of a predicted label; infinity means that the label is never
@@ -45,9 +45,9 @@ class Thresholds:
 
 @dataclass(frozen=True, eq=False)
 class _Cuts:
-    """Candidate thresholds of a label, highest first, with counts.
+    """Candidate thresholds of a label, highest first, and the counts at each candidate.
 
-    The counts are those of each candidate (K,) and of the label.
+    `thresholds`, `predicted` and `correct` are (K,) arrays; `positive` and `known` are counts of the whole label.
     """
 
     thresholds: Numbers
@@ -57,7 +57,7 @@ class _Cuts:
     known: int
 
     def smoothed(self, prior: float) -> Numbers:
-        """Return the precision with `prior` additional predictions that are correct at the label's prevalence."""
+        """Return the precision after adding `prior` virtual predictions whose precision is the label's prevalence."""
         share = self.positive / max(self.known, 1)
         return np.asarray((self.correct + prior * share) / np.maximum(self.predicted + prior, 1))
 
@@ -92,9 +92,9 @@ def find_thresholds(
             maximized, subject to the minimum precision in the argument `precision`.
         precision: Minimum precision for the target `precision`, above 0.
         least: Minimum number of positives for a label-specific threshold; other labels use the best common threshold.
-        prior: Number of virtual samples that smooth the precision of each label for the target `CF1`. Their precision
-            is the prevalence of the label. Without smoothing, a threshold could depend on the precision over a few
-            samples, which does not generalize.
+        prior: Number of virtual samples that smooth the precision of each label for the target `CF1`. The precision of
+            the virtual samples is the prevalence of the label. Without smoothing, a threshold could depend on the
+            precision over a few samples, which does not generalize.
 
     Example:
         >>> logits, targets = np.array([[2.0], [1.0], [-1.0]]), np.array([[1], [1], [0]], np.int8)
@@ -116,7 +116,7 @@ def find_thresholds(
 
 
 def target_named(name: str) -> Target:
-    """Return the target with this name (case-insensitive); raises UsageError if there is no such target."""
+    """Return the target with this name (case-insensitive), or raise UsageError if there is no such target."""
     for known in TARGETS:
         if known.casefold() == name.casefold():
             return known
@@ -124,9 +124,9 @@ def target_named(name: str) -> Target:
 
 
 def _label(scores: NDArray[np.floating[Any]], targets: NDArray[np.int8]) -> tuple[Numbers, Numbers]:
-    """Return the scores of the samples with a known target, and of the positives.
+    """Return the scores of the samples with a known target, and the scores of the positives.
 
-    Both are in ascending order.
+    Both arrays are in ascending order.
     """
     exact = scores.astype(np.float64)
     return np.sort(exact[targets >= 0]), np.sort(exact[targets == 1])
@@ -178,9 +178,9 @@ def _most_recall(cuts: Sequence[_Cuts], precision: float) -> list[int]:
 
 
 def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
-    """Return the maximum by Dinkelbach's method (1967).
+    """Return the candidates that maximize OF1, found with Dinkelbach's method (1967).
 
-    For a fixed F, 2·correct - F·predicted is maximized per label.
+    Each iteration maximizes 2·correct - F·predicted for each label, where F is the best OF1 so far.
     """
     positive, reached = sum(c.positive for c in cuts), -1.0
     chosen = [0] * len(cuts)
@@ -194,7 +194,7 @@ def _best_of1(cuts: Sequence[_Cuts], _: float) -> list[int]:
 
 
 def _best_cf1(cuts: Sequence[_Cuts], prior: float) -> list[int]:
-    """Return the best of all weighted means of CP and CR.
+    """Return the candidates with the highest CF1, found by maximizing weighted means of CP and CR.
 
     For a fixed weight, each label is optimized separately. CF1 increases with CP and CR, so the optimum is on the
     Pareto front of CP and CR. The weights trace the convex hull of this front; for C labels, the optimum is at most

@@ -1,4 +1,4 @@
-"""Backbones from timm models with a spatial feature map: images → features (B, d, h, w)."""
+"""Backbones from timm that compute a spatial feature map (B, d, h, w) from images."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Backbone(nn.Module):
     after pooling; here, the norm is applied at each location. Parameters that do not affect the feature map are frozen.
 
     Args:
-        name: timm name, with or without a weights tag.
-        img_size: Side length of the square input in pixels [default: the native size of the model].
+        name: timm model name, with or without a weights tag.
+        img_size: Side length of the square input images in pixels [default: the native size of the model].
         pretrained: Whether to load the weights with the tag in `name`. If loading fails, an error is raised; random
             weights are never used instead.
 
@@ -39,7 +39,7 @@ class Backbone(nn.Module):
         timm_model: The timm model.
         name: Name with the tag of the pretrained weights.
         num_features: Number of channels d.
-        origin: Text with the source of the weights and the number of matching tensors.
+        origin: Text that states the source of the weights and the number of matching tensors.
         grid: Number of rows and columns of the feature map at the current input size.
         preprocessing: Preprocessing that the pretrained weights expect, at the current input size.
 
@@ -73,7 +73,7 @@ class Backbone(nn.Module):
         """Compute the features (B, d, h, w) of normalized `images` (B, 3, H, W).
 
         Raises:
-            ModelError: The model supports only one image size, and the images have a different size.
+            ModelError: The model does not support the size of the images.
         """
         try:
             output = self.timm_model.forward_features(images)
@@ -149,7 +149,7 @@ class Backbone(nn.Module):
 
 
 def paper_weights(name: str) -> str:
-    """Add a weights tag to a timm name without a tag: the paper's weights, or the closest weights in timm."""
+    """Add the tag of the paper's weights, or of the closest weights in timm, to a timm name without a tag."""
     if "." in name:
         return name
     known = timm.list_pretrained(f"{name}.*")
@@ -176,7 +176,7 @@ def pretrained_settings(name: str) -> Any:
 
 
 def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, advice: str = WITHOUT_HUB) -> nn.Module:
-    """Create a timm model with pretrained or random weights; for `advice`, see `load_from_hub`.
+    """Create a timm model with pretrained or random weights; see `load_from_hub` for `advice`.
 
     Raises:
         ModelError: timm cannot build the model with these options, or the weights cannot be loaded.
@@ -196,7 +196,7 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Context manager that suppresses warnings and log messages from libraries, but not exceptions."""
+    """Suppress warnings and log messages from libraries, but not exceptions, in a `with` block."""
     loggers = [logging.getLogger(name) for name in _CHATTER]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -234,9 +234,9 @@ def _probe(backbone: Backbone, size: int) -> tuple[int, int]:
 
 
 def _grid(tokens: int, size: torch.Size) -> tuple[int, int]:
-    """Return the rows and columns of a grid with `tokens` patches.
+    """Return the numbers of rows and columns of a grid with `tokens` patches.
 
-    The grid is close to the aspect ratio of images of `size`.
+    The aspect ratio of the grid is close to that of images of size `size`.
     """
     rows = round(math.sqrt(tokens * size[0] / size[1]))
     return rows, tokens // max(rows, 1)

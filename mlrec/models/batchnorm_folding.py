@@ -1,6 +1,6 @@
 """Folding of BatchNorm into the preceding convolution.
 
-The folded network is only for inference, and computes the same function with fewer operations.
+The folded network computes the same function with fewer operations, but is only for inference.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
     the convolution, because folding would then change the features.
 
     Args:
-        backbone: Float32 module with one input and one output. Its forward pass must call each norm as a module.
+        backbone: Float32 module with one input and one output. The forward pass of the backbone must call each norm as
+            a module.
         image: Example input (B, 3, H, W) with the image size that will be used.
     """
     made = copy.deepcopy(backbone).eval()
@@ -55,9 +56,9 @@ def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
 
 
 def _pairs(backbone: nn.Module, image: Tensor) -> tuple[list[tuple[nn.Conv2d, Any]], Tensor]:
-    """Return the output of the backbone, and all pairs of a convolution and a norm that directly follows.
+    """Return all pairs of a convolution and the norm that directly follows it, and the output of the backbone.
 
-    Only modules that run once are included.
+    Only modules that run exactly once in a forward pass are included.
     """
     runs: list[nn.Module] = []
     outputs: list[tuple[Tensor, int, nn.Conv2d]] = []  # keep references, so that memory addresses are not reused

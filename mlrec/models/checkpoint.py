@@ -38,13 +38,13 @@ class Metadata:
     """Model metadata that is stored in a model file.
 
     Attributes:
-        architecture: Arguments from which the model is built.
+        architecture: Constructor arguments of the model.
         labels: Label names, in the order of the logits.
         preprocessing: Preprocessing of the input images.
         config: Config of the run or import that created the model.
-        sha256: Digest of the tensors, see `digest`.
+        sha256: Digest of the tensors; see `digest`.
         lineage: History of the weights: their source and all training runs, including the run that created this model.
-            None in files from earlier versions.
+            None in files written by earlier versions.
     """
 
     architecture: Architecture
@@ -198,7 +198,7 @@ def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessin
 
 
 def _check(metadata: Metadata) -> None:
-    """Raise ValueError for implausible values before memory is allocated."""
+    """Raise ValueError for implausible values, before any memory is allocated for them."""
     built, images = metadata.architecture, metadata.preprocessing
     repeated = duplicates_in(metadata.labels)
     if repeated:

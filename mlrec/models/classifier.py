@@ -1,13 +1,13 @@
-"""`Classifier`, which combines a backbone, a head, labels and preprocessing; and a registry of heads.
+"""Registry of heads, and `Classifier`, which combines a backbone, a head, labels and preprocessing.
 
 A head computes logits (B, C) from features (B, d, h, w). A new head requires a class and one line in `HEADS`, or an
 entry point of the group `mlrec.heads` in another package. A head has the following attributes:
 
 - `forward` computes the logits.
 - `location_scores` computes the scores of the classifier at each location. With average pooling, the logit is the mean
-  of the location scores; Figure 1 uses their mean + λ·max.
+  of the location scores; Figure 1 of the paper uses mean + λ·max.
 - `contributions` computes the contribution of each location to the logit; the sum over locations is the logit. A head
-  whose logit is not a sum over locations has the method `label_attention` instead, see `query_heads`.
+  whose logit is not a sum over locations has the method `label_attention` instead; see `query_heads`.
 - `OPTIONS` lists the names of the constructor options.
 """
 
@@ -43,7 +43,7 @@ class AveragePooling(nn.Module):
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
-        layout, prefix_tokens: Shape of the features, see `CSRA`.
+        layout, prefix_tokens: Shape of the features; see `CSRA`.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("dropout",)
@@ -95,7 +95,7 @@ HEADS = {
 
 
 def create_head(name: str, in_features: int, num_labels: int, **options: Any) -> Head:
-    """Create a head; unknown options are ignored, so that one set of options can be used for all heads.
+    """Create a head; options that the head does not have are ignored, so one set of options fits all heads.
 
     Raises:
         ModelError: The name is unknown, a value is out of range, or a head from another package does not return logits.
@@ -139,9 +139,9 @@ class Architecture:
     """Constructor arguments of a model, stored with its weights.
 
     Attributes:
-        backbone: timm name with the weights tag.
+        backbone: timm model name with the weights tag.
         num_labels: Number of labels C.
-        head: Name of the head, see `HEADS`.
+        head: Name of the head; see `HEADS`.
         heads: Number of CSRA heads H; equal to the number of `temperatures`.
         lam: Weight λ of the attention (Eq. 5).
         normalize: See `CSRA`.
@@ -192,7 +192,7 @@ class Architecture:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-compatible values; an infinite temperature is "inf"."""
+        """Return the arguments as JSON-compatible values; an infinite temperature becomes "inf"."""
         return asdict(self) | {"temperatures": ["inf" if math.isinf(t) else t for t in self.temperatures]}
 
 
@@ -201,7 +201,7 @@ class Classifier(nn.Module):
 
     Attributes:
         backbone: Module that computes the features (B, d, h, w) of images.
-        head: Features → logits.
+        head: Module that computes the logits (B, C) from the features.
         labels: C label names, in the order of the logits.
         preprocessing: Preprocessing of the input images.
         architecture: Constructor arguments of the model.
@@ -260,7 +260,7 @@ def create_model(
     """Create a multi-label classifier from any timm model with a spatial feature map.
 
     Args:
-        backbone: timm name, with or without a weights tag.
+        backbone: timm model name, with or without a weights tag.
         num_labels: Number of labels C.
         head: Name of the head, a key in `HEADS`.
         heads: Number of CSRA heads H [default: the number of `temperatures` if they are set, otherwise 1].
@@ -270,7 +270,7 @@ def create_model(
         temperatures: See `CSRA`.
         img_size: Side length of the input in pixels [default: the native size of the backbone].
         head_dropout: Fraction of feature channels dropped in training.
-        logit_scale: Scale factor of the logits, see `scale` in `CSRA`.
+        logit_scale: Scale factor of the logits; see `scale` in `CSRA`.
         weights: File with backbone weights, or a name in `weight_packages.PACKAGES`. These weights are used instead of
             weights from the hub.
         labels: C label names [default: "0", "1", ...].

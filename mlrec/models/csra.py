@@ -134,14 +134,14 @@ class CSRA(nn.Module):
         return at_least_float32(scores.reshape(-1, *self.weight.shape[:2], math.prod(features.shape[-2:])))
 
     def head_logits(self, scores: Tensor) -> Tensor:
-        """Compute the logits (B, H, C) of each head from `scores` (B, H, C, N), see Eq. 8."""
+        """Compute the logits (B, H, C) of each head from `scores` (B, H, C, N); see Eq. 8."""
         average = scores.mean(-1)  # m·g, Eq. 4
         if not self.lam:
             return average
         return average + self.lam * self.attended_scores(scores)  # m·(g + λa), Eq. 5
 
     def attended_scores(self, scores: Tensor) -> Tensor:
-        """Compute attended scores m·a = Σ_j p_j s_j (B, H, C) from `scores` (B, H, C, N), see Eq. 2 and 3."""
+        """Compute the attended scores m·a = Σ_j p_j s_j (B, H, C) from `scores` (B, H, C, N); see Eq. 2 and 3."""
         parts = []
         for heads, maximum in _head_groups(self.temperatures):
             if maximum:
@@ -153,7 +153,7 @@ class CSRA(nn.Module):
         return torch.cat(parts, dim=1)
 
     def attention(self, features: Tensor) -> Tensor:
-        """Compute the attention p (Eq. 2), shape (B, H, C, h, w); its sum over locations is 1.
+        """Compute the attention p (Eq. 2) of shape (B, H, C, h, w), whose sum over locations is 1.
 
         For T = ∞, the attention is one-hot at the first maximum. With the layout "tokens", the grid is unknown, and the
         shape is (B, H, C, N).
@@ -175,7 +175,7 @@ class CSRA(nn.Module):
         return self.scores(features).sum(1) * self.scale
 
     def _attention(self, scores: Tensor) -> Tensor:
-        """Compute the attention (B, H, C, N), Eq. 2 and 9."""
+        """Compute the attention (B, H, C, N); see Eq. 2 and 9."""
         parts = []
         for heads, maximum in _head_groups(self.temperatures):
             parts.append(_one_hot_at_maximum(scores[:, heads]) if maximum else self._softmax(scores, heads))
@@ -212,7 +212,7 @@ def channel_dropout(fraction: float) -> nn.Dropout2d:
     """Create a dropout layer for feature channels, with one mask per image.
 
     Raises:
-        ModelError: `fraction` is not between 0 and 1.
+        ModelError: `fraction` is not from 0 to 1.
     """
     if not 0 <= fraction <= 1:
         raise ModelError(f"dropout = {fraction}: expected a fraction of the channels, from 0 to 1")
@@ -294,12 +294,12 @@ def check_features(features: Tensor, channels: int) -> None:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Convert a half-precision tensor to float32, the dtype for pooling and for the returned logits."""
+    """Convert a half-precision tensor to float32; other tensors are returned unchanged."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _head_groups(temperatures: Sequence[float]) -> list[tuple[slice, bool]]:
-    """Group adjacent heads with finite or with infinite T, as (heads, T is infinite).
+    """Group adjacent heads with finite or infinite T; each item is (slice of heads, whether T is infinite).
 
     Indexing the scores with a slice of adjacent heads returns a view; a list of heads would require a copy.
     """

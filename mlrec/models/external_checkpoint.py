@@ -38,7 +38,7 @@ _VITS = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "
 
 @dataclass(frozen=True, eq=False)
 class ExternalCheckpoint:
-    """A recognized checkpoint.
+    """Third-party checkpoint whose naming scheme was recognized.
 
     Attributes:
         naming: Naming scheme, one of the module constants.
@@ -90,9 +90,9 @@ def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
 def assemble(
     foreign: ExternalCheckpoint, backbone: str, source: str, *, lam: float, img_size: int | None, labels: Sequence[str]
 ) -> tuple[Classifier, list[str]]:
-    """Convert a checkpoint to an mlrec model, and return the names of unused tensors.
+    """Convert a checkpoint to an mlrec model; return the model and the names of unused tensors.
 
-    The tensors of a second classifier, for example, are unused.
+    For example, the tensors of a second classifier are not used.
 
     Raises:
         ModelError: The tensors do not match `backbone`; the message states the numbers of matched, missing and
@@ -112,7 +112,7 @@ def assemble(
 
 
 def _stacked(heads: Mapping[int, Tensor]) -> Tensor:
-    """Stack the classifiers (C, d, 1, 1) of all heads to (H, C, d)."""
+    """Stack the classifiers (C, d, 1, 1) of all heads into one tensor (H, C, d)."""
     if sorted(heads) != list(range(len(heads))):
         raise ModelError(
             f"the heads are numbered {', '.join(map(str, sorted(heads)))}, but must be numbered from 0 without gaps; "
@@ -167,9 +167,9 @@ def _vit(backbone_tensors: Mapping[str, Tensor]) -> str | None:
 
 
 def _vit_size(backbone_tensors: Mapping[str, Tensor]) -> int | None:
-    """Return the image side length for a positional embedding.
+    """Return the image side length for which the positional embedding was made, or None if it is unknown.
 
-    The embedding has one row per patch and one for the class token.
+    The embedding has one row per patch and one row for the class token.
     """
     positions = backbone_tensors.get("pos_embed")
     if positions is None or positions.ndim != 3:

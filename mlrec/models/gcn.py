@@ -32,7 +32,7 @@ class LabelGraph:
     """Graph of C labels, with a vector for each label.
 
     Attributes:
-        adjacency: Float32 adjacency matrix (C, C), see the function `adjacency`.
+        adjacency: Float32 adjacency matrix (C, C); see the function `adjacency`.
         words: Float32 word vectors (C, V), one per label.
     """
 
@@ -45,8 +45,8 @@ class GraphConvolution(nn.Module):
 
     The classifiers are the rows of Â·f(Â·E·W1)·W2, where E are the label vectors, f is a LeakyReLU, and Â is the
     normalized adjacency. Features are pooled with max pooling, as published, or with average pooling. `location_scores`
-    are computed without pooling. The paper of CSRA does not describe how to apply Figure 1 (mean + λ·max) to this head;
-    mlrec uses `location_scores`.
+    are computed without pooling. The CSRA paper does not describe how to apply λ at test time (mean + λ·max, Figure 1)
+    to this head; mlrec uses `location_scores`.
 
     Args:
         in_features: Number of feature channels d.
@@ -54,7 +54,7 @@ class GraphConvolution(nn.Module):
         word_dim: Dimension V of the word vectors [default: C, for one-hot vectors].
         pooling: Kind of pooling, "max" or "average".
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
-        layout, prefix_tokens: Shape of the features, see `CSRA`.
+        layout, prefix_tokens: Shape of the features; see `CSRA`.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("word_dim", "pooling", "dropout")
@@ -127,7 +127,7 @@ class GraphConvolution(nn.Module):
 
 
 def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: Path | str | None = None) -> LabelGraph:
-    """Create the label graph from training targets, with word vectors or one-hot vectors.
+    """Create the label graph from training targets and word vectors; by default, the vectors are one-hot.
 
     `targets` is an (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
     """
@@ -139,7 +139,7 @@ def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: 
 
 
 def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
-    """Return the re-weighted adjacency matrix (C, C) for `targets` (N, C), see Eq. 6 to 8.
+    """Return the re-weighted adjacency matrix (C, C) for `targets` (N, C); see Eq. 6 to 8 of ML-GCN.
 
     P(j | i) is the fraction of the samples with label i that also have label j. Label j is a neighbor of label i if
     P(j | i) is at least 0.4. The neighbors of a label have a total weight of p = 0.2, and the label itself has the
@@ -156,7 +156,7 @@ def adjacency(targets: NDArray[np.int8]) -> NDArray[np.float32]:
 
 
 def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
-    """Read the word vectors of the labels from a file; returns an array (C, V).
+    """Read the word vectors of the labels from a file into an array (C, V).
 
     If a label with multiple words is not in the file, the mean of the vectors of its words is used. Case is ignored.
 
@@ -211,9 +211,9 @@ def _floats(path: Path, name: str, texts: Sequence[str]) -> list[float]:
 
 
 def _trailing_numbers(line: str) -> int:
-    """Count the numbers at the end of a line, that is, the vector length.
+    """Return the vector length, which is the count of numbers at the end of a line.
 
-    The name may have any number of words.
+    The name at the start of the line may have any number of words.
     """
     count = 0
     for text in reversed(line.split()[1:]):

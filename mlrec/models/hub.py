@@ -27,10 +27,10 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
     A hub that does not respond within `hub_answers.SECONDS` is considered unreachable; the local cache is still used.
 
     Args:
-        name: timm name.
+        name: timm model name.
         settings: timm's pretrained config for the name.
         options: Options for `timm.create_model`.
-        advice: Text for the error message, which recommends flags of the current command.
+        advice: Advice in the error message that recommends flags of the current command.
 
     Raises:
         ModelError: No weights are published under this name, or the weights cannot be loaded. Random weights are never
@@ -54,7 +54,7 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
 
 
 def find_weights(name: str, settings: Any) -> str:
-    """Return the location of the published weights, without downloading them.
+    """Return a text that states where the published weights are, without downloading the weights.
 
     Raises:
         ModelError: See `load_from_hub`.
@@ -90,7 +90,7 @@ def _cached(settings: Any) -> bool:
 
 
 def _cached_file(settings: Any) -> Path | None:
-    """Return the weights file in the local cache of the hub, or None."""
+    """Return the path of the weights file in the local cache of the hub, or None if the file is not cached."""
     if not settings.hf_hub_id:
         return None
     for file in _files(settings):
@@ -115,7 +115,7 @@ ADDRESS = re.compile(rf"hf:/{{1,2}}({REPOSITORY})(?:@([\w./-]+))?/?")  # `Path` 
 
 
 def fetch_model(address: Path | str) -> Path:
-    """Return the model file of a hub repository, from the local cache if the hub has no newer version.
+    """Return the path of a hub repository's model file; download the file unless the newest version is cached.
 
     Args:
         address: `hf://user/name`, or `hf://user/name@revision` with a branch, tag or commit.
@@ -133,7 +133,7 @@ def fetch_model(address: Path | str) -> Path:
 
 @contextmanager
 def hub_errors(what: str) -> Iterator[None]:
-    """Convert errors of the hub client to a ModelError that mentions `what`, without any access token."""
+    """Convert errors of the hub client to a ModelError that names `what` and contains no access token."""
     try:
         yield
     except errors.GatedRepoError as error:

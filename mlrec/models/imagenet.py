@@ -1,6 +1,6 @@
 """Published timm classifiers, which can also be applied at each location of the last feature map.
 
-See Figure 1 of the paper.
+The per-location scores are used for Figure 1 of the paper.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class ImageNetClassifier:
     """Published timm model for single-label classification.
 
     Attributes:
-        name: timm name. It includes a tag only if the weights were published under that tag.
+        name: timm model name, which includes a tag only if the weights were published under that tag.
         model: The timm model, in eval mode.
         classes: K class names in the order of the logits: WordNet IDs for ImageNet, otherwise "0", "1", ...
         data: timm's data configuration: `input_size`, `crop_pct`, `mean`, `std`, `interpolation`.
@@ -44,14 +44,14 @@ class ImageNetClassifier:
     class_token: bool
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return three (B, K) tensors: published logits, and mean and maximum of the scores over locations."""
+        """Return the published logits, and the mean and the maximum of the scores over locations, each (B, K)."""
         features = self.model.forward_features(images)
         published = self.model.forward_head(features)
         scores = self.at_locations(features)
         return published, scores.mean(1), scores.amax(1)
 
     def at_locations(self, features: Tensor) -> Tensor:
-        """Apply all layers after the last feature map to each location separately; returns (B, N, K)."""
+        """Apply all layers after the last feature map to each location separately, and return scores (B, N, K)."""
         if features.ndim == 3:
             prefix = int(getattr(self.model, "num_prefix_tokens", 0))
             tokens = features[:, prefix:]
@@ -71,7 +71,7 @@ class ImageNetClassifier:
         return scores.reshape(batch, number, -1)
 
     def check(self, images: Tensor) -> None:
-        """Compare the logits at λ = 0 with the published logits for a batch.
+        """Check that the logits at λ = 0 are equal to the published logits for a batch.
 
         Raises:
             ModelError: The logits differ because layers between the pooling and the classifier are not linear; the
@@ -88,10 +88,7 @@ class ImageNetClassifier:
             )
 
     def _between(self, images: Tensor) -> list[str]:
-        """Return the names of the layers between the last feature map and the classifier.
-
-        These are the layers after the last feature map, except pooling, dropout and the classifier.
-        """
+        """Return the names of the layers between the last feature map and the classifier, without pooling layers."""
         called: list[str] = []
         watched = [
             module.register_forward_hook(lambda *_, name=name: called.append(name))

@@ -31,7 +31,7 @@ OPSET = 18
 
 @dataclass(frozen=True, eq=False)
 class OnnxModel:
-    """Exported model that runs in ONNX Runtime on the CPU.
+    """Exported model that is run by ONNX Runtime on the CPU.
 
     Attributes:
         labels: C label names, in the order of the logits.

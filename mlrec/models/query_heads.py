@@ -30,7 +30,7 @@ class _QueryHead(nn.Module):
         self.dropout = channel_dropout(dropout)
 
     def tokens(self, features: Tensor) -> Tensor:
-        """Return the locations as tokens, (B, N, d), with channel dropout in training."""
+        """Return the locations as tokens (B, N, d), with channel dropout during training."""
         check_features(features, self.in_features)
         tokens: Tensor = self.dropout(features).flatten(2).transpose(1, 2)
         return tokens
@@ -142,7 +142,7 @@ class MLDecoder(_QueryHead):
         return at_least_float32(weights[:, group])
 
     def _memory_and_queries(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the projected locations, (N, B, e), and the queries repeated for each image, (K, B, e)."""
+        """Return the projected locations (N, B, e), and the queries (K, B, e), repeated for each image."""
         memory = relu(self.decoder.embed_standart(self.tokens(features))).transpose(0, 1)
         return memory, self.decoder.query_embed.weight[:, None].expand(-1, memory.shape[1], -1)
 
@@ -208,7 +208,7 @@ class Query2Label(_QueryHead):
         return at_least_float32(last.multihead_attn(decoded, memory, memory)[1])
 
     def _memory(self, features: Tensor) -> Tensor:
-        """Return the projected locations with the position encoding added, (B, N, e)."""
+        """Return the projected locations (B, N, e) with the position encoding added."""
         projected: Tensor = self.project(self.tokens(features))
         height, width = features.shape[-2:]
         code = position_code(height, width, projected.shape[-1], projected.device)

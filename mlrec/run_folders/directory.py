@@ -1,4 +1,4 @@
-"""Run folder: file names, creation, the lock for writing, and the log.
+"""Run folders: file names, creation, locking for writing, and the log.
 
 `log.jsonl` contains the events of a run, one JSON object per line; learning curves are drawn from the events. Lines are
 removed only when a run is resumed.
@@ -87,9 +87,9 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
 
 
 def check_free(path: Path) -> None:
-    """Check that `path` does not exist, or contains only files of a run that was killed at the start.
+    """Check that `path` does not exist or contains only files of a run that was killed at the start.
 
-    A run that is killed at the start has no record, so its folder can be used again.
+    The folder of such a run can be reused because it contains no run record.
 
     Raises:
         RunError: The path already exists and contains other files.
@@ -154,7 +154,7 @@ def finite_or_none(value: float) -> float | None:
 
 
 def log_entries(folder: Path) -> list[dict[str, Any]]:
-    """Return all events of a run; an incomplete last line is skipped.
+    """Return all events in the log of a run, except an incomplete last line.
 
     Raises:
         RunError: A line was not written by `mlrec train`.
@@ -175,7 +175,7 @@ def _entry(line: bytes, path: Path) -> dict[str, Any]:
 
 
 def rewind_log(folder: Path, step: int) -> None:
-    """Remove events that a resumed run will repeat.
+    """Remove the events that a resumed run will log again.
 
     All events after `step` are removed. If an epoch ends at `step`, the event for the end of this epoch is also
     removed.

@@ -48,7 +48,7 @@ def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
 
 
 def _as_run(file: Path, lam_at_test: bool) -> Run | None:
-    """Return an evaluation as a finished run; None if the metrics are not those of the stored model."""
+    """Return an evaluation as a finished run, or None if the evaluation must be excluded."""
     evaluation = read_own_json(file, _EvaluationRecord, RunError, "evaluate the model again")
     if evaluation.config is None or (evaluation.lam_at_test and not lam_at_test):
         return None

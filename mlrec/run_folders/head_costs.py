@@ -79,7 +79,7 @@ class HeadCosts(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def load(cls, folder: Path) -> HeadCosts | None:
-        """Read the costs of a sweep; returns None if the costs have not been measured.
+        """Read the costs in a sweep folder, or return None if the costs have not been measured.
 
         Raises:
             RunError: The file was not written by `mlrec bench head`.

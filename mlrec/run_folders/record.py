@@ -1,7 +1,7 @@
-"""`Run`: a finished or unfinished run, with its record, predictions, metrics and lineage.
+"""`Run`: a finished or unfinished training run, with its record, predictions, metrics and lineage.
 
 `RunRecord` contains settings, data, environment and status of a run, and is stored as `run.json` in the run folder. The
-lineage of stored models and runs includes chains of runs that were initialized from earlier runs.
+lineage of a model or run includes the earlier runs from which it was initialized.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class SplitRecord(msgspec.Struct, frozen=True):
         return Training(self.dataset, self.kind, self.split, self.samples, self.digest, run)
 
     def manifest(self) -> Manifest | None:
-        """Read the split; returns None if the split no longer exists or has changed."""
+        """Read the manifest of the split, or return None if the split no longer exists or has changed."""
         if not self.path:
             return None
         try:
@@ -96,7 +96,7 @@ class SplitRecord(msgspec.Struct, frozen=True):
         return manifest
 
     def positives(self) -> dict[str, int] | None:
-        """Count the positives of each label; returns None if the split no longer exists or has changed."""
+        """Count the positives of each label, or return None if the split no longer exists or has changed."""
         manifest = self.manifest()
         if manifest is None:
             return None
@@ -111,8 +111,8 @@ def training_positives(splits: Sequence[SplitRecord | None], labels: Iterable[st
         labels: Labels that the split must contain.
 
     Returns:
-        Dict from label to number of positives. None if the runs have different splits or an unknown split. Also None if
-        the split no longer exists, has changed, or lacks a label.
+        Dict from label to number of positives. None if the runs have different splits, or if the split is unknown, no
+        longer exists, has changed, or lacks a label.
     """
     first = splits[0]
     if first is None or any(split is None or split.digest != first.digest for split in splits):
@@ -138,10 +138,10 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         model: Properties of the model, such as `backbone` (with the weights tag), `parameters`, `head_parameters` and
             `input_size`.
         environment: Versions, device, threads, precision and other values needed to reproduce the metrics.
-        seconds: Dict from part of the run ("train", "eval", "features") to its duration in seconds.
+        seconds: Duration in seconds of each part of the run ("train", "eval", "features").
         notes: Footnotes for every table that contains the run, such as "frozen, no augmentation".
         best: Epoch, split and mAP of the best epoch, if multiple epochs were evaluated.
-        lineage: Origin of the initial weights; None in records from earlier versions of mlrec, see `lineage_of`.
+        lineage: Origin of the initial weights; None in records written by earlier versions of mlrec; see `lineage_of`.
         warnings: Warnings that were logged during the run, one line per kind of warning.
         format: Name and version of the file format.
     """
@@ -187,7 +187,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Run:
-    """Finished or unfinished run; arrays are read on demand.
+    """Finished or unfinished run whose arrays are read on demand.
 
     Attributes:
         path: Run folder.
@@ -211,7 +211,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of the run in tables: the name of `model` if it is set, otherwise of the run folder."""
+        """Name of the run in tables: the name of `model` if it is set, otherwise the name of the run folder."""
         return (self.model or self.path).name
 
     @classmethod
@@ -232,11 +232,11 @@ class Run:
         return self.record.config
 
     def metrics(self) -> Metrics:
-        """Read `metrics.json`."""
+        """Read the metrics of the run from `metrics.json`."""
         return Metrics.load(self.path / directory.METRICS)
 
     def predictions(self) -> Predictions:
-        """Read `predictions.npz`."""
+        """Read the predictions of the run from `predictions.npz`."""
         return Predictions.load(self.path / directory.PREDICTIONS)
 
     def manifest(self, split: str | None = None) -> Manifest:
@@ -264,14 +264,14 @@ class Run:
 
 
 def all_runs(root: Path | str = "runs") -> list[Run]:
-    """Return all finished and unfinished runs in `root` and all subfolders, in order of start time."""
+    """Return all finished and unfinished runs up to two levels below `root`, in order of start time."""
     files: Sequence[Path] = [*Path(root).glob(f"*/{directory.RECORD}"), *Path(root).glob(f"*/*/{directory.RECORD}")]
     runs = [Run.load(file.parent) for file in files]
     return sorted(runs, key=lambda run: (run.record.started, run.path))
 
 
 def finished_runs(root: Path | str = "runs") -> list[Run]:
-    """Return all finished runs in `root` and all subfolders, in order of start time."""
+    """Return all finished runs up to two levels below `root`, in order of start time."""
     return [run for run in all_runs(root) if run.record.status == "finished"]
 
 
@@ -325,7 +325,7 @@ def metrics_of(
     trained_on: Manifest | None = None,
     top: int | None = None,
 ) -> Metrics:
-    """Compute the metrics of predictions.
+    """Compute the metrics of predictions, optionally for some labels or with tuned thresholds.
 
     Args:
         predictions: Predictions with targets.
@@ -360,7 +360,7 @@ def metrics_of(
 
 
 def warn_undefined(targets: NDArray[np.int8], labels: Sequence[str]) -> None:
-    """Warn about labels without an AP, and state the reason."""
+    """Log a warning about labels without an AP, with the reason."""
     for line in undefined_labels(targets, labels):
         logger.warning(line)
 
@@ -397,9 +397,9 @@ def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineag
 
 
 def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | None:
-    """Return the lineage of an mlrec model, including the training of the model itself.
+    """Return the lineage of an mlrec model, including the training run that created the model.
 
-    Returns None if no lineage is stored and the training of the model is unknown.
+    The result is None if no lineage is stored and the training run is unknown.
 
     Args:
         source: Run folder, folder of an imported model, or model file.
@@ -428,7 +428,7 @@ def lineage_at(source: Path, seen: frozenset[Path] = frozenset()) -> Lineage | N
 
 
 def _with_run_name(lineage: Lineage, run: str) -> Lineage:
-    """Add the run name to the last training of a lineage, because model files do not contain this name."""
+    """Add the run name, which model files do not contain, to the last training run of a lineage."""
     if not lineage.trainings:
         return lineage
     *before, last = lineage.trainings

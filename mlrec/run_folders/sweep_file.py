@@ -1,4 +1,4 @@
-"""`sweep.json`: the runs of a sweep and the settings of the runs.
+"""`sweep.json`: the file that lists the runs of a sweep and their settings.
 
 The progress of the sweep is stored in the run folders.
 """
@@ -22,7 +22,7 @@ REPEATED = ("seed", "fold")  # keys that repeat a setting instead of creating a 
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """A run in a sweep, as listed in `sweep.json`.
+    """Run of a sweep, as listed in `sweep.json`.
 
     Attributes:
         name: Name of the run folder.
@@ -43,7 +43,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class SweepFile(msgspec.Struct, frozen=True):
-    """The runs of a sweep in table order, with the title and footnotes.
+    """Content of `sweep.json`: the runs of a sweep in table order, and the title and footnotes of the table.
 
     Attributes:
         tuned: Keys whose values were chosen for each setting on held-out data.
@@ -82,7 +82,7 @@ class SweepFile(msgspec.Struct, frozen=True):
 
 
 def finished_run(folder: Path) -> Run | None:
-    """Return the run in `folder`; None if there is no run, or if the run is not finished."""
+    """Return the run in `folder`, or None if there is no run or the run is not finished."""
     if not (folder / directory.RECORD).is_file():
         return None
     run = Run.load(folder)

@@ -58,7 +58,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     format: str = FORMAT
 
     def save(self, model: Path) -> Path:
-        """Write the file atomically next to the model and return the path."""
+        """Write the thresholds file atomically next to the model, and return the path of the file."""
         file = tuned_file(model)
         write_json(file, msgspec.to_builtins(self))
         return file
@@ -96,17 +96,17 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
-        """Thresholds on logits, an array of shape (C,); infinite for labels that are never predicted."""
+        """Thresholds on logits as an array of shape (C,); infinite for labels that are never predicted."""
         return np.array([np.inf if tuned.threshold is None else tuned.threshold for tuned in self.labels.values()])
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """Thresholds on calibrated probabilities, of shape (C,); infinite for labels that are never predicted."""
+        """Thresholds on calibrated probabilities as an array (C,); infinite for labels that are never predicted."""
         cut = self.calibrated(self.thresholds)
         return np.where(np.isinf(cut), np.inf, probabilities_of(cut))
 
     def calibrated(self, logits: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-        """Return calibrated logits.
+        """Return the calibrated logits.
 
         Args:
             logits: Array of shape (..., C), with one logit per label in the order of `labels`.

@@ -1,1 +1,1 @@
-"""Sweeps: planning, running and comparing many training runs as one experiment."""
+"""Sweeps: many training runs that are planned, run and compared as one experiment."""

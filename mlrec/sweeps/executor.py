@@ -1,4 +1,4 @@
-"""Run the trials of a sweep in worker processes, by default one per GPU."""
+"""Running of the trials of a sweep in worker processes, by default one process per GPU."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class SweepExecutor:
 
     Attributes:
         plan: Plan of the sweep.
-        jobs: Number of worker processes on this machine; by default one per GPU, or one if there is no GPU. To add
+        jobs: Number of worker processes on this machine; by default, one per GPU, or one if there is no GPU. To add
             workers, run the same command again in another process or on another machine.
         storage: Optuna storage shared by all workers: URL of a database, or path of a journal file. The default is an
             SQLite file in the sweep folder.
         retry_failed: Whether to restart trials that have reached the maximum number of failures.
-        labels: Labels whose mAP is used to choose tuned or searched values; by default all labels.
+        labels: Labels whose mAP is used to choose tuned or searched values; by default, all labels.
         command: Command line, stored in the run records and shown as the command to resume the sweep. The default is
             the command line of this process.
     """
@@ -61,7 +61,7 @@ class SweepExecutor:
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
 
     def run(self) -> Iterator[States]:
-        """Train the unfinished trials, and yield the states of all trials of the stage twice per second.
+        """Train the unfinished trials, and yield the states of all trials in the current stage twice per second.
 
         Raises:
             UsageError: The number of jobs is invalid, or the command was started by torchrun.
@@ -80,7 +80,7 @@ class SweepExecutor:
             yield from self._train(self.plan.trials(choices), before=self.plan.tuning)
 
     def current_states(self) -> list[TrialState]:
-        """Return the states of the trials that are known before the sweep runs.
+        """Return the states of the trials that are known before the sweep starts.
 
         If the sweep tunes values, the states of the tuning trials are returned. For a search, the states of the
         existing trials are returned. The storage is not created if it does not exist.
@@ -97,7 +97,7 @@ class SweepExecutor:
         return [state_of(trial, plan.folder, attempts.get(trial.name, Attempts())) for trial in trials]
 
     def _prepare(self) -> None:
-        """Open the queue, and determine the number of workers and the failures of earlier commands."""
+        """Open the queue, count the failures under earlier commands, and set the number of workers."""
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if processes.world_size() > 1:
@@ -117,7 +117,7 @@ class SweepExecutor:
 
         Args:
             trials: Trials in this stage.
-            before: Trials from an earlier stage, for `sweep.json`.
+            before: Trials of an earlier stage, which are also listed in `sweep.json`.
         """
         trials = list(trials)
         self._save([*before, *trials])
@@ -142,7 +142,7 @@ class SweepExecutor:
             pool.stop(self._queue)
 
     def _choices(self) -> dict[str, Mapping[str, Any]]:
-        """Return a dict from each setting to the tuned values with the highest mAP on held-out data.
+        """Return a dict from the description of each setting to the tuned values with the highest mAP on held-out data.
 
         Raises:
             RunError: All tuning trials of a setting failed.
@@ -165,13 +165,13 @@ class SweepExecutor:
         return WorkerTask(self.plan, by_name, self._storage(), self._workers, self._gpus, tuple(self.command))
 
     def _save(self, trials: Sequence[Trial]) -> None:
-        """Write `sweep.json`."""
+        """Write the list of trials to `sweep.json` in the sweep folder."""
         plan = self.plan
         entries = [Entry(trial.name, trial.label, _as_json(trial.values), trial.stage) for trial in trials]
         SweepFile(plan.title, entries, list(plan.notes), list(plan.tune)).save(plan.folder)
 
     def _step(self, pool: WorkerPool, trials: Sequence[Trial]) -> States:
-        """Check workers and trials once, queue trials that are due, and start workers for these trials."""
+        """Check the workers once, queue the trials that are due, start workers for them, and return all states."""
         pool.reap(self._queue)
         self._queue.fail_silent()
         attempts = self._queue.enqueue(trials, self._is_due)
@@ -183,7 +183,7 @@ class SweepExecutor:
         """Return whether to queue a trial that is neither waiting nor running.
 
         A trial that failed before this command was started is retried once. A trial that fails during this command is
-        not queued here. If its worker was killed, `TrialQueue` queues it again.
+        not queued here. If the worker of a trial was killed, `TrialQueue` queues the trial again.
         """
         earlier = self._earlier.get(trial.name, 0)
         if attempts.failures != earlier or (earlier >= MAX_FAILURES and not self.retry_failed):
@@ -193,7 +193,7 @@ class SweepExecutor:
         return not finished and not is_claimed(self.plan.folder, trial.name)
 
     def _proposed(self, states: States) -> list[Trial]:
-        """Return new search trials, so that no worker is idle."""
+        """Return the new search trials that are needed so that no worker is idle."""
         plan = self.plan
         if plan.max_trials is None:
             return []
@@ -206,7 +206,7 @@ class SweepExecutor:
         return [plan.search_trial(values) for values in proposals(plan.axes, results, count, running)]
 
     def _score(self, trial: Trial) -> float:
-        """Return the mAP of a trial, or -1 if it is not finished."""
+        """Return the mAP of a trial, or -1 if the trial is not finished or its mAP is undefined."""
         run = self.plan.folder / trial.name
         record = record_of(run)
         if record is None or record.status != "finished":
@@ -225,7 +225,7 @@ class WorkerPool:
         self._workers: dict[int, SpawnProcess] = {}
 
     def start(self, waiting: int, queue: TrialQueue) -> None:
-        """Start workers in free slots, so that each waiting trial has a worker."""
+        """Start workers in free slots until each waiting trial has a worker or no slot is free."""
         free = [slot for slot in range(self._task.jobs) if slot not in self._workers]
         if not waiting or not free:
             return
@@ -268,7 +268,7 @@ class WorkerPool:
             process.join(max(0.0, deadline - time.monotonic()))
 
     def stop(self, queue: TrialQueue) -> None:
-        """Stop all workers; each one saves its current run before it exits."""
+        """Stop all workers; each worker saves its current run before it exits."""
         for process in self._workers.values():
             process.terminate()
         deadline = time.monotonic() + PATIENCE
@@ -283,7 +283,7 @@ class WorkerPool:
 
 
 def _count_gpus(plan: SweepPlan) -> int:
-    """Return the number of GPUs that workers can share; 0 if another device or a specific GPU is set."""
+    """Return the number of GPUs that workers can share, or 0 if another device or a specific GPU is set."""
     if plan.base.config.device not in ("auto", "cuda") or "device" in plan.axes:
         return 0
     import torch

@@ -19,7 +19,7 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Setting:
-    """Configuration that is trained once per seed and fold. Each setting is one row of the results table.
+    """Configuration that is trained once per seed and fold; each setting is one row of the results table.
 
     Attributes:
         label: Name of the study variant; "" if the values alone identify the setting.
@@ -33,7 +33,7 @@ class Setting:
 
     @property
     def words(self) -> str:
-        """Unique description of the setting within the sweep."""
+        """Description of the setting, which is unique within the sweep."""
         return ": ".join(part for part in (self.label, in_words(self.values)) if part)
 
 
@@ -42,9 +42,9 @@ class Trial:
     """One training run in a sweep.
 
     Attributes:
-        name: Name of the run folder. It contains the values, and a hash of the configuration and the data.
+        name: Name of the run folder. The name contains the values and a hash of the configuration and the data.
         label: Label of the setting.
-        values: Values of the setting, and the seed and fold if the sweep has multiple seeds or folds.
+        values: Values of the setting, plus the seed and fold if the sweep has multiple seeds or folds.
         flags: `Config` keys for training.
         stage: "tune" if the trial is used only to choose a value for other trials, otherwise "run".
     """
@@ -96,7 +96,7 @@ def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
     """Separate keys with one value from keys with multiple values (axes).
 
     Args:
-        texts: Dict from key to value, as typed by the user or already parsed.
+        texts: Dict from key to value. A value is text typed by the user, or already parsed.
 
     Raises:
         ConfigError: A value is invalid.
@@ -137,7 +137,7 @@ def combinations(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def run_name(label: str, values: Mapping[str, Any], identity: Any) -> str:
-    """Return the name of the run folder of a trial: its values and a ten-digit hash of `identity`."""
+    """Return the run folder name of a trial, which contains its values and a ten-digit hash of `identity`."""
     words = [label, *(f"{key}{shown(value)}" for key, value in values.items())]
     legible = "-".join(re.sub(r"[^\w.+]+", "_", word).strip("_") for word in words if word)
     digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:10]

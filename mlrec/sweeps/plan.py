@@ -1,4 +1,4 @@
-"""Planning of a sweep: create all trials from the user's flags, and check the trials before training."""
+"""Planning of a sweep: all trials are created from the user's flags and checked before training."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SweepPlan:
         """Return the trials of the sweep.
 
         Args:
-            choices: Dict from the description of a setting to the values chosen for it; empty without tuning.
+            choices: Dict from the description of a setting to the values chosen for this setting; empty without tuning.
         """
         trials = []
         for setting in self.settings:
@@ -91,7 +91,7 @@ class SweepPlan:
         return self._trial("", values, {**flags, "train_split": train_split, "split": scored_split})
 
     def tuning_trials(self, splits: tuple[str, str]) -> list[Trial]:
-        """Return the tuning trials: for each setting, one trial per combination of tuned values."""
+        """Return one tuning trial per setting and combination of tuned values."""
         trials = []
         for setting in self.settings:
             for chosen in combinations(self.tune):
@@ -100,7 +100,7 @@ class SweepPlan:
         return trials
 
     def _trial(self, label: str, values: Mapping[str, Any], flags: Mapping[str, Any], stage: str = "run") -> Trial:
-        """Check a configuration, and return its trial, which is named after all values that affect the result."""
+        """Check a configuration, and return a trial whose name depends on all values that affect the result."""
         dataset = self.dataset if flags["data"] == str(self.dataset.path) else None
         with logged_from(NOTHING):  # the same notes for each trial
             run = resolve_plan(flags, file=self.file, recipe=self.recipe, dataset=dataset)
@@ -133,18 +133,18 @@ def plan_sweep(
 
     Args:
         flags: Values of `Config` keys. A string with multiple values, `a,b,c` or `start:stop:step`, defines an axis.
-        study: Name of one of the paper's studies, see `sweeps.studies`; the study variants are combined with the axes.
+        study: Name of a study in `sweeps.studies`; the study variants are combined with the axes.
         paper_only: Whether to train only the runs in the paper's table or figure. If set, the default number of seeds
             is one.
         tune: Axes whose best value is chosen for each setting on data held out from the training split.
         seeds: Seeds for each setting.
         folds: Number of folds for cross-validation on the training split; None to use the training and scored splits.
         trials: Number of trials of a hyperparameter search; None trains all combinations of the values.
-        file: Configuration file, see `train`.
-        recipe: Name of a recipe, see `train`.
-        out: Folder of runs, in which the sweep folder is created.
-        name: Name of the sweep folder; by default the name of the study, or the names of the axes.
-        data_root: Folder of datasets, see `train`.
+        file: Configuration file; see `train`.
+        recipe: Name of a recipe; see `train`.
+        out: Folder in which the sweep folder is created.
+        name: Name of the sweep folder; by default, the name of the study, or the names of the axes.
+        data_root: Folder of datasets; see `train`.
         progress: Progress display.
 
     Raises:
@@ -197,7 +197,7 @@ def plan_sweep(
 
 
 def _default_name(study: str | None, paper_only: bool, swept: Sequence[str]) -> str:
-    """Return the default name of the sweep folder: the study or the axes."""
+    """Return the default name of the sweep folder, which consists of the study name or the axis names."""
     if study is None:
         return "-".join(["sweep", *swept])
     if paper_only:
@@ -206,7 +206,7 @@ def _default_name(study: str | None, paper_only: bool, swept: Sequence[str]) -> 
 
 
 def _study(name: str, fixed: Mapping[str, Any], layers: Mapping[str, Any], paper_only: bool) -> studies.Study:
-    """Return a study with the user's flags applied."""
+    """Return the study `name`, adapted to the user's flags."""
     csra = {**studies.DEFAULTS[name], **fixed, "head": "csra"}
     with logged_from(NOTHING):
         config = resolve_plan(csra, **layers).config
@@ -244,7 +244,7 @@ def _check_axes(
 
 
 def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | None, repeated: bool) -> None:
-    """Raise UsageError for options that a search does not support."""
+    """Raise UsageError if the number of trials is below 1, or an option is not supported by a search."""
     if trials < 1 or study or repeated or not axes:
         raise UsageError(
             "--trials N requires N >= 1 and multiple values for a key, such as --lr 0.0001,0.1, and cannot be used "
@@ -284,7 +284,7 @@ def _settings(
 
 
 def _check_trials(plan: SweepPlan) -> None:
-    """Resolve the configuration of every trial, so that invalid values are found before training."""
+    """Resolve the configuration of every trial, so that an invalid value raises an error before training."""
     if plan.max_trials is None:
         plan.trials({})
         return
@@ -294,7 +294,7 @@ def _check_trials(plan: SweepPlan) -> None:
 
 
 def _splits(base: TrainPlan, folds: int | None, progress: Progress) -> tuple[list[tuple[str, str]], str | None]:
-    """Return the pairs of a training and a scored split, and the split that is divided into folds."""
+    """Return the pairs of a training split and a scored split, and the split that is divided into folds."""
     if folds is None:
         return [(base.train.split, base.scored.split)], None
     prefix, pool = f"cv{folds}-", base.train.split
@@ -306,13 +306,13 @@ def _splits(base: TrainPlan, folds: int | None, progress: Progress) -> tuple[lis
 
 
 def _with_manifests(base: TrainPlan, pairs: Sequence[tuple[str, str]]) -> Dataset:
-    """Reopen the dataset, which may have new splits, and read the manifests of `pairs`."""
+    """Reload the dataset, which may have new splits, and read the manifests of the splits in `pairs`."""
     dataset = Dataset.load(base.dataset.path)
     return replace(dataset, loaded={name: dataset.manifest(name) for pair in pairs for name in pair})
 
 
 def _held_out(base: TrainPlan, progress: Progress) -> tuple[str, str]:
-    """Return the splits for tuning: train and val of the dataset, or two parts of the training split."""
+    """Return the splits for tuning: the splits `train` and `val`, or two parts of the training split."""
     available, pool = base.dataset.info.splits, base.train.split
     if pool == "trainval" and {"train", "val"} <= set(available) and base.scored.split not in ("train", "val"):
         logger.info("tuning: training on split 'train', selecting on split 'val'")

@@ -1,4 +1,4 @@
-"""Progress of a sweep: states of the trials, and an estimate of the remaining time."""
+"""Progress of a sweep: the states of the trials, and an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class TrialState:
 
     Attributes:
         detail: Text with the epoch and the loss of a running trial.
-        error: Last error of the trial in one line; "" if it has not failed. The error is kept while the trial is
+        error: Last error of the trial in one line; "" if the trial has not failed. The error is kept while the trial is
             retried.
         failures: Number of failures.
         log: File that contains the complete error.
         mAP: mAP of a finished trial, as a fraction.
-        seconds: Duration of a finished trial in seconds. The time to compute shared features is not included.
+        seconds: Duration of a finished trial in seconds. The time needed to compute shared features is not included.
     """
 
     trial: Trial
@@ -55,7 +55,7 @@ class TrialState:
 
 
 def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
-    """Read the state of a trial.
+    """Determine the state of a trial from its run folder and its state in the queue.
 
     Args:
         trial: The trial.
@@ -79,7 +79,7 @@ def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
 
 
 def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = False) -> Table:
-    """Return a table of the running, failed and recently finished trials, or of all trials with `whole`."""
+    """Return a table of the running, failed and recently finished trials, or of all trials if `whole` is set."""
     columns = (
         Column("run", "Run", identity=True),
         Column("state", "State"),
@@ -139,7 +139,7 @@ def _seconds(record: RunRecord) -> float:
 
 
 def _place(run: Path, record: RunRecord | None) -> str:
-    """Return the progress of a run as text, such as `epoch 3/20, loss 0.1234`, from its log."""
+    """Read the progress of a run from its log, and return a text such as `epoch 3/20, loss 0.1234`."""
     last = _last_step(run / directory.LOG)
     if record is None or last is None:
         return "starting"
@@ -165,7 +165,7 @@ def _last_step(log: Path) -> Mapping[str, Any] | None:
 
 
 def _shortened(text: str) -> str:
-    """Shorten a text for a table cell; complete errors are printed at the end."""
+    """Shorten a text for a table cell; complete errors are printed at the end of the sweep."""
     if len(text) <= LONGEST:
         return text
     return text[: LONGEST - 1] + "…"
@@ -182,8 +182,8 @@ def _worth_showing(states: Sequence[TrialState]) -> list[TrialState]:
 def _seconds_per_trial(plan: SweepPlan, states: Sequence[TrialState]) -> float | None:
     """Return the median time per trial in seconds.
 
-    The median is computed over the finished trials of this sweep. If there are none, it is computed over similar runs
-    in the same folder and scaled by the number of samples and epochs.
+    The median is computed over the finished trials of this sweep. If no trial is finished, the median is computed over
+    similar runs in the parent folder and scaled by the number of samples and epochs.
     """
     own = [state.seconds for state in states if state.seconds is not None]
     if own:

@@ -1,4 +1,4 @@
-"""Hyperparameter search with Optuna's tree-structured Parzen estimator (Bergstra et al. 2011)."""
+"""Hyperparameter search with Optuna's tree-structured Parzen estimator (Bergstra et al., 2011)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def proposals(
         axes: Dict from key to values. Numbers are proposed from the range between the smallest and the largest value.
             Values of other types are chosen from the list.
         results: Combinations that have been trained, with their mAP.
-        count: Number of proposals. Fewer are returned if fewer combinations are left.
+        count: Number of proposals. Fewer proposals are returned if fewer combinations are left.
         running: Combinations that are being trained.
     """
     import optuna

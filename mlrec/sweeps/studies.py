@@ -1,8 +1,8 @@
 """Predefined sweeps: the paper's ablations, CSRA compared with the baseline, and all heads.
 
 The ablations reproduce Tables 6-8 and Figure 5 of the paper. By default, each table uses the settings of the paper;
-command-line flags override these settings. Additional control experiments that are not in the paper are marked;
-`paper_only` excludes them.
+command-line flags override these settings. Control experiments that are not in the paper are marked as such, and are
+excluded by `paper_only`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Flags = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Study:
-    """Definition of a study: the runs in a table or figure, without the user's axes and seeds.
+    """Definition of a study: the runs of a table or figure, before the user's axes and seeds are added.
 
     Attributes:
         title: Title of the table.
@@ -70,7 +70,7 @@ NOT_IN_PAPER = ("compare", "heads")  # studies without a table or figure of thei
 
 
 def check(name: str | None, *, paper_only: bool = False) -> None:
-    """Raise UsageError if the study is unknown, or if `paper_only` is set and it is not in the paper."""
+    """Raise UsageError if the study is unknown, or if `paper_only` is set and the study is not in the paper."""
     if name is not None and name not in DEFAULTS:
         raise UsageError(f"--study {name}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
     of_paper = [key for key in DEFAULTS if key not in NOT_IN_PAPER]
@@ -82,7 +82,7 @@ def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
     """Return the study with the given name.
 
     Args:
-        name: Key in `DEFAULTS`.
+        name: Name of the study, a key in `DEFAULTS`.
         base: Configuration of a CSRA run that uses the study defaults and the user's flags.
         paper_only: Whether to include only the runs in the paper's table or figure. Control experiments are then
             omitted, and no learning rate is chosen per row.
@@ -108,9 +108,10 @@ def study(name: str, base: Config, *, paper_only: bool = False) -> Study:
 
 
 def _poolings(*, paper_only: bool) -> dict[str, Flags]:
-    """Return the pooling methods to compare.
+    """Return the rows of Table 6, one per pooling method.
 
-    The row "average only" uses the same classifier as the other rows, or the classifier of the paper's baseline.
+    The row "average only" uses the same classifier as the other rows. With `paper_only`, the row uses the classifier
+    of the paper's baseline.
     """
     average: Flags = {"head": "csra", "lam": 0.0}
     if paper_only:

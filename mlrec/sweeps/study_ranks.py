@@ -1,4 +1,4 @@
-"""Comparison of the same methods in multiple sweeps: a table per sweep and an overall ranking."""
+"""Comparison of the same methods in multiple sweeps, with one table per sweep and an overall ranking."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def study_reports(
 
     Args:
         folders: Folders of sweeps whose rows have the same names, for example of one study on multiple datasets.
-        labels: Labels to score; by default all.
-        conventions: Conventions for scoring the stored predictions; by default those of the runs.
+        labels: Labels to score; by default, all labels.
+        conventions: Conventions for scoring the stored predictions; by default, those of the runs.
         intervals: Whether to add 95 % confidence intervals for mAP and mAP differences. With multiple sweeps, the
             intervals are always computed.
 
@@ -60,14 +60,14 @@ def study_reports(
 
 
 def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
-    """Return a table of the mean rank, wins and losses of each row over multiple studies.
+    """Return a table with the mean rank, wins and losses of each row over multiple studies.
 
     Args:
         tables: Tables from `study_table`, with confidence intervals. The rows of all tables must have the same names.
         names: Name of each study, for errors and footnotes.
 
     Raises:
-        UsageError: The rows of a study have no names, or there is no name that all studies contain.
+        UsageError: The rows of a study have no names, or the studies have no row name in common.
     """
     studies = [_rows_by_name(table, name) for table, name in zip(tables, names, strict=True)]
     shared = [name for name in studies[0] if all(_has_map(study.get(name)) for study in studies)]
@@ -122,7 +122,7 @@ def _ranks(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _decisions(studies: Sequence[Cells]) -> dict[str, Cell]:
-    """Return the mean difference, wins and losses of a row; empty for the baseline row."""
+    """Return the cells with the mean difference, wins and losses of a row; empty for the baseline row."""
     differences = [cells["difference"] for cells in studies if cells.get("difference") is not None]
     if not differences:
         return {}

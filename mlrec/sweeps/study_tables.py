@@ -39,9 +39,9 @@ class TrialResult:
         logits: (N, C) array of the logits of the scored labels.
         targets: (N, C) array of the targets of the scored labels.
         samples: Ids of the N samples.
-        history: One pair of epoch number and mAP over all labels for each epoch that was evaluated.
+        history: Pairs of epoch number and mAP over all labels, one pair for each evaluated epoch.
         losses: Mean training loss of each epoch.
-        head_parameters: Number of parameters of the head; None if the run record does not contain it.
+        head_parameters: Number of parameters of the head; None if the run record does not contain this number.
     """
 
     result: Result
@@ -59,7 +59,7 @@ class SettingResult:
 
     Attributes:
         label: Label of the setting.
-        values: Dict from key to value of the setting.
+        values: Values of the setting by configuration key.
         trials: Results over seeds and folds.
         missing: Number of unfinished trials.
         at_edge: Tuned keys for which the chosen value is the smallest or the largest value that was tried.
@@ -84,7 +84,7 @@ def study_report(
     Args:
         folder: Folder of the sweep.
         labels: Labels to score; by default all.
-        conventions: Conventions for scoring the stored predictions; by default those of the runs.
+        conventions: Conventions for scoring the stored predictions; by default, those of the runs.
         intervals: Whether to add 95 % confidence intervals for mAP and mAP differences.
 
     Raises:
@@ -103,7 +103,7 @@ def study_report(
 
 
 def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -> list[Table]:
-    """Compare CSRA with each other row of the study "compare", with paired confidence intervals.
+    """Compare CSRA with each of the other rows of the study "compare", with paired confidence intervals.
 
     Args:
         folder: Folder of the sweep.
@@ -136,7 +136,7 @@ def study_table(
     tuned: Sequence[str] = (),
     costs: HeadCosts | None = None,
 ) -> Table:
-    """Return a table of the settings of a sweep; the best mAP is marked.
+    """Return a table with one row per setting of a sweep, in which the best values are marked.
 
     Args:
         title: Title of the table.
@@ -300,7 +300,7 @@ def _epochs_to_near(history: Sequence[tuple[int, float]]) -> float | None:
 
 
 def _heading(setting: SettingResult) -> str:
-    """Return the group heading of a row: its data, backbone and resolution."""
+    """Return the group heading of a row, which states its data, backbone and resolution."""
     result = setting.trials[0].result
     splits = list(dict.fromkeys(trial.result.split for trial in setting.trials))
     split = splits[0]
@@ -325,7 +325,7 @@ def _result_notes(finished: Sequence[SettingResult], notes: Sequence[str]) -> li
 
 
 def _comparison_notes(finished: Sequence[SettingResult], intervals: bool, tuned: Sequence[str]) -> list[str]:
-    """Return footnotes that explain the means, the comparisons and how values were chosen."""
+    """Return the footnotes that explain the means, the comparisons, and how tuned values were chosen."""
     lines = ["n: number of runs over seeds and folds; metrics are means, and sd is the standard deviation of mAP"]
     if len(finished) > 1:
         line = "Δ: mAP minus that of the first row"
@@ -398,7 +398,7 @@ def _trial_result(run: Run, labels: Sequence[str] | None, conventions: str | Non
 
 
 def _rounded(number: float | None) -> float | None:
-    """Round to three significant digits."""
+    """Round a number to three significant digits; None is returned unchanged."""
     if number is None:
         return None
     return float(f"{number:.3g}")

@@ -1,4 +1,4 @@
-"""Trial queue of a sweep: an Optuna study shared by workers, possibly on multiple machines.
+"""Trial queue of a sweep: an Optuna study that is shared by workers, which may be on multiple machines.
 
 Optuna assigns each waiting trial to one worker and records the heartbeats of running trials. If a worker stops
 responding, its trial is queued again, up to a maximum number of times. This module adds guarantees that Optuna does not
@@ -11,8 +11,7 @@ provide:
 - Optuna detects a dead worker only after `GRACE` seconds. For workers on this machine, this module also checks whether
   the process is running.
 
-The results of the trials are stored in the run folders. If the storage is lost, a sweep loses only the record of
-failures.
+The results of the trials are stored in the run folders. If the storage is lost, only the record of failures is lost.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ LOCK, CLAIMS = ".queue.lock", ".claims"
 
 
 class TrialFailed(Exception):  # noqa: N818 - the trial failed, and the sweep continues
-    """Exception for a failed trial; the message is one line."""
+    """Exception raised when a trial fails; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class TrialQueue:
             raise RunError(f"--storage {storage}: {cause}; {hint}") from error
 
     def attempts(self) -> dict[str, Attempts]:
-        """Return a dict from the name of each trial to its state."""
+        """Return a dict from the name of each trial to its state in the queue."""
         known: dict[str, Attempts] = {}
         for entry in self._study.get_trials(deepcopy=False):
             name = str(entry.user_attrs.get(RUN))
@@ -111,7 +110,7 @@ class TrialQueue:
         return known
 
     def enqueue(self, trials: Sequence[Trial], due: Callable[[Trial, Attempts], bool]) -> dict[str, Attempts]:
-        """Queue the trials for which `due` is true and that are not waiting or running; return all states."""
+        """Queue the trials that are due and are neither waiting nor running, and return all states."""
         known = self.attempts()
         if not _missing(trials, known, due):
             return known
@@ -122,11 +121,11 @@ class TrialQueue:
         return self.attempts()
 
     def train_next(self, train: Callable[[str], float | None]) -> bool:
-        """Take a waiting trial and train it. Returns False if no trial is waiting.
+        """Take a waiting trial and train it, or return False if no trial is waiting.
 
         Args:
-            train: Function that trains the trial with the given name and returns its mAP. It returns None if the trial
-                is not finished and another worker may take it. It raises `TrialFailed` if training fails.
+            train: Function that trains the trial with the given name and returns its mAP. The function returns None if
+                the trial is not finished and another worker may take it, and raises `TrialFailed` if training fails.
         """
         if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             return False
@@ -153,17 +152,17 @@ class TrialQueue:
         return True
 
     def values(self, name: str, keys: Iterable[str]) -> dict[str, Any]:
-        """Return the values of a queued trial for `keys`; keys that are not set are omitted."""
+        """Return the values of a queued trial for the given `keys`; keys that are not set are omitted."""
         entries = self._study.get_trials(deepcopy=False)
         attributes = next((entry.user_attrs for entry in entries if entry.user_attrs.get(RUN) == name), {})
         return {key: attributes[key] for key in keys if key in attributes}
 
     def fail_silent(self) -> None:
-        """Mark trials without a heartbeat for `GRACE` seconds as failed; Optuna queues them again."""
+        """Mark trials that had no heartbeat for `GRACE` seconds as failed; Optuna queues these trials again."""
         optuna.storages.fail_stale_trials(self._study)
 
     def busy(self) -> set[int]:
-        """Return the process ids of training processes on this machine."""
+        """Return the ids of the processes that are training a trial on this machine."""
         pids = (_process_here(entry) for entry in self._running())
         return {pid for pid in pids if pid is not None}
 
@@ -183,8 +182,8 @@ class TrialQueue:
         """End the trial of a dead process without counting a failure, so that it can be queued again.
 
         Args:
-            pid: Process id. By default, all trials of dead processes on this machine are ended, and also all trials
-                that no worker has started.
+            pid: Process id. By default, all trials of dead processes on this machine are ended, as are all trials that
+                no worker has started.
         """
         for entry in self._running():
             process = _process_here(entry)
@@ -244,7 +243,7 @@ class HeartbeatJournal(JournalStorage, BaseHeartbeat):
 
 @contextmanager
 def claimed(folder: Path, name: str) -> Iterator[bool]:
-    """Claim a trial while the `with` block runs. Yields False if another process holds the claim.
+    """Claim a trial while the `with` block runs; yield False if another process has claimed the trial.
 
     A file lock prevents two processes from using the same run folder. Without the lock, two workers could use the same
     folder if one of them is suspended and then continues, or if the storage of the queue is lost or replaced. The
@@ -302,7 +301,7 @@ def _missing(
 
 
 def _process_here(entry: FrozenTrial) -> int | None:
-    """Return the id of the process that took a trial; None unless it is a process on this machine."""
+    """Return the id of the process that took a trial, or None if the process is not on this machine."""
     pid, _, host = str(entry.user_attrs.get(WORKER, "")).partition(" ")
     if host != socket.gethostname():
         return None

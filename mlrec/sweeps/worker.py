@@ -56,7 +56,7 @@ class WorkerTask:
 
 
 def run_worker(task: WorkerTask, slot: int) -> None:
-    """Train trials until no trial is waiting, then exit with code 0, or with 143 after a signal.
+    """Train trials until no trial is waiting or a signal stops the worker, then exit the process.
 
     Args:
         task: Task for the worker.
@@ -73,7 +73,7 @@ def run_worker(task: WorkerTask, slot: int) -> None:
 
 
 def visible_gpus(count: int) -> list[str]:
-    """Return names of `count` GPUs, for the variable CUDA_VISIBLE_DEVICES of a child process."""
+    """Return the names of `count` GPUs for the environment variable CUDA_VISIBLE_DEVICES of a child process."""
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     if len(named) < count:
         return [str(index) for index in range(count)]
@@ -85,7 +85,7 @@ class Worker:
 
     Attributes:
         queue: Queue of the trials.
-        exit_code: Exit code of the process; None while it can train more trials.
+        exit_code: Exit code of the process; None while the process can train more trials.
     """
 
     def __init__(self, task: WorkerTask) -> None:
@@ -180,7 +180,7 @@ class Worker:
         return {key: number for key, number in (("threads", threads), ("workers", workers)) if number is not None}
 
     def _features_for(self, trial: Trial) -> FeatureCache:
-        """Return the feature cache of the previous trial, or a new one if the backbone is different."""
+        """Return the feature cache of the previous trial, or a new cache if the backbone is different."""
         from mlrec.datasets.dataset import Dataset
         from mlrec.training.features import FeatureCache
 
@@ -207,7 +207,7 @@ def log_of(folder: Path, name: str) -> Path:
 
 
 def record_of(run: Path) -> RunRecord | None:
-    """Read the record in a run folder; returns None if the folder contains no record."""
+    """Read the record in a run folder, or return None if the folder contains no valid record."""
     try:
         return RunRecord.load(run)
     except RunError:
@@ -216,7 +216,7 @@ def record_of(run: Path) -> RunRecord | None:
 
 @contextmanager
 def output_to(path: Path) -> Iterator[None]:
-    """Redirect all output of this process to the end of a file, including crash messages of Python."""
+    """Append all output of this process, including Python's crash messages, to a file while the `with` block runs."""
     path.parent.mkdir(parents=True, exist_ok=True)
     terminal = [os.dup(stream) for stream in (1, 2)]
     with path.open("ab") as stream:
