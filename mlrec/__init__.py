@@ -1,7 +1,7 @@
 """mlrec: multi-label image recognition with class-specific residual attention (CSRA).
 
-The data flow is: annotations → `Manifest` → model → `Predictions` → `Metrics` → `RunRecord` → `Table`. Importing this
-package does not import torch, because public names are loaded on first use.
+Data flow: annotations → `Manifest` → model → `Predictions` → `Metrics` → `RunRecord` → `Table`. Importing this package
+does not import torch, because public names are loaded on first use.
 """
 
 from __future__ import annotations

@@ -42,9 +42,10 @@ def train(
         config: TOML configuration file; the key `base` sets the base recipe.
         out: Parent folder for runs.
         name: Name of the run folder [default: dataset-backbone-head-number].
-        resume: Run to resume, with the same folder, recipe and settings.
-        callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, which receive a `TrainEvent`.
-            The methods are called only in the first process. On a GPU, `on_step` is called every 20 steps.
+        resume: Run to resume. The resumed run keeps its folder, recipe and settings.
+        callbacks: Objects that define any of the methods `on_step`, `on_epoch` and `on_end`. Each method receives a
+            `TrainEvent`. The methods are called only in the first process. On a GPU, `on_step` is called every 20
+            steps.
         progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as
             Python warnings. If an object with a method `task` is passed, this object draws the progress bars.
         **settings: Configuration keys; strings are parsed as on the command line. These settings override `config`,
@@ -57,7 +58,7 @@ def train(
         ConfigError: A key is unknown or a value is invalid; nothing has been written.
         MlrecError: The data, weights or machine cannot be used for the run, or the loss is NaN or infinite.
         Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
-        Exception: A callback raised this exception, which is passed on unchanged. A checkpoint has been saved, so the
+        Exception: A callback raised an exception, which is propagated unchanged. A checkpoint has been saved, so the
             run can be resumed.
 
     Example:
@@ -114,8 +115,8 @@ def evaluate_run(
         labels: Labels to score [default: all labels].
         conventions: Name of the scoring conventions.
         tuned: Whether to use the thresholds and calibration from `mlrec tune`.
-        top: Number K of labels. If set, `Metrics.top` contains precision, recall and F1 when the K highest-scoring
-            labels of each sample are predicted.
+        top: Number of labels K. If set, `Metrics.top` contains the precision, recall and F1 of predicting the K
+            highest-scoring labels of each sample.
         tta: Views for test-time augmentation, such as "flip" or "flip,1,1.25" (see `mlrec eval --tta`). If None, only
             the image itself is used.
         batch_size: Batch size [default: `eval_batch_size` of the run; if unset, the training batch size; on CUDA, the
@@ -165,7 +166,7 @@ def attention(
 ) -> list[AttentionMaps]:
     """Compute the heat maps that `mlrec attend` draws: one map per image and label.
 
-    A map shows how much each location contributes to the logit of a label, summed over all heads. The sum of a map over
+    A map shows the contribution of each location to the logit of a label, summed over all heads. The sum of a map over
     all locations is the logit.
 
     Args:
@@ -174,7 +175,7 @@ def attention(
             images, arrays, tensors or bytes.
         labels: Labels for which to compute maps [default: the `top` most probable labels of each image].
         top: Number of labels per image if `labels` is None.
-        temperature: Temperature of a head. If set, the attention maps of this head are returned instead of contribution
+        temperature: Temperature of a head. If set, attention maps of this head are returned instead of contribution
             maps. Each attention map sums to 1.
         batch_size: Batch size [default: `eval_batch_size` of the run; if unset, the training batch size; on CUDA, the
             smaller of 64 and 8 times the training batch size].
@@ -225,7 +226,8 @@ def load_run(path: PathLike) -> Run:
         path: Folder of a finished or unfinished run.
 
     Returns:
-        `Run` object with `config`, `record`, `metrics()`, `predictions()`, `manifest()` and `load_model()`.
+        `Run` object with the attributes `config` and `record`, and the methods `metrics()`, `predictions()`,
+        `manifest()` and `load_model()`.
 
     Raises:
         RunError: The folder does not contain a run.

@@ -321,7 +321,7 @@ TEMPERATURES: dict[int, tuple[float, ...]] = {
 
 
 def value_kind(key: str) -> Any:
-    """Return the type of the values of `key`.
+    """Return the type of the value of `key`.
 
     The type is `bool`, `int`, `float`, `str`, `list`, `tuple` (for floats) or `Literal`.
 
@@ -363,7 +363,7 @@ def nearest_key(key: str) -> str:
 
 
 def choices(key: str) -> tuple[str, ...]:
-    """Return the valid values of a key; empty if the key is not restricted to a list of values."""
+    """Return the valid values of a key, or an empty tuple if the key has no fixed list of values."""
     if key in PARTS:
         return part_names(key, PARTS[key])
     kind = typing.get_args(TYPES[key])[0]
@@ -453,7 +453,7 @@ def current_keys(values: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
 
 
 def current_names(values: Mapping[str, T]) -> dict[str, T]:
-    """Replace old key names in a mapping with any values; unlike `current_keys`, no value is inverted."""
+    """Replace old key names in a mapping; unlike `current_keys`, keep all values unchanged."""
     return {OLD_KEYS.get(key, key): value for key, value in values.items()}
 
 

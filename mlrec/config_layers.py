@@ -76,7 +76,7 @@ def resolve(
     applied first, then the overlay for the selected head. Old key names are also accepted (see `config.OLD_KEYS`).
 
     Args:
-        layers: Name and values of each layer, as pairs. Error messages contain the name of the layer.
+        layers: Pairs that contain the name and the values of a layer. Error messages contain the name of the layer.
         source_kind: Kind of the dataset source, such as "coco".
         recipe: Name of the recipe, stored in the result.
 
@@ -236,7 +236,7 @@ def recipe_text(name: str) -> str:
 
 
 def recipe_title(name: str) -> str:
-    """Return the first comment line of a recipe."""
+    """Return the title of a recipe, which is its first comment line."""
     return recipe_text(name).splitlines()[0].lstrip("# ").rstrip()
 
 
@@ -260,7 +260,7 @@ def copy_recipe(name: str, path: Path | None = None) -> Path:
 
 
 def recipe_chain(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return the names and values of a recipe and its base recipes, in order of priority.
+    """Return the names and values of a recipe and its base recipes, highest priority first.
 
     Raises:
         ConfigError: There is no recipe with that name, or the base recipes form a cycle.

@@ -33,8 +33,8 @@ class Predictions:
     """Logits for N samples and C labels, with targets if they are known.
 
     Attributes:
-        labels: C unique label names, in column order.
-        sample_ids: N unique sample ids, in row order.
+        labels: Unique names of the C labels, in column order.
+        sample_ids: Unique ids of the N samples, in row order.
         logits: (N, C) array of floats; the probability of a label is sigmoid(logit).
         targets: (N, C) int8 array of 1 (positive), 0 (negative) or -1 (unknown); None if the targets are not known.
         digest: Digest of the manifest that was predicted, or an empty string.

@@ -1,7 +1,7 @@
 """Command-line interface of mlrec.
 
-Each command is in a separate file. This module selects the command, reports errors in one line, sets the exit code, and
-formats the help. Old command names are also accepted.
+Each command is in a separate file. This module selects the command, reports each error in one line, sets the exit code,
+and formats the help. Old command names are also accepted.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line and exit with code 0, 1, 2, 130 or 143."""
+    """Run the command-line interface, then exit with code 0, 1, 2, 130 or 143."""
     console.tolerate_any_locale()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number, handler in before.items():

@@ -167,7 +167,7 @@ class Terminal:
 
     @contextlib.contextmanager
     def live(self) -> Iterator[Callable[[str], None] | None]:
-        """Return a function that replaces its previous output on stderr, or None if stderr is not a terminal."""
+        """Yield a function that replaces its previous output on stderr, or None if stderr is not a terminal."""
         if not _console(stderr=True).is_terminal:
             yield None
             return

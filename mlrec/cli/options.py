@@ -122,7 +122,7 @@ Precision = Annotated[
 
 
 def one_dataset(argument: Path | None, flag: Path | None) -> Path | None:
-    """Return the dataset that is passed as an argument or with --data.
+    """Return the dataset that the user passed as an argument or with --data.
 
     Raises:
         UsageError: The argument and --data are both set and differ.
@@ -146,7 +146,7 @@ def model_or_last(model: Path | None, runs: Path) -> Path:
 
 
 def names(text: str | None) -> list[str] | None:
-    """Parse `a,b,c` into a list of names with Unicode normalization NFC; returns None for None.
+    """Parse `a,b,c` into a list of names in Unicode form NFC; returns None for None.
 
     A name that contains a comma must be quoted.
     """
@@ -220,7 +220,7 @@ def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str
 
 
 def pairs(settings: list[str], flag: str) -> dict[str, str]:
-    """Parse `key=value` strings; old key names are replaced, and a warning is logged."""
+    """Parse `key=value` strings; each old key name is replaced by the current name, with a warning."""
     texts: dict[str, str] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")

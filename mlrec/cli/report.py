@@ -236,7 +236,7 @@ def emit(tables: Sequence[Table], output: Output, panels: Sequence[CurvePanel] =
     Args:
         tables: Tables to print or write.
         output: Output format and file.
-        panels: Panels of Figure 5. They are drawn only if the format is LaTeX or PDF.
+        panels: Panels of Figure 5 in the paper. They are drawn only if the format is LaTeX or PDF.
     """
     if output.is_latex:
         _emit_latex(tables, output, panels)

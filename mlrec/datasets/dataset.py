@@ -120,7 +120,7 @@ def load_or_latest(path: Path | str | None, root: Path | str = "data") -> Datase
 
 
 def refuse_foreign(folder: Path) -> None:
-    """Check that a folder can be replaced: it is absent, empty or a prepared dataset.
+    """Check that a folder is missing, empty or a prepared dataset, so that it can be replaced.
 
     Raises:
         DataError: The folder contains files that mlrec did not write.
@@ -151,7 +151,7 @@ def write(folder: Path, info: Info, manifests: Sequence[Manifest]) -> None:
 
 @dataclass(frozen=True)
 class LabelGaps:
-    """Labels whose AP is undefined in a split, because positives or negatives are missing.
+    """Labels whose AP is undefined in a split because positives or negatives are missing.
 
     Attributes:
         split: Name of the split.
@@ -185,7 +185,7 @@ class LabelGaps:
         return named
 
     def lines(self, consequence: str = NOT_SCORED) -> list[str]:
-        """Return the messages as lines to print, each followed by the label names."""
+        """Return one line per message, followed by the label names."""
         return [f"{sentence}: {labels}" for sentence, labels in self.messages(consequence).items()]
 
 

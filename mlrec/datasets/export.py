@@ -83,7 +83,7 @@ def as_metadata(manifest: Manifest) -> str:
 
 
 def as_labelstudio(manifest: Manifest, scores: SplitScores | None = None) -> list[dict[str, Any]]:
-    """Convert a manifest to Label Studio tasks with one annotation each.
+    """Convert a manifest to Label Studio tasks, each with at most one annotation.
 
     Images are referenced as local files.
 
@@ -138,8 +138,8 @@ def labeling_config(labels: Sequence[str]) -> str:
 def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
     """Convert a manifest to the `labels.json` of FiftyOne's image classification format.
 
-    The file contains `classes`, and a mapping from image names without extension to class indices. If all labels of an
-    image are unknown, its value is null, which means that the image is not annotated.
+    The file contains `classes`, and a mapping from image names (without extensions) to class indices. If all labels of
+    an image are unknown, its value is null, which means that the image is not annotated.
 
     Raises:
         DataError: Samples are boxes, some but not all labels of a sample are unknown, or two image names differ only in
@@ -152,7 +152,7 @@ def as_fiftyone(manifest: Manifest) -> dict[str, Any]:
 
 
 def as_fiftyone_predictions(manifest: Manifest, scores: SplitScores) -> dict[str, Any]:
-    """Return predicted labels (p >= 0.5) with confidences, in the format of `as_fiftyone`."""
+    """Return the predicted labels (p >= 0.5) and their confidences in the format of `as_fiftyone`."""
     rows = [
         [{"label": int(k), "confidence": round(float(p[k]), 6)} for k in np.flatnonzero(p >= PREDICTED)]
         for p in scores.probabilities
@@ -195,7 +195,7 @@ def as_coco(manifest: Manifest) -> dict[str, Any]:
 def as_coco_results(scores: SplitScores) -> list[dict[str, Any]]:
     """Return model probabilities as COCO results that match the dataset from `as_coco`.
 
-    There is one result per image and category, with the probability as the score and without a box.
+    There is one result per image and category; its score is the probability, and it has no box.
     """
     return [
         {"id": k, "image_id": row + 1, "category_id": column + 1, "score": round(float(p), 6)}

@@ -49,7 +49,7 @@ class Sample:
     box: tuple[float, float, float, float] | None
 
     def pixels(self) -> Pixels:
-        """Decode the image, or the part inside its box, to an upright (H, W, 3) uint8 array of RGB pixels.
+        """Decode the image, or the part inside `box`, to an upright (H, W, 3) uint8 array of RGB pixels.
 
         Raises:
             DataError: The file is missing or is not an image.
@@ -94,7 +94,7 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
 def from_frame(
     frame: DataFrame, root: Path | str, *, name: str, split: str | None, labels: Sequence[str] | None
 ) -> Manifest:
-    """Return the manifest of a data frame; see `Manifest.from_frame`."""
+    """Create a manifest from a data frame; see `Manifest.from_frame`."""
     rows = _rows_of_split(frame, split)
     findings = ValidationReport()
     columns = _label_columns(rows, labels)
@@ -234,7 +234,7 @@ def to_hf(manifest: Manifest) -> Any:
 
 
 def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, labels: Sequence[str] | None) -> Manifest:
-    """Return the manifest of a Hugging Face dataset; see `Manifest.from_hf`."""
+    """Create a manifest from a Hugging Face dataset; see `Manifest.from_hf`."""
     import pandas as pd
 
     hf = _hugging_face()

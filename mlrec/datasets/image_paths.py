@@ -1,4 +1,4 @@
-"""Functions that list image files, and find the image files named in annotations.
+"""Functions that list image files and find the files that annotations refer to.
 
 A listing contains every file with an image extension in a folder and its subfolders at any depth. Hidden files and
 folders are skipped. Links to folders are followed, but each real folder is visited only once, so circular links cannot
@@ -29,8 +29,7 @@ class Omitted:
 
     Attributes:
         files: Visible files without an image extension.
-        folders: Messages about folders that were not entered, because they are unreadable or are links to folders
-            that are already listed.
+        folders: Messages that state which folders were skipped and why.
     """
 
     files: list[Path] = field(default_factory=list)
@@ -87,8 +86,8 @@ def files_below(folder: Path, omitted: Omitted) -> Iterator[Path]:
     For each folder, its own files are listed first, sorted by name, followed by the files in its subfolders.
 
     Args:
-        folder: Folder to start in. The folder is entered even if it is hidden or a link.
-        omitted: Object that collects the folders that were not entered.
+        folder: Top folder, which is listed even if it is hidden or a link.
+        omitted: Object that collects the skipped folders.
     """
     listed = {os.path.realpath(folder)}
 
@@ -213,12 +212,12 @@ class ImageIndex:
     def find(self, name: str) -> list[str]:
         """Return the files that `name` may refer to.
 
-        The list contains one file, or multiple files if the name is ambiguous, or is empty if there is no such file.
+        The list is empty if there is no such file, and contains multiple files if the name is ambiguous.
 
         Backslashes are treated as folder separators. Names that differ only in their Unicode form (NFC or NFD) are
         treated as equal. A name without an image extension matches any extension. A file in a subfolder is also found
-        if its path ends with the name. An absolute path may come from another machine, so the file that matches the
-        longest part at the end of the path is used.
+        if its path ends with the name. An absolute path may be from another machine, so the longest ending of the path
+        that matches a file is used.
         """
         parts = [part for part in normal(name).split("/") if part not in ("", ".")]
         absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) is not None

@@ -1,6 +1,6 @@
-"""Listing of the images that the user specifies.
+"""Functions that list the images specified by the user.
 
-Images are specified as files, folders, globs, lists, manifests, packed files, or a CSV file of boxes.
+Images are specified as files, folders, globs, lists, manifests, packed files (tar or Parquet), or a CSV file of boxes.
 """
 
 from __future__ import annotations
@@ -83,10 +83,10 @@ def items_of(paths: Sequence[str], report: Callable[[str], None] | None = None) 
 def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None) -> Iterator[Source]:
     """Iterate over the image sources in `paths`, in order.
 
-    Folders and globs are read lazily, see `image_paths`. A file that is specified directly may have any extension.
+    Folders and globs are read lazily; see `image_paths`. A file that is specified directly may have any extension.
     Samples of a manifest (`.jsonl`) keep their ids and boxes; for other images, the path is used as the id. Packed
-    files are tar shards and Parquet files; a folder without image files may contain packed files. A list (`.txt`) has
-    one path per line, relative to the folder of the list.
+    files are tar shards and Parquet files; they are also read from a folder that contains no image files. A list
+    (`.txt`) has one path per line, relative to the folder of the list.
 
     Args:
         paths: Paths of files, folders (including subfolders), lists, manifests and packed files, or globs.

@@ -47,13 +47,13 @@ class Manifest:
     Attributes:
         name, split: Names of the dataset ("voc2007") and of the split ("test").
         root: Absolute path of the folder to which `images` are relative.
-        labels: C label names, in the order of the target columns.
-        images: N image paths relative to `root`, as spelled on disk. Multiple samples may have the same path, for
-            example the persons in one image.
+        labels: Names of the C labels, in the order of the target columns.
+        images: Image paths of the N samples, relative to `root` and as spelled on disk. Multiple samples may have the
+            same path, for example the people in one image.
         targets: (N, C) int8 array of 1 (positive), 0 (negative) or -1 (unknown).
         boxes: (N, 4) float64 array of boxes as x, y, width, height in pixels of the stored image, or None if the
             samples are whole images.
-        sample_ids: N unique names of the samples. The name is the image path, or `image#k` for the k-th person
+        sample_ids: Unique names of the N samples. Each name is the image path, or `image#k` for the k-th person
             annotated in the image, counted from 0.
 
     Raises:
@@ -290,7 +290,7 @@ class Manifest:
     def image_ranks(self) -> NDArray[np.intp]:
         """Rank of each sample's image when all images are sorted by name, as an (N,) array.
 
-        Persons in the same image have the same rank.
+        Samples in the same image have the same rank.
         """
         return ranks(self.images)
 
@@ -318,7 +318,7 @@ class Manifest:
         )
 
     def reordered(self, labels: Sequence[str]) -> Manifest:
-        """Return the manifest with its columns in the order of `labels`.
+        """Return the manifest with its target columns in the order of `labels`.
 
         Raises:
             DataError: The two sets of labels differ; the message lists the missing and the unexpected names.

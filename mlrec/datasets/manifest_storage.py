@@ -1,7 +1,7 @@
 """Storage of manifests: sparse targets in memory, JSONL files, and binary copies of large files.
 
-`SparseTargets` stores only the positive and unknown labels of each sample. Lines are encoded and decoded one block of
-samples at a time.
+`SparseTargets` stores only the positive and unknown labels of each sample. Lines are encoded and decoded in blocks of
+samples.
 
 The binary copy is next to the JSONL file. The copy can be loaded quickly, and multiple processes can share its memory.
 The JSONL file is authoritative: the copy stores the SHA-256 of the JSONL file, and is ignored if the JSONL file has

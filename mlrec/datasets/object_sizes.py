@@ -1,4 +1,4 @@
-"""Object sizes as fractions of the image area. All reported size ranges are defined in this module."""
+"""Object sizes as fractions of the image area, and size ranges. All reported size ranges are defined in this module."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def relative_sizes(areas: NDArray[np.float64], image: tuple[int, int]) -> NDArra
 
 
 def count_sizes(sizes: NDArray[np.floating], ranges: tuple[SizeRange, ...]) -> dict[str, int]:
-    """Return a mapping from range names to the number of objects in the range.
+    """Return the number of objects in each range, as a mapping from range names to counts.
 
     Example:
         >>> count_sizes(np.array([100.0, 1024.0, 1e6]), COCO_SIZES)

@@ -34,8 +34,7 @@ class Objects:
         ids: (K,) array of annotation ids (COCO), or of object positions in the file, counted from 1 (VOC).
         labels: (K,) array with the position of each object's label in the labels of the manifest.
         boxes: (K, 4) array of boxes as x, y, width, height in pixels of the stored image, counted from 0.
-        areas: (K,) array of areas in square pixels: the area of the segmentation, or of the box if no segmentation is
-            annotated.
+        areas: (K,) array of areas in square pixels: the annotated area, or the area of the box if no area is annotated.
         crowd: (K,) bool array: True if the annotation is a region with many objects (COCO).
         difficult: (K,) bool array: True if the object is annotated as difficult to recognize (VOC).
         size: Annotated width and height of the stored image, or None.

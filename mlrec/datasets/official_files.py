@@ -1,7 +1,7 @@
 """Official files of the datasets used in the paper, with sizes and SHA-256 digests.
 
-Sizes and digests of the VOC and COCO archives are from TensorFlow Datasets (`url_checksums` in tensorflow/datasets). No
-digest is published for WIDER Attribute, and its files are on Google Drive, which requires a browser.
+Sizes and digests of the VOC and COCO archives are from TensorFlow Datasets (`url_checksums` in tensorflow/datasets).
+WIDER Attribute has no published digest, and its files are on Google Drive, which requires a browser.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class OfficialFile:
 
 @dataclass(frozen=True)
 class OfficialDataset:
-    """Web page, licence and official files of a dataset.
+    """Web page, license and official files of a dataset.
 
     Attributes:
         page: Web page of the dataset authors.

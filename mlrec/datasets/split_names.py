@@ -51,7 +51,7 @@ def known_split(name: str) -> str | None:
 
 
 def disjoint(first: str, second: str) -> bool:
-    """Return whether two splits must not share images; trainval and all may share images with their parts.
+    """Return whether two splits must not share images; `trainval` and `all` may share images with their parts.
 
     Example:
         >>> disjoint("train", "test"), disjoint("trainval", "train")
@@ -85,7 +85,7 @@ def parse_names(text: str) -> dict[str, str]:
 def resolve_names(
     places: Mapping[str, str], given: Mapping[str, str], findings: ValidationReport, *, one_column: bool = False
 ) -> dict[str, str]:
-    """Return the split for each split name in a source; names that are not known are unchanged.
+    """Return the split for each split name in a source; unknown names are not changed.
 
     Names are looked up in `--splits`, then among the known names. If two names mean the same split, an error is
     reported, because the names may refer to different sets of images. The option `--splits` can join multiple names

@@ -8,7 +8,7 @@
     ├── DataError                         annotations, images, manifests
     ├── PredictionsError                  scores and targets
     ├── ModelError                        backbones, heads, weights, checkpoints
-    ├── RunError                          run directories, resume, locks, sweeps
+    ├── RunError                          run folders, resume, locks, sweeps
     └── UsageError               exit 2   a flag or an argument
         └── ConfigError          exit 2   a key or a value of a TOML file
 
@@ -64,7 +64,7 @@ class ModelError(MlrecError):
 
 
 class RunError(MlrecError):
-    """Raised if a run directory is missing, in use, incomplete, or from a different experiment."""
+    """Raised if a run folder is missing, in use, incomplete, or from a different experiment."""
 
 
 class UsageError(MlrecError):
@@ -188,7 +188,7 @@ class ValidationReport:
         self.errors.append(printable(f"{where}: {what}", LONGEST_LINE))
 
     def warn(self, kind: str, record: str) -> None:
-        """Add a warning about `record`; all warnings with the same sentence `kind` are reported in one line."""
+        """Add a warning about `record`; warnings with the same text `kind` are reported in one line."""
         self._warnings.setdefault(kind, []).append(printable(record))
 
     @property
@@ -207,7 +207,8 @@ class ValidationReport:
 
         Args:
             heading: First line of the message if there are multiple errors.
-            log: Name of the file to which the caller writes all errors, quoted in the message; "" if there is no file.
+            log: Name of the file to which the caller writes all errors, or "" if there is no file. The message quotes
+                this name.
             kind: Class of the error to raise.
         """
         if not self.errors:

@@ -275,7 +275,7 @@ def open_bytes(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[by
 
 
 def check_regular(path: Path, kind: type[MlrecError] = DataError) -> None:
-    """Raise an error of class `kind` if `path` is a folder, a device or a pipe instead of a file.
+    """Raise an error of class `kind` if `path` is a folder, a device or a pipe instead of a regular file.
 
     A missing file is accepted.
     """

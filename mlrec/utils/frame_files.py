@@ -79,7 +79,7 @@ def write_csv(rows: Iterable[Sequence[Any]], path: Path) -> None:
 def csv_text(frame: DataFrame, *, index: bool = False) -> str:
     """Return a frame as CSV text, with floats in full precision.
 
-    Text that a spreadsheet would interpret as a formula is quoted.
+    Text that a spreadsheet would interpret as a formula is prefixed with an apostrophe.
     """
     text: str = _without_formulas(frame, index).to_csv(index=False, lineterminator="\n")
     return text

@@ -86,7 +86,7 @@ def mapped(path: Path, entry: zipfile.ZipInfo) -> NDArray[Any] | None:
 
 
 def large_texts(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Texts | None:
-    """Read a large member that contains strings in compact form; returns None for any other member.
+    """Read a large `.npz` member of strings into a compact form; returns None for any other member.
 
     Raises:
         ValueError: A string contains an invalid character.

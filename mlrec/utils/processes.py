@@ -29,7 +29,7 @@ def world_size() -> int:
 
 
 def local_world() -> int:
-    """Return the number of processes of this job that run on this machine."""
+    """Return the number of processes of this job on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
 
 
@@ -62,9 +62,9 @@ def set_idle_policy() -> None:
 def keep_freed_memory() -> None:
     """Make glibc reuse up to `KEPT_BYTES` bytes of freed memory; has no effect without glibc.
 
-    By default, glibc returns every large block to the kernel, which then has to zero-fill the next block page by page.
-    Without this setting, a training step on two idle cores took 1.21 times as long with 16 images, and 1.01 times as
-    long with one image. The measurement with benchmarks/process.py is described in docs/performance.md. Values of
+    By default, glibc returns every large freed block to the kernel, which then has to zero-fill the next block page by
+    page. Without this setting, a training step on two idle cores took 1.21 times as long with 16 images, and 1.01 times
+    as long with one image. The measurement with benchmarks/process.py is described in docs/performance.md. Values of
     GLIBC_TUNABLES and MALLOC_... that the user has set are not changed.
     """
     set_by_user = any(name == "GLIBC_TUNABLES" or name.startswith("MALLOC_") for name in os.environ)

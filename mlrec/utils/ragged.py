@@ -51,7 +51,7 @@ def taken(values: Values, offsets: Offsets, rows: NDArray[np.integer[Any]]) -> t
 
 
 def joined(parts: Iterable[tuple[Values, Offsets]], dtype: Any) -> tuple[Values, Offsets]:
-    """Return the rows of all parts, one part after another."""
+    """Concatenate the rows of all parts."""
     parts = list(parts)
     values = np.concatenate([np.zeros(0, dtype), *(part for part, _ in parts)], dtype=dtype)
     return values, offsets_of(np.concatenate([np.zeros(0, np.int64), *(np.diff(offsets) for _, offsets in parts)]))

@@ -1,6 +1,6 @@
 """Convert SIGINT and SIGTERM to an exception, and delay these signals during training.
 
-With an exception, an interrupted command can still remove temporary files. During training, the first signal stops the
+The exception allows an interrupted command to remove its temporary files. During training, the first signal stops the
 run after the current step (see `deferred_signals`).
 
 Python drops an exception that a signal handler raises inside a destructor or a weak reference callback, or while C code
@@ -23,7 +23,7 @@ from mlrec.utils.errors import MlrecError
 
 
 class SignalReceived(BaseException):
-    """Exception for the signal with the number `args[0]`; not caught by `except Exception`."""
+    """Exception for a received signal with the number `args[0]`; `except Exception` does not catch it."""
 
 
 @dataclass
@@ -125,7 +125,7 @@ class Stop:
 
 @contextmanager
 def deferred_signals() -> Iterator[Stop]:
-    """Context manager that handles SIGINT and SIGTERM; signals that were already ignored stay ignored.
+    """Context manager that delays SIGINT and SIGTERM; signals that were already ignored stay ignored.
 
     The first signal is stored in `Stop.number`. The trainer then finishes the step, saves a checkpoint and stops. A
     second signal ends the process immediately.

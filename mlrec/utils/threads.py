@@ -29,7 +29,7 @@ def thread_map(
 
     Args:
         function: Function to call in the threads.
-        items: Items, consumed on demand in the calling thread.
+        items: Items to process, which are consumed on demand in the calling thread.
         threads: Number of threads [default: one per core].
         ahead: Maximum number of items that are processed ahead of the caller [default: four per thread].
 

@@ -58,7 +58,7 @@ class WebPolicy:
 
     Attributes:
         max_bytes: Maximum file size in bytes.
-        seconds: Maximum time for one file in seconds, including redirects.
+        seconds: Maximum time in seconds for one file, including redirects.
         redirects: Maximum number of redirects.
         resolve: Function that returns the addresses for a host and port.
         allows: Function that returns whether connections to an address are allowed.

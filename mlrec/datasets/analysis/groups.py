@@ -1,4 +1,4 @@
-"""Groups of samples that must stay together, such as the persons in one image.
+"""Groups of samples that must stay together, such as the people in one image.
 
 A group can also contain the images of one patient, or the copies of one image.
 """

@@ -64,7 +64,7 @@ def fingerprint(path: Path | str) -> Fingerprint:
 
 
 def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[DuplicatePair]:
-    """Find all pairs of duplicates and near-duplicates, in order of their positions.
+    """Find all pairs of duplicates and near-duplicates, sorted by position.
 
     Thumbnails are compared by their correlation, which does not depend on brightness and contrast. Nearly uniform
     images are compared only by file content.

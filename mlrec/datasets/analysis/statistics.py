@@ -35,7 +35,7 @@ class SplitStatistics:
         split: Name of the split.
         images: Number of image files.
         samples: Number of samples, which is larger than `images` if each person in an image is a sample.
-        labels: C label names.
+        labels: Names of the C labels.
         positives, negatives, unknown: Number of samples with this target, for each of the C labels.
         histogram: Number of samples with 0, 1, 2, ... positive labels.
     """
@@ -55,7 +55,7 @@ class SplitStatistics:
         return sum(self.positives) / max(self.samples, 1)
 
     def prevalence(self, label: int) -> float | None:
-        """Fraction of positives among the samples in which the label is known, or None without such samples."""
+        """Fraction of positives among the samples whose label is known, or None if there are no such samples."""
         known = self.positives[label] + self.negatives[label]
         if known == 0:
             return None
@@ -115,7 +115,7 @@ def describe(manifest: Manifest) -> SplitStatistics:
 
 
 def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
-    """Find labels whose prevalence differs between two splits, the most significant first.
+    """Find labels whose prevalence differs significantly between two splits, most significant first.
 
     Each label is tested with a two-proportion z-test. The significance level is 5 % over all labels (Bonferroni
     correction). If all splits are random, a difference is reported for about one dataset in twenty.
@@ -198,14 +198,14 @@ def _add_pairs(counts: NDArray[np.int32], first: SparseRows, second: SparseRows)
 def implications(
     labels: Sequence[str], together: Counts, apart: Counts, least: int = LEAST_POSITIVES
 ) -> list[Implication]:
-    """Find pairs of labels in which one label is positive only if the other label is also positive.
+    """Find pairs of labels in which every positive sample of one label is also positive for the other label.
 
     Args:
-        labels: C label names.
+        labels: Names of the C labels.
         together: (C, C) matrix with the number of samples in which both labels are positive; see `cooccurrence`.
         apart: (C, C) matrix with the number of samples in which the row label is positive and the column label is
             negative.
-        least: Minimum number of co-occurrences; fewer may be due to chance.
+        least: Minimum number of co-occurrences; a smaller number may be due to chance.
     """
     holds = (apart == 0) & (together >= least)
     np.fill_diagonal(holds, False)
@@ -236,9 +236,9 @@ def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
 
 
 def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Select the splits that are not part of a larger split; their order is kept.
+    """Return the splits that are not part of a larger split, in their original order.
 
-    For example, trainval and test of VOC are selected.
+    For VOC, for example, the result contains trainval and test.
     """
     longest = sorted(manifests, key=len, reverse=True)
     names = {manifest.split for manifest, fresh in zip(longest, _not_earlier(longest), strict=True) if fresh.any()}

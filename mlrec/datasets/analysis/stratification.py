@@ -2,11 +2,11 @@
 
 Source: Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011.
 
-In each step, the samples with the rarest remaining label are assigned, each to the part with the largest shortage of
-that label. Ties are broken by the largest shortage of samples, then at random. The tests verify that the result is the
-same as with the package iterative-stratification. This module is used instead of the package because importing
-scikit-learn and SciPy, on which the package depends, takes longer than all other work in `mlrec split`. The package
-also counts the labels of all remaining samples again for each label.
+In each step, every sample with the rarest remaining label is assigned to the part with the largest shortage of that
+label. Ties are broken by the largest shortage of samples, then at random. The tests verify that the result is identical
+to that of the package iterative-stratification. This module replaces the package because importing its dependencies,
+scikit-learn and SciPy, takes longer than all other work in `mlrec split`. The package is also slower because it
+recounts the labels of all remaining samples for each label.
 """
 
 from __future__ import annotations

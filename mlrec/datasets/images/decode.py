@@ -1,8 +1,8 @@
 """Decoding of images with simplejpeg, or with Pillow for files that simplejpeg cannot decode.
 
 Regular files in the formats JPEG, PNG, BMP, GIF, TIFF and WEBP with at most 89,478,485 pixels are accepted. Only the
-first frame of an animation is used. A truncated JPEG, PNG or GIF raises an error, even if only one byte is missing.
-Files in other formats raise an error if pixels are missing. Grayscale and CMYK images are converted to RGB, 16-bit
+first frame of an animation is used. A truncated JPEG, PNG or GIF raises an error, even if only one byte is missing. A
+BMP, TIFF or WEBP file raises an error if pixels are missing. Grayscale and CMYK images are converted to RGB, 16-bit
 values are divided by 257, and transparent pixels are blended with white. Images with float or 32-bit integer pixels
 raise an error. The EXIF orientation is applied to the image and to the box. Boxes are in pixels of the stored image.
 Invalid EXIF or ICC data is ignored.
@@ -71,7 +71,7 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
             `Image.open(path).convert("RGB")` without rotation, as in the code of the paper.
 
     Raises:
-        DataError: The file is not an accepted image; the message states the file, the fault and the fix.
+        DataError: The file is not an accepted image; the message states the file, the problem and how to fix it.
 
     Example:
         >>> from PIL import Image
@@ -233,7 +233,7 @@ def picture_pixels(image: Image.Image, name: str, how: Decoder = "fast") -> Pixe
     """Convert a Pillow image to RGB pixels as in `decode`; `name` is used in messages.
 
     Raises:
-        DataError: The image has pixels of an unsupported kind, or its file is damaged.
+        DataError: The pixel format is not supported, or the image data is damaged.
     """
     with _metadata_ignored(), _damage_reported(name, "image"):
         if how == "pil":

@@ -1,8 +1,8 @@
 """COCO: one JSON file per split.
 
-The layouts of the official archives and of export tools are supported, and also custom files.
+The layouts of the official archives and of export tools are supported, as well as custom files.
 
-An image is positive for a category if it has at least one annotation of this category. Crowd annotations also count.
+An image is positive for a category if it has at least one annotation of this category. Crowd annotations count as well.
 Labels without an annotation are negative. LVIS is an exception: a label without an annotation is negative only if it is
 listed as a verified negative of the image, and otherwise unknown. Labels are sorted by category id. For COCO 2014 and
 2017, images without any annotation are skipped by default, as in the paper; for other sources, they are kept. In COCO
@@ -37,7 +37,7 @@ Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Image(msgspec.Struct, frozen=True, gc=False):
-    """Fields that are read from an entry in `images`.
+    """Entry in `images`, with the fields that the reader uses.
 
     In LVIS, the entry of an image has `coco_url` instead of `file_name`, and a list of verified negatives.
     """
@@ -51,7 +51,7 @@ class Image(msgspec.Struct, frozen=True, gc=False):
 
 
 class Category(msgspec.Struct, frozen=True, gc=False):
-    """Fields that are read from an entry in `categories`."""
+    """Entry in `categories`, with the fields that the reader uses."""
 
     id: Id
     name: str
@@ -95,10 +95,10 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     The annotation files are `path/annotations/instances_<split><year>.json`, and the images are in `path/<split><year>`
     or below `path/images`.
 
-    Other layouts are also supported. Roboflow has one file in each split folder. In LVIS and Objects365, the file names
-    end with the split name. CVAT has a single file `instances_default.json`. `path` can also be an
-    annotation file. For a custom dataset, `options.annotations` are the annotation files, `options.splits` are their
-    splits, and images are below `options.images` (default: `path`).
+    Other layouts are also supported. Roboflow exports have one annotation file in each split folder. In LVIS and
+    Objects365, the file names end with the split name. CVAT exports a single file, `instances_default.json`. `path` can
+    also be an annotation file. For a custom dataset, `options.annotations` are the annotation files, `options.splits`
+    are their splits, and images are below `options.images` (default: `path`).
 
     Raises:
         DataError: There is no annotation file, a file cannot be read, or there are multiple years and `options.year`

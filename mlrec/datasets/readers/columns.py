@@ -257,7 +257,7 @@ class RoleFinder:
 
 
 def letters(name: str) -> str:
-    """Return the letters and digits of a column name, for comparison.
+    """Return the letters and digits of a column name in lower case, for comparisons.
 
     Example:
         >>> letters("File Name"), letters("image_id")
@@ -299,8 +299,8 @@ def column_named(table: TextTable, name: str, flag: str) -> int:
 def split_column(table: TextTable, image: int, options: ReadOptions, findings: ValidationReport) -> int | None:
     """Return the index of the column of split names, or None.
 
-    A numeric column `split` is not used unless `--splits` maps the numbers to splits. A column named `set`, `partition`
-    or similar is used if all its cells are split names.
+    A numeric column named `split` is ignored unless `--splits` maps its numbers to splits. A column named `set`,
+    `partition` or similar is used if all its cells are split names.
     """
     free = [k for k in range(len(table.columns)) if k != image and table.columns[k] not in (options.labels or ())]
     free = [k for k in free if table.columns[k] not in options.ignore_columns]
@@ -339,8 +339,8 @@ def label_columns(
     With `--labels`, the columns listed there are used. Without `--labels`, all columns in `rest` except metadata are
     used.
 
-    Metadata columns are skipped, and a warning lists their names. Metadata columns have the names `fold`, `split`,
-    `id`, `index`, `width`, `height`, `*_id` and `is_*`, in any case and with any separator. If the names of all columns
+    Metadata columns are skipped, and a warning lists their names. Columns named `fold`, `split`, `id`, `index`,
+    `width`, `height`, `*_id` or `is_*` are metadata, in any case and with any separator. If the names of all columns
     start with `is_`, these columns are used as labels.
 
     Raises:

@@ -68,7 +68,7 @@ def read_csv(
     drop_index: bool = False,
     leading: tuple[str, ...] = (),
 ) -> TextTable:
-    """Read a comma-separated file in UTF-8, with or without byte order mark.
+    """Read a comma-separated file in UTF-8, with or without a byte order mark.
 
     Line endings of any kind are accepted, and blank lines are skipped. If a record has too few or too many cells, it is
     skipped, and an error is added to `findings`. With `drop_index`, an unnamed column that numbers the records (the
@@ -96,7 +96,7 @@ def read_csv(
 def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[str]]:
     """Check a delimited file in chunks, then open it.
 
-    A large file is never completely in memory.
+    Large files are never loaded completely into memory.
 
     Raises:
         MlrecError: The file is not UTF-8 or contains a NUL byte. The class of the error is `kind`.
@@ -133,7 +133,7 @@ def split_records(
 ) -> Iterator[Record]:
     """Iterate over records, each with the number of its first line; blank lines are skipped.
 
-    With `skip_blanks`, blanks after a delimiter are not part of a cell.
+    If `skip_blanks` is set, spaces after a delimiter are ignored.
     """
     reader = csv.reader(stream, strict=True, delimiter=delimiter, skipinitialspace=skip_blanks)
     begun = first_line
@@ -159,14 +159,14 @@ def checked_table(
 ) -> TextTable:
     """Check a header and records, and create a table from them.
 
-    In the table, all records have the length of the header, and the columns have valid, unique names.
+    In the resulting table, each record has one cell per column, and the column names are valid and unique.
 
     Args:
         first: Header record.
         records: Records after the header.
         path: Source file.
-        findings: Report that receives errors and warnings about records with a different length, changed names and
-            duplicate names.
+        findings: Report that receives errors and warnings about records with the wrong number of cells, changed names
+            and duplicate names.
         kind: Class of the errors that are raised.
         drop_index: Whether to skip a pandas index, and columns that have no name and only empty cells.
         unit: See `TextTable`.

@@ -65,7 +65,7 @@ def _several(path: Path, fitting: Mapping[str, str]) -> str:
 
 
 def describe(path: Path) -> str:
-    """Describe `path` in a few words: "an Excel file", "a folder of 12 .heic files".
+    """Describe `path` in a few words, such as "an Excel file" or "a folder of 12 .heic files".
 
     Example:
         >>> import tempfile

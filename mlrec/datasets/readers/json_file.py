@@ -1,10 +1,10 @@
 """Reader for third-party JSON files, with detailed error messages for invalid files.
 
 Files are parsed with msgspec, which reads and validates 335 MB per second. If a key is repeated, msgspec silently keeps
-only the last value. The error messages of msgspec contain few details. A file that msgspec rejects is read again by the
-standard library, which is slow but reports line, column and record. Files of up to 20 MB are always read by both
-parsers, so that repeated keys are found in every record. In files of more than 20 MB, only repeated keys at the top
-level are found.
+only the last value. The error messages of msgspec contain few details. If msgspec cannot locate an error, the standard
+library reads the file again, which is slower but reports the position of the error. Files of up to 20 MB are always
+read by both parsers, so that repeated keys are found in every record. In files of more than 20 MB, only repeated keys
+at the top level are found.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven
 
     Args:
         path: File in UTF-8, with or without a byte order mark.
-        kind: A msgspec structure, or a list of structures; unknown fields of the file are ignored.
+        kind: Type that msgspec decodes, such as a `msgspec.Struct`; unknown fields in the file are ignored.
         findings: Report that receives warnings.
         forgiven: Keys that may contain NaN or an infinite number. Such a key is ignored with a warning, so `kind`
             must have a default for it.

@@ -26,7 +26,7 @@ def recognizes(path: Path) -> str | None:
 
 
 def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Read `TrainImagelist.txt` and `TestImagelist.txt`, and `Labels_<concept>_<Train or Test>.txt`.
+    """Read `TrainImagelist.txt`, `TestImagelist.txt` and the files `Labels_<concept>_<Train or Test>.txt`.
 
     The files may be in any folder below `path`. Concepts are read from `Concepts81.txt` in the order of the file.
     Without `Concepts81.txt`, all concepts that have label files are used, sorted by name. Images are in

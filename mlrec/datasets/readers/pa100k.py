@@ -26,8 +26,8 @@ def recognizes(path: Path) -> str | None:
 def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read the images and attributes in `annotation.mat`.
 
-    The variables in the file are `attributes`, and for each split (train, val and test) `<split>_images_name` and
-    `<split>_label`.
+    The file contains the variable `attributes` and, for each split (train, val and test), the variables
+    `<split>_images_name` and `<split>_label`.
 
     Images are in `options.images`, in `release_data/release_data`, or anywhere below `path`.
 

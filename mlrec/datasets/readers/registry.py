@@ -1,7 +1,7 @@
 """Interface for all readers of third-party annotations.
 
-To add a reader, add one file, and add one line to `READERS`. A line in `RECOGNIZERS` lets `mlrec prepare PATH` detect
-the format, and a line in `USED` lists the options that the reader uses.
+To add a reader, add one file and one line in `READERS`. A line in `RECOGNIZERS` lets `mlrec prepare PATH` detect the
+format, and a line in `USED` lists the options that the reader uses.
 
 Other packages add readers with entry points in the group `mlrec.readers`. The name of the entry point is the kind, and
 its value is the reader function as `module:function`. Built-in kinds cannot be replaced. If the module also defines a
@@ -26,10 +26,10 @@ class ReadOptions:
     """Options set by the user for a source; each reader uses the options that apply to its format.
 
     Attributes:
-        images: Folder of the images, if it is not in the usual place for this kind of source.
+        images: Folder of the images if it is not in the usual place for this kind of source.
         annotations, splits: Paths of custom COCO JSON files, and the split of each file.
         labels: Labels to use, in this order. In a custom VOC folder, any other label is an error.
-        year: Year, if a COCO folder contains multiple years.
+        year: Year to read if a COCO folder contains multiple years.
         split_names: Mapping from unusual split names in the source, in lower case, to splits.
         positive, negative, unknown: Cell values that mean positive, negative or unknown, in addition to 1, 0 and -1
             (only for the kind `csv`).
@@ -74,10 +74,10 @@ class Reading:
         source: Part of `dataset.json` that is needed to read boxes and masks from the annotations again.
         stated_sizes: Mapping from image names to the annotated width and height.
         recipe: Training recipe for this source.
-        footnotes: Lines that `prepare` prints.
-        published: Number of samples in the paper for each split, which is printed next to the actual number.
-        unpack: Function that writes the images into a folder, if the source contains images inside other files. The
-            image names in `manifests` are then relative to this folder, and `root` is not used.
+        footnotes: Additional lines that `prepare` prints.
+        published: Number of samples in each split according to the paper, printed next to the actual number.
+        unpack: Function that writes the images into a folder if the source stores images inside other files. The image
+            names in `manifests` are then relative to this folder, and `root` is not used.
     """
 
     name: str

@@ -77,7 +77,7 @@ def lines_of(file: Path) -> list[tuple[int, str]]:
 
 
 def first_bytes(file: Path) -> bytes:
-    """Return the first bytes of a regular file, or empty bytes if the file cannot be read."""
+    """Return the first bytes of a regular file, or `b""` if the file cannot be read."""
     try:
         if not file.is_file():
             return b""
@@ -93,7 +93,7 @@ def first_existing(candidates: Sequence[Path]) -> Path | None:
 
 
 class ImageFinder:
-    """Search for image files below a folder, by the names in an annotation.
+    """Finder of image files below a folder by the names in an annotation.
 
     If a file with the annotated name exists in one of the usual folders of the source, this file is used. If no usual
     folder contains the file, but the path of exactly one image ends with the annotated name, this image is used with a
@@ -111,7 +111,7 @@ class ImageFinder:
         are verified. A name that is not a path inside the folder is reported as an error.
 
         Args:
-            names: Annotated name, followed by alternative spellings in the order in which they are tried.
+            names: Annotated name, followed by alternative spellings, which are tried in this order.
             where: Position of the name in the annotation, for messages.
             folders: Usual folders of images below the root.
         """

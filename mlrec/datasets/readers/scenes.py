@@ -2,7 +2,7 @@
 
 A scene is determined completely by the state of a random number generator. A class is a combination of a texture and a
 shape ("striped star"). Colors, sizes, positions and angles do not depend on the class. Every texture and every shape
-belongs to multiple classes, so only the combination determines the label. Scenes also contain unlabelled distractors:
+belongs to multiple classes, so only the combination determines the label. Scenes also contain unlabeled distractors:
 textured blobs and shapes without a texture.
 """
 
@@ -33,7 +33,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """Object in a scene: class index in `CLASSES`, (H, W) mask of visible pixels, and total pixel count."""
+    """Object in a scene, with its class index in `CLASSES`, (H, W) mask of visible pixels, and full area in pixels."""
 
     label: int
     mask: Mask

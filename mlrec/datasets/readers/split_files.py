@@ -47,7 +47,7 @@ def parse_split_file(text: str) -> SplitFile:
     """Parse `SPLIT=FILE`, or `FILE` for a table of images and split names.
 
     Raises:
-        UsageError: The name of the split is invalid.
+        UsageError: The name of the split is invalid, or FILE is missing.
 
     Example:
         >>> parse_split_file("test=lists/test.txt").split

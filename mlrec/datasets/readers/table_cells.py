@@ -39,11 +39,11 @@ def value_targets(
     Args:
         table: Table that contains the columns.
         columns: Positions of the C columns.
-        meanings: Target for each cell value, see `columns.cell_meanings`.
+        meanings: Target for each cell value; see `columns.cell_meanings`.
         findings: Report that receives one error for each invalid cell, and a single error for all blank cells.
 
     Returns:
-        The (N, C) array of targets, and the set of all cell values that occur, as returned by `cell_key`.
+        The (N, C) targets in sparse form, and the set of all cell values that occur, as returned by `cell_key`.
     """
     read = [_Values.of(table.column(column), meanings) for column in columns]
     parts = []

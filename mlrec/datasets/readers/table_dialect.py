@@ -32,7 +32,7 @@ class Dialect:
 
     Attributes:
         delimiter: One of `CANDIDATES`, or `ALIGNED`.
-        skip_blanks: Whether blanks after a delimiter are not part of the cell.
+        skip_blanks: Whether to ignore spaces after a delimiter.
         count_line: Whether the first line contains only the number of records, as in CelebA.
         unnamed_key: Whether the header has no name for the first column.
     """

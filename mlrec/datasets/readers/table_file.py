@@ -1,7 +1,7 @@
-"""Reader for tables in any format (delimited text, JSON lines, Excel or Parquet) as rows of strings.
+"""Reader for tables (delimited text, JSON Lines, Excel or Parquet); each cell is read as a string.
 
 Cells of other types are converted to strings. A list becomes JSON, a missing value becomes an empty string, and a
-boolean becomes `True` or `False`. The same rules for the meaning of cells apply to all formats.
+boolean becomes `True` or `False`. Cells have the same meaning in all formats.
 """
 
 from __future__ import annotations

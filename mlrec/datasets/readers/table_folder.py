@@ -72,9 +72,9 @@ def _recognizes_file(path: Path) -> str | None:
 def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationReport | None) -> list[TableSource]:
     """Return the tables in a folder, in the usual order of their splits.
 
-    Tables are in the folder itself or in subfolders. A subfolder is used if it is named after a split
-    (`train/metadata.csv`), or if it contains files named after a split (`data/train-00000-of-00001.parquet`). Only
-    tables in one format are read; tables in other formats are skipped with a warning.
+    If the folder itself contains no tables, its subfolders are searched. A subfolder is used if it is named after a
+    split (`train/metadata.csv`), or if it contains files named after a split (`data/train-00000-of-00001.parquet`).
+    Only tables in one format are read; tables in other formats are skipped with a warning.
 
     Args:
         folder: Folder in which to search for tables.

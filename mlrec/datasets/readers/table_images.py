@@ -42,10 +42,10 @@ class TableImages:
     def names(self, table: TextTable, column: int) -> Texts:
         """Return the image of each row, as a path relative to the root.
 
-        A relative name starts at the root or at the folder of the table. If the first folder in a name has the same
-        name as the root, this folder is removed from the name. For absolute names from another machine, images are
-        found by the end of the path. Names with another extension, with missing folders or with backslashes are matched
-        later, when image files are searched.
+        A name may be relative to the root or to the folder of the table. If the names start with the name of the root
+        folder, this prefix is removed if more files are found without it. For an absolute name from another machine,
+        the image is found by the end of the path. Names with another extension, with missing folders or with
+        backslashes are matched later, when image files are searched.
         """
         cells = table.column(column)
         move = self._move([_plain(cell.strip()) for cell in cells[:PROBED]], table.path.parent)

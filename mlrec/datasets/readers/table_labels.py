@@ -47,9 +47,9 @@ class Samples:
 
     Attributes:
         table: Table that contains the samples.
-        labels: C label names.
+        labels: Names of the C labels.
         images, splits: Image name and split of each of the N samples.
-        targets: (N, C) array of targets.
+        targets: (N, C) targets in sparse form.
         values: Set of all label values that occur, as returned by `columns.cell_key`.
     """
 

@@ -101,12 +101,12 @@ def _recognizes(path: Path, year: str) -> str | None:
 
 
 def year_folder(path: Path, year: str) -> Path:
-    """Return the folder with `Annotations` and `ImageSets`.
+    """Return the folder of a VOC year, which contains `ImageSets/Main`.
 
     The folder is `path`, `path/<year>` or `path/VOCdevkit/<year>`.
 
     Raises:
-        DataError: No folder contains `Annotations` and `ImageSets`.
+        DataError: None of these folders contains `ImageSets/Main`.
     """
     for folder in (path, path / year, path / "VOCdevkit" / year):
         if (folder / LISTS).is_dir() and not _is_other_year(folder.absolute().name, year):

@@ -1,4 +1,4 @@
-"""Reader for VOC class lists (`ImageSets/Main/<class>_<split>.txt`), if there are no XML annotations."""
+"""Reader for VOC class lists (`ImageSets/Main/<class>_<split>.txt`), used if there are no XML annotations."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def read_class_lists(
         name: Name of the dataset.
         options: Options with the split names.
         findings: Report that receives errors and warnings.
-        labels: Class names, in order. By default, all classes that have lists are used, sorted by name.
+        labels: Class names, in order. By default, `options.labels`, or all classes that have lists, sorted by name.
     """
     lists = class_lists(root / LISTS)
     classes = tuple(labels or options.labels or sorted({label for files in lists.values() for label in files}))

@@ -1,4 +1,4 @@
-"""Custom datasets in VOC's XML format, as written by labelling tools.
+"""Custom datasets in VOC's XML format, as written by labeling tools.
 
 The dataset may have any labels and any image format, and image lists are optional.
 """
@@ -64,7 +64,7 @@ def _first_xml(place: Path) -> list[Path]:
 def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a folder with `Annotations` and `JPEGImages`, or with XML files and images side by side.
 
-    XML files are read in all subfolders. Splits are read from `ImageSets/Main`, or from the names of folders with XML
+    XML files are read from all subfolders. Splits are read from `ImageSets/Main`, or from the names of folders with XML
     files (`train`, `valid`, `test`). If no splits are found, the only split is `all`. If `options.labels` is set, these
     labels are used in that order, and any other class name is an error. By default, all class names that occur are
     used, sorted by name. Images are in `options.images`, in `JPEGImages`, in `images`, or next to the XML files. An

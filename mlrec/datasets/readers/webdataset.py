@@ -63,7 +63,7 @@ def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport
 
     The split is determined by the file name (`train-000000.tar`) or the folder name. If `options.labels` is set, these
     labels are used, and numbers in the files are positions in this list, counted from 0. By default, all labels that
-    occur are used, sorted. The path of an extracted image is `<shard>/<name>`.
+    occur are used, sorted by name. The path of an extracted image is `<shard>/<name>`.
 
     Raises:
         DataError: There are no shards, or a shard cannot be read.

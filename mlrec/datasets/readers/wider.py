@@ -1,4 +1,4 @@
-"""WIDER-Attribute: images of persons, each with a box and 14 attributes.
+"""WIDER-Attribute: images of people; each person has a box and 14 attributes.
 
 Each attribute of a person is positive, negative or unspecified.
 """

@@ -19,7 +19,7 @@ MAX_DEPTH = 100
 
 
 class XmlTarget(Protocol):
-    """Object that receives the elements of an XML file, such as `xml.etree.ElementTree.TreeBuilder`."""
+    """Interface for objects that receive XML elements, for example `xml.etree.ElementTree.TreeBuilder`."""
 
     def start(self, tag: str, attrs: dict[str, str], /) -> Any:
         """Receive the start of an element."""

@@ -47,8 +47,8 @@ def read_yolo(path: Path, options: ReadOptions, findings: ValidationReport) -> R
 
     `path` is the path of the description file or of its folder. `names` is a list of class names, or a mapping from
     class indices to class names. Each of the keys `train`, `val` (or `valid`, ...) and `test` contains one or more
-    paths of image folders or of text files that list images. A relative path in `train`, `val` or `test` starts at the
-    folder in the key `path`, or at the folder of the description file. The boxes of `images/.../x.jpg` are in
+    paths of image folders or of text files that list images. Relative paths in `train`, `val` and `test` are relative
+    to the folder in the key `path`, or to the folder of the description file. The boxes of `images/.../x.jpg` are in
     `labels/.../x.txt`. An image without a label file is negative for every class. If a split has no label files, an
     error is reported. Links are not resolved. A label is positive if the image has a box of this class.
 

@@ -1,4 +1,4 @@
-"""Search for the file that describes a YOLO dataset, and parsing of this file.
+"""Functions that find and parse the file that describes a YOLO dataset.
 
 The description file is `data.yaml`, Darknet's `obj.data`, or `classes.txt`.
 """
