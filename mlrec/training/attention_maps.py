@@ -26,7 +26,7 @@ class HeadMaps:
         logits: Array (B, C) with the logit of each image and label.
         scores: Classifier scores (B, C, h, w) at each location, summed over heads.
         contributions: Contributions (B, C, h, w) of each location to the logit.
-        attention: Attention (B, H, C, h, w) of a CSRA head; None for other heads.
+        attention: Attention maps (B, H, C, h, w) of CSRA with H heads; None for other heads.
     """
 
     logits: NDArray[np.float32]

@@ -87,7 +87,7 @@ def epoch_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
 
 
 def class_aware_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
-    """Return the order for class-aware sampling (Shen et al., ECCV 2016).
+    """Return the sample order for an epoch with class-aware sampling (Shen et al., ECCV 2016).
 
     The number of draws is equal to the number of samples in the manifest. Each draw selects a label with uniform
     probability, then a positive sample for this label. Samples without a positive label are never drawn.
@@ -439,7 +439,7 @@ def _worker_error(error: Exception) -> Exception:
 
 
 def _start_worker(_: int, nice: int) -> None:
-    """Lower the priority of this worker by `nice`, and make it end with its parent.
+    """Lower the priority of this worker by `nice`, and make the worker end when its parent process ends.
 
     The worker ends together with the process that started it. torch's own watchdog reads the PID of the parent after
     startup and does not notice a parent that has already exited. SIGINT and SIGTERM, which a terminal or a job

@@ -75,7 +75,7 @@ def compute_features(
     precision: Precision = "fp32",
     progress: Progress = SILENT,
 ) -> Features:
-    """Compute the features of all samples once.
+    """Compute the backbone features of all samples in a split once.
 
     If `config.feature_copies` is greater than 0, features are computed for this number of augmented copies of each
     sample, otherwise without augmentation. Copy k contains the augmented views of epoch k. The model is moved to
@@ -204,7 +204,7 @@ def _pictures(manifest: Manifest) -> tuple[object, ...]:
 
 
 def _digest(model: Classifier) -> str:
-    """Return the SHA-256 of the backbone weights and buffers."""
+    """Return the SHA-256 digest of the backbone weights and buffers."""
     content = hashlib.sha256()
     for name, tensor in model.backbone.state_dict().items():
         content.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())

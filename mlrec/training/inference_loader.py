@@ -25,8 +25,8 @@ class Loaded:
 
     Attributes:
         items: Pairs (item, error); the error is None if the image is readable.
-        images: (B, 3, S, S) uint8 images of the readable items, in order, padded with copies of the last image to the
-            batch size of the stream. B is 0 if no item can be read.
+        images: Tensor (B, 3, S, S) with the uint8 images of the readable items, in order, padded with copies of the
+            last image to the batch size of the stream. B is 0 if no item can be read.
     """
 
     items: list[tuple[Item, DataError | None]]

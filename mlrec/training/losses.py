@@ -1,4 +1,4 @@
-"""Multi-label losses by name.
+"""Multi-label losses, selected by name.
 
 A loss has one value per sample and label; the weighted values are averaged over the known targets. The paper averages
 over samples and labels; a sum over labels would scale the learning rate by the number of labels. Losses are computed in
@@ -110,7 +110,7 @@ TREATS_UNKNOWN = ("splc", "ll-r", "ll-ct", "em")  # losses with their own treatm
 
 
 def loss_function(config: Config, manifest: Manifest) -> Loss:
-    """Return the loss function of a run.
+    """Return the loss function for a config and the training split `manifest`.
 
     Depending on `config.unknown`, unknown targets (-1) are either treated as negatives or excluded from the mean. For a
     batch without known targets, the loss is 0. `config.pos_weight` multiplies the loss of positives; "auto" weights are

@@ -285,7 +285,7 @@ def per_process(config: Config) -> int:
 
 
 def eval_batch_size(config: Config, device: torch.device) -> int:
-    """Return the evaluation batch size.
+    """Return the batch size for evaluations during a run.
 
     On CUDA, the batch size does not depend on the number of processes and is the same as in `eval`.
     """

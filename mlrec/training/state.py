@@ -112,7 +112,7 @@ class State:
         return Snapshot(self.step, self.nbytes, _host_copy(self.content()))
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Restore the content of a checkpoint.
+        """Restore the state from the content of a checkpoint.
 
         Raises:
             RunError: A key is missing or unknown, or the tensors do not match the model.

@@ -1,4 +1,4 @@
-"""Comparison of the time and the number of operations of heads on the same backbone.
+"""Time and number of operations of different heads on the same backbone.
 
 Heads are timed in turn, one step each, so that other load on the machine affects all heads equally.
 """
@@ -38,7 +38,7 @@ def time_heads(
     precision: Precision,
     progress: Progress = SILENT,
 ) -> list[Seconds]:
-    """Time complete models that differ only in the head, on random images.
+    """Measure the time of complete models that differ only in the head, on random images.
 
     Args:
         backbone: Backbone that all models share; its current input size is used.

@@ -83,12 +83,12 @@ class TensorBoardTracker:
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.step + 1)
 
     def log_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Write numbers."""
+        """Write numbers to the event file."""
         for name, value in scalars.items():
             self._writer.add_scalar(name, value, step)
 
     def log_picture(self, step: int, name: str, file: Path) -> None:
-        """Write an image."""
+        """Write an image to the event file."""
         import numpy as np
         from PIL import Image
 
@@ -96,7 +96,7 @@ class TensorBoardTracker:
             self._writer.add_image(name, np.asarray(image.convert("RGB")), step, dataformats="HWC")
 
     def finish(self, status: Status) -> None:
-        """Close the file."""
+        """Close the event file."""
         self._writer.close()
 
 

@@ -378,10 +378,7 @@ def _parameters(model: Any) -> int:
 
 
 def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
-    """Check whether the data pipeline or the device would limit the speed of the run that `train` would start.
-
-    The run is the one started by `train`.
-    """
+    """Check whether the data pipeline or the device would limit the speed of the run that `train` would start."""
     if not models:
         return
     from mlrec.training.dataloader import default_workers
@@ -400,7 +397,7 @@ def _speed(plans: list[TrainPlan], models: list[Classifier]) -> Iterator[Check]:
 
 
 def _training(found: list[Dataset], device: str, workers: int | None) -> Iterator[Check]:
-    """Train one epoch on a few samples with dataloader workers, checkpoint and evaluation."""
+    """Train for one epoch on a few samples, with dataloader workers, a checkpoint and an evaluation."""
     from mlrec.models.checkpoint import load_model
     from mlrec.run_folders.directory import log_entries
 
@@ -423,7 +420,7 @@ def _training(found: list[Dataset], device: str, workers: int | None) -> Iterato
 
 
 def _small_dataset(found: list[Dataset], scratch: Path) -> Path:
-    """Write a dataset with a few samples, from the first split with positives or synthetic."""
+    """Write a small dataset: a few samples from the first split with positives, or synthetic images."""
     if not found:
         manifest = _synthetic(scratch / "images")
     else:

@@ -44,7 +44,7 @@ def sample_groups(
         progress: Progress display.
 
     Returns:
-        (N,) array with the group number of each sample, counted from 0.
+        Array (N,) with the group number of each sample, counted from 0.
 
     Raises:
         UsageError: A file is set without a column, or a column is set although the dataset has no table and no file is

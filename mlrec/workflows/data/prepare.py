@@ -291,7 +291,7 @@ def _usual_name(kind: str, path: Path) -> str:
 
 
 def _log(out: Path | str, name: str, dry_run: bool) -> Path | None:
-    """Return the file for the list of errors; None for a dry run."""
+    """Return the path of the error log; None for a dry run."""
     check_name(name)
     return None if dry_run else Path(out) / f"{name}.bad.log"
 

@@ -43,7 +43,7 @@ def stats(
         assumed_ap: AP that the power analysis assumes for every label, from 0 to 1.
         predictions: Scores for the test split. If set, the confidence interval is computed from these scores by
             bootstrap, instead of from the assumed AP.
-        kind: Kind of the scores; None infers the kind from the values, see `read_scores`.
+        kind: Kind of the scores; if None, the kind is inferred from the values, see `read_scores`.
         objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always
             available.
 

@@ -34,7 +34,7 @@ SIDE = 640  # pixels: longer side of a saved image
 
 @dataclass(frozen=True)
 class Scorer:
-    """Scorer that computes logits with a trained or exported model.
+    """Trained or exported model that is ready to compute logits.
 
     Attributes:
         labels: Names of the C labels.
@@ -103,11 +103,11 @@ def predict(
             uint8 values or floats from 0 to 1. Images without a name receive the ids `image-0`, `image-1` and so on.
         threshold: Minimum probability of a predicted label: one number for all labels, or an array of shape (C,).
         top: Number of labels to predict per image: the most probable labels are predicted, and `threshold` is not used.
-        allow_urls: Whether to fetch http and https URLs. The limit for each URL is 64 MiB and 30 seconds, and only
+        allow_urls: Whether to fetch http and https URLs. The limits for each URL are 64 MiB and 30 seconds, and only
             public addresses are allowed.
         machine: Runtime options.
-        on_error: Function called with an image that cannot be read; the image is then skipped. By default the error is
-            raised.
+        on_error: Function that is called with each unreadable image and its error; the image is then skipped. By
+            default, the error is raised.
         progress: Progress display.
 
     Raises:

@@ -36,7 +36,7 @@ def items_from(
     allow_urls: bool = False,
     policy: web.WebPolicy | None = None,
 ) -> Iterator[Item]:
-    """Iterate over images of any supported kind as items.
+    """Convert images of any supported kind to items, one at a time.
 
     Arrays and Pillow images are copied, so that the caller can reuse the buffer.
 
@@ -78,7 +78,7 @@ class _Converter:
         self._numbers = itertools.count()
 
     def items(self, images: Any) -> Iterator[Item]:
-        """Iterate over the images in one object."""
+        """Yield the images in one object as items."""
         if isinstance(images, Item):
             yield images
         elif isinstance(images, (str, os.PathLike)):
@@ -103,7 +103,7 @@ class _Converter:
             )
 
     def named(self, text: str) -> Iterator[Item]:
-        """Iterate over the images of a path or URL."""
+        """Return the images of a path or URL as items."""
         if not web.is_url(text):
             return items_of([text], logger.warning)
         if not self._allow_urls:

@@ -56,7 +56,7 @@ def write_with_ray(job: PredictJob, sources: Iterable[Source], step: Step) -> tu
     Args:
         job: Description of the job and the output.
         sources: Images.
-        step: Function called with the number of images in each written part.
+        step: Function that is called with the number of images in each written part.
 
     Returns:
         Total number of parts, and number of parts finished earlier.

@@ -166,7 +166,7 @@ def joined(parts: Sequence[Path], form: Form, stream: IO[bytes]) -> None:
 
 
 def parquet_library() -> Any:
-    """Import pyarrow with the Parquet module.
+    """Return pyarrow, after importing it with its Parquet module.
 
     Raises:
         DataError: pyarrow is not installed.

@@ -236,7 +236,7 @@ def compute_maps(
 
 
 def _loaded(model: Classifier | Path | str, device: str) -> tuple[Classifier, str, Mapping[str, Any], Decoder]:
-    """Return a model with its device, training keys and image backend."""
+    """Return a model, and its device, training config and image backend."""
     from mlrec.models.checkpoint import load_model, read_metadata
 
     if isinstance(model, str | Path):

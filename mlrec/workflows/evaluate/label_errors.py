@@ -81,7 +81,7 @@ def label_errors(
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
         predictions: Scores for a split from a model that was not trained on this split; if set, nothing is trained.
-        kind: Kind of the scores; None infers the kind from the values, see `read_scores`.
+        kind: Kind of the scores; if None, the kind is inferred from the values, see `read_scores`.
         split_name: Split to which `predictions` belong; by default `test`, or `val` if there is no `test`.
         folds: Number of folds; by default the existing folds of the dataset, or 5 if there are none.
         flags: Keys of `Config` for training.

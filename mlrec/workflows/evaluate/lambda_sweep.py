@@ -130,7 +130,7 @@ def lambda_sweep(
     data_root: Path | str = "data",
     progress: Progress = SILENT,
 ) -> LambdaSweepResult:
-    """Score a trained model at every λ.
+    """Score a trained model at each value of λ.
 
     `lambda.json` and the predictions at the fixed λ are written to a new folder.
 

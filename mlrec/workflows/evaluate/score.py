@@ -40,10 +40,10 @@ def score(
             columns `filename,<label>...` and the values 1 (positive), 0 (negative) and -1 (unknown). The default is the
             targets in the `.npz` file.
         split: Split of the ground truth, if there are multiple splits.
-        kind: "logits" or "probabilities". None infers the kind from the values in a CSV: logits if any value is
-            negative, probabilities if all values are in [0, 1]. The inferred kind is logged.
+        kind: "logits" or "probabilities". If None, the kind is inferred from the values in a CSV file: logits if any
+            value is negative, probabilities if all values are in [0, 1]. The inferred kind is logged.
         labels: Labels to score; all other labels are removed before metrics are computed.
-        conventions: Name in `CONVENTIONS`.
+        conventions: Scoring conventions: a name in `CONVENTIONS`, or a `Conventions` object.
         top: Number K of labels per sample. If set, precision, recall and F1 are also computed with the K
             highest-scoring labels of each sample as predictions.
 
@@ -76,7 +76,7 @@ def report_findings(read: Sequence[Scores], findings: ValidationReport) -> None:
 
 
 def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, findings: ValidationReport) -> Manifest:
-    """Read the ground truth.
+    """Read the ground truth from a CSV file, a manifest file, or a prepared dataset.
 
     Args:
         path: CSV file, manifest file, or folder of a prepared dataset.

@@ -52,7 +52,7 @@ class ThresholdReport:
 
 @dataclass(frozen=True)
 class TuneResult:
-    """Result of tuning.
+    """Result of `tune`: thresholds and calibration, with metrics before and after tuning.
 
     Attributes:
         file: Written file.

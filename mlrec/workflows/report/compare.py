@@ -70,7 +70,7 @@ def compare_runs(
         theirs: Method B, in the same form as A.
         truth: Ground truth, as for `mlrec score`; by default the targets stored in the first run.
         split: Split of the ground truth, if there are multiple splits.
-        kind: Kind of the scores in CSV files; None infers the kind from the values, see `read_scores`.
+        kind: Kind of the scores in CSV files; if None, the kind is inferred from the values, see `read_scores`.
         conventions: Scoring conventions; by default those of the runs, or `mlrec` if the runs have different
             conventions.
         labels: Labels to compare; by default all.

@@ -41,7 +41,7 @@ def runs_at(paths: Sequence[Path], root: Path = Path("runs"), *, lam_at_test: bo
     Args:
         paths: Run folders or folders of runs.
         root: Folder of runs, used if `paths` is empty.
-        lam_at_test: Whether to include evaluations in which λ was added at test time, for Table 1.
+        lam_at_test: Whether to include evaluations in which λ was applied only at test time, for Table 1.
 
     Raises:
         RunError: A folder contains no run, or a listed run is not finished.

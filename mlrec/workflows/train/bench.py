@@ -47,7 +47,7 @@ def bench_head(
     machine: RuntimeOptions | None = None,
     progress: Progress = SILENT,
 ) -> HeadCosts:
-    """Measure models that differ only in the head: average pooling, and CSRA for each value of H.
+    """Measure the cost of models that differ only in the head: average pooling, and CSRA for each value of H.
 
     Args:
         backbone: Name of a timm model. The weights are random, because weights do not affect the cost.
@@ -81,7 +81,7 @@ def bench_head(
 def bench_sweep(
     folder: Path, *, steps: int = 10, machine: RuntimeOptions | None = None, progress: Progress = SILENT
 ) -> HeadCosts:
-    """Measure the head in each row of a sweep.
+    """Measure the cost of the head in each row of a sweep.
 
     The result is written to the sweep folder for `mlrec report --study`.
 

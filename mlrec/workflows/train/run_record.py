@@ -1,6 +1,6 @@
 """Data that a training run stores (config, record and identity), and callbacks.
 
-Callbacks are user code that runs after a step, after an epoch, and at the end.
+Callbacks are user code that runs after steps, after epochs, and at the end of a run.
 """
 
 from __future__ import annotations
@@ -202,7 +202,7 @@ class RunIdentity(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def identity(plan: TrainPlan) -> RunIdentity:
-    """Return the identity of a run.
+    """Return the values that must be the same when a run is resumed.
 
     Raises:
         ConfigError: The `pos_weight` file cannot be read.
@@ -258,7 +258,7 @@ def _as_json(value: Any) -> Any:
 
 
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return a warning if the torch version, device or threads of a resumed run differ from the original run.
+    """Return a warning if a resumed run uses a different torch version, device or number of threads.
 
     With a different torch version, device, precision or number of threads, a resumed run is not bit-exact.
     """
@@ -373,7 +373,7 @@ class Callbacks:
         """Call a method on all callbacks that define it.
 
         Args:
-            method: Name in `METHODS`.
+            method: Name of the method, one of `METHODS`.
             **facts: New values of event attributes.
 
         Raises:

@@ -179,7 +179,9 @@ def resolve_plan(
     dataset: Dataset | None = None,
     resumed: bool = False,
 ) -> TrainPlan:
-    """Resolve config, dataset and splits of a run. The config is checked before any dataset is opened.
+    """Resolve the config, dataset and splits of a run.
+
+    The config is checked before any dataset is opened.
 
     Args:
         flags: Keys of `Config` from the command line.
@@ -259,7 +261,7 @@ def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest]) -> Non
 
 
 def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str | None = None) -> Config:
-    """Return the config from flags, file and recipe; the recipe of the dataset is not yet included.
+    """Return the config from the flags, the file and the recipe; the recipe of the dataset is not yet included.
 
     Raises:
         ConfigError: A key or value is invalid.
@@ -271,7 +273,7 @@ def named_config(flags: Mapping[str, Any], file: Path | None = None, recipe: str
 def _named_layers(
     flags: Mapping[str, Any], file: Path | None, recipe: str | None
 ) -> tuple[list[tuple[str, Mapping[str, Any]]], str | None]:
-    """Return the config layers from flags and file, and the recipe named by them."""
+    """Return the config layers from the flags and the file, and the recipe that they name."""
     layers: list[tuple[str, Mapping[str, Any]]] = [("flag", flags)]
     if file is None:
         return layers, recipe
