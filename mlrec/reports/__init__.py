@@ -1,1 +1,1 @@
-"""Reports of runs: tables, plots and pages."""
+"""Reports on training runs: tables, plots and HTML pages."""

@@ -35,14 +35,15 @@ LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 
 
 def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None) -> list[Table]:
-    """Return tables of the metrics of each label: one table per group of comparable results.
+    """Return one table of per-label metrics for each group of comparable results.
 
-    If the number of training positives of each label is known, a table of the mAP by frequency in the training split is
-    added.
+    If the number of training positives of each label is known, a table of the mAP by label frequency in the training
+    split is added.
 
     Args:
-        rows: Results, one per column.
-        intervals: Dict from `Result.paths` to the confidence intervals for the AP of the labels; None for no intervals.
+        rows: Results, each of which has separate columns in its table.
+        intervals: Dict from `Result.paths` to the confidence intervals for the AP of the labels; None omits the
+            intervals.
     """
     blocks: dict[object, list[Result]] = {}
     for row in rows:

@@ -94,7 +94,7 @@ def comparison_tables(
     what: str,
     training: Mapping[str, int] | None = None,
 ) -> list[Table]:
-    """Return two tables of the differences A − B: one with a row per metric, one with a row per label.
+    """Return two tables of the differences A − B: one with a row per metric, and one with a row per label.
 
     If the label frequencies are known, a table with one row per frequency group is added.
 
@@ -145,7 +145,7 @@ def _label_table(comparison: Comparison, training: Mapping[str, int] | None) -> 
 
 
 def verdict(comparison: Comparison) -> str:
-    """Return the result for mAP as text: "A is higher", "A is lower" or "not distinguishable"."""
+    """Return the result for mAP as text that starts with "A is higher", "A is lower" or "not distinguishable"."""
     interval = comparison.difference.metric("mAP")
     if interval is None:
         return "mAP is undefined"
@@ -208,7 +208,7 @@ def _label_rows(comparison: Comparison, training: Mapping[str, int] | None) -> t
 
 
 def _values(a: Interval | None, b: Interval | None, difference: Interval | None) -> tuple[float | None, ...]:
-    """Return the table cells for the columns `_VALUE_COLUMNS`."""
+    """Return the cells of a table row for the columns `_VALUE_COLUMNS`."""
     if difference is None:
         return (_value(a), _value(b), None, None, None)
     return (_value(a), _value(b), difference.value, difference.low, difference.high)

@@ -50,8 +50,8 @@ class DataStatistics:
         cooccurrence: (C, C) array with the number of samples that have both the row label and the column label.
         implications: Pairs of labels in which the first label never occurs without the second.
         rare: For each split, the number of positives of every label that has few positives.
-        widths, heights: Widths and heights of the checked images, in pixels.
-        objects: Square roots of the areas of objects or persons, in pixels.
+        widths, heights: Quantiles of the widths and heights of the checked images, in pixels.
+        objects: Quantiles of the square roots of the areas of objects or persons, in pixels.
         object_sizes: Number of small, medium and large objects. As in COCO, small is below 32 x 32 pixels, and large is
             96 x 96 pixels or more.
         power: Expected precision of the mAP estimate on the scored split.

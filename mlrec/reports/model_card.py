@@ -28,7 +28,7 @@ class Card:
         record: Record of the run; None if the model was imported.
         metrics: Metrics of the run; None if there are none.
         tuned: Tuned thresholds; None if there are none.
-        repository: Repository on the Hugging Face hub, `user/name`; None if unknown.
+        repository: Name of the repository on the Hugging Face Hub, such as `user/name`; None if unknown.
     """
 
     form: str
@@ -85,7 +85,7 @@ def model_card(card: Card) -> str:
 
 
 def backbone_of(architecture: dict[str, Any]) -> str:
-    """Return the backbone name without the weights tag, because the weights were fine-tuned."""
+    """Return the backbone name without the weights tag, which does not apply to fine-tuned weights."""
     return str(architecture["backbone"]).partition(".")[0]
 
 

@@ -95,7 +95,7 @@ class Result:
 
     @property
     def heads(self) -> int | None:
-        """Number of heads H if the head is CSRA, otherwise None."""
+        """Number of heads H if the head is `csra` or `spatial`, otherwise None."""
         return heads_of(self.config)
 
     @property
@@ -129,13 +129,13 @@ class Result:
 
     @property
     def block(self) -> tuple[object, ...]:
-        """Grouping key. Two results are comparable if they have the same key."""
+        """Grouping key; two results are comparable if they have the same key."""
         scored_on = (self.dataset, self.split, self.samples, self.labels, self.digest)
         return (*scored_on, self.conventions, self.resolution, self.extra)
 
 
 def heads_of(config: Mapping[str, Any]) -> int | None:
-    """Return the number of heads H in a configuration; None if the head is not CSRA.
+    """Return the number of heads H in a configuration, or None if the head is not `csra` or `spatial`.
 
     Args:
         config: Configuration keys of a run.
@@ -156,8 +156,8 @@ def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str]
 
     Args:
         run: Finished run.
-        conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
-        labels: Labels to score; by default all.
+        conventions: Conventions for scoring the stored predictions; by default, the stored metrics are used.
+        labels: Labels to score; by default, all labels.
 
     Raises:
         MlrecError: Files of the run cannot be read, or the predictions have no targets.
@@ -175,7 +175,7 @@ def rescored(run: Run, conventions: str, labels: Sequence[str] | None = None) ->
     Args:
         run: Run with predictions.
         conventions: Name of the conventions.
-        labels: Labels to score; by default all.
+        labels: Labels to score; by default, all labels.
     """
     logits, targets, names = scores_and_truth(run, labels)
     return evaluate(logits, targets, labels=names, conventions=conventions, scores="logits")
@@ -186,7 +186,7 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
 
     Args:
         run: Run with predictions.
-        labels: Labels in the order of the columns; by default all.
+        labels: Labels in the order of the columns; by default, all labels.
 
     Raises:
         PredictionsError: No targets are stored, or the run lacks one of the labels.
@@ -308,7 +308,7 @@ def _result(run: Run, metrics: Metrics) -> Result:
 
 
 def _declared(lineage: Lineage) -> list[str]:
-    """Return a note that the origin of the weights was stated by the user and not verified."""
+    """Return a note if the origin of the weights was stated by the user and was not verified."""
     if lineage.origin != "declared":
         return []
     return [f"weights of {lineage.weights}: origin as declared ({lineage.declared}), not verified"]
@@ -324,7 +324,7 @@ def _resolution(record: RunRecord) -> int | None:
 
 
 def _best_epoch(record: RunRecord) -> float | None:
-    """Return the mAP of the best epoch; None unless that epoch was chosen on the scored split."""
+    """Return the mAP of the best epoch, or None if that epoch was not chosen on the scored split."""
     best = record.best or {}
     if record.scored is None or best.get("split") != record.scored.split:
         return None
@@ -347,7 +347,7 @@ def undefined_note(labels: Sequence[str], total: int) -> str:
 
 
 def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
-    """Return a footnote on labels without known negative samples; their precision is always 1.
+    """Return a footnote about labels without known negatives, for which each positive prediction counts as correct.
 
     Args:
         counts: Counts of samples and labels, as in `Metrics.counts`.

@@ -168,7 +168,7 @@ def seeds_cell(runs: Sequence[object]) -> int | None:
 
 
 def bounds_of(interval: Mapping[str, tuple[float, float] | None]) -> dict[str, Cell]:
-    """Return the table cells for the columns `BOUNDS`."""
+    """Return the cells of a table row for the columns `BOUNDS`."""
     cells: dict[str, Cell] = {}
     for key in BOUNDED:
         cells[f"{key}_low"], cells[f"{key}_high"] = interval.get(key) or (None, None)
@@ -264,7 +264,7 @@ def _frequency_table(metrics: Metrics) -> Table:
 
 
 def frequency_cells(label: str, training: Mapping[str, int] | None) -> tuple[Cell, Cell]:
-    """Return the cells for `FREQUENCY_COLUMNS`; empty if the training split is unknown."""
+    """Return the cells for `FREQUENCY_COLUMNS`, which are empty if the training split is unknown."""
     if training is None:
         return (None, None)
     return (training[label], frequency_group(training[label]))
@@ -273,7 +273,7 @@ def frequency_cells(label: str, training: Mapping[str, int] | None) -> tuple[Cel
 def _label_table(metrics: Metrics, training: Mapping[str, int] | None, *, all_labels: bool) -> Table:
     """Return a table with one row per label; labels with few positive samples are at the end.
 
-    If there are many labels, the table contains only the lowest and highest AP values.
+    If there are many labels and `all_labels` is not set, the table contains only the lowest and highest AP values.
     """
     columns = (Column("label", "Label"), Column("AP", "AP", "percent"), *LABEL_RATES, SUPPORT, *FREQUENCY_COLUMNS)
     title, notes = "By label", _notes(metrics)
@@ -308,7 +308,7 @@ def _row_of_label(metrics: Metrics, label: str, training: Mapping[str, int] | No
 
 
 def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
-    """Return the labels with the lowest AP and the labels with the highest AP.
+    """Return the rows with the lowest and the highest AP, and a text that describes the labels that were compared.
 
     Labels with few positive samples are included only if most labels have few of them.
     """
@@ -324,7 +324,7 @@ def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
 
 
 def support_group(positives: int | None) -> str:
-    """Return the heading for a label with too few positives for reliable metrics; "" for other labels."""
+    """Return the heading for a label with too few positives for reliable metrics, or "" for other labels."""
     if positives is None or positives >= FEW_POSITIVES:
         return ""
     return FEW_HEADING

@@ -1,4 +1,4 @@
-"""Settings of runs other than the method, and how they differ between runs and from the paper."""
+"""Run settings other than the method, and their differences between runs and from the paper."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def differing(settings: Sequence[Settings]) -> list[str]:
 
 
 def settings_text(own: Settings, among: Sequence[Settings]) -> str:
-    """Return text with the settings of a run that are not the same for all runs of its group.
+    """Return, as text, the settings of a run that are not the same for all runs of its group.
 
     Args:
         own: Settings of the run. If mlrec did not train the model, all known settings are included in the text.
@@ -106,7 +106,7 @@ def settings_text(own: Settings, among: Sequence[Settings]) -> str:
 
 
 def in_words(settings: Settings, keys: Sequence[str]) -> str:
-    """Return text that lists keys and their values.
+    """Return a text that lists keys and their values.
 
     Example:
         >>> in_words({"epochs": 80, "opt": "adamw"}, ["epochs", "opt"])
@@ -117,7 +117,7 @@ def in_words(settings: Settings, keys: Sequence[str]) -> str:
 
 @functools.cache
 def recipe_values(recipe: str, kind: str, head: str) -> Mapping[str, Any]:
-    """Return the `Config` keys that a recipe sets for a given kind of dataset and head."""
+    """Return the values of all `Config` keys under a recipe, for a given kind of dataset and head."""
     layers = [(f"recipe {part}", tables) for part, tables in recipe_chain(recipe)]
     config = resolve(("head", {"head": head}), *layers, source_kind=kind).config
     values: dict[str, Any] = msgspec.to_builtins(config)
@@ -131,15 +131,15 @@ def compare_with_paper(
 
     Args:
         config: Values of all keys of `Config`.
-        settings: Settings of the run, see `settings_of`.
+        settings: Settings of the run; see `settings_of`.
         lineage: Origin of the initial weights.
         kind: Kind of the dataset.
         train: Training split of the run.
 
     Returns:
-        Recipe in `EQUIVALENT` that the run followed ("" if there is none), and a text that lists the differences from
-        the paper recipe. The text is empty if the run followed a recipe in `EQUIVALENT` and started from the paper's
-        weights.
+        Recipe in `EQUIVALENT` that the run followed ("" if there is none), and one text for each kind of difference
+        from the paper. There are no differences if the run followed a recipe in `EQUIVALENT` and started from the
+        paper's weights.
     """
     if train is None:
         return "", [UNKNOWN_TRAINING]

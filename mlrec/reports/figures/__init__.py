@@ -1,1 +1,1 @@
-"""Plots, overlays and contact sheets."""
+"""Plots, heat-map overlays and contact sheets."""

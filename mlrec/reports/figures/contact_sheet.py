@@ -25,12 +25,12 @@ SMALL, LARGE = 11, 15  # pixels: sizes of text
 
 @dataclass(frozen=True)
 class Tile:
-    """One thumbnail.
+    """Thumbnail on a contact sheet, with a caption.
 
     Attributes:
         image: Image file.
         caption: Text below the thumbnail, at most two lines.
-        box: Region to show, as (x, y, width, height) in pixels; by default the whole image.
+        box: Region to show, as (x, y, width, height) in pixels; by default, the whole image.
     """
 
     image: Path
@@ -40,7 +40,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class SheetRow:
-    """A row of thumbnails with an optional heading."""
+    """Row of thumbnails with an optional heading."""
 
     heading: str
     tiles: tuple[Tile, ...]

@@ -107,7 +107,7 @@ def _together(axes: Any, statistics: DataStatistics) -> None:
 
 
 def _name(axis: Any, labels: Any, rotation: int = 0) -> None:
-    """Label an axis with the names; if there are more than 100, only every k-th name is shown."""
+    """Write label names next to an axis; if there are more than 100 names, only every k-th name is shown."""
     step = -(-len(labels) // NAMED)
     names = [printable(label)[:LONGEST] for label in labels[::step]]
     axis.set_ticks(range(0, len(labels), step), names, rotation=rotation, fontsize=7)

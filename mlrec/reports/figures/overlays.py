@@ -51,7 +51,7 @@ class ColorScale:
     def over(cls, maps: Sequence[NDArray[np.floating]], quantile: float = 1.0) -> ColorScale:
         """Return a color scale that fits the given heat maps.
 
-        The scale is symmetric about 0, but if the maps have no negative values, it starts at 0.
+        The scale starts at 0 if the maps have no negative values; otherwise, the scale is symmetric about 0.
 
         Args:
             maps: Heat maps as arrays (..., h, w).
@@ -153,7 +153,7 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def outlined(pixels: Pixels, box: Corners) -> Pixels:
-    """Return a copy of the image with the outline of a box."""
+    """Return a copy of the image on which the outline of a box is drawn."""
     from PIL import Image, ImageDraw
 
     picture = Image.fromarray(pixels)
@@ -279,12 +279,12 @@ class FileNames:
 
 
 def picture_of(item: Item, side: int, how: Decoder = "fast") -> tuple[Pixels, Corners | None]:
-    """Read the image of an item, apply its EXIF orientation, and resize it.
+    """Read the image of an item, apply the EXIF orientation, and resize the image.
 
     Args:
-        item: Image, or a box of an image.
+        item: Image, or box in an image.
         side: Length of the longer side in pixels.
-        how: Image backend.
+        how: Image backend used for decoding.
 
     Returns:
         Whole image as an array (H, W, 3), and the corners of the item's box in this image. The corners are None if the

@@ -76,7 +76,7 @@ def image(figure: Figure, kind: str = "png") -> bytes:
 
 
 def save(figure: Figure, stem: Path, kinds: Sequence[str] = ("png", "svg")) -> list[Path]:
-    """Write a figure as `stem.png` and `stem.svg`, and return the paths."""
+    """Write a figure in each file format of `kinds`, and return the paths of the files."""
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in kinds]
     for path, kind in zip(paths, kinds, strict=True):
         write_bytes(path, image(figure, kind))
@@ -111,7 +111,7 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
 
 
 def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
-    """Draw training loss and mAP of methods against the epoch.
+    """Draw the training loss and the mAP of methods against the epoch.
 
     Curves show the mean over seeds, with a band of one standard deviation. A run that is evaluated only once has no mAP
     curve. If no run has an mAP curve, the mAP panel is omitted.
@@ -234,7 +234,7 @@ def curve(
 
 
 def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | None], names: tuple[str, str]) -> Figure:
-    """Draw the AP of each label in two runs as two points joined by a line, largest gain at the top.
+    """Draw the AP of each label in two runs as two points joined by a line, with the largest gain at the top.
 
     Args:
         ours: AP of each label in the first run.
@@ -320,7 +320,7 @@ def _cut(label: str) -> str:
 
 
 def _short(name: str) -> str:
-    """Shorten a name for a legend; the end is kept, because run names differ at the end."""
+    """Shorten a name for a legend; the end is kept, because run names often differ only at the end."""
     shown = printable(name)
     if len(shown) > LONGEST_LEGEND:
         shown = "…" + shown[-LONGEST_LEGEND:]

@@ -1,4 +1,4 @@
-"""Text in images drawn with Pillow."""
+"""Fonts and text shortening for images drawn with Pillow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def font(size: int) -> FreeTypeFont:
 def cut(text: str, width: float, size: int) -> str:
     """Shorten text so that it fits on one line of a given width.
 
-    The end of the text is kept, because file names differ at the end.
+    The end of the text is kept, because file names often differ only at the end.
 
     Args:
         text: Text; control characters are escaped.

@@ -45,7 +45,7 @@ def citation(row: PublishedRow) -> str:
 
 
 def bibliography(latex: str) -> str:
-    """Return the content of a `.bib` file with all entries cited in a LaTeX text; "" without citations.
+    """Return the content of a `.bib` file with all entries cited in a LaTeX text, or "" if there are no citations.
 
     Args:
         latex: Text with `cite` commands.
@@ -59,6 +59,6 @@ def bibliography(latex: str) -> str:
 
 
 def _key(entry: str) -> str:
-    """Return the key of an entry; "" for a comment."""
+    """Return the citation key of a BibTeX entry, or "" for a comment."""
     head, _, _ = entry.partition(",")
     return head.partition("{")[2]

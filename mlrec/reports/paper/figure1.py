@@ -104,13 +104,13 @@ def size_table(
 ) -> Table:
     """Return a table with the mAP of each method by object size or number of objects.
 
-    The table also contains the difference between each method and the first one.
+    The table also contains the difference between each other method and the first method.
 
     Args:
         size_bins: Bins of object size or object count, one per row.
         names: Names of the methods.
         title: Title of the table.
-        seeds: Number of runs of each method; by default one.
+        seeds: Number of runs of each method; by default, one run per method.
     """
     columns = [
         Column("objects", "Objects", identity=True),

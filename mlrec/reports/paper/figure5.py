@@ -58,10 +58,10 @@ def series_of(results: Iterable[Result], key: str, intervals: Intervals | None =
     """Return curves through CSRA results that differ only in one configuration key.
 
     Args:
-        results: Means over seeds, see `over_seeds`. If multiple results have the same value of the key, the result with
+        results: Means over seeds; see `over_seeds`. If multiple results have the same value of the key, the result with
             the most seeds is used. A curve needs at least two values.
         key: Configuration key that varies, "lam" or "heads".
-        intervals: Bounds of the 95 % confidence intervals, see `runs_table`.
+        intervals: Bounds of the 95 % confidence intervals; see `runs_table`.
     """
     csra = [result for result in results if result.head == "csra" and result.values["mAP"] is not None]
     along: dict[object, list[Result]] = {}
@@ -111,7 +111,7 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
 
 @dataclass(frozen=True)
 class CurvePanel:
-    """Panel of Figure 5.
+    """Panel of Figure 5, which contains the curves for one dataset.
 
     Attributes:
         title: Name of the dataset.

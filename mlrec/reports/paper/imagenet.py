@@ -35,7 +35,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
     """Accuracy of a published classifier at many values of λ, as stored in `accuracy.json`.
 
     Attributes:
-        backbone: timm name with the weights tag. The tag is omitted if `weights` is a file or a package.
+        backbone: timm model name with the weights tag. The tag is omitted if `weights` is a file or a package.
         weights: File or package that contains the weights; empty for weights from the hub.
         resolution: Side length of the square input in pixels.
         data: Folder of the images.
@@ -75,7 +75,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
 
     @classmethod
     def load(cls, path: Path) -> AccuracySweep:
-        """Read `accuracy.json`.
+        """Read an ImageNet λ sweep from the file `accuracy.json`.
 
         Raises:
             RunError: The file was not written by `mlrec imagenet`.

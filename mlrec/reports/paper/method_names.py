@@ -57,7 +57,7 @@ def backbone_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
-    """Return the name of a method in the paper's tables; for the arguments, see `backbone_name`.
+    """Return the name of a method in the paper's tables; see `backbone_name` for the arguments.
 
     Example:
         >>> method_name({"backbone": "resnet101", "head": "csra"})
@@ -73,7 +73,7 @@ def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 def variation(config: dict[str, Any]) -> str:
     """Describe how the temperatures and logit scale of a CSRA head differ from those of the paper.
 
-    Returns "" if the head does not differ.
+    The result is "" if there are no differences.
 
     Args:
         config: Configuration keys of a run.

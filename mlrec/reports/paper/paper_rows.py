@@ -21,7 +21,7 @@ Source = Literal["paper", "given", "own"]
 
 @dataclass(frozen=True, eq=False)
 class PaperRow:
-    """Row in one of the paper's tables. Rows are comparable only if they have the same `group`.
+    """Row in one of the paper's tables; rows are comparable only if they have the same `group`.
 
     Attributes:
         source: "paper" for published rows, "given" for rows from a file of the user, "own" for the user's runs.
@@ -30,7 +30,7 @@ class PaperRow:
             none. The reason is appended to the heading of the group.
         scores: Dict from column key to metric, as a fraction.
         normalize: Whether the classifier is normalized.
-        variation: Description of the differences from the paper's CSRA head, see `method_names.variation`.
+        variation: Description of the differences from the paper's CSRA head; see `method_names.variation`.
         extra: Datasets, other than ImageNet and the dataset of the table, on which the weights were trained.
         temperature: Temperature of the attention; "" if there is none, or if the paper does not state it.
         cite: Key of a published row in `citations.bib`.
@@ -233,7 +233,7 @@ def reasons_apart(result: Result, dataset: str) -> list[str]:
 
 
 def _apart(reasons: Sequence[str], extra: Sequence[str]) -> str:
-    """Return text for the end of a heading that lists all reasons except extra data.
+    """Return the end of a group heading, which lists all reasons except extra data.
 
     Extra data are omitted because the paper's tables have a column for them.
     """

@@ -30,7 +30,7 @@ def shipped(name: str) -> str:
 
 @dataclass(frozen=True)
 class PaperDataset:
-    """Dataset as used in the paper. Runs on other data are not comparable with published rows.
+    """Dataset as used in the paper; runs on other data are not comparable with published rows.
 
     Attributes:
         name: Name of the dataset in the paper.
@@ -109,7 +109,7 @@ def paper_rows(table: int) -> list[PublishedRow]:
 
 
 def literature(dataset: str) -> Table:
-    """Return a table of results that other papers report. These results were not reproduced.
+    """Return a table of results that were copied from other papers and not reproduced.
 
     Args:
         dataset: Kind of dataset, such as "coco2014".

@@ -1,6 +1,6 @@
 """Table 1: effect of adding λ times the maximum at test time to models trained with average pooling.
 
-`mlrec lambda-sweep RUN --lam 0:1:0.01` writes the result to `lambda.json` in the folder lambda-DATA-SPLIT next to the
+`mlrec lambda-sweep RUN --lam 0:1:0.01` writes the result to `lambda.json` in the folder `lambda-DATA-SPLIT` next to the
 model.
 """
 
@@ -77,9 +77,9 @@ class LambdaSweep(msgspec.Struct, frozen=True):
 
     Attributes:
         conventions: Scoring conventions.
-        lams, mAP: Values of λ, starting with 0, and the mAP at each of them, as a fraction.
-        fixed_lam: Predefined λ. For a CSRA head, this is the λ used in training. For other heads, it is 0.02 with a
-            ResNet and 0.2 with other backbones.
+        lams, mAP: Values of λ, starting with 0, and the mAP at each value of λ, as a fraction.
+        fixed_lam: Predefined λ. For a CSRA head, this is the λ used in training. For other heads, see
+            `paper_checkpoints.fixed_lam`.
         fixed: mAP at `fixed_lam`.
         select_split: Split used to choose `best_lam`; None if it was chosen on the scored split.
         best_lam: Best λ.
@@ -121,7 +121,7 @@ class LambdaSweep(msgspec.Struct, frozen=True):
 
     @classmethod
     def load(cls, path: Path) -> LambdaSweep:
-        """Read `lambda.json`.
+        """Read a λ sweep from the file `lambda.json`.
 
         Raises:
             RunError: The file was not written by `mlrec lambda-sweep`.
@@ -145,7 +145,7 @@ class MethodSweeps:
 
 
 def sweeps_of(folder: Path) -> dict[Path, LambdaSweep]:
-    """Return the λ sweeps in a run folder and its evaluation folders, as a dict with the folders as keys."""
+    """Return a dict from folder to λ sweep, for a run folder and its evaluation folders."""
     return {file.parent: LambdaSweep.load(file) for file in sorted([*folder.glob(FILE), *folder.glob(f"*/{FILE}")])}
 
 
@@ -154,7 +154,7 @@ def table_1(own: Sequence[MethodSweeps], classifiers: Sequence[Row] = ()) -> Tab
 
     Args:
         own: Sweeps of the user's models.
-        classifiers: Rows with the accuracy of published ImageNet classifiers, see `imagenet.accuracy_row`.
+        classifiers: Rows with the accuracy of published ImageNet classifiers; see `imagenet.accuracy_row`.
     """
     rows = [_printed_row(list(printed)) for _, printed in groupby(paper_rows(1), key=_model)]
     rows += [*(_own_row(sweeps) for sweeps in own), *classifiers]
@@ -255,7 +255,7 @@ def table1_cells(
     Args:
         method: Name of the method.
         source: Source of the row, "paper" or "own".
-        resolution: Side of the input in pixels.
+        resolution: Side length of the square input in pixels.
         numbers: mAP of the baseline, mAP at the best λ, and mAP at the fixed λ, as fractions.
         lams: Best and fixed λ.
         run: Name of the run.

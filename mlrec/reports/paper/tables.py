@@ -36,7 +36,7 @@ class PaperTable:
     """Definition of one of the paper's tables: caption, dataset, metrics and conventions.
 
     Attributes:
-        title: Title.
+        title: Title of the table.
         caption: Caption of the LaTeX table, as plain text.
         label: Label in LaTeX.
         dataset: Key of `DATASETS`.
@@ -46,7 +46,7 @@ class PaperTable:
         heads: Names of the heads whose runs belong in the table; empty if runs with any head belong in the table.
         against: Baseline for the differences: average pooling, one head, or the normalized classifier.
         ablation: Whether runs on any dataset are added to the table, in separate groups.
-        note: Footnote.
+        note: Footnote of the table.
     """
 
     title: str
@@ -176,7 +176,7 @@ def paper_table(
         number: Number of the table, 2 to 8.
         results: Results of the user's runs, scored under the conventions of the table (`TABLES[number].conventions`).
         given: Rows supplied by the user, such as results from an evaluation server.
-        intervals: Bounds of the 95 % confidence intervals, see `runs_table`.
+        intervals: Bounds of the 95 % confidence intervals; see `runs_table`.
     """
     definition = TABLES[number]
     rows = _by_group(table_rows(number, results, given))
@@ -220,7 +220,7 @@ def table_rows(number: int, results: Sequence[Result], given: Sequence[Published
 
 
 def _by_group(rows: Sequence[PaperRow]) -> list[PaperRow]:
-    """Return a dict from group to rows; groups are in the order in which they first appear."""
+    """Return the rows sorted by group; groups are in the order in which they first appear."""
     order = list(dict.fromkeys(row.group for row in rows))
     return sorted(rows, key=lambda row: order.index(row.group))
 

@@ -29,7 +29,7 @@ def csv_text(tables: Sequence[Table]) -> str:
 
 
 def write_tables(tables: Sequence[Table], path: Path) -> None:
-    """Write tables as CSV, Excel or Parquet, see `frame_files.write_frames`.
+    """Write tables as CSV, Excel or Parquet; see `frame_files.write_frames`.
 
     Raises:
         MlrecError: The file cannot be written, or a package is not installed.

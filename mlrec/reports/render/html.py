@@ -63,7 +63,7 @@ class SampleCard:
 
 @dataclass(frozen=True)
 class SummaryCard:
-    """A key number at the top of the page, with a title and one line of details."""
+    """Key number at the top of the page, with a title and one line of details."""
 
     title: str
     value: str
@@ -72,7 +72,7 @@ class SummaryCard:
 
 @dataclass(frozen=True)
 class Section:
-    """Part of a gallery: a heading and cards. An empty title omits the heading."""
+    """Part of a gallery, with a heading and cards; an empty title omits the heading."""
 
     title: str
     cards: tuple[SampleCard, ...]
@@ -135,7 +135,7 @@ def page(
 
 
 def _map_second(table: Table) -> Table:
-    """Return the table with the mAP column moved to the second position."""
+    """Return the table with the columns in `FRONT` moved behind the first column if the table contains mAP."""
     keys = [column.key for column in table.columns]
     front = [keys.index(key) for key in FRONT if key in keys[1:]]
     if "mAP" not in keys[1:]:

@@ -68,7 +68,7 @@ def document(tables: str, figure: str = "", *, bibliography: str = "") -> str:
     Args:
         tables: Tables, as returned by `latex`.
         figure: LaTeX code of Figure 5, added after the tables.
-        bibliography: Name of the `.bib` file without extension; "" for none.
+        bibliography: Name of the `.bib` file without extension; "" if there is none.
     """
     lines = [
         r"\documentclass[10pt,twocolumn]{article}",

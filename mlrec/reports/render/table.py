@@ -1,4 +1,4 @@
-"""Tables of numbers, which the other modules of this folder convert to text."""
+"""Tables of metrics, which the other modules of this package convert to text."""
 
 from __future__ import annotations
 
@@ -81,19 +81,19 @@ BEST_EPOCH_NOTE = (
 
 @dataclass(frozen=True)
 class Column:
-    """Table column.
+    """Column of a table, with its heading and number format.
 
     Attributes:
-        key: Name in CSV and JSON ("CP_3").
-        title: Heading ("CP").
+        key: Name in CSV and JSON, such as "CP_3".
+        title: Heading, such as "CP".
         kind: Kind of the values; values of kind "percent" and "points" are fractions.
-        block: Heading shared by adjacent columns ("Top-3").
+        block: Heading shared by adjacent columns, such as "Top-3".
         ranked: Whether the largest number in each group is marked as the best.
         identity: Whether the column identifies the row. If a wide table is split into parts, each part repeats these
             columns.
         essential: Whether the column is kept if a table is wider than the terminal; other columns are printed only with
             --full.
-        absent: Text that is shown for None. It is empty for a column that does not apply to every row.
+        absent: Text that is shown for None; empty for a column that does not apply to every row.
         centred: Whether text is centered, as for check marks.
     """
 
@@ -116,7 +116,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """Table row.
+    """Row of a table, with marks for the best cells and for footnotes.
 
     Attributes:
         cells: One cell per column.
@@ -138,13 +138,13 @@ class Table:
     """Table with a title, columns, groups of comparable rows, and footnotes.
 
     Attributes:
-        title: Title.
+        title: Title of the table.
         columns: Columns of the table.
         rows: Rows of the table; rows in the same group are adjacent.
-        footnotes: Footnotes.
-        caption: LaTeX caption, without a number; by default the title.
+        footnotes: Footnotes of the table.
+        caption: LaTeX caption, without a number; by default, the title.
         best_of: Range in which the best cell is marked, "block" or "row"; a footnote contains this word.
-        label: Name of the table for LaTeX references; by default derived from the title.
+        label: Name of the table for LaTeX references; by default, a name derived from the title.
         name: Short name of the table, also used as the sheet name in an Excel file.
 
     Raises:
@@ -179,7 +179,7 @@ class Table:
         return pd.DataFrame({key: pd.array(cells, dtype=_dtype(cells)) for key, cells in columns.items()})
 
     def groups(self) -> list[tuple[str, list[Row]]]:
-        """Return the headings of the groups with the rows of each group."""
+        """Return the heading and the rows of each group."""
         return [(title, list(rows)) for title, rows in groupby(self.rows, key=lambda row: row.group)]
 
     def blocks(self) -> list[tuple[str, int, int]]:
@@ -231,7 +231,7 @@ class Table:
 
 
 def _dtype(cells: Sequence[Cell]) -> str:
-    """Return the pandas dtype for a column, which supports missing values."""
+    """Return a pandas dtype that fits the cells of a column and supports missing values."""
     known = [cell for cell in cells if cell is not None]
     if any(isinstance(cell, str) for cell in known):
         return "object"
@@ -241,7 +241,7 @@ def _dtype(cells: Sequence[Cell]) -> str:
 
 
 def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int]:
-    """Return the positions at which `row` has the best number of `rows`, compared as printed."""
+    """Return the positions at which `row` has the best number among `rows`; numbers are compared as printed."""
     best = set()
     for k in ranked:
         numbers = [_comparable(other.cells[k]) for other in rows]
@@ -252,7 +252,7 @@ def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int
 
 
 def _comparable(cell: Cell) -> float | None:
-    """Return the number in a cell, rounded as printed."""
+    """Return the number in a cell, rounded as printed, or None if the cell contains no number."""
     if cell is None or isinstance(cell, str):
         return None
     return round(float(cell), 3)

@@ -56,7 +56,7 @@ def _fitted(table: Table, columns: int | None, full: bool) -> list[Table]:
 def _fits_wrapped(table: Table, columns: int) -> bool:
     """Return whether wrapping the widest text makes the table fit and keeps it readable.
 
-    This helps, for example, with a column of sentences.
+    For example, a column of sentences can be wrapped.
     """
     bodies, _ = _sizes(table, _cells(table, False))
     widest = max((size for size, column in zip(bodies, table.columns, strict=True) if column.kind == "text"), default=0)
