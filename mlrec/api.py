@@ -40,7 +40,7 @@ def train(
         data: Folder of a prepared dataset [default: the most recently prepared dataset].
         recipe: Name of a recipe [default: the recipe for the dataset].
         config: TOML configuration file; the key `base` sets the base recipe.
-        out: Parent folder for runs.
+        out: Parent folder of the run folders.
         name: Name of the run folder [default: dataset-backbone-head-number].
         resume: Run to resume. The resumed run keeps its folder, recipe and settings.
         callbacks: Objects that define any of the methods `on_step`, `on_epoch` and `on_end`. Each method receives a
@@ -109,7 +109,7 @@ def evaluate_run(
     """Evaluate a trained model, as `mlrec eval` does, and write predictions and metrics next to the model.
 
     Args:
-        run: Run, run folder, imported model, or `.safetensors` file.
+        run: `Run` object, run folder, imported model, or `.safetensors` file.
         data: Folder of a prepared dataset with the same labels [default: the run's dataset].
         split: Split to evaluate on [default: the run's split, otherwise test or val].
         labels: Labels to score [default: all labels].

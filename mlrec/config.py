@@ -1,8 +1,8 @@
 """`Config`: all settings of a training run as flat keys.
 
-All hyperparameter defaults are defined here. Each key is a field of `Config`, a TOML key, a flag of `mlrec train` (with
-dashes), and a name for `--set`. This module also defines the temperatures that the paper uses for CSRA heads, and the
-old names of keys. `mlrec.config_layers` merges values from flags, files and recipes.
+The module defines the defaults of all hyperparameters. Each key is a field of `Config`, a TOML key, a name for `--set`,
+and a flag of `mlrec train` (with dashes). The module also defines the temperatures that the paper uses for CSRA heads,
+and the old names of keys. `mlrec.config_layers` merges values from flags, files and recipes.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Predictions:
         sample_ids: Unique ids of the N samples, in row order.
         logits: (N, C) array of floats; the probability of a label is sigmoid(logit).
         targets: (N, C) int8 array of 1 (positive), 0 (negative) or -1 (unknown); None if the targets are not known.
-        digest: Digest of the manifest that was predicted, or an empty string.
+        digest: Digest of the manifest for which the logits were computed, or an empty string.
 
     Raises:
         PredictionsError: Shapes do not match, a label or sample id is duplicated, or a target is not 1, 0 or -1.

@@ -88,7 +88,7 @@ class _Group(TyperGroup):
         sys.exit(code)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the command; replace old names of commands and flags and log a warning."""
+        """Find the command; replace old command and flag names, with a warning."""
         arguments, warnings = current_arguments(args)
         for warning in warnings:
             console.Terminal().warn(warning)
@@ -342,7 +342,7 @@ def _parts_of(text: str) -> tuple[list[str], str]:
 
 
 def _panels(command: Any, ctx: Any, commands: Iterable[tuple[str, Any]]) -> dict[str, Rows]:
-    """Return a dict from panel to rows; the panels for `Config` keys are in the order of `PANELS`."""
+    """Return the rows of each panel; the panels for `Config` keys are in the order of `PANELS`."""
     order: tuple[str, ...] = PANELS
     if commands:
         order = ()

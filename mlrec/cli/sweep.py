@@ -164,7 +164,7 @@ def run_and_show(
 def _shown(
     title: str, updates: Iterator[tuple[TrialState, ...]], terminal: console.Terminal, scored: str
 ) -> tuple[TrialState, ...]:
-    """Show the states of runs while they train; without a terminal, print a line per finished run.
+    """Show the states of runs while they train; without a terminal, print one line per finished run.
 
     The mAP shown here is computed over all labels. If the final table uses only selected labels, the text `scored`
     states this difference.
@@ -193,7 +193,7 @@ def _shown(
 
 
 def _news(state: TrialState, scored: str) -> str:
-    """Return the line to print for a run without a terminal; "" if nothing is to be printed."""
+    """Return the line to print about a run if there is no terminal; "" if there is nothing to print."""
     if state.status == "finished":
         if state.mAP is None:
             return "finished"

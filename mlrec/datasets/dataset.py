@@ -185,7 +185,7 @@ class LabelGaps:
         return named
 
     def lines(self, consequence: str = NOT_SCORED) -> list[str]:
-        """Return one line per message, followed by the label names."""
+        """Return one line per message; each line contains the message and the label names."""
         return [f"{sentence}: {labels}" for sentence, labels in self.messages(consequence).items()]
 
 

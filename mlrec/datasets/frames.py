@@ -74,7 +74,7 @@ def sample_of(manifest: Manifest, position: int) -> Sample:
 
 
 def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
-    """Return a manifest as a data frame; see `Manifest.to_frame`."""
+    """Convert a manifest to a data frame; see `Manifest.to_frame`."""
     import pandas as pd
 
     index = pd.Index(list(manifest.sample_ids), name="id")
@@ -217,7 +217,7 @@ def _ids(frame: DataFrame, images: Sequence[str], boxed: bool) -> list[str]:
 
 
 def to_hf(manifest: Manifest) -> Any:
-    """Return a manifest as a Hugging Face dataset; see `Manifest.to_hf`."""
+    """Convert a manifest to a Hugging Face dataset; see `Manifest.to_hf`."""
     hf = _hugging_face()
     names = hf.Sequence(hf.ClassLabel(names=list(manifest.labels)))
     columns: dict[str, tuple[Any, list[Any]]] = {

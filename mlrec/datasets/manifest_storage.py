@@ -90,7 +90,7 @@ class SparseTargets:
         return targets
 
     def blocks(self, size: int = ragged.BLOCK) -> Iterator[Block]:
-        """Iterate over blocks of `size` samples."""
+        """Iterate over the stored labels in blocks of `size` samples; see `Block`."""
         for begin in range(0, len(self.offsets) - 1, size):
             ends = np.asarray(self.offsets[begin : begin + size + 1])
             codes = self.codes[ends[0] : ends[-1]].astype(np.int64)

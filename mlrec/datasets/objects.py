@@ -38,7 +38,7 @@ class Objects:
         crowd: (K,) bool array: True if the annotation is a region with many objects (COCO).
         difficult: (K,) bool array: True if the object is annotated as difficult to recognize (VOC).
         size: Annotated width and height of the stored image, or None.
-        segmentations: K segmentations in JSON, as annotated; `null` if an object has no segmentation.
+        segmentations: Annotated segmentations of the K objects as JSON; `null` for an object without a segmentation.
     """
 
     ids: NDArray[np.int64]

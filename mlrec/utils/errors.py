@@ -108,7 +108,7 @@ def first_of(names: Sequence[str], most: int) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Escape unprintable characters: control characters, newlines, direction marks, lone surrogates.
+    r"""Escape unprintable characters, such as control characters, newlines, direction marks and lone surrogates.
 
     Names come from third-party files, and a raw ESC or newline could corrupt the output. Text that is already escaped
     is not changed. Text is escaped on output: in `MlrecError`, in the terminal, in tables and in figures.
@@ -133,7 +133,7 @@ def printable(text: object, longest: int = LONGEST_NAME) -> str:
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Format a number and a noun in the singular or plural; the default plural is `noun` with an "s".
+    """Format a number with a noun in the singular or plural; the default plural is `noun` with an "s".
 
     Example:
         >>> counted(1, "image"), counted(1200, "image"), counted(2, "class", "classes")

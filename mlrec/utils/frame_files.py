@@ -44,7 +44,7 @@ def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = F
     multiple frames are concatenated into a single table; the first column, `table`, contains the frame names.
 
     Args:
-        frames: Frames by name.
+        frames: Mapping from names to data frames.
         path: File with the extension `.csv`, `.xlsx` or `.parquet`.
         index: Whether to write the index as the first column.
 

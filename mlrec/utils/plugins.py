@@ -29,7 +29,7 @@ def added_by_packages(group: str) -> dict[str, str]:
 def is_part(kind: str, name: str, own: Collection[str]) -> bool:
     """Return whether a built-in component or a plugin has this name.
 
-    The arguments are described in `part_names`.
+    See `part_names` for the arguments.
     """
     return name in own or name in added_by_packages(
         GROUPS[kind]

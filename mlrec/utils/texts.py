@@ -132,7 +132,7 @@ def joined(parts: Sequence[Sequence[str]]) -> Texts:
 
 
 def taken(texts: Sequence[str], places: NDArray[np.integer[Any]]) -> Sequence[str]:
-    """Return the strings at the given positions, as the same type as `texts`."""
+    """Return the strings at the given positions, with the same type as `texts`."""
     if isinstance(texts, Texts):
         return texts.take(places)
     return tuple(texts[place] for place in places.tolist())

@@ -2,7 +2,7 @@
 
 Only http(s) is supported, file size and download time are limited, and private addresses are rejected. All addresses of
 a host name are checked, and the connection is made to a checked address, so that a second DNS response cannot change
-the address. The target of each redirect is checked in the same way. Proxies are not used.
+the address. The target of each redirect is also checked. Proxies are not used.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ PORTS = {"http": 80, "https": 443}
 
 
 def resolve(host: str, port: int) -> list[str]:
-    """Return all addresses of a host name."""
+    """Return all IP addresses of a host name."""
     return [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is on the public internet.
+    """Return whether an IP address is on the public internet.
 
     IPv4 addresses embedded in IPv6 addresses are also checked.
 
@@ -72,7 +72,7 @@ class WebPolicy:
 
 
 def is_url(text: str) -> bool:
-    """Return whether a string is a URL with any scheme instead of a path.
+    """Return whether a string is a URL (with any scheme) and not a path.
 
     Example:
         >>> is_url("https://example.com/a.jpg"), is_url("photos/a.jpg"), is_url("C:/a.jpg")
@@ -98,7 +98,7 @@ def shown(url: str) -> str:
 
 
 def fetch(url: str, policy: WebPolicy | None = None) -> bytes:
-    """Download a file.
+    """Download a file and return its bytes.
 
     Args:
         url: http or https URL without a user name and password.

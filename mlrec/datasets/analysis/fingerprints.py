@@ -1,4 +1,4 @@
-"""Cache of image fingerprints in the dataset folder, so that each file is read only once."""
+"""Cache of image fingerprints in the dataset folder, so that unchanged files are read only once."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ class GroupCounts:
     Only counts above 0 are stored, sorted by group, then by column.
 
     Attributes:
-        shape: (G, K).
+        shape: Shape (G, K) of the matrix.
         columns, counts: (E,) arrays with the column and the count of each stored entry.
         offsets: (G + 1,) array with the index of the first stored entry of each group, followed by E.
     """

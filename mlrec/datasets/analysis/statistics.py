@@ -1,4 +1,4 @@
-"""Statistics of the labels and sizes in a dataset.
+"""Statistics of the labels, images and objects in a dataset.
 
 The module computes label counts per split, differences between splits, label co-occurrence, and image and object sizes.
 """

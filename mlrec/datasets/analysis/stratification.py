@@ -1,11 +1,11 @@
 """Iterative stratification for multi-label data (Sechidis et al., 2011).
 
-Source: Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011.
+Source: Sechidis, Tsoumakas and Vlahavas, "On the Stratification of Multi-Label Data", 2011.
 
 In each step, every sample with the rarest remaining label is assigned to the part with the largest shortage of that
 label. Ties are broken by the largest shortage of samples, then at random. The tests verify that the result is identical
 to that of the package iterative-stratification. This module replaces the package because importing its dependencies,
-scikit-learn and SciPy, takes longer than all other work in `mlrec split`. The package is also slower because it
+scikit-learn and SciPy, takes longer than all other work in `mlrec split`. In addition, iterative-stratification
 recounts the labels of all remaining samples for each label.
 """
 
@@ -21,7 +21,7 @@ from mlrec.utils import ragged
 
 
 def iterative(labels: SparseTargets, shares: NDArray[np.float64], random: np.random.RandomState) -> NDArray[np.intp]:
-    """Assign each sample to a part; parts are numbered from 0 to P - 1.
+    """Assign each sample to one of P parts by iterative stratification; parts are numbered from 0.
 
     Each positive label is visited only twice: when samples are assigned, and when the remaining counts are updated.
 

@@ -337,7 +337,7 @@ def _jpeg(image: Image.Image, data: bytes) -> Pixels:
 
 
 def _strictly(data: bytes, colors: str) -> Pixels | None:
-    """Decode a JPEG, and raise ValueError for damage.
+    """Decode a JPEG file; raise ValueError if the file is damaged.
 
     After a warning that does not indicate damage, None is returned.
     """

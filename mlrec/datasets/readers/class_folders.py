@@ -1,4 +1,4 @@
-"""Images in folders that are named after classes: `FOLDER/<class>/<image>`.
+"""Reader for images in folders that are named after classes: `FOLDER/<class>/<image>`.
 
 Each split can have its own parent folder: `FOLDER/<split>/<class>/<image>`.
 """

@@ -336,7 +336,7 @@ def label_columns(
 ) -> list[int]:
     """Return the label columns of a table.
 
-    With `--labels`, the columns listed there are used. Without `--labels`, all columns in `rest` except metadata are
+    With `--labels`, only the listed columns are used. Without `--labels`, all columns in `rest` except metadata are
     used.
 
     Metadata columns are skipped, and a warning lists their names. Columns named `fold`, `split`, `id`, `index`,

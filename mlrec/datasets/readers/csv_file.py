@@ -1,6 +1,6 @@
 """Reader for CSV files from any source; each file is checked before its cells are used.
 
-The encoding, delimiter, header and shape are checked.
+The checks cover the encoding, delimiter, header and number of cells per record.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def read_csv(
 
 @contextmanager
 def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[str]]:
-    """Check a delimited file in chunks, then open it.
+    """Check a delimited text file in chunks, then open it.
 
     Large files are never loaded completely into memory.
 

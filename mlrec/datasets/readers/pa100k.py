@@ -1,4 +1,4 @@
-"""PA-100K: pedestrians with 26 attributes, in `annotation.mat`."""
+"""Reader for PA-100K: pedestrian images with 26 attributes, stored in `annotation.mat`."""
 
 from __future__ import annotations
 

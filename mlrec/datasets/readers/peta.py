@@ -1,4 +1,4 @@
-"""PETA: pedestrians with 105 attributes, in the file `PETA.mat` used for attribute recognition."""
+"""Reader for PETA: pedestrian images with 105 attributes, stored in `PETA.mat`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     The file contains the attribute values of all images, the attribute names, and random partitions into splits.
 
     The first image is `00001.png`. Images are in `options.images`, in `images`, or anywhere below `path`. All
-    attributes are labels; the 35 attributes of the usual benchmark can be chosen with `--labels`. The first partition
-    is used.
+    attributes are labels; the 35 attributes of the usual benchmark can be chosen with `--labels`. Only the first
+    partition is used.
 
     Raises:
         DataError: The file is missing or does not have the layout of PETA.

@@ -88,7 +88,7 @@ def first_bytes(file: Path) -> bytes:
 
 
 def first_existing(candidates: Sequence[Path]) -> Path | None:
-    """Return the first of these files and folders that exists."""
+    """Return the first path in `candidates` that exists, or None."""
     return next((path for path in candidates if path.exists()), None)
 
 

@@ -41,18 +41,18 @@ def read_shapes(path: Path, options: ReadOptions, findings: ValidationReport) ->
 def draw_shapes(
     path: Path, *, seed: int = 0, images: Mapping[str, int] | None = None, progress: Progress = SILENT
 ) -> None:
-    """Write train and val scenes as JPEG files and COCO JSON with boxes and RLE masks.
+    """Write scenes for train and val as JPEG files, with boxes and RLE masks in COCO JSON files.
 
     Identical arguments produce identical scenes. Each scene has its own random seed, derived from the seed, the split
-    and the scene number. The first scenes are the same for any number of images. A folder that contains exactly these
-    scenes is not changed; a folder with other scenes drawn by mlrec is replaced.
+    and the scene number. The first scenes do not depend on the number of images. A folder that already contains the
+    requested scenes is not changed; a folder with other scenes drawn by mlrec is replaced.
 
     Args:
         path: Output folder.
         seed: Random seed for the scenes.
         images: Number of images per split. If None, an existing folder keeps its number of images, and a new folder
             gets the number in `IMAGES`.
-        progress: Progress bar.
+        progress: Object that shows the progress.
 
     Raises:
         DataError: The folder contains files that are not part of the dataset.

@@ -26,7 +26,7 @@ class SplitFile:
     """File that assigns images to splits, passed with `--split-file`.
 
     Attributes:
-        path: Text file.
+        path: Path of the text file.
         split: Split of all images in the file, or None if the file has a second column with the split of each image.
     """
 
@@ -47,7 +47,7 @@ def parse_split_file(text: str) -> SplitFile:
     """Parse `SPLIT=FILE`, or `FILE` for a table of images and split names.
 
     Raises:
-        UsageError: The name of the split is invalid, or FILE is missing.
+        UsageError: The name of the split is invalid, or FILE is empty.
 
     Example:
         >>> parse_split_file("test=lists/test.txt").split

@@ -21,7 +21,7 @@ SIGNATURES |= {b"II*\0": ".tif", b"MM\0*": ".tif"}
 
 
 class ParquetTable:
-    """One Parquet file.
+    """Table in a Parquet file.
 
     Attributes:
         path: Parquet file.

@@ -1,4 +1,4 @@
-"""PASCAL VOC: XML annotations, and one image list per split.
+"""Reader for PASCAL VOC: XML annotations, and one image list per split.
 
 Targets are created by `voc_xml.targets_of`; if all objects of a class in an image are difficult, the class is unknown.
 The training settings and the metric conventions determine how unknown labels are used.
@@ -221,7 +221,7 @@ def read_lists(
 
 
 def split_lists(folder: Path, given: Mapping[str, str]) -> list[Path]:
-    """Return the split lists, without VOC class lists such as `cat_train.txt` next to `train.txt`."""
+    """Return the image lists of splits, without class lists such as `cat_train.txt` next to `train.txt`."""
     files = sorted(folder.glob("[!.]*.txt"), key=lambda file: usual_order(file.stem))
     splits = {known_split(file.stem) for file in files} - {None}
     return [

@@ -39,12 +39,12 @@ def read_class_lists(
 ) -> Reading:
     """Read the labels of `ImageSets/Main/<class>_<split>.txt`.
 
-    In these files, 1 means positive, -1 means negative, and 0 (difficult) means unknown.
+    In class lists, 1 means positive, -1 means negative, and 0 (difficult) means unknown.
 
     Args:
         root: Folder that contains `ImageSets` and `JPEGImages`.
         name: Name of the dataset.
-        options: Options with the split names.
+        options: Options set by the user; only `labels` and `split_names` are used.
         findings: Report that receives errors and warnings.
         labels: Class names, in order. By default, `options.labels`, or all classes that have lists, sorted by name.
     """

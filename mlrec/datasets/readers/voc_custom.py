@@ -1,4 +1,4 @@
-"""Custom datasets in VOC's XML format, as written by labeling tools.
+"""Reader for custom datasets in VOC's XML format, as written by labeling tools.
 
 The dataset may have any labels and any image format, and image lists are optional.
 """

@@ -35,7 +35,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Annotation:
-    """Content of an annotation file: the objects in order and the image size, with a name for messages."""
+    """Content of an annotation file: its name in messages, its objects in order, and the image size."""
 
     where: str
     objects: tuple[Thing, ...]

@@ -1,6 +1,6 @@
 """Reader for devkits with multiple VOC years, which are read as one dataset.
 
-Papers often train on VOC2007 and VOC2012 together.
+In papers, models are often trained on VOC2007 and VOC2012 together.
 """
 
 from __future__ import annotations

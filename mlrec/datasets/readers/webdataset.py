@@ -1,4 +1,4 @@
-"""WebDataset: tar files ("shards") of samples.
+"""Reader for WebDataset: tar files ("shards") of samples.
 
 A sample consists of an image and its labels, in files with the same name but different extensions.
 

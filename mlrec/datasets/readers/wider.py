@@ -1,6 +1,6 @@
-"""WIDER-Attribute: images of people; each person has a box and 14 attributes.
+"""Reader for WIDER-Attribute: images of people; each person has a box and 14 attributes.
 
-Each attribute of a person is positive, negative or unspecified.
+Each attribute of a person is positive, negative or unknown.
 """
 
 from __future__ import annotations
