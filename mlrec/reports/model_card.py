@@ -77,9 +77,9 @@ def model_card(card: Card) -> str:
         parts.append(_HUB.format(repository=card.repository or "USER/NAME"))
     parts += [
         f"Checked at export: {escape(card.check)}.",
-        "## Limits and licence",
-        "The metrics hold for images similar to those in the scored split. The licence of the weights depends on the "
-        "training data and on the starting weights; state the licence before you distribute the model.",
+        "## Limits and license",
+        "The metrics hold for images similar to those in the scored split. The license of the weights depends on the "
+        "training data and on the starting weights; state the license before you distribute the model.",
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -57,7 +57,7 @@ class Meter:
 
     Attributes:
         device: Device of this process.
-        flops: Floating-point operations per image in a training step; None if not counted.
+        flops: Floating-point operations per image in a training step; None if they are not counted.
         peak: Total peak rate of all GPUs in the job, in floating-point operations per second; None if unknown.
     """
 
@@ -104,7 +104,7 @@ class Meter:
 
 
 def peak_flops(gpu: str, precision: str) -> float | None:
-    """Return the peak rate of a GPU in floating-point operations per second; None if not in `PEAKS`."""
+    """Return the peak rate of a GPU in floating-point operations per second; None if the GPU is not in `PEAKS`."""
     for name, (half, tf32, full) in PEAKS.items():
         if f" {name}" in f" {gpu}":
             return 1e12 * {"bf16": half, "fp16": half, "tf32": tf32, "fp32": full}[precision]
@@ -114,8 +114,8 @@ def peak_flops(gpu: str, precision: str) -> float | None:
 def training_flops(model: Classifier) -> int | None:
     """Count the floating-point operations that a training step needs per image.
 
-    Only convolutions and matrix products are counted. The forward and backward pass are run with a copy of the model on
-    the meta device. A multiplication and an addition count as two operations. None is returned if the model does not
+    Only convolutions and matrix products are counted. The forward and backward passes are run with a copy of the model
+    on the meta device. A multiplication and an addition count as two operations. None is returned if the model does not
     run on the meta device.
     """
     size = model.preprocessing.size

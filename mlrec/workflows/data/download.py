@@ -63,7 +63,7 @@ def download(
     if dataset is None:
         raise UsageError(f"unknown dataset '{name}'; choose one of {', '.join(OFFICIAL)}{nearest(name, OFFICIAL)}")
     logger.info(f"source: {dataset.page}")
-    logger.info(f"licence: {dataset.licence}")
+    logger.info(f"license: {dataset.licence}")
     if not dataset.files:
         raise UsageError(f"{dataset.note} Then: {_prepare_command(dataset, 'FOLDER')}")
     target = out / name

@@ -28,7 +28,7 @@ KNOWN_LABELS: dict[str, tuple[str, ...]] = {
     "wider": wider.LABELS,
 }
 LICENCES = {
-    "the paper's code": "the repository is under AGPL-3.0; ask the authors for the licence of the weights",
+    "the paper's code": "the repository is under AGPL-3.0; ask the authors for the license of the weights",
     "mmpretrain": "mmpretrain is under Apache-2.0",
 }
 TRAINED_AT = 448  # pixels: input size of most published CSRA models
@@ -258,7 +258,7 @@ def _write(out: Path, model: Classifier, checkpoint: Path, naming: str, normaliz
     notes = [
         f"# imported from {printable(checkpoint.name)}, tensor names from {naming}",
         f"# SHA-256 of the imported file: {sha256(checkpoint)}",
-        *(f"# licence: {LICENCES[key]}" for key in LICENCES if key == naming),
+        *(f"# license: {LICENCES[key]}" for key in LICENCES if key == naming),
     ]
     with replace_folder(out) as folder:
         save_model(folder / MODEL_FILE, model, config, file_lineage(checkpoint, built.backbone))
@@ -280,6 +280,6 @@ def summary(imported: ImportResult) -> Sequence[tuple[str, str]]:
         ("labels", f"{len(imported.labels)}: {', '.join(imported.labels[:3])}, ..."),
         ("image size", str(imported.img_size)),
         ("tensors", f"{imported.matched} matched, 0 missing, {unused}"),
-        ("licence", LICENCES.get(imported.naming, "see the source of the file; the file does not contain a licence")),
+        ("license", LICENCES.get(imported.naming, "see the source of the file; the file does not contain a license")),
         ("written", f"{imported.path / MODEL_FILE} and config.toml"),
     ]

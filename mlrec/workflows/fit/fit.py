@@ -75,7 +75,7 @@ class FitResult:
     seconds: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Content of `--json`."""
+        """Return the JSON-compatible data that `mlrec fit --json` prints."""
         content: dict[str, Any] = msgspec.to_builtins(self.state)
         return {"path": str(self.folder), "seconds": self.seconds, **content, "metrics": self.metrics.to_dict()}
 
@@ -139,7 +139,7 @@ def fit(
             first.
         minutes: Time limit in minutes.
         out: Folder of runs, in which the fit folder is created.
-        name: Name of the fit folder [default: name of the dataset with the suffix -fit].
+        name: Name of the fit folder [default: name of the dataset with the suffix "-fit"].
         data_root: Folder of prepared datasets.
         backbone: Only backbone to try [default: all available ones].
         weights: Weights of this backbone, in the same form as the `Config` key `weights`.
@@ -447,9 +447,9 @@ def _finished(place: Path) -> Run | None:
 
 @logged_from(NOTHING)
 def _probe(keys: Mapping[str, Any]) -> float:
-    """Return seconds per image for decoding and features.
+    """Measure the time in seconds for decoding an image and computing its features.
 
-    They are measured on the first images in the training split.
+    The result is the mean over the first images in the training split.
     """
     from mlrec.training import setup
     from mlrec.training.devices import resolve_device, resolve_precision

@@ -72,9 +72,9 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
 
 
 def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dataset, str]:
-    """Return at most `most` random samples from a split.
+    """Return the dataset, and the name of a split with at most `most` random samples of `split`.
 
-    The whole split is returned if it has at most `most` samples.
+    If `split` has at most `most` samples, its name is returned; otherwise, a new split is added to the dataset.
     """
     manifest = dataset.manifest(split)
     if len(manifest) <= most:

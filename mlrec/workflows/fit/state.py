@@ -48,7 +48,7 @@ class FitState(msgspec.Struct, kw_only=True):
         splits: Splits for training, the comparison of heads (`sample`), model selection and reporting.
         candidates: Trained models.
         best: Name of the chosen candidate; None until the end.
-        notes: Steps that were skipped because there was not enough time.
+        notes: Steps that were skipped or shortened because there was not enough time.
     """
 
     minutes: float

@@ -331,8 +331,7 @@ def _why_no_splits(dataset: Dataset, candidates: Sequence[str]) -> str:
     if empty:
         why = "; ".join(f"{name} {_unlabelled(dataset.manifest(name))}" for name in empty)
         return (
-            f"{shown}: no labelled split to score ({why}); check the annotations, or create a new split with mlrec "
-            "split"
+            f"{shown}: no labeled split to score ({why}); check the annotations, or create a new split with mlrec split"
         )
     return (
         f"{shown}: cannot choose the training and evaluation splits from {', '.join(names)}; set both with "

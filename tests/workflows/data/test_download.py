@@ -113,7 +113,7 @@ def test_the_command(server: tuple[Server, str], tmp_path: Path) -> None:
     assert content(tmp_path / "d" / "voc2007") == WHOLE
     assert list((tmp_path / "d" / "archives").iterdir()) == []
     told = result.stderr.splitlines()
-    assert told[:2] == ["source: http://page.invalid", "licence: free for tests"]
+    assert told[:2] == ["source: http://page.invalid", "license: free for tests"]
     expected = f"next: mlrec prepare voc2007 {tmp_path}/d/voc2007/VOCdevkit"
     assert result.stdout.splitlines()[-1].endswith(expected)
     again = CliRunner().invoke(app, ["download", "voc2007", "--out", str(tmp_path / "d"), "--url-base", url])

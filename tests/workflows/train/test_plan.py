@@ -100,9 +100,9 @@ def test_one_split_alone_says_how_to_get_two(tmp_path: Path) -> None:
     ("splits", "told"),
     [
         (("all",), "the only split is all; divide it with mlrec split"),
-        (("train", "val"), r"no labelled split to score \(val has 2 samples and no positive label\); check"),
+        (("train", "val"), r"no labeled split to score \(val has 2 samples and no positive label\); check"),
         (("train", "blind"), "cannot choose the training and evaluation splits from train, blind"),
-        (("train", "test"), r"no labelled split to score \(test has 2 samples, all labels unknown"),
+        (("train", "test"), r"no labeled split to score \(test has 2 samples, all labels unknown"),
     ],
 )
 def test_why_no_two_splits_do_is_named(splits: tuple[str, ...], told: str, tmp_path: Path) -> None:
