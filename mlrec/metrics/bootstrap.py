@@ -160,7 +160,7 @@ def mAP_interval(scores: Runs, targets: ArrayLike, **options: Any) -> Interval |
 
 
 def paired_differences(ours: Runs, theirs: Runs, targets: ArrayLike, **options: Any) -> dict[str, Interval | None]:
-    """Compute the confidence interval for the difference `ours` minus `theirs`, for each metric in `METRICS`.
+    """Compute the confidence interval for `ours` minus `theirs`, for each metric in `METRICS`.
 
     Both methods are evaluated on the same resamples. For the arguments, see `metric_intervals`. The methods may have
     different numbers of runs; runs are drawn independently for each method.

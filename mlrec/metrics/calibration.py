@@ -88,7 +88,7 @@ def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = L
 
 
 def reliability(logits: Floats, targets: NDArray[np.int8], bins: int = BINS) -> Reliability | None:
-    """Compute calibration metrics for the probabilities sigmoid(`logits`), or return None if no target is known."""
+    """Compute calibration metrics of sigmoid(`logits`), or return None if no target is known."""
     known = targets >= 0
     z, y = logits[known].astype(np.float64), (targets[known] == 1).astype(np.float64)
     if not z.size:

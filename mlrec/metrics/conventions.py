@@ -143,7 +143,7 @@ def differences(one: Conventions, other: Conventions) -> list[str]:
 
 
 def implied_kind(values: Floats) -> ScoreKind | None:
-    """Infer the kind of scores: "logits" if a value is negative, None if the kind is ambiguous.
+    """Infer the kind of the scores: "logits" if a value is negative, or None if the kind is ambiguous.
 
     The kind is ambiguous if all values are in [0, 1]. Values outside [0, 1] by at most `TOLERANCE` count as inside. NaN
     and infinite values are ignored.

@@ -299,7 +299,7 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
 
 
 def _without_negative(targets: NDArray[np.int8]) -> dict[str, int]:
-    """Return a dictionary with the number of labels whose known targets are all positive; empty if the number is 0."""
+    """Return a dict with the number of labels whose known targets are all positive; empty if it is 0."""
     number = int(np.count_nonzero((_counts(targets, 1) > 0) & (_counts(targets, 0) == 0)))
     if number == 0:
         return {}

@@ -26,7 +26,7 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Interval:
-    """A statistic and its 95 % bootstrap confidence interval.
+    """Statistic with its 95 % bootstrap confidence interval.
 
     Attributes:
         value: Statistic on the whole test set: a fraction, or a difference of fractions.

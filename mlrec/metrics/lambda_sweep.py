@@ -24,7 +24,7 @@ class LambdaSetting(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """Logits of a split, separated into average pooling and residual attention.
+    """Logits of a split, separated into an average-pooling part and a residual-attention part.
 
     Attributes:
         average: (N, C) array of logits at λ = 0.

@@ -63,7 +63,7 @@ def judge(
     ignored: Mask,
     tolerance: float = TOLERANCE,
 ) -> LabeledMap:
-    """Compare the maps of one label with its objects.
+    """Compute localization measures by comparing the maps of a label with the objects of this label.
 
     Args:
         sample: Row of the sample in the manifest.

@@ -75,7 +75,7 @@ class Metric:
         return f"Metric({counted(len(self), 'sample')}, conventions {self.conventions.name})"
 
     def update(self, scores: ArrayLike, targets: ArrayLike, ids: ArrayLike | None = None) -> None:
-        """Add a batch.
+        """Add the scores and targets of a batch.
 
         Args:
             scores: (B, C) logits or probabilities, as a list, an array, a data frame, or a tensor on any device, with

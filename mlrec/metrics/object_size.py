@@ -67,7 +67,7 @@ def extents(objects: Sequence[Objects], labels: Sequence[str]) -> Extents:
 
 @dataclass(frozen=True)
 class SizeBin:
-    """mAP computed with the positives in one range of object sizes or object counts, and all negatives.
+    """mAP computed from the positives in one range of object sizes or counts, and from all negatives.
 
     Attributes:
         kind: What the range refers to: "size" of the largest object, or "number" of objects.

@@ -82,7 +82,7 @@ def tally(
 
 
 def count(decisions: NDArray[np.bool_], targets: NDArray[np.int8], conventions: Conventions) -> Counts:
-    """Return the counts over all samples."""
+    """Count the predicted, positive, correct and known samples of each label."""
     return Counts(*(flags.sum(axis=0, dtype=np.int64) for flags in tally(decisions, targets, conventions)))
 
 
@@ -101,7 +101,7 @@ def label_rates(counts: Counts) -> tuple[NDArray[np.float64], NDArray[np.float64
 def count_decisions(
     scores: NDArray[np.floating[Any]], targets: NDArray[np.int8], threshold: Threshold, conventions: Conventions
 ) -> tuple[Counts, Counts]:
-    """Return the counts for the labels that reach the threshold, and for the top-3 labels, in blocks of samples."""
+    """Return the counts for labels that reach the threshold, and the counts for the top-3 labels."""
     above, top = [], []
     for rows in row_blocks(scores.shape):
         block, truth = scores[rows], targets[rows]

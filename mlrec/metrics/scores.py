@@ -218,7 +218,7 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
 
 
 def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
-    """Read the lines `{"id": ..., "scores": {label: probability}}` written by `mlrec predict --format jsonl`."""
+    """Read the lines `{"id": ..., "scores": {label: probability}}` from `mlrec predict --format jsonl`."""
     lines = [(k, line) for k, line in enumerate(read_text(path, PredictionsError).split("\n"), start=1) if line.strip()]
     ids: list[str] = []
     rows: list[list[float]] = []

@@ -1,4 +1,4 @@
-"""`Metrics` of scored samples, and their conversion to a data frame, a dictionary of floats, or a small table.
+"""`Metrics` of scored samples, and their conversion to a data frame, a dict, or a small table.
 
 All metrics are fractions from 0 to 1, or None if undefined. The table can be displayed in a terminal or a notebook.
 """
@@ -129,7 +129,7 @@ class Metrics:
         return [label for label, value in self.average_precision.items() if value is None]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the content of `metrics.json`, which `score --json` also prints."""
+        """Return the content of `metrics.json`, which `mlrec score --json` also prints."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         return content
 

@@ -57,7 +57,7 @@ class _Cuts:
     known: int
 
     def smoothed(self, prior: float) -> Numbers:
-        """Return the precision after adding `prior` virtual predictions whose precision is the label's prevalence."""
+        """Return the precision after adding `prior` virtual samples whose precision is the prevalence."""
         share = self.positive / max(self.known, 1)
         return np.asarray((self.correct + prior * share) / np.maximum(self.predicted + prior, 1))
 

@@ -196,7 +196,7 @@ def build(name: str, settings: Any, options: dict[str, Any], pretrained: bool, a
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Suppress warnings and log messages from libraries, but not exceptions, in a `with` block."""
+    """Suppress warnings and log messages of libraries, but not exceptions, while the `with` block runs."""
     loggers = [logging.getLogger(name) for name in _CHATTER]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

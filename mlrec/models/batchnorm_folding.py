@@ -56,7 +56,7 @@ def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
 
 
 def _pairs(backbone: nn.Module, image: Tensor) -> tuple[list[tuple[nn.Conv2d, Any]], Tensor]:
-    """Return all pairs of a convolution and the norm that directly follows it, and the output of the backbone.
+    """Return all pairs of a convolution and the norm that follows it, and the output of the backbone.
 
     Only modules that run exactly once in a forward pass are included.
     """

@@ -35,7 +35,7 @@ KEY, FORMAT = "mlrec", "mlrec-model/1"
 
 @dataclass(frozen=True)
 class Metadata:
-    """Model metadata that is stored in a model file.
+    """Metadata that is stored with the weights in a model file.
 
     Attributes:
         architecture: Constructor arguments of the model.

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class AveragePooling(nn.Module):
-    """Global average pooling and a linear classifier with bias, the baseline in the paper.
+    """Global average pooling and a linear classifier with bias, which is the baseline in the paper.
 
     Args:
         in_features: Number of feature channels d.
@@ -95,7 +95,7 @@ HEADS = {
 
 
 def create_head(name: str, in_features: int, num_labels: int, **options: Any) -> Head:
-    """Create a head; options that the head does not have are ignored, so one set of options fits all heads.
+    """Create a head; options that this head does not have are ignored.
 
     Raises:
         ModelError: The name is unknown, a value is out of range, or a head from another package does not return logits.
@@ -197,7 +197,7 @@ class Architecture:
 
 
 class Classifier(nn.Module):
-    """Multi-label classifier: normalized images (B, 3, H, W) → logits (B, C).
+    """Multi-label classifier that computes logits (B, C) from normalized images (B, 3, H, W).
 
     Attributes:
         backbone: Module that computes the features (B, d, h, w) of images.

@@ -111,7 +111,7 @@ class CSRA(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Initialize the classifiers like a 1×1 convolution, from U(-1/√d, 1/√d).
+        """Initialize the classifiers from U(-1/√d, 1/√d), as in a 1×1 convolution.
 
         The norm of a classifier does not change the scores, but determines the effective learning rate.
         """
@@ -299,7 +299,7 @@ def at_least_float32(values: Tensor) -> Tensor:
 
 
 def _head_groups(temperatures: Sequence[float]) -> list[tuple[slice, bool]]:
-    """Group adjacent heads with finite or infinite T; each item is (slice of heads, whether T is infinite).
+    """Group adjacent heads with finite or infinite T as pairs (slice of heads, whether T is infinite).
 
     Indexing the scores with a slice of adjacent heads returns a view; a list of heads would require a copy.
     """

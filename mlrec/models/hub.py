@@ -90,7 +90,7 @@ def _cached(settings: Any) -> bool:
 
 
 def _cached_file(settings: Any) -> Path | None:
-    """Return the path of the weights file in the local cache of the hub, or None if the file is not cached."""
+    """Return the path of the weights file in the local hub cache, or None if the file is not cached."""
     if not settings.hf_hub_id:
         return None
     for file in _files(settings):
@@ -115,7 +115,7 @@ ADDRESS = re.compile(rf"hf:/{{1,2}}({REPOSITORY})(?:@([\w./-]+))?/?")  # `Path` 
 
 
 def fetch_model(address: Path | str) -> Path:
-    """Return the path of a hub repository's model file; download the file unless the newest version is cached.
+    """Return the path of a model file from the hub; download the file unless the newest version is cached.
 
     Args:
         address: `hf://user/name`, or `hf://user/name@revision` with a branch, tag or commit.

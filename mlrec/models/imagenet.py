@@ -51,7 +51,7 @@ class ImageNetClassifier:
         return published, scores.mean(1), scores.amax(1)
 
     def at_locations(self, features: Tensor) -> Tensor:
-        """Apply all layers after the last feature map to each location separately, and return scores (B, N, K)."""
+        """Compute the scores (B, N, K) by applying all layers after the last feature map to each location."""
         if features.ndim == 3:
             prefix = int(getattr(self.model, "num_prefix_tokens", 0))
             tokens = features[:, prefix:]
@@ -88,7 +88,7 @@ class ImageNetClassifier:
             )
 
     def _between(self, images: Tensor) -> list[str]:
-        """Return the names of the layers between the last feature map and the classifier, without pooling layers."""
+        """Return the names of the layers between the last feature map and the classifier, except pooling."""
         called: list[str] = []
         watched = [
             module.register_forward_hook(lambda *_, name=name: called.append(name))

@@ -53,7 +53,7 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
 
 
 def fixed_lam(backbone: str, head: str) -> float:
-    """Return the λ that the paper uses with the method of Figure 1 in Table 1.
+    """Return the fixed λ that the paper uses in Table 1 with the method of Figure 1.
 
     λ is 0.02 for ResNets and 0.2 for all other models. ML-GCN is an exception: its backbone is a ResNet, but λ is 0.2.
 

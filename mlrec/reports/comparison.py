@@ -145,7 +145,7 @@ def _label_table(comparison: Comparison, training: Mapping[str, int] | None) -> 
 
 
 def verdict(comparison: Comparison) -> str:
-    """Return the result for mAP as text that starts with "A is higher", "A is lower" or "not distinguishable"."""
+    """Return the result for mAP as text, such as "A is higher" or "not distinguishable"."""
     interval = comparison.difference.metric("mAP")
     if interval is None:
         return "mAP is undefined"

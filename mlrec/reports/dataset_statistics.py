@@ -38,7 +38,7 @@ class Power:
 
 @dataclass(frozen=True)
 class DataStatistics:
-    """Statistics of a dataset.
+    """Statistics of a dataset: splits, labels, prevalence shifts, co-occurrence and sizes.
 
     Attributes:
         name: Name of the dataset.

@@ -347,7 +347,7 @@ def undefined_note(labels: Sequence[str], total: int) -> str:
 
 
 def without_negative_notes(counts: Mapping[str, int]) -> list[str]:
-    """Return a footnote about labels without known negatives, for which each positive prediction counts as correct.
+    """Return a footnote about labels without known negatives; an empty list if there are no such labels.
 
     Args:
         counts: Counts of samples and labels, as in `Metrics.counts`.

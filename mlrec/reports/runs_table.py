@@ -308,7 +308,7 @@ def _row_of_label(metrics: Metrics, label: str, training: Mapping[str, int] | No
 
 
 def _ends(known: Sequence[Row]) -> tuple[tuple[Row, ...], str]:
-    """Return the rows with the lowest and the highest AP, and a text that describes the labels that were compared.
+    """Return the rows with the lowest and the highest AP, and a text that describes all compared labels.
 
     Labels with few positive samples are included only if most labels have few of them.
     """

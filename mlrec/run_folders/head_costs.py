@@ -68,7 +68,7 @@ class HeadCosts(msgspec.Struct, frozen=True, kw_only=True):
     heads: list[HeadCost]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON-compatible data that `bench head --json` prints."""
+        """Return the JSON-compatible data that `mlrec bench head --json` prints."""
         content: dict[str, Any] = msgspec.to_builtins(self)
         del content["environment"]
         return content | self.environment

@@ -43,7 +43,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class SweepFile(msgspec.Struct, frozen=True):
-    """Content of `sweep.json`: the runs of a sweep in table order, and the title and footnotes of the table.
+    """Content of `sweep.json`: the runs of a sweep in table order, with the title and footnotes.
 
     Attributes:
         tuned: Keys whose values were chosen for each setting on held-out data.
@@ -69,7 +69,7 @@ class SweepFile(msgspec.Struct, frozen=True):
 
     @classmethod
     def load(cls, folder: Path) -> SweepFile:
-        """Read `sweep.json`.
+        """Read `sweep.json` in a sweep folder.
 
         Raises:
             RunError: The file is missing or has a different format.

@@ -96,12 +96,12 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
-        """Thresholds on logits as an array of shape (C,); infinite for labels that are never predicted."""
+        """Thresholds on logits (C,); infinite for labels that are never predicted."""
         return np.array([np.inf if tuned.threshold is None else tuned.threshold for tuned in self.labels.values()])
 
     @property
     def probabilities(self) -> NDArray[np.float64]:
-        """Thresholds on calibrated probabilities as an array (C,); infinite for labels that are never predicted."""
+        """Thresholds on calibrated probabilities (C,); infinite for labels that are never predicted."""
         cut = self.calibrated(self.thresholds)
         return np.where(np.isinf(cut), np.inf, probabilities_of(cut))
 

@@ -61,7 +61,7 @@ class SweepExecutor:
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
 
     def run(self) -> Iterator[States]:
-        """Train the unfinished trials, and yield the states of all trials in the current stage twice per second.
+        """Train the unfinished trials, and yield the states of all trials in the stage twice per second.
 
         Raises:
             UsageError: The number of jobs is invalid, or the command was started by torchrun.
@@ -97,7 +97,7 @@ class SweepExecutor:
         return [state_of(trial, plan.folder, attempts.get(trial.name, Attempts())) for trial in trials]
 
     def _prepare(self) -> None:
-        """Open the queue, count the failures under earlier commands, and set the number of workers."""
+        """Open the queue, read the failures of earlier commands, and set the number of workers."""
         if self.jobs is not None and self.jobs < 1:
             raise UsageError(f"--jobs must be at least 1, got {self.jobs}")
         if processes.world_size() > 1:
@@ -142,7 +142,7 @@ class SweepExecutor:
             pool.stop(self._queue)
 
     def _choices(self) -> dict[str, Mapping[str, Any]]:
-        """Return a dict from the description of each setting to the tuned values with the highest mAP on held-out data.
+        """Return, for each setting, the tuned values with the highest mAP on held-out data.
 
         Raises:
             RunError: All tuning trials of a setting failed.
@@ -171,7 +171,7 @@ class SweepExecutor:
         SweepFile(plan.title, entries, list(plan.notes), list(plan.tune)).save(plan.folder)
 
     def _step(self, pool: WorkerPool, trials: Sequence[Trial]) -> States:
-        """Check the workers once, queue the trials that are due, start workers for them, and return all states."""
+        """Check the workers, queue the trials that are due, start workers for them, and return all states."""
         pool.reap(self._queue)
         self._queue.fail_silent()
         attempts = self._queue.enqueue(trials, self._is_due)

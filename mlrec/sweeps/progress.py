@@ -79,7 +79,7 @@ def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
 
 
 def progress_table(title: str, states: Sequence[TrialState], *, whole: bool = False) -> Table:
-    """Return a table of the running, failed and recently finished trials, or of all trials if `whole` is set."""
+    """Return a table of running, failed and recently finished trials, or of all trials if `whole` is set."""
     columns = (
         Column("run", "Run", identity=True),
         Column("state", "State"),

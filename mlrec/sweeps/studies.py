@@ -70,7 +70,7 @@ NOT_IN_PAPER = ("compare", "heads")  # studies without a table or figure of thei
 
 
 def check(name: str | None, *, paper_only: bool = False) -> None:
-    """Raise UsageError if the study is unknown, or if `paper_only` is set and the study is not in the paper."""
+    """Raise UsageError if the study is unknown, or is not in the paper although `paper_only` is set."""
     if name is not None and name not in DEFAULTS:
         raise UsageError(f"--study {name}: use {', '.join(DEFAULTS)}{nearest(name, DEFAULTS)}")
     of_paper = [key for key in DEFAULTS if key not in NOT_IN_PAPER]

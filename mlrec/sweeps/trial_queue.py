@@ -1,4 +1,4 @@
-"""Trial queue of a sweep: an Optuna study that is shared by workers, which may be on multiple machines.
+"""Trial queue of a sweep: an Optuna study shared by all workers, which may be on multiple machines.
 
 Optuna assigns each waiting trial to one worker and records the heartbeats of running trials. If a worker stops
 responding, its trial is queued again, up to a maximum number of times. This module adds guarantees that Optuna does not

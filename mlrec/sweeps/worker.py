@@ -73,7 +73,7 @@ def run_worker(task: WorkerTask, slot: int) -> None:
 
 
 def visible_gpus(count: int) -> list[str]:
-    """Return the names of `count` GPUs for the environment variable CUDA_VISIBLE_DEVICES of a child process."""
+    """Return the names of `count` GPUs for the variable CUDA_VISIBLE_DEVICES of a child process."""
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     if len(named) < count:
         return [str(index) for index in range(count)]
@@ -196,7 +196,7 @@ class TrialLog(logging.Handler):
     """Logging handler that writes notes and warnings to stderr, which is redirected to the trial's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record."""
+        """Write a log record to stderr."""
         kind = "warning: " if record.levelno >= logging.WARNING else ""
         sys.stderr.write(f"{kind}{printable(record.getMessage(), LONGEST_LINE)}\n")
 
@@ -216,7 +216,7 @@ def record_of(run: Path) -> RunRecord | None:
 
 @contextmanager
 def output_to(path: Path) -> Iterator[None]:
-    """Append all output of this process, including Python's crash messages, to a file while the `with` block runs."""
+    """Append all output of this process, including Python's crash messages, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     terminal = [os.dup(stream) for stream in (1, 2)]
     with path.open("ab") as stream:

@@ -23,7 +23,7 @@ LINE = 0.17  # inches: height of the bar of a label
 
 
 def draw(statistics: DataStatistics, path: Path) -> None:
-    """Draw the statistics of a dataset.
+    """Draw the statistics of a dataset, and write the figure to a file.
 
     Args:
         statistics: Statistics of the dataset.

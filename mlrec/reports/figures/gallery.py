@@ -37,7 +37,7 @@ class PredictedLabel:
 
     @property
     def mark(self) -> tuple[str, str]:
-        """Return the symbol and the color used to draw the label."""
+        """Symbol and color used to draw the label."""
         if not self.predicted:
             return MISSED
         if self.true:

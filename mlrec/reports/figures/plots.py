@@ -234,7 +234,7 @@ def curve(
 
 
 def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | None], names: tuple[str, str]) -> Figure:
-    """Draw the AP of each label in two runs as two points joined by a line, with the largest gain at the top.
+    """Draw the AP of each label in two runs as two points on a line, with the largest gain at the top.
 
     Args:
         ours: AP of each label in the first run.

@@ -45,7 +45,7 @@ def citation(row: PublishedRow) -> str:
 
 
 def bibliography(latex: str) -> str:
-    """Return the content of a `.bib` file with all entries cited in a LaTeX text, or "" if there are no citations.
+    """Return the content of a `.bib` file with all entries that a LaTeX text cites; "" if there are none.
 
     Args:
         latex: Text with `cite` commands.

@@ -141,7 +141,7 @@ def _seeds_note(seeds: Sequence[int]) -> str:
 
 
 def _differences(size_bin: SizeBin) -> list[Cell]:
-    """Return mAP, difference and interval for all methods except the first, which is the baseline."""
+    """Return the mAP, difference and interval of all methods except the first, which is the baseline."""
     cells: list[Cell] = []
     for mAP, gain in zip(size_bin.mAP[1:], size_bin.gains, strict=True):
         if gain is None:

@@ -111,7 +111,7 @@ def page(
     facts: Sequence[Facts] = (),
     summary: Sequence[SummaryCard] = (),
 ) -> str:
-    """Return the HTML of a page.
+    """Return the HTML text of a report page.
 
     All names are escaped, and the page's security policy blocks external content.
 
@@ -135,7 +135,7 @@ def page(
 
 
 def _map_second(table: Table) -> Table:
-    """Return the table with the columns in `FRONT` moved behind the first column if the table contains mAP."""
+    """Return the table with mAP and the other columns in `FRONT` moved behind the first column."""
     keys = [column.key for column in table.columns]
     front = [keys.index(key) for key in FRONT if key in keys[1:]]
     if "mAP" not in keys[1:]:

@@ -241,7 +241,7 @@ def _dtype(cells: Sequence[Cell]) -> str:
 
 
 def _best(row: Row, rows: Sequence[Row], ranked: Sequence[int]) -> frozenset[int]:
-    """Return the positions at which `row` has the best number among `rows`; numbers are compared as printed."""
+    """Return the positions at which `row` has the best number in `rows`; numbers are compared as printed."""
     best = set()
     for k in ranked:
         numbers = [_comparable(other.cells[k]) for other in rows]
