@@ -84,7 +84,7 @@ def average_of_steps(
             positive p. Positives are sorted by score, lowest first.
         all_above: (P, ...) array. Entry p is the total weight of all samples whose score is at least that of positive
             p.
-        weights: (P, ...) array. Entry p is the weight of positive p, which is the number of times it occurs in a
+        weights: (P, ...) array. Entry p is the weight of positive p: the number of times that positive p occurs in a
             resample.
         conventions: Conventions that define the kind of AP.
 

@@ -179,7 +179,7 @@ def paired_seeds(
 ) -> Interval | None:
     """Compute `paired_difference` for methods whose runs are paired by seed.
 
-    Run k of both methods must come from the same model, so the same runs are drawn for both.
+    The same runs are drawn for both methods, so run k of both methods must come from the same model.
     """
     bootstrap = Bootstrap(targets, **options)
     return bootstrap.estimate(ours).minus(bootstrap.estimate(theirs)).metric("mAP")

@@ -278,7 +278,7 @@ def undefined_labels(targets: NDArray[np.int8], labels: Sequence[str]) -> list[s
 
     Args:
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
-        labels: C names.
+        labels: C label names.
 
     Example:
         >>> undefined_labels(np.array([[1, 0], [0, 0]]), ["cat", "dog"])
@@ -351,7 +351,7 @@ def aligned(
     Args:
         scores: (N, C) array or `pandas.DataFrame`.
         targets: (N, C) array or `pandas.DataFrame`.
-        labels: C label names in the requested order. For an array, these are the names of its columns.
+        labels: C label names in the requested order. For an array, `labels` contains the names of its columns.
 
     Returns:
         Scores, targets, label names, and sample names; the names are None if they are unknown.
@@ -385,7 +385,7 @@ def as_array(values: ArrayLike) -> NDArray[Any]:
     is not imported.
 
     Raises:
-        ValueError, TypeError, RuntimeError: The values are not an array of numbers.
+        ValueError, TypeError, RuntimeError: The values cannot be converted to an array.
     """
     if not hasattr(values, "detach"):
         return np.asarray(values)

@@ -28,8 +28,8 @@ class LikelyError:
         label: Column of the label in the predictions.
         given: Annotated target, 1 or 0.
         probability: Predicted probability of the label.
-        error_score: Predicted probability that the annotation is wrong, from 0 to 1. It is 1 - `probability` for an
-            annotated positive and `probability` for an annotated negative.
+        error_score: Predicted probability that the annotation is wrong, from 0 to 1. The score is 1 - `probability` for
+            an annotated positive and `probability` for an annotated negative.
     """
 
     sample: int
@@ -43,8 +43,8 @@ def likely_errors(logits: ArrayLike, targets: NDArray[np.int8], most: int | None
     """Rank the known labels by error score, highest first; ties are ordered by sample, then by label.
 
     If the probabilities of a model trained on other samples are calibrated, the error score is the probability that the
-    annotation is wrong. For any k, reviewing the k highest-ranked labels then maximizes the expected number of errors
-    found.
+    annotation is wrong. With calibrated probabilities, reviewing the k highest-ranked labels maximizes the expected
+    number of errors found, for any k.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.

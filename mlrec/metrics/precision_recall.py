@@ -1,7 +1,7 @@
 """Precision, recall and F1 of predicted labels, per label and overall.
 
-Metrics per label are CP, CR and CF1; overall metrics are OP, OR and OF1. Rates for the three highest-scoring labels of
-each sample (top-3) are also supported.
+CP, CR and CF1 are averages over labels; OP, OR and OF1 are computed over all sample-label pairs. Rates for the three
+highest-scoring labels of each sample (top-3) are also supported.
 """
 
 from __future__ import annotations

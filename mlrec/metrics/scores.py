@@ -143,7 +143,7 @@ def read_scores(
         findings: Report to which warnings are added.
         kind: Kind of the scores. By default, the kind is inferred from the values: logits if any value is negative
             (with a warning), or probabilities if all values are in [0, 1] (reported in `Scores.note`).
-        labels: Labels to read; None reads all.
+        labels: Labels to read; None reads all labels.
 
     Raises:
         PredictionsError: The file cannot be read, a cell is not a number, an id is repeated, a label is missing, or the

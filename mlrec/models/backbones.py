@@ -36,7 +36,7 @@ class Backbone(nn.Module):
             weights are never used instead.
 
     Attributes:
-        timm_model: The timm model.
+        timm_model: timm model without its classifier.
         name: Name with the tag of the pretrained weights.
         num_features: Number of channels d.
         origin: Text that states the source of the weights and the number of matching tensors.

@@ -225,7 +225,7 @@ class FeatureLayout:
 
     Attributes:
         channels: Number of feature channels d.
-        layout: One of `LAYOUTS`.
+        layout: Name of the layout, one of `LAYOUTS`.
         prefix_tokens: Number of tokens before the location tokens; 0 unless the layout is "tokens".
 
     Raises:

@@ -31,7 +31,7 @@ class ImageNetClassifier:
 
     Attributes:
         name: timm model name, which includes a tag only if the weights were published under that tag.
-        model: The timm model, in eval mode.
+        model: timm model in eval mode.
         classes: K class names in the order of the logits: WordNet IDs for ImageNet, otherwise "0", "1", ...
         data: timm's data configuration: `input_size`, `crop_pct`, `mean`, `std`, `interpolation`.
         class_token: Whether the published classifier uses the class token instead of the mean over locations.

@@ -1,7 +1,7 @@
 """Heads that pool locations with queries: attention pooling, ML-Decoder and Query2Label.
 
 Shapes: B images, d channels, h × w locations, N = h·w, C labels, decoder width e. Heads with queries have no scores at
-locations and therefore do not support λ at test time. Their heat maps show `label_attention`.
+locations and therefore do not support λ at test time. Heat maps of heads with queries show `label_attention`.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class MLDecoder(_QueryHead):
         num_labels: Number of labels C.
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         decoder_dim: Width e of the decoder [default: 768, as published].
-        groups: Number of queries K [default: 100, as published]. If C is smaller, there are C queries.
+        groups: Number of queries K [default: 100, as published]. If C is smaller than K, there are C queries.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("dropout", "decoder_dim", "groups")

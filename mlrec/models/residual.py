@@ -1,6 +1,6 @@
 """Separation of logits into a part that does not depend on λ and a part that is multiplied by λ.
 
-This separation makes it possible to apply λ to a trained model at test time, as in Figure 1 of the paper.
+The separation makes it possible to apply λ to a trained model at test time, as in Figure 1 of the paper.
 """
 
 from __future__ import annotations

@@ -251,7 +251,7 @@ def load_backbone_weights(backbone: Backbone, source: str | Path) -> str:
 def backbone_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[str, Tensor]:
     """Select the tensors of the backbone from a state dict, without the classifier.
 
-    Positional embeddings are resampled to the backbone size.
+    Positional embeddings are resampled to the feature grid of the backbone.
     """
     if any(key.startswith(BACKBONE_PREFIX) for key in tensors):
         tensors = {

@@ -32,7 +32,7 @@ class Side:
     Attributes:
         name: Name of the method in tables.
         scores: One (N, C) score array per run. Rows and columns have the same order for both methods.
-        threshold: A label is predicted if its score is at least this value: 0 for logits, 0.5 for probabilities.
+        threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
         models: Folder of the trained model of each run; empty if unknown.
     """
 

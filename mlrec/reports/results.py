@@ -203,8 +203,8 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
 def over_seeds(results: Iterable[Result]) -> list[Result]:
     """Combine results that differ only in the seed into one result with mean metrics.
 
-    The combined result also contains the standard deviation of mAP. If two runs have the same seed, the second one is
-    not combined.
+    The combined result also contains the standard deviation of mAP. If two runs have the same seed, the second run is
+    kept as a separate result.
     """
     methods: dict[object, list[Result]] = {}
     for result in results:

@@ -89,7 +89,7 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
 def check_free(path: Path) -> None:
     """Check that `path` does not exist or contains only files of a run that was killed at the start.
 
-    The folder of such a run can be reused because it contains no run record.
+    A run that is killed at the start leaves no run record, so its folder can be reused.
 
     Raises:
         RunError: The path already exists and contains other files.

@@ -141,7 +141,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         seconds: Duration in seconds of each part of the run ("train", "eval", "features").
         notes: Footnotes for every table that contains the run, such as "frozen, no augmentation".
         best: Epoch, split and mAP of the best epoch, if multiple epochs were evaluated.
-        lineage: Origin of the initial weights; None in records written by earlier versions of mlrec; see `lineage_of`.
+        lineage: Origin of the initial weights; None in records written by earlier versions of mlrec (see `lineage_of`).
         warnings: Warnings that were logged during the run, one line per kind of warning.
         format: Name and version of the file format.
     """

@@ -96,7 +96,7 @@ def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
     """Separate keys with one value from keys with multiple values (axes).
 
     Args:
-        texts: Dict from key to value. A value is text typed by the user, or already parsed.
+        texts: Dict from key to value. Values are texts typed by the user, or parsed values.
 
     Raises:
         ConfigError: A value is invalid.

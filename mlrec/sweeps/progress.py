@@ -58,7 +58,7 @@ def state_of(trial: Trial, folder: Path, attempts: Attempts) -> TrialState:
     """Determine the state of a trial from its run folder and its state in the queue.
 
     Args:
-        trial: The trial.
+        trial: Trial whose state is determined.
         folder: Folder of the sweep.
         attempts: State of the trial in the queue.
     """

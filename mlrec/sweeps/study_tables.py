@@ -83,7 +83,7 @@ def study_report(
 
     Args:
         folder: Folder of the sweep.
-        labels: Labels to score; by default all.
+        labels: Labels to score; by default, all labels.
         conventions: Conventions for scoring the stored predictions; by default, those of the runs.
         intervals: Whether to add 95 % confidence intervals for mAP and mAP differences.
 
@@ -107,7 +107,7 @@ def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -
 
     Args:
         folder: Folder of the sweep.
-        labels: Labels to score; by default all.
+        labels: Labels to score; by default, all labels.
     """
     folder = Path(folder)
     groups = SweepFile.load(folder).settings()

@@ -182,8 +182,8 @@ class TrialQueue:
         """End the trial of a dead process without counting a failure, so that it can be queued again.
 
         Args:
-            pid: Process id. By default, all trials of dead processes on this machine are ended, as are all trials that
-                no worker has started.
+            pid: Process id. By default, the trials of all dead processes on this machine and all trials without a
+                worker are ended.
         """
         for entry in self._running():
             process = _process_here(entry)

@@ -98,7 +98,7 @@ class Worker:
     def train(self, name: str) -> float | None:
         """Train or resume a trial, and return the mAP.
 
-        Returns None if training was interrupted or if another worker has claimed the trial.
+        The result is None if training was interrupted or if another worker has claimed the trial.
 
         Raises:
             TrialFailed: Training failed; the complete error is in the log of the trial.

@@ -49,7 +49,7 @@ def paper_layout(number: int, results: Sequence[Result], given: Sequence[Publish
     """Return one of Tables 2 to 8 in the paper's layout, with the user's runs in separate blocks.
 
     Args:
-        number: Number of the table.
+        number: Number of the table, 2 to 8.
         results: Results of the user's runs, scored under the conventions of the table.
         given: Rows supplied by the user, such as results from an evaluation server.
     """

@@ -81,12 +81,12 @@ class LambdaSweep(msgspec.Struct, frozen=True):
         fixed_lam: Predefined λ. For a CSRA head, this is the λ used in training. For other heads, see
             `paper_checkpoints.fixed_lam`.
         fixed: mAP at `fixed_lam`.
-        select_split: Split used to choose `best_lam`; None if it was chosen on the scored split.
+        select_split: Split used to choose `best_lam`; None if `best_lam` was chosen on the scored split.
         best_lam: Best λ.
         best: mAP on the scored split at `best_lam`.
         dataset, split, samples, kind, labels: Description of the scored data.
         gain, fixed_gain: Gain of the best λ and of the fixed λ over λ = 0. If λ was chosen on the scored split, the
-            bootstrap chooses it again in each resample.
+            bootstrap chooses λ again in each resample.
         head, backbone: Head and backbone of the model.
         form: "raw" if the logits are used as in Figure 1, "divided" if they are divided by 1 + λ.
         metrics: For each form, the metrics mAP, CP, CR, CF1, OP, OR and OF1 at the "zero", "fixed" and "best" λ.

@@ -38,8 +38,8 @@ class PaperTable:
     Attributes:
         title: Title of the table.
         caption: Caption of the LaTeX table, as plain text.
-        label: Label in LaTeX.
-        dataset: Key of `DATASETS`.
+        label: LaTeX label of the table.
+        dataset: Key of the dataset in `DATASETS`.
         resolution: Resolution of the rows in pixels.
         conventions: Scoring conventions for the user's runs.
         scores: Metrics in the table.
