@@ -328,8 +328,8 @@ def run(
         batches: Dataset that creates a batch from a key.
         keys: Keys of the batches.
         largest: Number of samples in the largest batch.
-        workers: Number of worker processes; None means `default_workers`. With 0, this process creates the batches and
-            decodes images with all cores.
+        workers: Number of worker processes; None means the result of `default_workers`. With 0, this process creates
+            the batches and decodes images with all cores.
         total: Number of batches, which limits the number of workers.
         device: Device of the model. Memory is pinned for CUDA; if the model is on the CPU, workers have low priority.
 

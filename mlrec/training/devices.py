@@ -237,7 +237,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 @contextmanager
 def explained(config: Config, device: torch.device, precision: Precision) -> Iterator[None]:
-    """Context manager that converts failures in a training run, such as a lack of memory, to one-line errors.
+    """Context manager that converts failures of a training run, such as a lack of memory, to one-line errors.
 
     Errors are converted if memory runs out, a batch is too small, the compiler fails, an operation is not
     deterministic, or another process exits.

@@ -76,7 +76,8 @@ def load_stream(
 def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -> Tensor | DataError:
     """Return the uint8 model input (3, S, S) for an item, or an error if the image is unreadable.
 
-    The image, or its box if there is one, is resized to a square. Boxes are clipped to the image, as in `prepare`.
+    The image, cropped to its box if there is one, is resized to a square. Boxes are clipped to the image, as in
+    `prepare`.
     """
     try:
         stored = load_item(item, decode)

@@ -80,8 +80,8 @@ class Network:
     """Module to train, with its inputs, device and precision.
 
     Attributes:
-        module: Module that computes logits from inputs: the model, or only the head if the backbone is frozen. It may
-            be compiled or wrapped for multiple processes.
+        module: Module that computes logits from inputs: the model, or only the head if the backbone is frozen. The
+            module may be compiled or wrapped for multiple processes.
         inputs: Function that converts a batch to the inputs of `module`: normalized images, or float32 features.
         device: Device of the module.
         precision: Precision of the forward pass.
@@ -228,8 +228,8 @@ def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
         step: Number of previous optimizer steps.
         steps_per_epoch: Number of steps in one pass over the training split.
         config: Config with `lr`, `lr_schedule` and the related keys. During the W steps of `warmup_epochs`, the
-            learning rate increases linearly from `lr` / W to `lr`. With `warmup_from_zero`, it increases from 0 to `lr`
-            (1 - 1/W), as in the paper's code.
+            learning rate increases linearly from `lr` / W to `lr`. With `warmup_from_zero`, the learning rate increases
+            from 0 to `lr` (1 - 1/W), as in the paper's code.
     """
     warm = round(config.warmup_epochs * steps_per_epoch)
     if step < warm:

@@ -63,7 +63,7 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
             checkpoint.
 
     Raises:
-        ModelError: A name is unknown, or weights cannot be loaded. Random weights are never used instead.
+        ModelError: A name is unknown, or weights cannot be loaded. Random weights are never used as a fallback.
     """
     torch.manual_seed(config.seed)
     source = None if empty else config.init_from or config.weights

@@ -58,7 +58,7 @@ class State:
         loss_sum: Sum of the losses of the current epoch.
         skipped: Number of consecutive steps that the fp16 scaler skipped.
         history: Scores of the epochs that have been evaluated.
-        seconds: Time in seconds spent so far on each part of the run: "train", "eval" and "features".
+        seconds: Time in seconds spent so far on each part of the run: "train", "eval", "features" and "head".
         saved: Step of the newest checkpoint.
     """
 

@@ -91,10 +91,10 @@ def torch_metric(
     a `Metrics` object with all values.
 
     Args:
-        labels: C unique label names [default: "0", "1", ...].
+        labels: Unique names of the C labels [default: "0", "1", ...].
         conventions: Name of the scoring conventions, or a `Conventions` object.
         scores: "logits" or "probabilities"; required if no score is negative.
-        threshold: Minimum score for predicting a label: a single number, or one number per label (C,).
+        threshold: Minimum score for predicting a label: a single number, or an array (C,) with one number per label.
         value: Name of the value that `compute` returns, such as "mAP", "OF1" or "top3/CF1". All names are in
             `Metrics.flat()`.
 

@@ -102,7 +102,7 @@ VIEWS: dict[Decode, Callable[[Pixels, View | None, int, str], Tensor]] = {"fast"
 
 
 def normalize(images: Tensor, preprocessing: Preprocessing) -> Tensor:
-    """Convert uint8 images (B, 3, S, S), 0-255, to float32 (pixel / 255 - mean) / std, on the same device."""
+    """Convert uint8 images (B, 3, S, S) to float32 values (pixel / 255 - mean) / std, on the same device."""
     scale, shift = _scale_and_shift(preprocessing, images.device)
     return torch.addcmul(shift, images.to(torch.float32), scale)
 

@@ -34,7 +34,7 @@ class Views:
 
     @classmethod
     def parse(cls, text: str) -> Views:
-        """Parse a list of `flip` and scales, such as `flip,1,1.25`; without scales, the only scale is 1.
+        """Parse a comma-separated list of `flip` and scales, such as `flip,1,1.25`; the default scale is 1.
 
         Raises:
             UsageError: An entry is neither `flip` nor a scale from 0.25 to 4, or is listed twice.

@@ -120,7 +120,7 @@ def doctor(
     """Check the environment, disk, data and weights, and run a few training steps in a temporary folder.
 
     Splits, device and weights are resolved by the same functions as in `train`, with the same keys. Weights are looked
-    up on the hub but not downloaded. All files are removed at the end.
+    up on the hub but not downloaded. The temporary folder is removed at the end.
 
     Args:
         data: Folder of a prepared dataset [default: the most recently prepared dataset, or synthetic images].

@@ -35,9 +35,9 @@ def after_prepare(dataset: Dataset) -> str | None:
 
 
 def train_command(dataset: Dataset, train: str | None = None, scored: str | None = None) -> str:
-    """Return a training command for this machine.
+    """Return a training command that suits the dataset and this machine.
 
-    The command contains the splits `train` and `scored` if they are not the default.
+    The command contains the splits `train` and `scored` if they are not the default splits.
     """
     command = f"mlrec train --data {shlex.quote(str(dataset.path))}"
     if train is not None and scored is not None and not _is_default(dataset, train, scored):
@@ -64,8 +64,8 @@ def long_training(plan: TrainPlan, seconds: float, seconds_per_image: float) -> 
 
     Args:
         plan: Training plan.
-        seconds: Estimated seconds for the whole training run.
-        seconds_per_image: Seconds for a forward pass of one image.
+        seconds: Estimated time of the whole training run in seconds.
+        seconds_per_image: Time of a forward pass for one image in seconds.
     """
     command = (
         f"mlrec train --data {shlex.quote(str(plan.dataset.path))} "

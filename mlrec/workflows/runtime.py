@@ -19,9 +19,9 @@ class RuntimeOptions:
     """Options for running a trained model: batch size, workers, device and precision.
 
     Attributes:
-        batch_size: Number of images per batch. If None, the `eval_batch_size` of the run is used. If this key is unset,
-            the batch size is the training batch size; on CUDA, it is the smaller of 64 and 8 times the training batch
-            size.
+        batch_size: Number of images per batch. If None, the `eval_batch_size` of the run is used. If `eval_batch_size`
+            is not set, the batch size is the training batch size or, on CUDA, the smaller of 64 and 8 times the
+            training batch size.
         workers: Number of dataloader workers; if None, the number depends on the machine.
         device: Name of the device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".

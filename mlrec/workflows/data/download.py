@@ -125,7 +125,7 @@ def _own_files(file: OfficialFile, archives: Path) -> tuple[Path, Path]:
 def _checked(
     file: OfficialFile, archives: Path, url_base: str | None, progress: Progress, wait: Callable[[float], None]
 ) -> Path:
-    """Return the path of a complete file with the correct SHA-256."""
+    """Return the path of a complete file with the correct SHA-256 digest."""
     if url_base is not None and _is_local(url_base):
         path = Path(url_base) / file.name
         if not path.is_file():

@@ -40,7 +40,7 @@ def sample_groups(
         manifest: Split of the dataset.
         column: Column of the table; images with equal values form one group.
         file: Table with an image column; by default the table from which the dataset was prepared.
-        near_duplicates: Whether near-duplicate images form one group.
+        near_duplicates: Whether near-duplicate images are kept in the same group.
         progress: Progress display.
 
     Returns:

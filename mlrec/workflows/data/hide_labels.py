@@ -58,7 +58,7 @@ def hide_labels(
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
-        keep: Fractions of known targets to keep, between 0 and 1.
+        keep: Fractions of known targets to keep, each between 0 and 1.
         single_positive: Whether to add the split with one positive per sample.
         whole: Split to copy; by default the first existing split of `trainval`, `all` and `train`.
         seed: Random seed.

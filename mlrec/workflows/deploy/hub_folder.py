@@ -110,7 +110,7 @@ def push(folder: Path, repository: str, *, public: bool = False) -> str:
 
     Args:
         folder: Folder to upload.
-        repository: `user/name`.
+        repository: Name of the repository, `user/name`.
         public: Whether a new repository is public; the visibility of an existing repository is not changed.
 
     Raises:

@@ -1,10 +1,11 @@
 """`mlrec predict --out`: predictions in parts, which can be written by multiple processes and resumed.
 
-The output folder contains the parts, named `part-000000.csv` (or `.jsonl`, `.parquet`) and so on. `_predict.json`
-contains the settings, and `_parts/` contains one record per finished part. When all parts are finished, `_SUCCESS` is
-written; `_unreadable.jsonl` is also written if an image is unreadable. The record of a part is written after the part.
-Readers of Parquet folders skip names that begin with an underscore. If the output is a single file, the parts are first
-written to a folder next to the file. The parts are then concatenated, and the folder is removed.
+The output folder contains the parts, named `part-000000.csv`, `part-000001.csv` and so on (or with the extension
+`.jsonl` or `.parquet`). `_predict.json` contains the settings, and `_parts/` contains one record per finished part.
+When all parts are finished, `_SUCCESS` is written; `_unreadable.jsonl` is also written if an image is unreadable. The
+record of a part is written after the part. Readers of Parquet folders skip names that begin with an underscore. If the
+output is a single file, the parts are first written to a folder next to the file. The parts are then concatenated, and
+the folder is removed.
 
 A part depends only on its images and the settings, because no batch contains images from two parts. Therefore, the
 content of a part does not depend on which process, machine or engine writes it.
@@ -141,7 +142,7 @@ class Summary:
 
 
 def output_form(out: Path, form: Form | None) -> Form:
-    """Return the format of the file extension, otherwise the requested format, otherwise CSV.
+    """Return the format for the file extension; for a folder, return the requested format, or CSV.
 
     Raises:
         UsageError: The file extension and the requested format differ.

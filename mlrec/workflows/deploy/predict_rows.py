@@ -34,7 +34,7 @@ def csv_row(sample_id: str, predicted: Sequence[str], scores: Mapping[str, float
     Args:
         sample_id: Id of the image.
         predicted: Predicted labels.
-        scores: Dict from label to probability.
+        scores: Dict that maps each label to its probability.
 
     Example:
         >>> csv_row("a.jpg", ["cat", "dog"], {"cat": 0.9, "dog": 0.75})

@@ -44,7 +44,7 @@ class LabelErrors:
     Attributes:
         manifest: Samples and annotations.
         found: All annotations, most likely errors first.
-        review: Annotations to review.
+        review: Selection of the annotations to review.
         folder: Written folder.
     """
 

@@ -53,8 +53,8 @@ class LambdaSweepConfig:
         lams: Values of λ. The value 0 is always included.
         temperatures: Temperatures of the added attention; by default the temperatures of a CSRA head, or the maximum
             for any other head.
-        select_on: Split on which λ is chosen. By default, λ is chosen on the scored split, and this is marked in the
-            result.
+        select_on: Split on which λ is chosen. By default, λ is chosen on the scored split, and the result is marked
+            accordingly.
         divide: Whether to divide the stored logits by 1 + λ. Metrics are always computed both with and without the
             division.
         resamples: Number of bootstrap resamples; 0 disables intervals.

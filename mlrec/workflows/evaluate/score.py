@@ -37,8 +37,8 @@ def score(
             optionally `targets`. A CSV file has the columns `filename,<label>...`. The output of `mlrec predict`
             (`.csv` or `.jsonl`) is also supported.
         truth: Ground truth: a CSV file, a manifest file, or the folder of a prepared dataset. A CSV file has the
-            columns `filename,<label>...` and the values 1 (positive), 0 (negative) and -1 (unknown). The default is the
-            targets in the `.npz` file.
+            columns `filename,<label>...` and the values 1 (positive), 0 (negative) and -1 (unknown). By default, the
+            targets in the `.npz` file are used.
         split: Split of the ground truth, if there are multiple splits.
         kind: "logits" or "probabilities". If None, the kind is inferred from the values in a CSV file: logits if any
             value is negative, probabilities if all values are in [0, 1]. The inferred kind is logged.

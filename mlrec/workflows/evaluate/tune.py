@@ -93,7 +93,7 @@ def tune(
         model: Model, see `evaluate_run`.
         split: Split for tuning; it should differ from the split whose metrics are reported.
         data: Dataset, see `evaluate_run`.
-        target: Metric to maximize, a name in `TARGETS`.
+        target: Name of the metric to maximize, see `TARGETS`.
         precision: Minimum precision for each label; replaces `target`.
         least: Minimum number of positives for a separate threshold and slope; labels with fewer positives use the
             common threshold and slope.

@@ -1,7 +1,7 @@
 """`mlrec fit`: train a model for a dataset within a time limit.
 
-The steps are: prepare, compare heads and backbones, fine-tune, tune thresholds, and report. All choices are made on the
-split `val`; the reported split is scored only once, at the end.
+The steps are to prepare the data, compare heads and backbones, fine-tune, tune thresholds, and write a report. All
+choices are made on the split `val`; the reported split is scored only once, at the end.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ def compare_runs(
 ) -> list[Table]:
     """Compare two methods (A − B) with paired bootstrap confidence intervals.
 
-    Returns a metrics table and a label table.
+    Returns a metrics table, a label table and, if the training split is known and has rare labels, a table of mAP by
+    label frequency.
 
     Args:
         ours: Method A, with one entry per seed: a run folder, an evaluation folder, or a score file as for `mlrec

@@ -111,8 +111,8 @@ def resume(
 
     Args:
         run: Run folder.
-        flags: Keys of `Config`. Only the keys in `run_record.FREE`, such as `workers`, may have a different value than
-            in the run.
+        flags: Keys of `Config`. Only the keys in `run_record.FREE`, such as `workers`, may differ from those of the
+            run.
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: See `train`.
         progress: Progress display.
