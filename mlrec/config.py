@@ -63,23 +63,23 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = "resnet101"
     head: Annotated[str, _key("Model", "Head (pooling and classifier).")] = "csra"
     heads: Annotated[Heads | None, _key("Model", "Number of CSRA heads H [default: 1].")] = None
-    lam: Annotated[float, _key("Model", "Weight λ of the residual attention (Eq. 5).", ge=0)] = 0.1
+    lam: Annotated[float, _key("Model", "Weight λ of the residual attention (Eq. 5 of the paper).", ge=0)] = 0.1
     temperatures: Annotated[
         list[float] | None,
         _key("Model", "Softmax temperatures of the heads; inf means max pooling [default: the paper's values for H]."),
     ] = None
-    normalize: Annotated[bool, _key("Model", "L2-normalize the classifier weights (Table 8).")] = True
+    normalize: Annotated[bool, _key("Model", "L2-normalize the classifier weights (Table 8 of the paper).")] = True
     logit_scale: Annotated[float, _key("Model", "Factor that multiplies the logits.", gt=0)] = 1.0
-    head_dropout: Annotated[Share, _key("Model", "Dropout rate of the feature channels before the head.")] = 0.0
+    head_dropout: Annotated[Share, _key("Model", "Dropout rate for the feature channels before the head.")] = 0.0
     decoder_dim: Annotated[
         Count | None,
-        _key("Model", "Decoder width [default: 768 for ml-decoder, 512 for q2l, feature width for attention-pool]."),
+        _key("Model", "Head width [default: 768 for ml-decoder, 512 for q2l, the feature width for attention-pool]."),
     ] = None
     decoder_layers: Annotated[int, _key("Model", "Number of decoder layers in q2l.", ge=1)] = 2
     query_groups: Annotated[int, _key("Model", "Number of queries in ml-decoder.", ge=1)] = 100
     pooling: Annotated[Literal["max", "average"], _key("Model", "Feature pooling in the gcn head.")] = "max"
     word_vectors: Annotated[
-        str | None, _key("Model", "File with label vectors for the gcn head [default: one-hot vectors].")
+        str | None, _key("Model", "File with word vectors for the gcn head [default: one-hot vectors].")
     ] = None
     pretrained: Annotated[bool, _key("Model", "Start from timm's ImageNet weights.")] = True
     weights: Annotated[
@@ -100,7 +100,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         int, _key("Augmentation", "Side length of the square input in pixels.", ge=1, le=LARGEST_IMAGE)
     ] = 448
     hflip: Annotated[Share, _key("Augmentation", "Probability of a horizontal flip.")] = 0.5
-    crop: Annotated[bool, _key("Augmentation", "Apply random resized crops in training.")] = True
+    crop: Annotated[bool, _key("Augmentation", "Apply random resized crops during training.")] = True
     scale: Annotated[
         tuple[float, float], _key("Augmentation", "Smallest and largest crop area, as fractions of the image area.")
     ] = (0.7, 1.0)
@@ -109,11 +109,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("Augmentation", "Smallest and largest aspect ratio of a crop (width divided by height)."),
     ] = (3 / 4, 4 / 3)
     randaugment: Annotated[
-        int, _key("Augmentation", "Number of RandAugment operations per image (0 disables it).", ge=0)
+        int, _key("Augmentation", "Number of RandAugment operations per image (0 disables RandAugment).", ge=0)
     ] = 0
     randaugment_magnitude: Annotated[int, _key("Augmentation", "RandAugment magnitude.", ge=0, le=30)] = 9
     cutout: Annotated[
-        Share, _key("Augmentation", "Side length of the cutout square, as a fraction of the image side.")
+        Share, _key("Augmentation", "Side length of the cutout square, as a fraction of the side length of the image.")
     ] = 0.0
     normalization: Annotated[
         Literal["weights", "unit", "half", "imagenet"],
@@ -137,7 +137,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = 0
 
-    loss: Annotated[str, _key("Loss", "Loss function; hill, splc, ll-r, ll-ct and em are for missing labels.")] = "bce"
+    loss: Annotated[str, _key("Loss", "Loss function; hill, splc, ll-r, ll-ct and em handle missing labels.")] = "bce"
     gamma_neg: Annotated[float, _key("Loss", "asl: focusing parameter γ for negatives.", ge=0)] = 4.0
     gamma_pos: Annotated[
         float, _key("Loss", "asl: focusing parameter γ for positives; focal: focusing parameter γ.", ge=0)
@@ -147,13 +147,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         float,
         _key(
             "Loss",
-            "ll-r, ll-ct: increase per epoch in the percentage of unlabeled targets to ignore or correct.",
+            "ll-r, ll-ct: increase per epoch in the share of ignored or corrected targets, in percentage points.",
             ge=0,
             le=100,
         ),
     ] = 0.2
     logit_adjust: Annotated[
-        float, _key("Loss", "Logit adjustment: factor τ of the prior log odds of each label (0 disables it).", ge=0)
+        float, _key("Loss", "Factor τ for the logit adjustment by prior log odds (0 disables the adjustment).", ge=0)
     ] = 0.0
     pos_weight: Annotated[
         str, _key("Loss", "Loss weight of positives: none, auto, or a CSV file with 'label,weight' rows.")
@@ -172,7 +172,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     batch_size: Annotated[int, _key("Optimizer", "Total batch size across all processes.", ge=1)] = 16
     sampler: Annotated[
         Literal["shuffle", "class-aware"],
-        _key("Data", "Sampling order in training; class-aware draws a label, then one of its positive samples."),
+        _key("Data", "Sampling method in training; class-aware draws a label first, then one of its positive samples."),
     ] = "shuffle"
     grad_accum_steps: Annotated[int, _key("Optimizer", "Number of gradient accumulation steps.", ge=1)] = 1
     opt: Annotated[Literal["sgd", "adamw"], _key("Optimizer", "Optimizer.")] = "sgd"
@@ -182,7 +182,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 1.0
     layer_decay: Annotated[
         float,
-        _key("Optimizer", "Layer-wise learning-rate decay factor of the backbone (1 disables the decay).", gt=0, le=1),
+        _key("Optimizer", "Layer-wise decay factor of the backbone learning rate (1 disables the decay).", gt=0, le=1),
     ] = 1.0
     freeze_bn: Annotated[
         bool,
@@ -193,9 +193,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     decay_norm_bias: Annotated[
         bool, _key("Optimizer", "Apply weight decay to normalization layers, biases and embeddings.")
     ] = True
-    lr_schedule: Annotated[
-        Literal["step", "cosine", "constant"], _key("Schedule", "Learning-rate schedule over epochs.")
-    ] = "step"
+    lr_schedule: Annotated[Literal["step", "cosine", "constant"], _key("Schedule", "Learning-rate schedule.")] = "step"
     lr_step_epochs: Annotated[
         int, _key("Schedule", "Number of epochs between learning-rate steps in the step schedule.", ge=1)
     ] = 5
@@ -204,28 +202,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ] = 0.1
     warmup_epochs: Annotated[float, _key("Schedule", "Number of linear warm-up epochs.", ge=0)] = 0.0
     warmup_from_zero: Annotated[
-        bool, _key("Schedule", "Start the warm-up at learning rate 0, as in the paper's code.")
+        bool, _key("Schedule", "Start the warm-up at a learning rate of 0, as in the paper's code.")
     ] = False
     clip_grad: Annotated[float, _key("Optimizer", "Maximum gradient norm (0 disables clipping).", ge=0)] = 0.0
     ema: Annotated[bool, _key("Optimizer", "Evaluate with a moving average of the weights.")] = False
     ema_decay: Annotated[Share, _key("Optimizer", "Decay of the moving average per step.")] = 0.9997
     swa_epochs: Annotated[
         int,
-        _key(
-            "Optimizer", "Number of final epochs over which --ema averages the weights uniformly (0 disables it).", ge=0
-        ),
+        _key("Optimizer", "Number of final epochs with uniform instead of exponential averaging in --ema.", ge=0),
     ] = 0
     patience: Annotated[
         int,
         _key(
             "Schedule",
-            "Number of epochs without improvement on --select-split before early stopping (0 disables it).",
+            "Number of epochs without improvement on --select-split before training stops (0 disables early stopping).",
             ge=0,
         ),
     ] = 0
 
     eval_every: Annotated[
-        int, _key("Evaluation", "Number of epochs between evaluations (0 evaluates only at the end).", ge=0)
+        int, _key("Evaluation", "Number of epochs between evaluations (0 means one evaluation, at the end).", ge=0)
     ] = 0
     eval_batch_size: Annotated[
         Count | None,
@@ -236,17 +232,15 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     save_every: Annotated[
-        int, _key("Output", "Number of steps between checkpoints (0 saves after each epoch).", ge=0)
+        int, _key("Output", "Number of steps between checkpoints (0 means one checkpoint after each epoch).", ge=0)
     ] = 0
     seed: Annotated[int, _key("System", "Random seed.", ge=0, le=2**32 - 1)] = 0
-    device: Annotated[
-        str, _key("System", "Name of the device: auto, cpu, cuda, cuda:N or mps.", pattern=DEVICE_NAME)
-    ] = "auto"
+    device: Annotated[str, _key("System", "Device: auto, cpu, cuda, cuda:N or mps.", pattern=DEVICE_NAME)] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "tf32", "bf16", "fp16"],
         _key(
             "System",
-            "Precision; auto selects bf16 on GPUs with compute capability 8.0 or higher, fp16 on 7.x, otherwise fp32.",
+            "Precision; auto selects bf16 for GPU compute capability 8.0 or higher, fp16 for 7.x, and fp32 otherwise.",
         ),
     ] = "auto"
     workers: Annotated[
@@ -267,7 +261,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         False
     )
     deterministic: Annotated[
-        bool, _key("System", "Use deterministic CUDA kernels (slower); operations without one raise an error.")
+        bool, _key("System", "Use deterministic CUDA kernels (slower), or raise an error if none is available.")
     ] = False
 
 

@@ -113,7 +113,7 @@ app = typer.Typer(
     name="mlrec",
     cls=_Group,
     help="Multi-label image recognition with class-specific residual attention (CSRA).\n\n"
-    "Start with mlrec demo, or run mlrec prepare, train, eval and report in this order.\n\n"
+    "Start with mlrec demo, or run mlrec prepare, train, eval and report, in that order.\n\n"
     "Example: mlrec prepare voc2007 VOCdevkit && mlrec train && mlrec eval --top3",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -319,7 +319,8 @@ def _help_of(command: Any, ctx: Any, commands: list[tuple[str, Any]]) -> str:
         min(shutil.get_terminal_size().columns, WIDEST) if terminal or not ctx.terminal_width else ctx.terminal_width
     )
     output = Console(file=stream, width=width, force_terminal=terminal, highlight=False, markup=False)
-    output.print(f"Usage: {' '.join([ctx.command_path, *command.collect_usage_pieces(ctx)])}", style="bold")
+    usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
+    output.print(f"Usage: {usage.replace('{[', '[').replace(']}', ']')}", style="bold")
     description, example = _parts_of(command.help or "")
     for paragraph in description:
         output.print()
@@ -354,10 +355,12 @@ def _panels(command: Any, ctx: Any, commands: Iterable[tuple[str, Any]]) -> dict
         usual = "Options"
         if parameter.param_type_name == "argument":
             usual = "Arguments"
-        label = record[0]
+        label, text = record[0], _without_range(record[1])
         if usual == "Arguments":
             label = parameter.metavar
-        panels.setdefault(parameter.rich_help_panel or usual, []).append((label, _without_range(record[1])))
+        if label.startswith("["):  # an optional argument that Typer parses as a required one
+            text = text.removesuffix(" [required]")
+        panels.setdefault(parameter.rich_help_panel or usual, []).append((label, text))
     for name, subcommand in commands:
         summary = _parts_of(subcommand.help or "")[0][0]
         panels.setdefault(subcommand.rich_help_panel or "Commands", []).append((name, summary))

@@ -25,7 +25,8 @@ def attend(
     temperature: Annotated[
         float | None,
         typer.Option(
-            help="Temperature of the head whose attention is drawn instead of the contributions; inf means max pooling."
+            help="Temperature of the head whose attention weights are drawn instead of the contributions; inf means "
+            "max pooling."
         ),
     ] = None,
     scale: Annotated[
@@ -43,10 +44,10 @@ def attend(
 ) -> None:
     """Draw heat maps of labels on images.
 
-    Writes one figure per image, and contact sheets with 40 images each. A heat map shows how much each location
-    contributes to the logit of the label, summed over all heads. Red values are positive and blue values are
-    negative; all values of the map add up to the logit. With --temperature, the map shows the attention weights of one
-    head, which add up to 1.
+    Writes one figure per image, and contact sheets with up to 40 images each. A heat map shows how much each location
+    contributes to the logit of the label, summed over all heads. Positive values are red and negative values are blue;
+    the values of a map add up to the logit. With --temperature, a map shows the attention weights of one head, which
+    add up to 1.
 
     Example: mlrec attend photos --run runs/voc2007-resnet101-csra-1 --label person
     """

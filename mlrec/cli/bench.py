@@ -16,7 +16,7 @@ def bench(
     what: Annotated[
         str,
         typer.Argument(
-            help="Benchmark to run; only head (cost of each head relative to the first head) is available.",
+            help="Benchmark to run; only 'head' (cost of each head relative to the first head) is available.",
             metavar="WHAT",
         ),
     ],
@@ -44,10 +44,10 @@ def bench(
     precision: options.Precision = "auto",
     json: options.Json = False,
 ) -> None:
-    """Measure the parameters, FLOPs and time per step of each head.
+    """Measure the parameter count, FLOPs and time per step of each head.
 
-    The evaluation and training steps of the heads are timed alternately on the same backbone. Without SWEEPS, average
-    pooling and CSRA are compared on a backbone with random weights.
+    The heads are timed in turn on the same backbone, in evaluation and training steps. Without SWEEPS, average pooling
+    and CSRA are compared on a backbone with random weights.
 
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8
     """

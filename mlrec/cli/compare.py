@@ -48,7 +48,7 @@ def compare(
         str | None, typer.Option(help="Scoring conventions [default: the conventions of the runs].", metavar="NAME")
     ] = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Add 95 % confidence intervals for AP (only with --by-label).")
+        bool, typer.Option("--intervals", help="Add 95% confidence intervals for AP (only with --by-label).")
     ] = False,
     per_run: PerRun = False,
     resamples: Annotated[int, typer.Option(help="Number of bootstrap resamples.", min=100, max=1_000_000)] = 1000,
@@ -60,7 +60,7 @@ def compare(
 ) -> None:
     """Compare two models on the same images.
 
-    Prints the differences A - B with 95 % confidence intervals. The intervals are computed with a paired bootstrap over
+    Prints the differences A - B with 95% confidence intervals. The intervals are computed with a paired bootstrap over
     images, and over seeds if there are multiple seeds. With --by-size or --by-label, any number of runs can be
     compared; the default is all finished runs.
 

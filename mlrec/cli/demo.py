@@ -19,8 +19,8 @@ def demo(
 ) -> None:
     """Run a demo that compares CSRA with average pooling.
 
-    Trains both heads on synthetic scenes, without network access, and prints the difference in mAP with a confidence
-    interval.
+    Trains a CSRA head and an average-pooling head on synthetic scenes, without network access, and prints the
+    difference in mAP with a confidence interval.
 
     Example: mlrec demo --seeds 0,1,2,3,4
     """

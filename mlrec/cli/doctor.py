@@ -20,11 +20,12 @@ def doctor(
     out: options.Out = Path("runs"),
     json: options.Json = False,
 ) -> None:
-    """Check that this machine can train with these settings.
+    """Check that this machine can train with the given settings.
 
-    Checks the packages, device, disk, data and weights, and trains for a few steps. The command accepts the same flags
-    as mlrec train, and selects splits, device and weights in the same way. Weights on the Hugging Face Hub are looked
-    up but not downloaded. All temporary files are removed. The exit code is 1 if mlrec train would fail, otherwise 0.
+    Checks the packages, device, disk, data and weights, and trains for a few steps. The configuration flags are the
+    same as for mlrec train, and splits, device and weights are selected in the same way. Weights on the Hugging Face
+    Hub are looked up but not downloaded. All temporary files are removed. The exit code is 1 if mlrec train would fail,
+    and 0 otherwise.
 
     Example: mlrec doctor --data data/voc2007
     """

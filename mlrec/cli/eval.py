@@ -21,7 +21,9 @@ def evaluate(
     data: options.Data = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Split to evaluate on [default: the split of the run; if it is missing, test or val]."),
+        typer.Option(
+            help="Split to evaluate on [default: the split of the run; if the dataset has no such split, test or val]."
+        ),
     ] = None,
     top3: options.Top3 = False,
     top: options.Top = None,
@@ -36,12 +38,15 @@ def evaluate(
     ] = None,
     localize: Annotated[
         bool,
-        typer.Option("--localize", help="Compare heat maps with boxes and masks (only VOC, COCO and shapes)."),
+        typer.Option(
+            "--localize", help="Compare heat maps with object boxes and masks (only for VOC, COCO and shapes)."
+        ),
     ] = False,
     tolerance: Annotated[
         float,
         typer.Option(
-            help="Maximum distance between a heat-map peak and an object in --localize, in heat-map cells.", min=0.0
+            help="Maximum distance between a heat-map peak and an object, in heat-map cells (only with --localize).",
+            min=0.0,
         ),
     ] = 0.5,
     voc_server: VocServer = None,
@@ -58,8 +63,8 @@ def evaluate(
     If there are more than 20 labels, only the lowest and highest AP values are printed, unless --full is set.
 
     By default, the model is evaluated on the dataset of its run; use --data to select another dataset with the same
-    label names. Predictions and metrics are written to the folder eval-DATA-SPLIT next to the model. Heat maps can
-    mislead; use --localize to measure how well they match the objects.
+    label names. Predictions and metrics are written to the folder eval-DATA-SPLIT next to the model. Heat maps can be
+    misleading; use --localize to measure how well they match the objects.
 
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """

@@ -25,9 +25,7 @@ def export(
     split: Annotated[
         str | None, typer.Option(help="Split used to compare both models [default: the run's split].")
     ] = None,
-    images: Annotated[
-        int, typer.Option(help="Number of images used to compare the exported model with the original.", min=1)
-    ] = 64,
+    images: Annotated[int, typer.Option(help="Number of images used to compare both models.", min=1)] = 64,
     push: Annotated[
         str | None,
         typer.Option(
@@ -42,8 +40,9 @@ def export(
     """Export a model for deployment.
 
     Writes a folder with the model, labels, preprocessing settings, tuned thresholds and a model card. The exported
-    model is compared with the original model on images from the dataset. If the logits differ by more than 1e-4,
-    nothing is written. Run the exported model with mlrec predict --run FOLDER (ONNX models do not need timm).
+    model is compared with the original model on images from the dataset. If the logits differ by more than 1e-4 times
+    max(1, largest absolute logit), nothing is written. Run the exported model with mlrec predict --run FOLDER (ONNX
+    models do not need timm).
 
     Example: mlrec export runs/voc2007-resnet101-csra-1 --format onnx
     """

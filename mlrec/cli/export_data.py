@@ -25,13 +25,13 @@ def export_data(
     splits: Annotated[str | None, typer.Option(help="Splits to export [default: all].", metavar="A,B,...")] = None,
     unknown: Annotated[
         Literal["keep", "negative"],
-        typer.Option(help="Treatment of unknown labels: keep them, or write them as negative."),
+        typer.Option(help="Treatment of unknown labels: keep, or negative (export them as negative)."),
     ] = "keep",
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Run, evaluation folder or predictions.npz file with predictions to export (only with labelstudio, "
-            "fiftyone or coco)."
+            help="Run, evaluation folder or predictions.npz file whose predictions are exported (only for the formats "
+            "labelstudio, fiftyone and coco)."
         ),
     ] = None,
     json: options.Json = False,

@@ -19,10 +19,10 @@ def fit(
     images: Annotated[
         Path | None, typer.Option(help="Image folder, if the images are not stored with the annotations.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Parent folder of the run folders.")] = Path("runs"),
+    out: Annotated[Path, typer.Option(help="Parent folder of the output folder.")] = Path("runs"),
     name: Annotated[str | None, typer.Option(help="Name of the output folder [default: DATASET-fit].")] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="Name of the only backbone to try [default: all available backbones].")
+        str | None, typer.Option(help="Backbone to use [default: all available backbones are tried].")
     ] = None,
     weights: Annotated[
         str | None,

@@ -44,9 +44,10 @@ def imagenet(
 ) -> None:
     """Evaluate a published ImageNet classifier.
 
-    Prints the top-1 and top-5 accuracy of the published classifier. Both accuracies are also printed after λ times the
-    maximum over all locations is added to each logit (Table 1 of the paper). The name of each class folder must be its
-    WordNet ID or class number. The precision is always float32.
+    Prints the top-1 and top-5 accuracy of the published classifier, without and with residual attention. The residual
+    attention adds λ times the maximum score of a class over all locations to the logit of the class (Table 1 of the
+    paper). Each class folder must be named with the WordNet ID or the number of its class. The precision is always
+    float32.
 
     Example: mlrec imagenet imagenet/val --backbone resnet50 --pretrained --lam 0:1:0.01
     """

@@ -26,7 +26,7 @@ def import_(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Output folder [default: imported/STEM, where STEM is the file name without extension]."),
+        typer.Option(help="Output folder [default: imported/STEM, where STEM is the file name without its extension]."),
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Name of the timm model, if it cannot be inferred from the file.")
@@ -53,8 +53,8 @@ def import_(
     """Import a third-party checkpoint.
 
     Reads checkpoints from the paper's code, mmpretrain, CutMix, torchvision and timm. Code in the file is never
-    executed. Heads, labels, depth and image size are inferred from tensor names and shapes. Use the imported model with
-    mlrec eval, predict, attend or export.
+    executed. The head, labels, depth and image size are inferred from tensor names and shapes. Use the imported model
+    with mlrec eval, predict, attend or export.
 
     Example: mlrec import resnet101_voc07_head1_lam0.1_94.7.pth --dataset voc2007
     """

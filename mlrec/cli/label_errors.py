@@ -15,18 +15,23 @@ def label_errors(
     flags: dict[str, Any],
     folds: Annotated[
         int | None,
-        typer.Option(help="Number of folds [default: the number of folds in the dataset, or 5 if there are none]."),
+        typer.Option(
+            help="Number of folds [default: the number of folds in the dataset, or 5 if the dataset has no folds]."
+        ),
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Scores for --split from a model that was not trained on this split; no heads are trained."),
+        typer.Option(
+            help="Scores for --split, used instead of training heads; the model must not have been trained on --split."
+        ),
     ] = None,
     logits: options.Logits = False,
     probabilities: options.Probabilities = False,
     recipe: Annotated[str, typer.Option(help="Name of a recipe.", metavar="NAME")] = "demo",
     settings: options.Settings = None,
     out: Annotated[
-        Path, typer.Option(help="Output folder for the list, the contact sheet and the runs of the folds.")
+        Path,
+        typer.Option(help="Output folder for the list of label errors, the contact sheet and the runs of the folds."),
     ] = Path("label-errors"),
     json: options.Json = False,
 ) -> None:
@@ -34,7 +39,7 @@ def label_errors(
 
     Trains one head per fold on features from a frozen backbone. Annotations that contradict the predictions on held-out
     samples are ranked by how likely they are to be wrong. Folds created by mlrec split are used if they exist;
-    otherwise, new folds are created. With confident learning, a threshold for each label determines how many
+    otherwise, new folds are created. Confident learning sets a threshold for each label, which determines how many
     annotations are listed and how many errors are expected.
 
     Example: mlrec label-errors --data data/voc2007 --head average

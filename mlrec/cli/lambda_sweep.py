@@ -24,16 +24,22 @@ def lambda_sweep(
     data: options.Data = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Split to evaluate on [default: the split of the run; if it is missing, test or val]."),
+        typer.Option(
+            help="Split to evaluate on [default: the split of the run; if the dataset has no such split, test or val]."
+        ),
     ] = None,
     select_on: Annotated[
         str | None,
-        typer.Option(help="Split on which λ is selected [default: the evaluated split; the result is then marked]."),
+        typer.Option(
+            help="Split on which λ is selected [default: the evaluated split; the result is then marked with †]."
+        ),
     ] = None,
     temperatures: Annotated[
         str | None,
         typer.Option(
-            help="Softmax temperatures of the attention at test time; inf means max pooling.", metavar="A,B,..."
+            help="Softmax temperatures of the attention at test time; inf means max pooling [default: the head's "
+            "temperatures for CSRA, otherwise inf].",
+            metavar="A,B,...",
         ),
     ] = None,
     normalize_logits: Annotated[
@@ -64,9 +70,9 @@ def lambda_sweep(
 ) -> None:
     """Evaluate a model with residual attention added at test time.
 
-    λ times the maximum over all locations is added to each logit (Figure 1 and Table 1 of the paper). All values of λ
-    are evaluated in a single pass over the images. The result is written to lambda-DATA-SPLIT/lambda.json next to the
-    model.
+    λ times the attention-pooled score of each label is added to its logit (Figure 1 and Table 1 of the paper). All
+    values of λ are evaluated in a single pass over the images. The result is written to lambda-DATA-SPLIT/lambda.json
+    next to the model.
 
     Example: mlrec lambda-sweep runs/voc2007-resnet101-average-1 --lam 0:1:0.01
     """

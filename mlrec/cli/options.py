@@ -65,7 +65,7 @@ DataFlag = Annotated[
 Tuned = Annotated[bool, typer.Option("--tuned", help="Use the thresholds and calibration from mlrec tune.")]
 Out = Annotated[Path, typer.Option(help="Parent folder of the run folders.", rich_help_panel="Output")]
 RunsRoot = Annotated[Path, typer.Option(help="Folder to search for runs.")]
-Seeds = Annotated[str, typer.Option(help="Random seeds (one run per seed).", metavar="A,B,...")]
+Seeds = Annotated[str, typer.Option(help="Random seeds; each head is trained once with each seed.", metavar="A,B,...")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="Config key and its value; the flag can be repeated.", metavar="KEY=VALUE"),
@@ -86,9 +86,7 @@ Model = Annotated[
 ]
 Boxes = Annotated[
     Path | None,
-    typer.Option(
-        help="CSV file of boxes to classify instead of whole images; columns: filename,x,y,width,height[,id]."
-    ),
+    typer.Option(help="CSV file with boxes to use instead of whole images; columns: filename,x,y,width,height[,id]."),
 ]
 
 BatchSize = Annotated[
@@ -110,7 +108,10 @@ Workers = Annotated[
 DecodeThreads = Annotated[
     int | None,
     typer.Option(
-        "--workers", help="Number of decoding threads [default: one per CPU core].", min=0, rich_help_panel="System"
+        "--workers",
+        help="Number of image decoding threads [default: one per CPU core].",
+        min=0,
+        rich_help_panel="System",
     ),
 ]
 Device = Annotated[

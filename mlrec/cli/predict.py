@@ -35,7 +35,10 @@ def predict(
     tuned: options.Tuned = False,
     top: Annotated[
         int | None,
-        typer.Option(help="Number of most probable labels to predict per image, instead of using a threshold.", min=1),
+        typer.Option(
+            help="Number of labels to predict per image; the most probable labels are predicted, without a threshold.",
+            min=1,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -51,7 +54,9 @@ def predict(
     ] = False,
     part_size: Annotated[
         int,
-        typer.Option(help="Number of images per part of --out (a tar or Parquet file is always a single part).", min=1),
+        typer.Option(
+            help="Number of images per part of --out (an input tar or Parquet file is always a single part).", min=1
+        ),
     ] = 10_000,
     engine: Annotated[
         Literal["local", "ray"],
@@ -75,8 +80,8 @@ def predict(
     result is written in parts; run the same command again to resume after a failure. Use torchrun to distribute the
     parts over processes and machines.
 
-    Examples: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv, or torchrun --nproc-per-node 8 -m
-    mlrec predict shards --model RUN --out scores --format parquet
+    Example: mlrec predict photos --run runs/voc2007-resnet101-csra-1 > out.csv
+    torchrun --nproc-per-node 8 -m mlrec predict shards --out scores
     """
     from mlrec.workflows.deploy.predict_parts import PredictJob, output_form
     from mlrec.workflows.runtime import RuntimeOptions

@@ -15,7 +15,7 @@ from mlrec.utils.errors import UsageError
 
 Kind = Annotated[
     str,
-    typer.Argument(help=f"Dataset format [default: detected]: {', '.join(READERS)}.", metavar="[KIND]"),
+    typer.Argument(help=f"Dataset format: {', '.join(READERS)} [default: detected].", metavar="[KIND]"),
 ]
 Source = Annotated[
     Path | None,
@@ -42,7 +42,8 @@ def prepare(
         bool, typer.Option("--keep-empty", help="coco: keep images without annotations; all their labels are negative.")
     ] = False,
     year: Annotated[
-        str | None, typer.Option(help="coco: year of the annotations, if the folder contains more than one year.")
+        str | None,
+        typer.Option(help="coco: year of the annotations, if the folder contains annotations for several years."),
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Image folder, if the images are not stored with the annotations.")
@@ -54,13 +55,14 @@ def prepare(
     split: Annotated[
         list[str] | None,
         typer.Option(
-            help="coco: name of the split in an --annotations file; repeat the flag in the same order.", metavar="SPLIT"
+            help="coco: name of the split in an --annotations file; repeat the flag for each file, in the same order.",
+            metavar="SPLIT",
         ),
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Names of the labels if the source does not contain them, otherwise the labels to keep.",
+            help="Names of the labels, if the source does not contain them; otherwise, the labels to keep.",
             metavar="A,B,...",
         ),
     ] = None,
@@ -96,7 +98,7 @@ def prepare(
     ] = None,
     no_label_value: Annotated[
         str | None,
-        typer.Option(help="csv: text in the label column that means that an image has no labels.", metavar="TEXT"),
+        typer.Option(help="csv: text in the label column that marks an image without labels.", metavar="TEXT"),
     ] = None,
     ignore_columns: Annotated[
         str | None, typer.Option(help="csv: columns that do not contain labels.", metavar="A,B,...")
@@ -123,9 +125,11 @@ def prepare(
 ) -> None:
     """Prepare a dataset from annotations.
 
-    All other commands use the prepared dataset. Each image is decoded once to check that it is readable.
+    Most other commands use the prepared dataset. Unless --no-verify is set, each image is decoded once to check that it
+    is readable.
 
-    Example: mlrec prepare labels.csv, or mlrec prepare voc2007 VOCdevkit
+    Example: mlrec prepare labels.csv
+    mlrec prepare voc2007 VOCdevkit
     """
     from mlrec.workflows.data import prepare as workflow
     from mlrec.workflows.next_steps import after_prepare

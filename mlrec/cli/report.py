@@ -52,7 +52,7 @@ def report(
     runs_root: options.RunsRoot = Path("runs"),
     table: Annotated[
         int | None,
-        typer.Option(help="Number of the table in the paper to print together with the runs.", metavar="N"),
+        typer.Option(help="Number of the paper's table to print together with the runs.", metavar="N"),
     ] = None,
     paper: Annotated[
         bool,
@@ -72,7 +72,8 @@ def report(
     figure: Annotated[
         int | None,
         typer.Option(
-            help="Figure of the paper to reproduce from the runs; only 5 (mAP against λ) is available.", metavar="N"
+            help="Number of the paper's figure to reproduce from the runs; only 5 (mAP against λ) is available.",
+            metavar="N",
         ),
     ] = None,
     study: Annotated[
@@ -88,12 +89,12 @@ def report(
     extra_rows: Annotated[
         Path | None,
         typer.Option(
-            help="CSV file with additional rows for --table (method, mAP in percent), such as results from an "
-            "evaluation server."
+            help="CSV file with additional rows for --table, such as results from an evaluation server; required "
+            "columns: method and mAP (in percent)."
         ),
     ] = None,
     intervals: Annotated[
-        bool, typer.Option("--intervals", help="Add 95 % bootstrap confidence intervals for mAP, CF1 and OF1.")
+        bool, typer.Option("--intervals", help="Add 95% bootstrap confidence intervals for mAP, CF1 and OF1.")
     ] = False,
     plots: Annotated[
         Path | None, typer.Option(help="Output folder for figures of the runs, as PNG, SVG and PDF.")

@@ -38,11 +38,11 @@ def score(
     Prints mAP, CP, CR, CF1, OP, OR, OF1 and the AP of each label. If there are more than 20 labels, only the lowest and
     highest AP values are printed, unless --full is set.
 
-    A CSV file has the sample names in the first column and one further column per label, such as filename,cat,dog. The
-    output of mlrec predict is also accepted. The values in the ground truth are 1 (positive), 0 (negative) and -1
-    (unknown). Rows and columns are matched by name; photos/a.jpg matches a.jpg if no other name matches. If neither
-    --logits nor --probabilities is set, the scores in a CSV file are treated as logits if any score is negative, and
-    as probabilities if all scores are in [0, 1].
+    A CSV file has a column of sample names followed by one column per label; its header is, for example,
+    'filename,cat,dog'. The output of mlrec predict is also accepted. The values in the ground truth are 1 (positive),
+    0 (negative) and -1 (unknown). Rows and columns are matched by name; photos/a.jpg matches a.jpg if no other name
+    matches. If neither --logits nor --probabilities is set, the scores in a CSV file are treated as logits if any score
+    is negative, and as probabilities if all scores are in [0, 1].
 
     Example: mlrec score predictions.csv truth.csv --top3
     """

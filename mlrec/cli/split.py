@@ -22,7 +22,7 @@ def split(
     ] = None,
     group: Annotated[
         str | None,
-        typer.Option(help="Column that groups samples, such as a patient ID; each group stays in one split."),
+        typer.Option(help="Column with the group of each sample, such as a patient ID; each group stays in one split."),
     ] = None,
     groups: Annotated[
         Path | None,
@@ -35,8 +35,8 @@ def split(
     keep_labels: Annotated[
         str | None,
         typer.Option(
-            help="Fractions of annotations to keep. For each fraction, a copy of the training split is added in "
-            "which all other annotations are unknown.",
+            help="Fractions of annotations to keep; for each fraction, a copy of the training split with all other "
+            "annotations unknown is added.",
             metavar="A,B",
         ),
     ] = None,
@@ -58,8 +58,8 @@ def split(
 
     Each label has about the same frequency in all new splits. The test split is not changed. People in the same image,
     samples with the same --group value, and near-duplicates stay in the same split. Instead of splitting the data,
-    --keep-labels and --single-positive add copies of the training split in which some annotations are unknown. Use
-    these copies to compare losses for missing labels.
+    --keep-labels and --single-positive add copies of the training split in which some annotations are unknown, so
+    that losses for missing labels can be compared.
 
     Example: mlrec split data/pets --val 0.2 --group patient
     """

@@ -19,7 +19,7 @@ def stats(
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Scores file (.npz or .csv) for the test split, which the power analysis uses instead of --ap."
+            help="Scores for the test split (.npz or .csv file), to use in the power analysis instead of --ap."
         ),
     ] = None,
     logits: options.Logits = False,
@@ -34,8 +34,8 @@ def stats(
 ) -> None:
     """Print statistics of a dataset.
 
-    Prints label counts, distribution shifts between splits, label co-occurrence, and how precisely mAP can be measured
-    on this dataset.
+    Prints label counts, distribution shifts between splits, label co-occurrence, and an estimate of how precisely mAP
+    can be measured on the dataset.
 
     Example: mlrec stats data/voc2007 --figure voc2007.png
     """

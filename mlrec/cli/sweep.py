@@ -39,10 +39,14 @@ def sweep(
     seeds: Annotated[
         str | None, typer.Option(help="Random seeds; each setting is trained once with each seed.", metavar="A,B,...")
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="Number of cross-validation folds on the training split.")] = None,
+    folds: Annotated[
+        int | None, typer.Option(help="Number of folds for cross-validation on the training split.")
+    ] = None,
     trials: Annotated[
         int | None,
-        typer.Option(help="Number of runs in a TPE search over the range of the values (replaces the grid).", min=1),
+        typer.Option(
+            help="Number of runs in a TPE search over the range of the given values, instead of a grid.", min=1
+        ),
     ] = None,
     tune: Annotated[
         list[str] | None,
@@ -57,10 +61,13 @@ def sweep(
     out: options.Out = Path("runs"),
     name: Annotated[
         str | None,
-        typer.Option(help="Name of the sweep folder [default: the name of the study, or the names of the keys]."),
+        typer.Option(
+            help="Name of the sweep folder [default: the name of the study, or the names of the varied keys]."
+        ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Number of local worker processes [default: one per GPU, otherwise 1].", min=1)
+        int | None,
+        typer.Option(help="Number of local worker processes [default: one per GPU, or 1 without a GPU].", min=1),
     ] = None,
     storage: Annotated[
         str | None,
@@ -73,17 +80,17 @@ def sweep(
     labels: options.Labels = None,
     intervals: Annotated[
         bool,
-        typer.Option("--intervals", help="Add 95 % confidence intervals for mAP and for the differences in the table."),
+        typer.Option("--intervals", help="Add 95% confidence intervals for mAP and for the differences in the table."),
     ] = False,
     json: options.Json = False,
     full: options.Full = False,
 ) -> None:
-    """Train one run for each setting in a grid.
+    """Train one model for each setting in a grid.
 
-    Every flag of mlrec train accepts multiple values, written as a,b,c or start:stop:step.
+    Configuration flags, such as --lam, accept multiple values, written as a,b,c or start:stop:step.
 
-    To train missing runs and resume interrupted runs, run the same command again, on the same machine or on a different
-    one. Finished runs are kept. A failed run does not stop the other runs.
+    To complete missing and interrupted runs, run the same command again, on the same machine or on a different one.
+    Finished runs are not repeated. A failed run does not stop the other runs.
 
     Example: mlrec sweep --lam 0,0.1,0.2 --heads 1,2,4 --seeds 0,1,2
     """
