@@ -255,7 +255,7 @@ def _table(result: Localization) -> Table:
         Column("hit", "peak", "percent", "Pointing"),
         Column("hit_margin", "±", "percent", "Pointing"),
         Column("hit_by_chance", "chance", "percent", "Pointing"),
-        Column("hit_by_centre", "centre", "percent", "Pointing"),
+        Column("hit_by_centre", "center", "percent", "Pointing"),
         Column("attended", "T = 1", "percent", "Mass inside"),
         Column("contributed", "contributions", "percent", "Mass inside"),
         Column("contributed_margin", "±", "percent", "Mass inside"),
