@@ -238,14 +238,14 @@ def _read_jsonl_scores(path: Path, findings: ValidationReport) -> Scores:
     labels = tuple(clean_label(name, f"{path}", findings) for name in names)
     one_line(findings, PredictionsError)
     if twice := duplicates_in(ids):
-        raise PredictionsError(f"{path}: '{twice[0]}' is scored twice; keep one")
+        raise PredictionsError(f"{path}: '{twice[0]}' is scored twice; keep one line")
     return Scores(path, labels, tuple(ids), np.array(rows, dtype=np.float64), "probabilities")
 
 
 def _json_line(line: str, where: str) -> tuple[str, dict[str, float]]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if twice := duplicates_in(key for key, _ in pairs):
-            raise PredictionsError(f"{where}: key '{twice[0]}' occurs twice; keep one")
+            raise PredictionsError(f"{where}: key '{twice[0]}' occurs twice; remove one")
         return dict(pairs)
 
     try:

@@ -120,7 +120,7 @@ def target_named(name: str) -> Target:
     for known in TARGETS:
         if known.casefold() == name.casefold():
             return known
-    raise UsageError(f"'{name}' is not one of the targets {', '.join(TARGETS)}{nearest(name, TARGETS)}")
+    raise UsageError(f"unknown target '{name}'; choose one of {', '.join(TARGETS)}{nearest(name, TARGETS)}")
 
 
 def _label(scores: NDArray[np.floating[Any]], targets: NDArray[np.int8]) -> tuple[Numbers, Numbers]:

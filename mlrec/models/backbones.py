@@ -164,13 +164,13 @@ def pretrained_settings(name: str) -> Any:
     """
     if not timm.is_model(name):
         hint = nearest(name, timm.list_models()) or "; see timm.list_models()"
-        raise ModelError(f"no backbone '{name}' in timm {timm.__version__}{hint}")
+        raise ModelError(f"timm {timm.__version__} has no backbone '{name}'{hint}")
     try:
         settings: Any = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
-        advice = f"choose one of {tags}" if tags else "timm has no weights for this backbone; omit the tag"
-        raise ModelError(f"no weights '{name}' in timm {timm.__version__}; {advice}") from error
+        advice = f"choose one of {tags}" if tags else "omit the tag, because timm has no weights for this backbone"
+        raise ModelError(f"timm {timm.__version__} has no weights '{name}'; {advice}") from error
     settings.architecture = settings.architecture or name.partition(".")[0]
     return settings
 

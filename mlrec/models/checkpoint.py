@@ -175,7 +175,7 @@ def read_metadata(path: Path | str) -> Metadata:
     named, count = len(metadata.labels), metadata.architecture.num_labels
     if named != count:
         raise ModelError(
-            f"{file}: the head is for {counted(count, 'label')}, but the file has {counted(named, 'label name')}; "
+            f"{file}: the head has {counted(count, 'label')}, but the file has {counted(named, 'label name')}; "
             "download the file again"
         )
     return metadata

@@ -113,9 +113,8 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
         raise ModelError(f"head '{name}': {type(error).__name__}: {error}") from error
     if tuple(logits.shape) != (2, num_labels):
         raise ModelError(
-            f"head '{name}' returns {tuple(logits.shape)} for 2 images and {num_labels} labels; a head must return "
-            "logits "
-            "(B, C)"
+            f"head '{name}' returns logits of shape {tuple(logits.shape)} for 2 images and {num_labels} labels; return "
+            f"logits of shape (2, {num_labels})"
         )
     return head
 
@@ -295,7 +294,7 @@ def create_model(
         )
     repeated = duplicates_in(names)
     if repeated:
-        raise ModelError(f"label '{repeated[0]}' is listed twice; keep one")
+        raise ModelError(f"label '{repeated[0]}' is listed twice; remove one")
     temperatures = resolve_temperatures(heads, temperatures)
     backbone_module = Backbone(backbone, img_size, pretrained=pretrained and weights is None)
     if weights is not None:
@@ -323,7 +322,7 @@ def create_model(
     if head == "gcn":
         if graph is None:
             raise ModelError(
-                "the gcn head requires a label graph; create it with label_graph from the training targets"
+                "the gcn head requires a label graph; create one from the training targets with label_graph"
             )
         cast("GraphConvolution", head_module).set_graph(graph)
     return Classifier(backbone_module, head_module, names, backbone_module.preprocessing, architecture)

@@ -274,7 +274,7 @@ class FeatureLayout:
             other = "; pass features of the expected shape"
             if fitting:
                 other = f"; use layout='{fitting[0]}' for this shape"
-            raise ModelError(f"features have shape {shape}, expected {expected} with layout='{self.layout}'{other}")
+            raise ModelError(f"features have shape {shape}, but layout='{self.layout}' requires {expected}{other}")
         if self.layout == "tokens" and shape[1] <= self.prefix_tokens:
             raise ModelError(
                 f"features have shape {shape}, so no location tokens remain after {self.prefix_tokens} prefix tokens; "

@@ -20,7 +20,7 @@ from torch.nn.functional import leaky_relu
 
 from mlrec.datasets.manifest import POSITIVE
 from mlrec.models.csra import FeatureLayout, at_least_float32, channel_dropout
-from mlrec.utils.errors import ModelError, nearest
+from mlrec.utils.errors import ModelError, counted, nearest
 from mlrec.utils.files import check_regular
 
 THRESHOLD, NEIGHBOURS, HIDDEN, SLOPE = 0.4, 0.2, 1024, 0.2  # the paper's τ, p, hidden width, and LeakyReLU slope
@@ -89,8 +89,8 @@ class GraphConvolution(nn.Module):
             own: Tensor = getattr(self, name)
             if own.shape != values.shape:
                 raise ModelError(
-                    f"label graph: '{name}' has shape {values.shape}, expected {tuple(own.shape)}; create the "
-                    "graph for these labels"
+                    f"label graph: '{name}' has shape {values.shape} instead of {tuple(own.shape)}; create the "
+                    "graph for the labels of this model"
                 )
             own.copy_(torch.from_numpy(values))
 
@@ -175,7 +175,10 @@ def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
     absent = [label for label, vector in vectors.items() if vector is None]
     if absent:
         names = ", ".join(absent[:10])
-        raise ModelError(f"{path}: no vector for {names}; add it, or omit --word-vectors to use one-hot vectors")
+        raise ModelError(
+            f"{path}: {counted(len(absent), 'label has', 'labels have')} no vector ({names}); add a vector for each "
+            "label, or omit --word-vectors to use one-hot vectors"
+        )
     return np.array(list(vectors.values()), dtype=np.float32)
 
 

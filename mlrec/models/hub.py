@@ -140,7 +140,10 @@ def hub_errors(what: str) -> Iterator[None]:
         reason = "access is restricted; request access on the hub"
         raise ModelError(f"{what}: {reason}") from error
     except errors.RepositoryNotFoundError as error:
-        reason = "the repository does not exist or is private; check the name, or log in (hf auth login, or HF_TOKEN)"
+        reason = (
+            "the repository does not exist or is private; check the name, or log in (run hf auth login, or set "
+            "HF_TOKEN)"
+        )
         raise ModelError(f"{what}: {reason}") from error
     except errors.RevisionNotFoundError as error:
         raise ModelError(f"{what}: the repository does not have this revision; check the revision") from error
@@ -156,10 +159,10 @@ def hub_errors(what: str) -> Iterator[None]:
         status = error.response.status_code
         advice = "try again later"
         if status in (401, 403):
-            advice = "log in with a token that has write access (hf auth login, or HF_TOKEN)"
+            advice = "log in with a token that has write access (run hf auth login, or set HF_TOKEN)"
         raise ModelError(f"{what}: the model hub rejected the request (HTTP {status}); {advice}") from error
     except errors.LocalTokenNotFoundError as error:
-        raise ModelError(f"{what}: no hub token; log in (hf auth login, or HF_TOKEN)") from error
+        raise ModelError(f"{what}: no access token for the model hub; run hf auth login, or set HF_TOKEN") from error
     except Exception as error:  # the HTTP library raises additional error types
         reason = f"the model hub {constants.ENDPOINT} is unreachable ({type(error).__name__})"
         raise ModelError(f"{what}: {reason}") from error

@@ -80,11 +80,12 @@ class ImageNetClassifier:
         published, mean, _ = self.logits(images)
         difference = float((published - mean).abs().max() / published.abs().max().clamp(min=1e-12))
         if not self.class_token and not difference <= TOLERANCE:
-            between = ", ".join(self._between(images)) or "the pooling is not a mean"
+            layers = ", ".join(self._between(images))
+            cause = f"layers before the classifier ({layers})" if layers else "the pooling is not a mean"
             raise ModelError(
-                f"{self.name}: λ cannot be applied, because the mean of the scores over locations differs from the "
-                f"logit (by {difference:.2g} of the largest logit) due to operations before the classifier "
-                f"({between}); choose a model with plain average pooling"
+                f"{self.name}: λ cannot be applied, because the logit is not the mean of the scores over locations "
+                f"(difference: {difference:.2g} of the largest logit; cause: {cause}); choose a model with plain "
+                "average pooling"
             )
 
     def _between(self, images: Tensor) -> list[str]:

@@ -48,8 +48,8 @@ def published_lam(dataset: str | None, family: str, heads: int) -> float:
     what = f"a {family} with H = {heads} on {dataset or 'an unknown dataset'}"
     if values:
         known = ", ".join(f"--lam {release.lam:g} for {release.backbone}" for release in fitting)
-        raise ModelError(f"λ is not in the file, and the paper has several values for {what}; use {known}")
-    raise ModelError(f"λ is not in the file, and the paper has no value for {what}; set it with --lam X")
+        raise ModelError(f"the file does not contain λ, and the paper has several values for {what}; use {known}")
+    raise ModelError(f"the file does not contain λ, and the paper has no value for {what}; set λ with --lam X")
 
 
 def fixed_lam(backbone: str, head: str) -> float:

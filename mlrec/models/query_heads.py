@@ -38,12 +38,14 @@ class _QueryHead(nn.Module):
     def location_scores(self, features: Tensor) -> Tensor:  # noqa: ARG002 - as all heads
         """Raise ModelError, because these heads have no scores at locations."""
         raise ModelError(
-            f"{type(self).__name__} has no scores for single locations, so λ cannot be changed; use a csra head"
+            f"{type(self).__name__} has no scores for individual locations, so λ cannot be changed; use a csra head"
         )
 
     def contributions(self, features: Tensor) -> Tensor:  # noqa: ARG002 - as all heads
         """Raise ModelError, because the logit is not a sum over locations."""
-        raise ModelError(f"the logit of {type(self).__name__} is not a sum over locations; use label_attention instead")
+        raise ModelError(
+            f"the logit of {type(self).__name__} is not a sum over locations; use the method label_attention instead"
+        )
 
 
 class AttentionPooling(_QueryHead):

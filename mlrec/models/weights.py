@@ -107,7 +107,7 @@ def model_file(path: Path | str) -> Path:
 
         if onnx_file(path) is not None:
             raise ModelError(
-                f"{path}: an exported ONNX model, which only mlrec predict can run; pass the original model"
+                f"{path}: this is an exported ONNX model, which only mlrec predict can run; pass the original model"
             )
         raise ModelError(f"{path}: not a model; pass a run folder, a folder from mlrec import, or a .safetensors file")
     return file
@@ -296,11 +296,10 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     missing = [key for key in expected if key not in state and not key.endswith(_COUNTERS)]
     unexpected = [key for key in state if key not in expected]
     if missing or unexpected:
-        first = f"first missing '{missing[0]}'" if missing else f"first unexpected '{unexpected[0]}'"
+        first = f"first missing: '{missing[0]}'" if missing else f"first unexpected: '{unexpected[0]}'"
         raise ModelError(
-            f"{source}: {len(expected) - len(missing)} of {counted(len(expected), 'tensor')} matched, "
-            f"{len(missing)} missing, "
-            f"{len(unexpected)} unexpected ({first}); use weights for the same architecture"
+            f"{source}: the tensors do not match the model ({len(expected) - len(missing)} matched, {len(missing)} "
+            f"missing, {len(unexpected)} unexpected; {first}); use weights for the same architecture"
         )
     for key, tensor in state.items():
         if tensor.shape != expected[key].shape:

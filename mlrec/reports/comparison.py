@@ -244,7 +244,7 @@ def _notes(ours: Side, theirs: Side, comparison: Comparison, bootstrap: Bootstra
     else:
         scope = "the intervals describe these trained models, not the methods; other seeds may differ more"
     rules = conventions_named(bootstrap.conventions).in_words()
-    bias = "AP on few images is biased upwards for both A and B; the bias of the difference is much smaller"
+    bias = "AP on few images is biased upward for both A and B; the bias of the difference is much smaller"
     return (f"{bootstrap.resamples:,} paired resamples of {units}. {runs}: {scope}", bias, rules)
 
 
@@ -253,5 +253,5 @@ def _label_notes() -> tuple[str, ...]:
         "p: two-sided p-value from a normal approximation. p Holm: p-value after the Holm correction for the number of "
         f"labels. finding: p Holm is below {ALPHA:g}",
         FEW_NOTE,
-        f"a label with fewer than {TOO_FEW} positives is never a finding, regardless of the difference",
+        f"a label with fewer than {TOO_FEW} positives never counts as a finding, regardless of the difference",
     )

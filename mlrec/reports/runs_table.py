@@ -22,7 +22,7 @@ from mlrec.utils.errors import counted
 BOOTSTRAP_NOTE = (
     "95 %: bias-corrected bootstrap confidence interval over images, and over seeds if n is given. The interval for "
     "one "
-    "run does not account for other seeds, and AP on few images is biased upwards"
+    "run does not account for other seeds, and AP on few images is biased upward"
 )
 WITHOUT_NEGATIVE = "¶"  # mark of precisions and F1 that count labels without a known negative
 _PRECISIONS = frozenset({"CP", "CF1", "OP", "OF1", "F1"})

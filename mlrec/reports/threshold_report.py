@@ -19,8 +19,8 @@ COLUMNS = (
     *(Column(key.lower(), key, "number", block="Probabilities") for key in ("NLL", "Brier", "ECE")),
 )
 NOTES = (
-    "mean F1: mean of the F1 of each label. NLL, Brier and ECE (15 bins) are computed over all sample-label pairs; in "
-    "tuned rows, they are computed after calibration",
+    "mean F1: mean of the F1 scores of all labels. NLL, Brier and ECE (15 bins) are computed over all sample-label "
+    "pairs; in tuned rows, they are computed after calibration",
 )
 # Split, thresholds in words, rates by name, and reliability of the probabilities.
 ThresholdRow = tuple[str, str, Mapping[str, float | None], Reliability | None]

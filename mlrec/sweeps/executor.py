@@ -257,7 +257,7 @@ class WorkerPool:
             elif code != 0:
                 if not queue.has_worked(pid):
                     raise RunError(
-                        f"a worker exited before training anything ({_cause(code)}); check the worker's output above"
+                        f"a worker exited before it started a run ({_cause(code)}); check the worker's output above"
                     )
                 queue.crashed(pid, _cause(code))
 

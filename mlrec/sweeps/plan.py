@@ -277,7 +277,7 @@ def _settings(
             settings.setdefault(repr(sorted(flags.items())), Setting(label, values, flags))
     if not settings:
         raise UsageError(
-            f"--head {','.join(map(str, heads or ()))}: no row in the study uses this head; omit --head, or choose a "
+            f"--head {','.join(map(str, heads or ()))}: the study has no matching row; omit --head, or choose a "
             "different study"
         )
     return list(settings.values())

@@ -125,8 +125,8 @@ def _poolings(*, paper_only: bool) -> dict[str, Flags]:
 
 _CONTROLS_NOTE = (
     "controls (not in the paper): H heads that all have T = 1, and one head whose logits are multiplied by H. If the "
-    "first control has the same gain, the gain is not due to different temperatures. If the second control has the "
-    "same gain, the gain is not due to multiple classifiers"
+    "first control gains as much as H heads with different temperatures, the gain is not due to the temperatures. If "
+    "the second control gains as much, the gain is not due to multiple classifiers"
 )
 
 

@@ -82,14 +82,14 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     rows.sort(key=lambda row: row[0])
     first = next(iter(studies[0]))
     notes = [
-        f"rank: mean over {len(studies)} sweeps of the rank by mAP (1 is best), among the "
-        f"{counted(len(shared), 'row')} that all sweeps have in common; equal values share their mean rank",
+        f"rank: rank by mAP (1 is best) among the {counted(len(shared), 'row')} that all sweeps have in common, "
+        f"averaged over {len(studies)} sweeps; rows with equal mAP share their mean rank",
         f"Δ: mAP minus that of '{first}'; win or loss: the paired 95 % confidence interval for Δ over images and seeds "
-        "is above or below 0, not corrected for the number of comparisons",
+        "is above or below 0 (not corrected for the number of comparisons)",
     ]
     left_out = list(dict.fromkeys(name for study in studies for name in study if name not in shared))
     if left_out:
-        notes.append(f"omitted because they are not in all sweeps: {', '.join(left_out)}")
+        notes.append(f"rows that are not in all sweeps are omitted: {', '.join(left_out)}")
     drawn = tuple(Row(tuple(cells.get(column.key) for column in COLUMNS)) for _, cells in rows)
     title = f"Over {counted(len(studies), 'sweep')}: {', '.join(names)}"
     return Table(title, COLUMNS, drawn, tuple(notes), label="over-all-sweeps", name="over all sweeps")

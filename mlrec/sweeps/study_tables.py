@@ -288,7 +288,7 @@ def _cost_note(costs: HeadCosts) -> str:
         f"{costs.backbone_flops / 1e6:,.0f} MFLOPs and {costs.backbone_parameters:,} parameters. ms: evaluation of the "
         f"whole model without image loading ({costs.img_size} px, batches of {costs.batch_size}, "
         f"{where.get('gpu', where['device'])} {where['precision']}, {counted(where['threads'], 'thread')}), median of "
-        f"{counted(costs.steps, 'step')} per row, with the rows measured in turn. ratio: relative to the first row"
+        f"{counted(costs.steps, 'step')} per row, with the rows measured alternately. ratio: relative to the first row"
     )
 
 

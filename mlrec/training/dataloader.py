@@ -412,8 +412,8 @@ def fitting_files(workers: int) -> int:
         return workers
     fit = max(0, hard - used) // FILES_PER_WORKER
     logger.warning(
-        f"open files are limited to {hard} (ulimit -n), but {counted(workers, 'dataloader worker')} may need {needed}; "
-        f"the number of workers was reduced to {fit}. Raise the limit to use more workers"
+        f"the limit on open files is {hard} (ulimit -n), but {counted(workers, 'dataloader worker')} may need "
+        f"{needed}; the number of workers was reduced to {fit}. Raise the limit to use more workers"
     )
     return fit
 
@@ -425,16 +425,16 @@ def _worker_error(error: Exception) -> Exception:
     """
     text = str(error)
     if "shared memory" in text or "bus error" in text.lower():
-        return MlrecError("out of shared memory; use fewer --workers, or a larger --shm-size in a container")
+        return MlrecError("out of shared memory; reduce --workers, or increase --shm-size in a container")
     if "exited unexpectedly" in text or "is killed by signal" in text:
-        return MlrecError("a dataloader worker was killed, probably because memory ran out; use fewer --workers")
+        return MlrecError("a dataloader worker was killed, probably because memory ran out; reduce --workers")
     if "timed out" in text:
         return MlrecError(
-            f"no batch for {TIMEOUT:.0f} s, probably because a dataloader worker hangs; check the disk, or use "
-            "--workers 0"
+            f"no batch arrived within {TIMEOUT:.0f} s, probably because a dataloader worker hangs; check the disk, or "
+            "use --workers 0"
         )
     if "Too many open files" in text:
-        return MlrecError("too many open files; raise the limit (ulimit -n) or use fewer --workers")
+        return MlrecError("too many open files; raise the limit (ulimit -n) or reduce --workers")
     return error
 
 

@@ -49,7 +49,7 @@ def resolve_device(name: str = "auto") -> torch.device:
         _check_kernels(device)
         return device
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("device mps: not available on this machine; use --device cpu")
+        raise UsageError("device mps is not available on this machine; use --device cpu")
     if device.type not in ("cpu", "mps"):
         raise UsageError(f"device '{name}' is not supported; use auto, cpu, cuda, cuda:N or mps")
     return device
@@ -252,8 +252,8 @@ def explained(config: Config, device: torch.device, precision: Precision) -> Ite
         if "Expected more than 1 value per channel" not in str(error):
             raise
         raise RunError(
-            f"BatchNorm cannot train on one value per channel: at {config.img_size} px the feature map has one "
-            "location, and a batch has one sample; use a larger --img-size or --batch-size, or fewer --grad-accum-steps"
+            f"BatchNorm cannot train on one value per channel: at {config.img_size} px, the feature map has one "
+            "location, and a batch has one sample; increase --img-size or --batch-size, or reduce --grad-accum-steps"
         ) from error
     except (RuntimeError, MemoryError) as error:
         text = str(error)

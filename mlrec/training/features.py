@@ -216,8 +216,8 @@ def _reserve(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     need, free = torch.Size(shape).numel() * dtype.itemsize, _free_memory()
     if free is not None and need > free:
         raise MlrecError(
-            f"features of the frozen backbone need {need / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free; reduce "
-            "--feature-copies or --img-size, set --precision bf16, or train without --freeze-backbone"
+            f"the features of the frozen backbone need {need / 1e9:.1f} GB of memory, but only {free / 1e9:.1f} GB are "
+            "free; reduce --feature-copies or --img-size, set --precision bf16, or train without --freeze-backbone"
         )
     logger.info(f"features: {' x '.join(map(str, shape))} {str(dtype).removeprefix('torch.')}, {need / 1e6:,.0f} MB")
     return shared_empty(shape, dtype)

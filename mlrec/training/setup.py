@@ -161,8 +161,8 @@ def resume_note(config: Config, device: torch.device) -> str | None:
     if device.type == "cpu" or (device.type == "cuda" and config.deterministic):
         return None
     return (
-        f"resuming on {device.type} without --deterministic: the result will be equivalent to an uninterrupted run, "
-        "but not bit-exact"
+        f"resuming on {device.type} without --deterministic: the result may differ slightly from that of an "
+        "uninterrupted run"
     )
 
 

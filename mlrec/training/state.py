@@ -120,7 +120,7 @@ class State:
         expected = {"model", "ema", "optimizer", "scaler", "history", *_COUNTERS}
         different = sorted(expected.symmetric_difference(content))
         if different:
-            raise RunError(f"checkpoint: missing or unknown keys ({', '.join(different)}); start a new run")
+            raise RunError(f"the checkpoint has missing or unknown keys ({', '.join(different)}); start a new run")
         try:
             self.model.load_state_dict(content["model"])
             self.optimizer.load_state_dict(content["optimizer"])

@@ -116,8 +116,8 @@ def fetch(url: str, policy: WebPolicy | None = None) -> bytes:
             target = urljoin(url, response.headers.get("Location", ""))
         if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
             raise DataError(
-                f"{shown(url)}: redirect from https to {shown(target)}, which is not encrypted; download the file "
-                "manually"
+                f"{shown(url)}: the server redirects to {shown(target)}, which is not encrypted; download the "
+                "file manually"
             )
         url = target
     raise DataError(f"{shown(url)}: more than {policy.redirects} redirects")

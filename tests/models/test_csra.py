@@ -237,7 +237,7 @@ def test_refuses_what_makes_no_sense(options: dict[str, object], told: str) -> N
 
 
 def test_features_of_another_width_are_told_with_both_shapes() -> None:
-    with pytest.raises(ModelError, match=r"\(2, 5, 3, 3\), expected \(B, 4, h, w\)"):
+    with pytest.raises(ModelError, match=r"\(2, 5, 3, 3\), but layout='nchw' requires \(B, 4, h, w\)"):
         mlrec.CSRA(4, 2)(torch.zeros(2, 5, 3, 3))
 
 

@@ -134,5 +134,5 @@ def test_published_lambda(release: object) -> None:
 
 
 def test_no_published_lambda_asks_for_one() -> None:
-    with pytest.raises(ModelError, match="set it with --lam X"):
+    with pytest.raises(ModelError, match="set λ with --lam X"):
         published_lam(None, "vit", 3)

@@ -73,7 +73,7 @@ def test_graph_and_vectors_travel_with_the_weights(tmp_path: Path) -> None:
 def test_needs_its_graph() -> None:
     with pytest.raises(ModelError, match="requires a label graph"):
         mlrec.create_model("test_resnet", 4, "gcn", img_size=64)
-    with pytest.raises(ModelError, match=r"'adjacency' has shape \(4, 4\), expected \(3, 3\)"):
+    with pytest.raises(ModelError, match=r"'adjacency' has shape \(4, 4\) instead of \(3, 3\)"):
         mlrec.create_model("test_resnet", 3, "gcn", img_size=64, graph=label_graph(TARGETS, "abcd"))
 
 
@@ -94,7 +94,7 @@ def test_vectors_by_name_by_words_and_without_case(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("cat 1 2\n", "no vector for dog"),
+        ("cat 1 2\n", r"1 label has no vector \(dog\)"),
         ("cat 1 2\ndog 1 x\n", "'dog': the vector contains values that are not numbers"),
         ("cat 1 2\ndog 1 nan\n", "'dog': the vector contains NaN"),
         ("cat 1 2\ndog 1\n", r"the vectors have different lengths \(1, 2\)"),

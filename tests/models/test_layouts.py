@@ -91,7 +91,7 @@ def test_a_swin_transformer_of_timm_is_nhwc() -> None:
     head = mlrec.CSRA(swin.num_features, 3, layout="nhwc")
     features = swin.forward_features(torch.rand(2, 3, 64, 64))
     assert head(features).shape == (2, 3)
-    with pytest.raises(ModelError, match="layout='nchw'; use layout='nhwc'"):
+    with pytest.raises(ModelError, match="layout='nchw' requires .*; use layout='nhwc'"):
         mlrec.CSRA(swin.num_features, 3)(features)
 
 
@@ -102,11 +102,11 @@ def test_a_swin_transformer_of_timm_is_nhwc() -> None:
         (
             "nchw",
             (2, 7, 7, 5),
-            r"\(2, 7, 7, 5\), expected \(B, 5, h, w\) with layout='nchw'; use layout='nhwc'",
+            r"\(2, 7, 7, 5\), but layout='nchw' requires \(B, 5, h, w\); use layout='nhwc'",
         ),
-        ("nchw", (2, 50, 5), r"expected \(B, 5, h, w\) with layout='nchw'; use layout='tokens'"),
-        ("nhwc", (2, 5, 7, 7), r"expected \(B, h, w, 5\) with layout='nhwc'; use layout='nchw'"),
-        ("tokens", (2, 5, 50), r"expected \(B, N, 5\) with layout='tokens'; pass features of the expected shape$"),
+        ("nchw", (2, 50, 5), r"layout='nchw' requires \(B, 5, h, w\); use layout='tokens'"),
+        ("nhwc", (2, 5, 7, 7), r"layout='nhwc' requires \(B, h, w, 5\); use layout='nchw'"),
+        ("tokens", (2, 5, 50), r"layout='tokens' requires \(B, N, 5\); pass features of the expected shape$"),
         ("tokens", (2, 2, 5), "no location tokens remain after 2 prefix tokens"),
     ],
 )

@@ -158,9 +158,9 @@ def test_half_precision_gives_float32_and_wrong_shapes_are_refused(name: str) ->
     head = head_of(name).float()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert head(FEATURES.float()).dtype == torch.float32
-    with pytest.raises(ModelError, match=r"expected \(B, 24, h, w\)"):
+    with pytest.raises(ModelError, match=r"requires \(B, 24, h, w\)"):
         head(torch.zeros(1, 8, 3, 3))
-    with pytest.raises(ModelError, match="no scores for single locations"):
+    with pytest.raises(ModelError, match="no scores for individual locations"):
         head.location_scores(FEATURES)
     with pytest.raises(ModelError, match="not a sum over locations"):
         head.contributions(FEATURES)

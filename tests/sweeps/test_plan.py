@@ -67,7 +67,7 @@ def test_head_chooses_rows_of_a_study(data: Path, tmp_path: Path) -> None:
     assert len(labels(None)) == 9
     assert labels("average,q2l") == ["average pooling", "Query2Label"]
     assert labels("csra") == ["CSRA, λ = 0", "CSRA, H = 1", "CSRA, H = 6"]
-    with pytest.raises(UsageError, match="no row in the study uses this head"):
+    with pytest.raises(UsageError, match="the study has no matching row"):
         plan_sweep({**flags, "head": "spatial"}, study="compare", out=tmp_path)
 
 

@@ -84,7 +84,7 @@ def test_rows_that_some_sweeps_lack_are_left_out_and_named(tmp_path: Path) -> No
     folders = [write_sweep(tmp_path, "a", STRENGTH), write_sweep(tmp_path, "b", {"average pooling": 1.0, "CSRA": 2.0})]
     overall = study_reports(folders)[-1]
     assert set(rows_of(overall)) == {"average pooling", "CSRA"}
-    assert "omitted because they are not in all sweeps: GCN, Query2Label" in overall.footnotes
+    assert "rows that are not in all sweeps are omitted: GCN, Query2Label" in overall.footnotes
     with pytest.raises(UsageError, match="have no row in common"):
         study_reports([folders[0], write_sweep(tmp_path, "c", {"other": 1.0})])
     with pytest.raises(UsageError, match="listed twice"):

@@ -114,5 +114,5 @@ def test_a_pool_starts_workers_for_waiting_trials_and_reports_those_that_died(
     pool.start(1, queue)  # type: ignore[arg-type]
     assert [process.slot for process in begun] == [0, 1, 2, 3], "the fourth is still starting"
     begun[3].exitcode = 1
-    with pytest.raises(RunError, match=r"before training anything \(the worker exited with code 1\)"):
+    with pytest.raises(RunError, match=r"before it started a run \(the worker exited with code 1\)"):
         pool.reap(queue)  # type: ignore[arg-type]

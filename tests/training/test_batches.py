@@ -209,7 +209,7 @@ class _Hanging(dataloader.ImageBatches):
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [(_Deadly, "a dataloader worker was killed.*fewer --workers"), (_Hanging, "a dataloader worker hangs")],
+    [(_Deadly, "a dataloader worker was killed.*reduce --workers"), (_Hanging, "a dataloader worker hangs")],
 )
 def test_a_dead_or_hanging_worker_ends_with_a_remedy(
     pictures: Manifest, monkeypatch: pytest.MonkeyPatch, kind: type[dataloader.ImageBatches], message: str

@@ -102,7 +102,10 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
         for line in series
         for p in line.points
     ]
-    footnotes = [*notes, f"one training run per {sign}; the best {sign} was chosen on the scored split itself"]
+    footnotes = [
+        *notes,
+        f"a separate model was trained for each {sign}; the best {sign} was chosen on the scored split itself",
+    ]
     if any(point.bounds for line in series for point in line.points):
         footnotes.append(BOOTSTRAP_NOTE)
     table = Table(title, columns, tuple(rows), tuple(footnotes))

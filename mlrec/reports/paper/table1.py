@@ -43,8 +43,8 @@ NOTES = (
     "the paper reports 82.4 mAP for ResNet-cut on COCO in Table 1, but 82.1 in Tables 4 and 6",
 )
 BOUNDED_NOTE = (
-    "95 %: confidence interval for Δ at the fixed λ, paired over images and, if n is given, over seeds; each seed is "
-    "compared with λ = 0 for the same seed"
+    "95 %: confidence interval for Δ at the fixed λ, paired over images and, if n is given, over seeds; for each seed, "
+    "the fixed λ is compared with λ = 0"
 )
 COLUMNS = (
     Column("method", "Method", identity=True),

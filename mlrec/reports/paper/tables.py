@@ -134,7 +134,7 @@ TABLES = {
 HEAD_LR = "head_lr_mult"
 HEAD_LR_NOTE = (
     "Δ of own runs includes the effect of the head learning rate: as in the paper, the head learning rate is ten "
-    "times higher for CSRA than for the baseline"
+    "times as high for CSRA as for the baseline"
 )
 SETTINGS_NOTE = (
     "Settings: all differences from the paper recipe; in a group without published rows, the differences between the "

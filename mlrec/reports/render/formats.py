@@ -90,7 +90,7 @@ def format_of(asked: str | None, out: Path | None) -> str:
     if asked is not None and asked not in names:
         raise UsageError(f"--format {asked}: unknown format; choose one of {', '.join(names)}")
     if out is None and asked in ("xlsx", "parquet"):
-        raise UsageError(f"--format {asked} is not a text format; write it to a file with --out NAME.{asked}")
+        raise UsageError(f"--format {asked} is not a text format; write to a file with --out NAME.{asked}")
     if out is None or (asked is not None and not out.suffix):  # /dev/stdout, or a name without an ending
         return asked or "table"
     frame_files.check_package(out)

@@ -68,7 +68,7 @@ def download(
         raise UsageError(f"{dataset.note} Then: {_prepare_command(dataset, 'FOLDER')}")
     target = out / name
     if target.exists():
-        logger.info(f"{target} already exists; remove this folder to download again")
+        logger.info(f"{target} already exists; remove this folder to download the dataset again")
         return target
     archives = out / ARCHIVES
     _check_space(dataset, archives, url_base)
@@ -168,7 +168,9 @@ def _fetch_all(url: str, file: OfficialFile, stream: IO[bytes], step: Step, wait
             _fetch_rest(url, file, stream, step)
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 416, 429):
-                raise MlrecError(f"{url}: HTTP status {error.code}; use a mirror with --url-base") from error
+                raise MlrecError(
+                    f"{url}: the server responded with HTTP status {error.code}; use a mirror with --url-base"
+                ) from error
             if error.code == 416:
                 _restart(stream, step)
             reason = f"HTTP status {error.code}"

@@ -80,7 +80,7 @@ def export_data(
     """
     if predictions is not None and format_ not in WITH_PREDICTIONS:
         raise UsageError(
-            f"--predictions: the {format_} format does not store predictions; use --format "
+            f"--predictions: the {format_} format does not store predictions; choose one of the formats "
             f"{', '.join(WITH_PREDICTIONS)}"
         )
     dataset = load_or_latest(data)

@@ -67,10 +67,10 @@ def _same_photographs(dataset: Dataset, manifest: Manifest, progress: Progress) 
     images = list(dict.fromkeys(manifest.images))
     prints = fingerprints(dataset.path, manifest.root, images, progress)
     if not prints:
-        logger.info("no image files found, so duplicate images are not kept together")
+        logger.info("no image files were found, so duplicate images may be in different splits")
     elif len(prints) < len(images):
         logger.warning(
-            f"not checked for duplicates because of read errors: {counted(len(images) - len(prints), 'image')}"
+            f"{counted(len(images) - len(prints), 'image')} could not be read, so duplicates may be in different splits"
         )
     pairs = [(pair.first, pair.second) for pair in duplicates.pairs(list(prints.values()))]
     if pairs:
@@ -85,7 +85,7 @@ def _values(dataset: Dataset, root: Path, column: str | None, file: Path | None)
     """Return the value of the group column for each image below `root`."""
     if column is None:
         if file is not None:
-            raise UsageError(f"--groups {file} requires a group column; set the column with --group")
+            raise UsageError(f"--groups {file} requires a group column; name the column with --group")
         return None
     if file is None and dataset.info.source.get("kind") != "csv":
         raise UsageError(

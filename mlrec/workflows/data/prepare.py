@@ -394,7 +394,7 @@ def _located(
             findings.error(name, f"same file as {file}, which is also annotated; use only one of the two names")
     for file in duplicates_in(renamed.values()):
         both = ", ".join(name for name in renamed if renamed[name] == file)
-        findings.error(file, f"multiple names for this file ({both}); use only one of them")
+        findings.error(file, f"the annotations use multiple names for this file ({both}); use only one name")
     changed = [
         manifest.changed(
             images=tuple(renamed.get(image, image) for image in manifest.images),

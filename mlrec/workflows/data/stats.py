@@ -51,7 +51,7 @@ def stats(
         MlrecError: The dataset does not exist, or the predictions do not match the dataset.
     """
     if not 0 < assumed_ap < 1:
-        raise UsageError(f"--ap must be a fraction between 0 and 1, such as 0.8, got {assumed_ap}")
+        raise UsageError(f"--ap must be a fraction between 0 and 1 (such as 0.8), got {assumed_ap}")
     if kind is not None and predictions is None:
         raise UsageError(f"--{kind} describes the scores in --predictions; add --predictions FILE")
     dataset = load_or_latest(data)

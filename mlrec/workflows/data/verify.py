@@ -54,7 +54,7 @@ def verify_image(root: Path, name: str) -> Verified:
     """Read and decode one image file below `root`."""
     path = root / name
     if _leaves(path, root):
-        fault = DataError(f"{path}: link to a file outside the dataset; copy the file into the dataset")
+        fault = DataError(f"{path}: the link points to a file outside the dataset; copy the file into the dataset")
         return Verified(None, fault=str(fault))
     try:
         data = decode.read_image_file(path)

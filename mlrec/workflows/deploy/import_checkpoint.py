@@ -204,7 +204,7 @@ def _lam(external: ExternalCheckpoint, known: str | None, asked: float | None) -
     if not external.heads:
         if asked:
             raise UsageError(
-                "--lam applies to CSRA, but the file contains a linear classifier on average pooling; omit --lam"
+                "--lam applies to CSRA, but the file contains a linear classifier with average pooling; omit --lam"
             )
         return 0.0
     if asked is not None:

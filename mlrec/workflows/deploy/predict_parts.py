@@ -299,8 +299,8 @@ def is_finished(job: PredictJob, unit: Unit) -> bool:
         return False
     if _read_record(file).digest != unit.digest:
         raise RunError(
-            f"{job.part(unit.number)}: written for different images, because images were added, removed or "
-            "changed after the part was written; use a different --out"
+            f"{job.part(unit.number)}: images were added, removed or changed after this part was written; use a "
+            "different --out"
         )
     return True
 
@@ -355,8 +355,8 @@ def check_settings(job: PredictJob, settings: dict[str, Any]) -> None:
     changed = [key for key in {**earlier, **current} if earlier.get(key) != current.get(key)]
     if changed:
         raise RunError(
-            f"{job.folder}: started with different settings ({', '.join(changed)}); use the original settings to "
-            "resume, or use a different --out"
+            f"{job.folder}: the job was started with different settings ({', '.join(changed)}); use the original "
+            "settings to resume, or use a different --out"
         )
 
 

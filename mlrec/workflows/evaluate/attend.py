@@ -275,7 +275,7 @@ def _head_of(temperature: float, architecture: Architecture) -> int:
     """Return the index of the head with this temperature."""
     if architecture.head not in ("csra", "spatial"):
         raise UsageError(
-            f"--temperature {temperature:g}: the model has no attention; omit --temperature to draw contributions"
+            f"--temperature {temperature:g}: only csra and spatial heads have temperatures; omit --temperature"
         )
     for k, known in enumerate(architecture.temperatures):
         if math.isclose(known, temperature):

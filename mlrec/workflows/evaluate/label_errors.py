@@ -124,8 +124,8 @@ def _warn_missing_classes(errors: LabelErrors) -> None:
     if names:
         named = ", ".join(names)
         logger.warning(
-            f"errors cannot be estimated for {counted(len(names), 'label')} without a known positive or without a "
-            f"known negative: {named}"
+            f"label errors cannot be estimated for {counted(len(names), 'label')} without a known positive or without "
+            f"a known negative: {named}"
         )
 
 

@@ -154,7 +154,7 @@ def localize(
                 spread.append(effective_locations(attention[:, k]))
     if not pairs:
         raise DataError(
-            f"{evaluation.dataset.path}: no object of a scored label in split {evaluation.split}; choose a "
+            f"{evaluation.dataset.path}: split '{evaluation.split}' has no object of a scored label; choose a "
             "different split"
         )
     result = Localization(

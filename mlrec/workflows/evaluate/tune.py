@@ -108,7 +108,7 @@ def tune(
     """
     if precision is not None:
         if not 0 < precision <= 1:
-            raise UsageError(f"precision must be above 0 and at most 1, got {precision:g}")
+            raise UsageError(f"the minimum precision must be above 0 and at most 1, got {precision:g}")
         target = "precision"
     elif target_named(target) == "precision":
         raise UsageError("--target precision requires a minimum precision; set one, such as --min-precision 0.9")
@@ -204,7 +204,7 @@ def _predictions(
             if stored.digest == manifest.digest:
                 logger.info(f"predictions: {file}")
                 return stored
-    logger.info(f"predictions: computed now and written to {folder}")
+    logger.info(f"computing the predictions; they will be stored in {folder}")
     return evaluate_run(
         target.model, data=target.dataset.path, split=manifest.split, machine=machine, progress=progress
     ).predictions

@@ -48,12 +48,14 @@ def size_report(
     for run in runs:
         if run.record.scored is None or run.record.scored.digest != scored.digest:
             raise RunError(
-                f"{run.path}: scored on different data than {first.path.name}; choose runs that were scored on the "
-                "same split"
+                f"{run.path}: the run was scored on different data than {first.path.name}; choose runs that were "
+                "scored on the same split"
             )
     dataset = Dataset.load(scored.path)
     if dataset.manifest(scored.split).digest != scored.digest:
-        raise RunError(f"{dataset.path}: changed since {first.path.name} was scored; evaluate the run again")
+        raise RunError(
+            f"{dataset.path}: the dataset has changed since {first.path.name} was scored; evaluate the run again"
+        )
     _, targets, names = scores_and_truth(first, labels)
     object_extents = extents(load_objects(dataset, scored.split), dataset.info.labels).columns(names)
     by_path = {run.path: run for run in runs}

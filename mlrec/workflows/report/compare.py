@@ -86,7 +86,8 @@ def compare_runs(
         duplicates = duplicates_in([str(path.resolve()) for path in side])
         if duplicates:
             raise PredictionsError(
-                f"{duplicates[0]}: listed twice for one method, which would count as two seeds; list it once"
+                f"{duplicates[0]}: the run is listed twice for one method and would count as two seeds; list each "
+                "run once"
             )
     a = [_read(path, findings, labels, kind) for path in ours]
     b = [_read(path, findings, labels, kind) for path in theirs]
@@ -159,11 +160,11 @@ def _side(runs: Sequence[_ScoredRun], truth: Manifest, source: str | None) -> Si
     for run in runs:
         if source is not None and run.scores.targets is not None and not _same_truth(run.scores, truth):
             raise PredictionsError(
-                f"{run.name}: the targets differ from those in {source}; score both on the same split"
+                f"{run.name}: the targets differ from those in {source}; score both runs on the same split"
             )
     if len({scores.kind for scores in joined}) > 1:
         raise PredictionsError(
-            "some runs of a method contain logits and others contain probabilities; choose runs of one kind"
+            "some runs of a method contain logits and others contain probabilities; use only one kind"
         )
     models = [run.model for run in runs if run.model is not None]
     if len(models) < len(runs):

@@ -202,7 +202,7 @@ def _maps(run: Run, names: Sequence[str], items: Mapping[int, Item], progress: P
             run.model or run.path, items.values(), labels=names, findings=ValidationReport(), progress=progress
         )
     except MlrecError as error:
-        logger.warning(f"heat maps omitted from the page: {error}")
+        logger.warning(f"the page contains no heat maps: {error}")
         return {}
     sample = {item.id: k for k, item in items.items()}
     return {(sample[one.item.id], k): values for one in attention for k, values in enumerate(one.maps)}

@@ -161,7 +161,7 @@ def paper_report(runs: Sequence[Path] = (), *, root: Path = Path("runs")) -> tup
 
 def _figure5_table(series: Sequence[Series]) -> Table:
     if not series:
-        raise RunError("no CSRA runs that differ only in λ; train them with mlrec sweep --lam 0,0.1,0.2")
+        raise RunError("there are no CSRA runs that differ only in λ; train such runs with mlrec sweep --lam 0,0.1,0.2")
     return series_table(series, "lam", "Figure 5: mAP against λ", (figure5_note(),))
 
 

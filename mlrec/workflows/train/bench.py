@@ -211,7 +211,7 @@ def cost_table(costs: HeadCosts) -> Table:
     notes = [
         f"{costs.backbone} ({costs.backbone_parameters:,} parameters, {costs.backbone_flops / 1e6:,.0f} MFLOPs), "
         f"{costs.img_size} px, {counted(costs.num_labels, 'label')}, batches of {costs.batch_size}, "
-        f"{counted(costs.steps, 'step')} per row (rows measured in turn), {where.get('gpu', where['device'])}, "
+        f"{counted(costs.steps, 'step')} per row (rows measured alternately), {where.get('gpu', where['device'])}, "
         f"{where['precision']}, {counted(where['threads'], 'thread')}, torch {where['torch']}, without image loading",
         "ms: time per step of the whole model; ratio: median of the paired ratios to the first row, with 95 % "
         "confidence interval",

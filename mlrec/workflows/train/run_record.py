@@ -246,7 +246,8 @@ def check_same(was: Mapping[str, Any], identity: RunIdentity) -> None:
     changed = [f"{key}: was {old}, now {new}" for key, (old, new) in pairs.items() if old != new]
     if changed:
         raise UsageError(
-            "these settings or data differ from those of the run; restore the original ones, or start a new run",
+            "the following settings or data differ from those of the run; restore the original values, or start a "
+            "new run",
             *changed,
         )
 

@@ -262,7 +262,7 @@ def test_a_link_to_a_file_elsewhere_is_refused_and_a_link_to_a_folder_is_not(tmp
     assert len(prepare("csv", source, out=tmp_path / "data").manifest("all")) == 2
     shutil.move(tmp_path / "set" / "a.jpg", tmp_path / "a.jpg")
     (tmp_path / "set" / "a.jpg").symlink_to(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match=r"a\.jpg: link to a file outside the dataset"):
+    with pytest.raises(DataError, match=r"a\.jpg: the link points to a file outside the dataset"):
         prepare("csv", source, out=tmp_path / "data")
 
 

@@ -168,7 +168,8 @@ def test_predictions_of_other_images_or_labels_are_errors(tmp_path: Path, data: 
     with pytest.raises(PredictionsError, match=r"no prediction for 5 images of split 'train', such as 'train/0\.jpg'"):
         export_data(data, format_="fiftyone", out=tmp_path / "out", predictions=run, splits=["train"])
     with pytest.raises(
-        UsageError, match="the csv format does not store predictions; use --format labelstudio, fiftyone, coco"
+        UsageError,
+        match="the csv format does not store predictions; choose one of the formats labelstudio, fiftyone, coco",
     ):
         export_data(data, out=tmp_path / "out", predictions=run)
     other = Predictions(("cat", "cow"), tuple(f"val/{k}.jpg" for k in range(6)), np.zeros((6, 2)))

@@ -144,7 +144,7 @@ def test_the_same_photograph_stays_together(tmp_path: Path) -> None:
         ({"val": 1.0}, "between 0 and 1"),
         ({"folds": 1}, "at least 2"),
         ({"group": "pateint"}, "did you mean 'patient'"),
-        ({"groups_file": Path("x.csv")}, "requires a group column; set the column with --group"),
+        ({"groups_file": Path("x.csv")}, "requires a group column; name the column with --group"),
         ({"pool": "trian"}, "no split 'trian'"),
         ({"prefix": "../"}, "use only letters"),
     ],

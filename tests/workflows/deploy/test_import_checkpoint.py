@@ -98,7 +98,7 @@ def test_a_folder_in_another_order_does_not_rename_the_papers_columns(tmp_path: 
 def test_lambda_for_a_plain_classifier_is_refused(tmp_path: Path) -> None:
     state = oracles.resnet_state(18) | {"fc.weight": torch.zeros(3, 512), "fc.bias": torch.zeros(3)}
     torch.save(state, tmp_path / "plain.pth")
-    with pytest.raises(UsageError, match="a linear classifier on average pooling"):
+    with pytest.raises(UsageError, match="a linear classifier with average pooling"):
         import_checkpoint(tmp_path / "plain.pth", out=tmp_path / "out", lam=0.5)
     assert import_checkpoint(tmp_path / "plain.pth", out=tmp_path / "out").labels == ("label_0", "label_1", "label_2")
 

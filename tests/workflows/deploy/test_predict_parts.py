@@ -205,7 +205,7 @@ def test_other_images_are_refused(model: Path, pictures: Path, tmp_path: Path) -
     shutil.copytree(pictures, images)
     write(model, tmp_path / "out", images)
     shutil.copy(images / "val08.png", images / "aaa.png")
-    with pytest.raises(RunError, match=r"part-000000\.csv: written for different images"):
+    with pytest.raises(RunError, match=r"part-000000\.csv: images were added, removed or changed after this part"):
         write(model, tmp_path / "out", images)
 
 

@@ -67,7 +67,7 @@ def test_labels_and_heads_by_name(models: dict[str, Path], photo: Path) -> None:
         compute_maps(csra, items, labels=["owls"], machine=HERE)
     with pytest.raises(UsageError, match="no head has this temperature; choose one of 1, 2, 4, inf"):
         compute_maps(csra, items, temperature=3.0, machine=HERE)
-    with pytest.raises(UsageError, match="no attention"):
+    with pytest.raises(UsageError, match="only csra and spatial heads have temperatures"):
         compute_maps(average, items, temperature=1.0, machine=HERE)
 
 

@@ -111,7 +111,7 @@ def test_what_cannot_be_paired_is_refused(tmp_path):
 
 def test_a_run_that_is_named_twice_is_refused(tmp_path):
     a, b = (write_run(tmp_path, name) for name in "ab")
-    with pytest.raises(PredictionsError, match="a: listed twice for one method"):
+    with pytest.raises(PredictionsError, match="a: the run is listed twice for one method"):
         compare_runs([a, a], [b])
 
 

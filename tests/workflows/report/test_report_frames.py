@@ -155,6 +155,6 @@ def test_a_missing_package_is_one_line_that_names_the_extra(
     assert str(done.exception).endswith(f"requires {package}; run pip install 'mlrec[tables]'")
     assert not out.exists()
     text = CliRunner().invoke(app, ["report", "--runs-root", str(folder / "runs"), "--format", ending])
-    assert "write it to a file with --out NAME." in str(text.exception)
+    assert "write to a file with --out NAME." in str(text.exception)
     with pytest.raises(MlrecError, match=r"unknown extension; expected \.csv, \.xlsx, \.parquet"):
         write_frames({}, folder / "r.txt")

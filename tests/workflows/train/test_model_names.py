@@ -35,7 +35,7 @@ def test_the_names_read_from_the_source_are_those_of_timm() -> None:
 def test_a_name_of_a_model_registered_elsewhere_is_left_to_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_names_in_source", frozenset)
     check_backbone_name("resnet18.tv_in1k")
-    with pytest.raises(ModelError, match=r"no backbone 'resnt18'.*did you mean 'resnet18'"):
+    with pytest.raises(ModelError, match=r"has no backbone 'resnt18'.*did you mean 'resnet18'"):
         check_backbone_name("resnt18")
 
 

@@ -275,7 +275,7 @@ def of_one_image(root: Path) -> Path:
 def test_one_image_trains_where_its_map_has_more_than_one_location(tmp_path: Path) -> None:
     data = of_one_image(tmp_path)
     assert train({**FAST, "data": str(data), "img_size": 64}, out=tmp_path).record.status == "finished"
-    with pytest.raises(RunError, match="a larger --img-size or --batch-size"):
+    with pytest.raises(RunError, match="increase --img-size or --batch-size"):
         train({**FAST, "data": str(data)}, out=tmp_path)
 
 
