@@ -91,7 +91,7 @@ def test_a_swin_transformer_of_timm_is_nhwc() -> None:
     head = mlrec.CSRA(swin.num_features, 3, layout="nhwc")
     features = swin.forward_features(torch.rand(2, 3, 64, 64))
     assert head(features).shape == (2, 3)
-    with pytest.raises(ModelError, match="layout='nchw' requires .*; use layout='nhwc'"):
+    with pytest.raises(ModelError, match=r"layout='nchw' requires .*; use layout='nhwc'"):
         mlrec.CSRA(swin.num_features, 3)(features)
 
 

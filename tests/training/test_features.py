@@ -110,7 +110,7 @@ def test_too_little_memory_is_told_before_it_is_taken(
 ) -> None:
     assert caching._free_memory() > 10**7
     monkeypatch.setattr(caching, "_free_memory", lambda: 1000)
-    with pytest.raises(MlrecError, match=r"need .* GB, but only .*--feature-copies"):
+    with pytest.raises(MlrecError, match=r"need .* GB of memory, but only .*--feature-copies"):
         compute_features(model, pictures, config(), device=CPU)
 
 
