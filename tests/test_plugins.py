@@ -164,7 +164,9 @@ def test_the_metric_of_the_package_agrees_with_scikit_learn() -> None:
 @pytest.mark.usefixtures("plugin")
 def test_names_of_parts_are_listed_with_those_of_packages() -> None:
     assert choices("head") == (*PARTS["head"], "max")
-    assert options._metavar("head") == "NAME"
+    option = options._flag.__wrapped__("head").annotation.__metadata__[0]
+    assert option.metavar == "NAME"
+    assert "q2l, max" in option.help
     with pytest.raises(ConfigError, match=r"flag: head = 'mx': expected one of csra, .*, max; did you mean 'max'\?"):
         check_values("flag", {"head": "mx"})
     with pytest.raises(ConfigError, match=r"\[head\.mx\]: unknown table; did you mean 'max'\?"):

@@ -5,6 +5,7 @@ The help texts and default values of the fields are in `mlrec.config`.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import unicodedata
@@ -243,27 +244,24 @@ def _value(key: str, value: Any) -> Any:
     return value
 
 
+@functools.cache  # several commands have the same flags
 def _flag(key: str) -> inspect.Parameter:
     """Return the command-line flag for a key of `Config`; the flag has no default."""
     name = f"--{key.replace('_', '-')}"
     aliases = [f"--{alias.replace('_', '-')}" for alias, target in ALIASES.items() if target == key]
     subject, semicolon, note = config.description_of(key).removesuffix(".").partition(";")
-    text = f"{subject}{_long_choices(key)}{semicolon}{note}{_default_of(key)}."
+    choices = "|".join(config.choices(key))
+    listed = ""
+    if len(choices) > LONGEST_METAVAR:
+        listed, choices = f": {choices.replace('|', ', ')}", "NAME"
+    text = f"{subject}{listed}{semicolon}{note}{_default_of(key)}."
     settings: dict[str, Any] = {"help": text, "show_default": False, "rich_help_panel": config.panel_of(key)}
     kind: Any
     if config.value_kind(key) is bool:
         kind, option = bool | None, typer.Option(f"{name}/--no-{key.replace('_', '-')}", **settings)
     else:
-        kind, option = str | None, typer.Option(name, *aliases, metavar=_metavar(key), **settings)
+        kind, option = str | None, typer.Option(name, *aliases, metavar=choices or _metavar(key), **settings)
     return inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, option])
-
-
-def _long_choices(key: str) -> str:
-    """Return the choices of a key for its help text, if they are too long for the metavar."""
-    choices = config.choices(key)
-    if len("|".join(choices)) <= LONGEST_METAVAR:
-        return ""
-    return f": {', '.join(choices)}"
 
 
 def _default_of(key: str) -> str:
@@ -278,12 +276,7 @@ def _default_of(key: str) -> str:
 
 
 def _metavar(key: str) -> str:
-    """Return a readable metavar for the value of a key."""
-    choices = config.choices(key)
-    if choices and not _long_choices(key):
-        return "|".join(choices)
-    if choices:
-        return "NAME"
+    """Return a readable metavar for a key without fixed choices."""
     if key in (*config.PATHS, "data"):
         return "PATH"
     return {list: "A,B,...", tuple: "A,B", int: "INT", float: "FLOAT"}.get(config.value_kind(key), "TEXT")

@@ -31,9 +31,7 @@ def is_part(kind: str, name: str, own: Collection[str]) -> bool:
 
     See `part_names` for the arguments.
     """
-    return name in own or name in added_by_packages(
-        GROUPS[kind]
-    )  # built-in parts first, to avoid a search for packages
+    return name in own or name in added_by_packages(GROUPS[kind])  # the search for packages only where it is needed
 
 
 def part_names(kind: str, own: Collection[str]) -> tuple[str, ...]:
