@@ -73,7 +73,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     head_dropout: Annotated[Share, _key("Model", "Dropout rate for the feature channels before the head.")] = 0.0
     decoder_dim: Annotated[
         Count | None,
-        _key("Model", "Head width [default: 768 for ml-decoder, 512 for q2l, the feature width for attention-pool]."),
+        _key(
+            "Model",
+            "Hidden width of the head [default: 768 for ml-decoder, 512 for q2l, feature width for attention-pool].",
+        ),
     ] = None
     decoder_layers: Annotated[int, _key("Model", "Number of decoder layers in q2l.", ge=1)] = 2
     query_groups: Annotated[int, _key("Model", "Number of queries in ml-decoder.", ge=1)] = 100
@@ -127,7 +130,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         Literal["fast", "pil"],
         _key(
             "Augmentation",
-            "Image pipeline: fast (uint8 tensors), or pil (PIL and torchvision transforms v1, as in the paper).",
+            "Image pipeline: fast (uint8 tensors), or pil (PIL and torchvision transforms v1, as in the paper's code).",
         ),
     ] = "fast"
     feature_copies: Annotated[

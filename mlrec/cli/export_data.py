@@ -25,7 +25,7 @@ def export_data(
     splits: Annotated[str | None, typer.Option(help="Splits to export [default: all].", metavar="A,B,...")] = None,
     unknown: Annotated[
         Literal["keep", "negative"],
-        typer.Option(help="Treatment of unknown labels: keep, or negative (export them as negative)."),
+        typer.Option(help="Treatment of unknown labels: keep (leave them unknown), or negative."),
     ] = "keep",
     predictions: Annotated[
         Path | None,

@@ -44,9 +44,9 @@ def imagenet(
 ) -> None:
     """Evaluate a published ImageNet classifier.
 
-    Prints the top-1 and top-5 accuracy of the published classifier, without and with residual attention. The residual
+    Prints the top-1 and top-5 accuracy of the published classifier, with and without residual attention. The residual
     attention adds λ times the maximum score of a class over all locations to the logit of the class (Table 1 of the
-    paper). Each class folder must be named with the WordNet ID or the number of its class. The precision is always
+    paper). The name of each class folder must be the WordNet ID or the number of the class. The precision is always
     float32.
 
     Example: mlrec imagenet imagenet/val --backbone resnet50 --pretrained --lam 0:1:0.01

@@ -33,7 +33,7 @@ Top3 = Annotated[
 Top = Annotated[
     int | None,
     typer.Option(
-        help="Also print metrics for the K highest-scoring labels of each image, such as F1@K.", metavar="K", min=1
+        help="Also print metrics, such as F1@K, for the K highest-scoring labels of each image.", metavar="K", min=1
     ),
 ]
 Labels = Annotated[

@@ -35,8 +35,8 @@ def split(
     keep_labels: Annotated[
         str | None,
         typer.Option(
-            help="Fractions of annotations to keep; for each fraction, a copy of the training split with all other "
-            "annotations unknown is added.",
+            help="Fractions of annotations to keep; each fraction adds a copy of the training split in which all other "
+            "annotations are unknown.",
             metavar="A,B",
         ),
     ] = None,
