@@ -131,7 +131,7 @@ class Predictions:
         logits, targets = arrays["logits"], arrays.get("targets")
         if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating):
             raise PredictionsError(
-                f"{path}: logits have shape {logits.shape} and dtype {logits.dtype}; save floats of shape (N, C)"
+                f"{path}: logits have shape {logits.shape} and dtype {logits.dtype}; save a float array of shape (N, C)"
             )
         labels = tuple(_names(arrays["labels"], "label", path))
         ids = _names(arrays["sample_ids"], "sample id", path)

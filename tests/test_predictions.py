@@ -109,7 +109,7 @@ def test_targets_may_be_absent_and_double_precision_is_kept_when_read(tmp_path: 
             {"logits": np.zeros((2, 3), dtype=np.float32)},
             "logits have shape (2, 3), but 2 sample ids and 2 labels were passed",
         ),
-        ({"logits": np.zeros(4, dtype=np.float32)}, "save floats of shape (N, C)"),
+        ({"logits": np.zeros(4, dtype=np.float32)}, "save a float array of shape (N, C)"),
         (
             {"targets": np.array([[1, 0], [2, 1]])},
             "targets must have the shape of the logits and contain only 1, 0 and -1",

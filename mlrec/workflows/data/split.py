@@ -145,8 +145,8 @@ def summary(splits: NewSplits) -> Table:
     columns = (Column("split", "split"), Column("samples", "samples", "count"))
     rows = tuple(Row((name, size)) for name, size in splits.sizes.items())
     notes = (
-        f"difference in label prevalence: {100 * splits.error:.3f} points; for random splits, "
-        f"{100 * splits.random_error:.3f} points",
+        f"mean difference in label prevalence between the held-out part and {splits.pool}: "
+        f"{100 * splits.error:.3f} points (random splits: {100 * splits.random_error:.3f} points)",
         f"groups kept together: {splits.groups:,}",
     )
     return Table(f"{splits.dataset.info.name}: {splits.pool} divided", columns, rows, notes)

@@ -271,7 +271,8 @@ def _table(result: Localization) -> Table:
         f"pair: an image and one of its labels. A map has {result.grid[0]} x {result.grid[1]} cells. peak: "
         "percentage of pairs in which the distance from the maximum of the map to an object is at most "
         f"{result.tolerance:g} (in cells)",
-        "T = 1: softmax of the scores, summed over heads; contributions: positive part of the logit terms",
+        "T = 1: softmax of the scores, summed over heads; contributions: positive contributions of the locations to the "
+        "logit",
         "±: half-width of the 95 % bootstrap confidence interval over images; crowds and difficult objects are ignored",
     )
     return Table(f"{result.name}: localization", columns, tuple(rows), notes)
@@ -291,9 +292,7 @@ def _sharpness_table(result: Localization) -> Table:
     columns = (Column("T", "T of the head", identity=True), Column("locations", "effective locations", "seconds"))
     rows = tuple(Row((t, number)) for t, number in result.sharpness.items())
     locations = result.grid[0] * result.grid[1]
-    note = (
-        f"effective locations: exponential of the attention entropy, averaged over pairs, out of {locations} locations"
-    )
+    note = f"effective locations (out of {locations}): exponential of the attention entropy, averaged over pairs"
     return Table("Sharpness of the attention", columns, rows, (note,))
 
 
