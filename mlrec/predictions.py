@@ -127,7 +127,9 @@ class Predictions:
         arrays = _read_arrays(path)
         missing = [name for name in ("logits", "sample_ids", "labels") if name not in arrays]
         if missing:
-            raise PredictionsError(f"{path}: no array '{missing[0]}'; save the arrays logits, sample_ids and labels")
+            raise PredictionsError(
+                f"{path}: the file has no array '{missing[0]}'; save the arrays logits, sample_ids and labels"
+            )
         logits, targets = arrays["logits"], arrays.get("targets")
         if logits.ndim != 2 or not np.issubdtype(logits.dtype, np.floating):
             raise PredictionsError(

@@ -322,7 +322,7 @@ def create_model(
     if head == "gcn":
         if graph is None:
             raise ModelError(
-                "the gcn head requires a label graph; create one from the training targets with label_graph"
+                "the gcn head requires a label graph; use label_graph to create one from the training targets"
             )
         cast("GraphConvolution", head_module).set_graph(graph)
     return Classifier(backbone_module, head_module, names, backbone_module.preprocessing, architecture)

@@ -197,7 +197,7 @@ def _lines_of(path: Path, names: set[str]) -> dict[str, list[float]]:
     except OSError as error:
         raise ModelError(f"{path}: cannot read the file ({error.strerror or error}); check the path") from error
     except UnicodeDecodeError as error:
-        raise ModelError(f"{path}: not UTF-8; save the file as UTF-8") from error
+        raise ModelError(f"{path}: the file is not UTF-8; save it as UTF-8") from error
     return found
 
 

@@ -72,10 +72,10 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
         """
         path, file = Path(model), tuned_file(model)
         if not file.is_file():
-            raise RunError(f"{path}: no tuned thresholds; run mlrec tune {path}")
+            raise RunError(f"{path}: there are no tuned thresholds; run mlrec tune {path}")
         tuned = read_own_json(file, cls, RunError, "tune again")
         if tuned.format != FORMAT or not all(label.slope > 0 for label in tuned.labels.values()):
-            raise RunError(f"{file}: not in the format of this version ({FORMAT}); run mlrec tune again")
+            raise RunError(f"{file}: the file is not in the format of this version ({FORMAT}); run mlrec tune again")
         return tuned
 
     def ordered(self, labels: Sequence[str]) -> Tuned:

@@ -98,8 +98,8 @@ def class_aware_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
     row, label = np.nonzero(manifest.targets == POSITIVE)
     if not len(row):
         raise DataError(
-            f"{manifest.name}/{manifest.split}: no positive labels, which class-aware sampling requires; use --sampler "
-            "shuffle"
+            f"{manifest.name}/{manifest.split}: the split has no positive labels, which class-aware sampling requires; "
+            "use --sampler shuffle"
         )
     rows = row[np.argsort(label, kind="stable")]
     counts = np.bincount(label, minlength=len(manifest.labels))
@@ -142,7 +142,7 @@ def train_keys(
     """
     if len(manifest) < world:
         raise DataError(
-            f"{manifest.name}/{manifest.split}: only {counted(len(manifest), 'sample')} for "
+            f"{manifest.name}/{manifest.split}: the split has only {counted(len(manifest), 'sample')} for "
             f"{counted(world, 'process', 'processes')}; use fewer processes"
         )
     starts = batch_starts(len(manifest), config.batch_size, world)

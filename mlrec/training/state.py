@@ -212,7 +212,7 @@ def load(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         for fault in faults:
             logger.warning(f"{fault}; using {name} (step {content['state']['step']})")
         return content["identity"], content["state"]
-    raise RunError("; ".join(faults) or f"{folder}: no checkpoint to resume from; start a new run")
+    raise RunError("; ".join(faults) or f"{folder}: there is no checkpoint to resume from; start a new run")
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -136,7 +136,7 @@ def _remove_earlier_runs(folder: Path) -> None:
         else:
             own = directory.only_begun(entry)
         if not own:
-            raise UsageError(f"{entry}: not created by mlrec demo; choose a different --out")
+            raise UsageError(f"{entry} was not created by mlrec demo; choose a different --out")
     for entry in earlier:
         remove_folder(entry)
 

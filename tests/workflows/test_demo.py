@@ -84,7 +84,7 @@ def test_one_seed_cannot_compare_methods(tmp_path: Path) -> None:
 
 def test_runs_of_others_are_refused_and_kept(tmp_path: Path) -> None:
     (tmp_path / "runs" / "precious").mkdir(parents=True)
-    with pytest.raises(UsageError, match="precious: not created by mlrec demo"):
+    with pytest.raises(UsageError, match="precious was not created by mlrec demo"):
         demo(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == ["runs"]
     assert (tmp_path / "runs" / "precious").is_dir()

@@ -83,7 +83,9 @@ class AccuracySweep(msgspec.Struct, frozen=True):
         try:
             return msgspec.json.decode(read_bytes(path, RunError), type=cls)
         except msgspec.MsgspecError as error:
-            raise RunError(f"{path}: not written by mlrec imagenet ({error}); run mlrec imagenet again") from error
+            raise RunError(
+                f"{path}: the file was not written by mlrec imagenet ({error}); run mlrec imagenet again"
+            ) from error
 
     def at(self, lam: float) -> tuple[float, float]:
         """Return the top-1 and top-5 accuracy at a value of λ in `lams`."""

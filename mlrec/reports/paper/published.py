@@ -161,11 +161,14 @@ def extra_rows(path: Path | None) -> list[PublishedRow]:
     rows = list(_csv(read_text(path, UsageError)))
     if not rows:
         raise UsageError(
-            f"{path}: no rows; write a header line with the columns 'method' and 'mAP', then one line per row"
+            f"{path}: the file has no rows; write a header line with the columns 'method' and 'mAP', then one line per "
+            "row"
         )
     missing = [name for name in ("method", "mAP") if name not in rows[0]]
     if missing:
-        raise UsageError(f"{path}: no column '{missing[0]}'; add this column ('method' and 'mAP' are required)")
+        raise UsageError(
+            f"{path}: the file has no column '{missing[0]}'; add this column ('method' and 'mAP' are required)"
+        )
     return [_published(row, f"{path}, line {k}") for k, row in enumerate(rows, start=2)]
 
 

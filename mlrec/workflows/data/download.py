@@ -205,8 +205,8 @@ def _fetch_rest(url: str, file: OfficialFile, stream: IO[bytes], step: Step) -> 
             if stream.tell() + len(block) > file.size:
                 _restart(stream, step)
                 raise MlrecError(
-                    f"{url}: not the official file, because the response is larger than {file.size:,} bytes; use a "
-                    "mirror with --url-base"
+                    f"{url}: this is not the official file, because the response is larger than {file.size:,} bytes; "
+                    "use a mirror with --url-base"
                 )
             stream.write(block)
             step(len(block))

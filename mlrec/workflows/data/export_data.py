@@ -86,7 +86,7 @@ def export_data(
     dataset = load_or_latest(data)
     target = out or Path(f"{dataset.info.name}-{format_}")
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target}: already exists; remove it or choose a different --out")
+        raise DataError(f"{target} already exists; remove it or choose a different --out")
     manifests = [dataset.manifest(split) for split in splits or dataset.info.splits]
     scores: dict[str, SplitScores] = {}
     if predictions is not None:
@@ -118,7 +118,7 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
     for manifest in manifests:
         missing = [sample for sample in manifest.sample_ids if sample not in rows]
         if missing and every_split:
-            what = f"no prediction for {counted(len(missing), 'image')} of split '{manifest.split}'"
+            what = f"the file has no prediction for {counted(len(missing), 'image')} of split '{manifest.split}'"
             raise PredictionsError(f"{path}: {what}, such as '{missing[0]}'; omit this split from --splits")
         if not missing:
             try:

@@ -391,7 +391,9 @@ def _located(
     there = set(names)
     for name, file in renamed.items():
         if file in there:
-            findings.error(name, f"same file as {file}, which is also annotated; use only one of the two names")
+            findings.error(
+                name, f"this is the same file as {file}, which is also annotated; use only one of the two names"
+            )
     for file in duplicates_in(renamed.values()):
         both = ", ".join(name for name in renamed if renamed[name] == file)
         findings.error(file, f"the annotations use multiple names for this file ({both}); use only one name")
@@ -450,7 +452,7 @@ def _with_clipped_boxes(
 
 def _check_split(manifest: Manifest, findings: ValidationReport) -> None:
     if not len(manifest):
-        findings.error(f"split '{manifest.split}'", "no samples; add samples or omit the split")
+        findings.error(f"split '{manifest.split}'", "the split has no samples; add samples or omit the split")
         return
     for sentence, labels in label_gaps(manifest).messages().items():
         findings.warn(sentence, labels)

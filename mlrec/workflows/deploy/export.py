@@ -134,7 +134,7 @@ def export(
     metadata, loaded = read_metadata(path), load_model(path)
     target = out or _default_folder(path, form)
     if target.exists() and not (target / BUNDLE).is_file():
-        raise RunError(f"{target}: already exists and is not an exported model; choose a different --out")
+        raise RunError(f"{target} already exists and is not an exported model; choose a different --out")
     tuned = None
     if tuned_file(path).is_file():
         tuned = Tuned.load(path).ordered(loaded.labels)

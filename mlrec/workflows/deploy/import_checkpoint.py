@@ -98,7 +98,7 @@ def import_checkpoint(
         raise UsageError(f"--normalization {normalization}: unknown normalization; choose one of {choices}")
     out = out or Path("imported") / checkpoint.stem
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ModelError(f"{out}: already exists; choose a different --out")
+        raise ModelError(f"{out} already exists; choose a different --out")
     try:
         tensors = unwrapped(read_tensors(checkpoint), str(checkpoint))
         check_finite(tensors, str(checkpoint))

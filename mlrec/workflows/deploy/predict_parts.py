@@ -363,14 +363,14 @@ def check_settings(job: PredictJob, settings: dict[str, Any]) -> None:
 def _check_output(job: PredictJob) -> None:
     """Raise an error instead of overwriting files that were not written by this command."""
     if job.is_file and job.out.exists():
-        raise UsageError(f"{job.out}: already exists; remove it, or use a different --out")
+        raise UsageError(f"{job.out} already exists; remove it, or use a different --out")
     folder = job.folder
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; use a different --out")
     if folder.is_dir() and not (folder / SETTINGS).is_file():
         others = [entry for entry in folder.iterdir() if not entry.name.startswith(f".{SETTINGS}.")]
         if others:
-            raise UsageError(f"{folder}: contains files not written by mlrec predict; use a different --out")
+            raise UsageError(f"{folder} contains files that mlrec predict did not write; use a different --out")
 
 
 def _completed(job: PredictJob, total: int, resumed: int) -> Summary:

@@ -237,8 +237,8 @@ def _run(
     (average, added), environment = run_model(target.model, target.manifest, machine, progress, one_pass)
     if average.targets is None:
         raise UsageError(
-            f"{target.manifest.name}/{target.manifest.split}: no targets, so there is nothing to score; choose a "
-            "split with annotations"
+            f"{target.manifest.name}/{target.manifest.split}: the split has no targets, so there is nothing to score; "
+            "choose a split with annotations"
         )
     model = read_metadata(target.model).architecture.to_dict()
     return average, Parts(average.logits, added, average.targets), {"environment": environment, "model": model}

@@ -271,8 +271,8 @@ def _table(result: Localization) -> Table:
         f"pair: an image and one of its labels. A map has {result.grid[0]} x {result.grid[1]} cells. peak: "
         "percentage of pairs in which the distance from the maximum of the map to an object is at most "
         f"{result.tolerance:g} (in cells)",
-        "T = 1: softmax of the scores, summed over heads; contributions: positive contributions of the locations to the "
-        "logit",
+        "T = 1: softmax of the scores, summed over heads; contributions: positive contributions of the locations to "
+        "the logit",
         "±: half-width of the 95 % bootstrap confidence interval over images; crowds and difficult objects are ignored",
     )
     return Table(f"{result.name}: localization", columns, tuple(rows), notes)

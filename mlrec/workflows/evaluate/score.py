@@ -112,7 +112,7 @@ def _choose(path: Path, split: str | None, splits: Sequence[str] | dict[str, Man
             raise UsageError(f"{path}: the file contains multiple splits ({shown}); choose one with --split")
         return names[0]
     if split not in names:
-        raise DataError(f"{path}: no split '{split}'; choose one of {shown}")
+        raise DataError(f"{path}: the file has no split '{split}'; choose one of {shown}")
     return split
 
 

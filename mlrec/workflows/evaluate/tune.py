@@ -119,7 +119,8 @@ def tune(
     predictions = _predictions(eval_target, record, machine, progress)
     if predictions.targets is None or not (predictions.targets == 1).any():
         raise PredictionsError(
-            f"{eval_target.manifest.name}/{split}: no positive labels, which tuning needs; choose a different split"
+            f"{eval_target.manifest.name}/{split}: the split has no positive labels, which tuning requires; choose a "
+            "different split"
         )
 
     def tuner(part: Predictions) -> Tuned:

@@ -68,7 +68,7 @@ def state_at(folder: Path, minutes: float, dataset: Dataset) -> FitState:
     """
     if not (folder / FILE).is_file():
         if folder.is_dir() and any(folder.iterdir()):
-            raise UsageError(f"{folder}: already exists and was not written by mlrec fit; choose a different --name")
+            raise UsageError(f"{folder} already exists and was not written by mlrec fit; choose a different --name")
         return FitState(minutes=minutes, data=str(dataset.path))
     try:
         state = msgspec.json.decode((folder / FILE).read_bytes(), type=FitState)

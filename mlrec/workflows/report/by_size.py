@@ -44,7 +44,7 @@ def size_report(
     runs = runs_at(paths, root)
     first, scored = runs[0], runs[0].record.scored
     if scored is None:
-        raise RunError(f"{first.path}: no scored split in the run record; train or evaluate the run again")
+        raise RunError(f"{first.path}: the run record contains no scored split; train or evaluate the run again")
     for run in runs:
         if run.record.scored is None or run.record.scored.digest != scored.digest:
             raise RunError(

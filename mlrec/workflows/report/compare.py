@@ -144,7 +144,7 @@ def _truth_of(run: _ScoredRun) -> Manifest:
     """Return the samples and targets of a run as ground truth for all runs."""
     scores = run.scores
     if scores.targets is None:
-        raise PredictionsError(f"{run.name}: no targets; pass the ground truth with --truth")
+        raise PredictionsError(f"{run.name}: the predictions have no targets; pass the ground truth with --truth")
     return Manifest("", "", Path(), scores.labels, scores.sample_ids, scores.targets)
 
 

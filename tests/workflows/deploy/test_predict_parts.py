@@ -212,7 +212,7 @@ def test_other_images_are_refused(model: Path, pictures: Path, tmp_path: Path) -
 def test_a_folder_of_others_is_not_written_to(model: Path, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("x")
-    with pytest.raises(UsageError, match="contains files not written by mlrec predict"):
+    with pytest.raises(UsageError, match="contains files that mlrec predict did not write"):
         write(model, tmp_path / "out", pictures)
     assert list(content(tmp_path / "out")) == ["thesis.tex"]
 
