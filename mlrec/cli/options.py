@@ -48,7 +48,11 @@ Probabilities = Annotated[
     ),
 ]
 Conventions = Annotated[
-    str, typer.Option(help="Scoring conventions: mlrec, csra, csra-wider, macro-f1, voc2010, ...", metavar="NAME")
+    str,
+    typer.Option(
+        help="Scoring conventions: mlrec, csra, csra-wider, macro-f1, voc2010, voc2007-11pt or topk-pure.",
+        metavar="NAME",
+    ),
 ]
 Dataset = Annotated[
     Path | None,
