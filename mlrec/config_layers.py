@@ -111,7 +111,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
-        raise ConfigError(f"{path}: the file or one of its lines is too long for a configuration; check the path")
+        raise ConfigError(f"{path}: the file or one of its lines is too long for a configuration file; check the path")
     return parse_toml(text, str(path))
 
 

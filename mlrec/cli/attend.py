@@ -57,7 +57,7 @@ def attend(
 
     if bool(paths) == bool(boxes):
         raise UsageError(
-            f"expected either PATHS or --boxes FILE, got {'both' if paths else 'neither'}; pass one of them"
+            f"expected either PATHS or --boxes FILE, but got {'both' if paths else 'neither'}; pass one of them"
         )
     terminal = console.Terminal()
     items = iter(boxes_of(boxes)) if boxes else items_of(paths or [], terminal.warn)

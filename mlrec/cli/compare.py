@@ -111,7 +111,7 @@ def _two(sides: list[str] | None) -> tuple[list[Path], list[Path]]:
     if sides is None or len(sides) != 2:
         count = counted(len(sides or ()), "argument")
         raise UsageError(
-            f"expected two arguments, A and B (each a run or a file of scores), got {count}; for multiple seeds, "
+            f"expected two arguments, A and B (each a run or a score file), but got {count}; for multiple seeds, "
             "separate the runs of each side with commas: A1,A2 B1,B2"
         )
     ours, theirs = ([Path(path) for path in options.names(side) or ()] for side in sides)

@@ -69,9 +69,9 @@ def export(
     console.result_line(f"check: {found.agreement.in_words()}")
     if not found.tuned:
         terminal.say(
-            "no tuned thresholds, so the exported threshold is 0.5; to use tuned thresholds, run mlrec tune and "
-            "export again"
+            "the run has no tuned thresholds, so the exported threshold is 0.5; to use tuned thresholds, run "
+            "mlrec tune, then export again"
         )
     terminal.say(f"written to {found.path}; next: mlrec predict PHOTOS --run {found.path}")
     if found.pushed is not None:
-        terminal.say(f"uploaded to {found.pushed}; next: mlrec.load_model('hf://{push}')")
+        terminal.say(f"uploaded to {found.pushed}; to load the model, call mlrec.load_model('hf://{push}')")

@@ -107,7 +107,7 @@ def predict(
         _write(PredictJob(model, out, form, threshold, tuned, top, part_size, machine), sources, engine, terminal)
         return
     if engine != "local" or processes.world_size() > 1 or form == "parquet":
-        raise UsageError("multiple processes, --engine ray and --format parquet require --out; add --out PATH")
+        raise UsageError("--out is required with multiple processes, --engine ray or --format parquet; add --out PATH")
     model = options.model_or_last(run, runs_root)
     _print(PredictJob(model, Path(), form or "csv", threshold, tuned, top, part_size, machine), sources, save_images)
 

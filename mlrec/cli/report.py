@@ -200,7 +200,7 @@ class Output:
         if not self.is_latex:
             for flag, is_given in (("--columns", self.columns is not None), ("--notes", self.notes)):
                 if is_given:
-                    raise UsageError(f"{flag} requires --format latex or pdf; add one of them, or omit {flag}")
+                    raise UsageError(f"{flag} requires --format latex or --format pdf; add one of them, or omit {flag}")
 
     @property
     def is_latex(self) -> bool:

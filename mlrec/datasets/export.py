@@ -165,8 +165,8 @@ def _without_endings(manifest: Manifest) -> list[str]:
     same = duplicates_in(names)
     if same:
         raise DataError(
-            f"{manifest.name}: multiple images are named '{same[0]}', apart from their extensions, which FiftyOne "
-            "omits; rename all but one of them"
+            f"{manifest.name}: multiple images have the name '{same[0]}' with different extensions, which FiftyOne "
+            "omits; rename all but one of these images"
         )
     return names
 

@@ -100,7 +100,9 @@ def from_frame(
     columns = _label_columns(rows, labels)
     names = [clean_label(str(column), "the data frame", findings) for column in columns]
     for repeated in duplicates_in(names):
-        findings.error("the data frame", f"two columns are for the label '{repeated}'; keep one of them")
+        findings.error(
+            "the data frame", f"two columns contain the targets of label '{repeated}'; keep only one of them"
+        )
     root = Path(root).absolute()
     images = _images(rows, root, findings)
     targets = np.empty((len(rows), len(columns)), np.int8)
@@ -111,7 +113,7 @@ def from_frame(
         boxes = rows[list(BOX_COLUMNS)].to_numpy(dtype=np.float64)
     ids = _ids(rows, images, boxes is not None)
     for repeated in duplicates_in(ids):
-        findings.error("the data frame", f"sample '{repeated}' is repeated; keep one row")
+        findings.error("the data frame", f"multiple rows contain sample '{repeated}'; keep only one of them")
     findings.raise_errors("the data frame is invalid", "")
     if split is None and "split" in rows and len(rows):
         split = str(rows["split"].iloc[0])
@@ -122,7 +124,7 @@ def _rows_of_split(frame: DataFrame, split: str | None) -> DataFrame:
     """Return the rows of one split."""
     repeated = duplicates_in(map(str, frame.columns))
     if repeated:
-        raise DataError(f"the data frame has two columns named '{repeated[0]}'; keep one")
+        raise DataError(f"the data frame has two columns named '{repeated[0]}'; keep only one of them")
     if "split" not in frame:
         return frame
     splits = list(dict.fromkeys(frame["split"].astype(str)))
@@ -170,7 +172,7 @@ def _images(frame: DataFrame, root: Path, findings: ValidationReport) -> list[st
         if Path(value).is_absolute():
             inside = name_below(root, Path(value))
         if inside is None:
-            findings.error(where, f"'{value}' is not in the folder {root}; pass the folder of the images as root")
+            findings.error(where, f"'{value}' is not in the folder {root}; pass the image folder as root")
             continue
         images.append(image_name(inside, where, findings))
     return images
@@ -184,7 +186,7 @@ def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8
     numeric = pd.api.types.is_numeric_dtype(column) or all(isinstance(v, bool | int | float) for v in column.dropna())
     if not numeric:  # includes the text "1", which may be a number with a different meaning
         findings.error(
-            where, "the values are not numbers; list only columns with 1, 0, -1 or empty cells in labels=[...]"
+            where, "the values are not numbers; in labels=[...], list only columns whose cells are 1, 0, -1 or empty"
         )
         return np.zeros(len(column), np.int8)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -240,7 +242,7 @@ def from_hf(dataset: Any, root: Path | str, *, name: str, split: str | None, lab
     hf = _hugging_face()
     if not isinstance(dataset, hf.Dataset):
         raise DataError(
-            f"from_hf expects one split, not a {type(dataset).__name__}; select one, for example dataset['train']"
+            f"from_hf expects one split, not a {type(dataset).__name__}; select a split, for example dataset['train']"
         )
     if not isinstance(dataset.features.get("image"), hf.Image):
         raise DataError(
@@ -275,7 +277,8 @@ def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str],
     names = getattr(classes, "names", None)
     if names is None:
         raise DataError(
-            "column 'labels' is not a Sequence(ClassLabel); convert it, or list columns with 1, 0 or -1 in labels=[...]"
+            "column 'labels' is not a Sequence(ClassLabel); convert it, or pass the names of columns that contain "
+            "1, 0 and -1 as labels=[...]"
         )
     targets = np.zeros((len(dataset), len(names)), np.int8)
     for column, value in (("labels", POSITIVE), ("unknown", UNKNOWN)):

@@ -121,7 +121,8 @@ def boxes_of(file: Path) -> list[Item]:
     missing = [name for name in ("filename", *BOX_COLUMNS) if name not in table.columns]
     if missing:
         raise DataError(
-            f"{file}: missing from the header: {', '.join(missing)}; expected the columns 'filename,x,y,width,height'"
+            f"{file}: the header does not contain {', '.join(missing)}; expected the columns "
+            "'filename,x,y,width,height'"
         )
     count: dict[str, int] = {}
     items = []
@@ -150,7 +151,8 @@ def _box(table: TextTable, row: int, findings: ValidationReport) -> Box | None:
     if not all(map(math.isfinite, numbers)) or not non_empty(np.array([numbers])).all():
         findings.error(
             table.where(row),
-            "the box is empty or not finite; write x, y, width and height in pixels, such as 0,0,64,48",
+            "the box is empty, or a number is NaN or infinite; write x, y, width and height in pixels, such as "
+            "0,0,64,48",
         )
         return None
     return x, y, width, height

@@ -84,12 +84,12 @@ class Manifest:
         samples, labels = len(self.images), len(self.labels)
         if self.targets.shape != (samples, labels) or len(self.sample_ids) != samples:
             raise DataError(
-                f"{self.name}/{self.split}: targets have shape {self.targets.shape}, expected ({samples}, {labels}); "
+                f"{self.name}/{self.split}: targets have shape {self.targets.shape} instead of ({samples}, {labels}); "
                 "pass one row per sample and one column per label"
             )
         if self.boxes is not None and self.boxes.shape != (samples, 4):
             raise DataError(
-                f"{self.name}/{self.split}: boxes have shape {self.boxes.shape}, expected ({samples}, 4); "
+                f"{self.name}/{self.split}: boxes have shape {self.boxes.shape} instead of ({samples}, 4); "
                 "pass one box per sample"
             )
         given: object = self.targets
@@ -463,7 +463,7 @@ def _load_copy(path: Path, key: str) -> Manifest:
     if path.is_file() and sha256(path) == key:  # only the copy was deleted
         return Manifest.load(path)
     raise DataError(
-        f"{path}: the manifest was changed while a process that uses it was starting; run the command again"
+        f"{path}: the manifest changed while a process that uses the manifest was starting; run the command again"
     )
 
 

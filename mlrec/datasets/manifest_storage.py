@@ -284,7 +284,7 @@ class _Samples:
         findings = self._findings
         findings.errors += self._label_findings.errors
         for name in repeated(ids):
-            findings.error(f"{self._path}", f"sample id '{name}' is on multiple lines; keep one line")
+            findings.error(f"{self._path}", f"sample id '{name}' is on multiple lines; keep only one of these lines")
         boxed = sum(map(len, self._boxes))
         if boxed and boxed != len(images):
             findings.error(f"{self._path}", "some samples have a box and others do not; prepare the dataset again")
@@ -335,10 +335,10 @@ def _header(first: tuple[int, bytes] | None, path: Path, expected: str) -> Heade
         raise DataError(f"{path}: the file is empty; prepare the dataset again")
     header: Header = _decode(msgspec.json.Decoder(Header), first[1], path, 1)
     if header.format != expected:
-        raise DataError(f"{path}: the format is '{header.format}', expected '{expected}'; prepare the dataset again")
+        raise DataError(f"{path}: the format is '{header.format}' instead of '{expected}'; prepare the dataset again")
     twice = repeated(header.labels)
     if twice:
-        raise DataError(f"{path}: line 1: label '{twice[0]}' is listed twice; keep one entry")
+        raise DataError(f"{path}: line 1: label '{twice[0]}' is listed twice; remove the duplicate")
     return header
 
 

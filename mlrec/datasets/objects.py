@@ -64,7 +64,7 @@ class Objects:
         if self.size is None:
             raise DataError(
                 f"annotation {self.ids[k]}: the mask cannot be computed without the image size; add width and height "
-                "to the entry of the image in the annotation file"
+                "to the image's entry in the annotation file"
             )
         width, height = self.size
         segmentation = msgspec.json.decode(self.segmentations[k])

@@ -77,7 +77,7 @@ def parse_names(text: str) -> dict[str, str]:
         if not equals or not own or not SPLIT_NAME.fullmatch(split):
             raise UsageError(f"--splits {text}: '{pair}' is invalid; use NAME=train, NAME=val or NAME=test")
         if own.casefold() in names:
-            raise UsageError(f"--splits {text}: '{own}' is listed twice; keep one entry")
+            raise UsageError(f"--splits {text}: '{own}' is listed twice; remove the duplicate")
         names[own.casefold()] = split
     return names
 

@@ -23,7 +23,7 @@ COLUMNS = 16  # a cache line of float32, so that each one is read once
 # Largest number of positives in training of each group, as in Wu et al., ECCV 2020 (COCO-MLT, VOC-MLT).
 GROUPS = {"tail": 19, "medium": 100, "head": math.inf}
 GROUPS_NOTE = (
-    "frequency groups by number of positives in training: head (more than 100), medium (20 to 100), "
+    "labels are grouped by their number of positives in training: head (more than 100), medium (20 to 100), "
     "tail (fewer than 20)"
 )
 Numbers = NDArray[np.number[Any]]

@@ -202,7 +202,7 @@ def check_top(top: int | None, labels: int) -> None:
         UsageError: K is below 1 or above the number of labels.
     """
     if top is not None and not 1 <= top <= labels:
-        raise UsageError(f"top must be from 1 to {labels} (the number of scored labels), got {top}")
+        raise UsageError(f"top must be from 1 to {labels} (the number of scored labels), but got {top}")
 
 
 def _top_rates(
@@ -252,7 +252,7 @@ def checked(
         ranked = ranked.astype(np.float64)
     if ranked.ndim != 2 or ranked.dtype.kind != "f" or not ranked.shape[1]:
         raise PredictionsError(
-            f"logits have shape {ranked.shape} and dtype {ranked.dtype}, expected floats of shape (N, C)"
+            f"logits have shape {ranked.shape} and dtype {ranked.dtype}; pass floats of shape (N, C)"
         )
     if truth.shape != ranked.shape:
         raise PredictionsError(
@@ -264,7 +264,7 @@ def checked(
                 f"{counted(len(labels), 'label name')} for {counted(ranked.shape[1], 'logit column')}"
             )
         if twice := duplicates_in(labels):
-            raise PredictionsError(f"label '{twice[0]}' is listed twice; keep one")
+            raise PredictionsError(f"label '{twice[0]}' is listed twice; remove the duplicate")
     if not all(np.isfinite(ranked[rows]).all() for rows in row_blocks(ranked.shape)):
         raise PredictionsError(_not_finite(ranked, labels, sample_ids))
     blocks = row_blocks(truth.shape)
@@ -411,7 +411,9 @@ def _is_table(table: Any, what: str) -> bool:
 def _check_unique(frame: Any, what: str) -> None:
     for where, names in (("columns", list(frame.columns)), ("index", list(frame.index))):
         if twice := duplicates_in(map(str, names)):
-            raise PredictionsError(f"'{twice[0]}' occurs more than once in the {where} of {what}; keep one")
+            raise PredictionsError(
+                f"'{twice[0]}' occurs more than once in the {where} of {what}; remove the duplicates"
+            )
 
 
 def _check_equal(what: str, scored: list[Hashable], true: list[Hashable]) -> None:

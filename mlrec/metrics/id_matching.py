@@ -52,7 +52,9 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
             unknown.append(name)
         elif matches[0] in row_of:
             other = predicted[row_of[matches[0]]]
-            raise PredictionsError(f"{shown}: '{matches[0]}' is scored twice, as '{other}' and '{name}'; keep one")
+            raise PredictionsError(
+                f"{shown}: '{matches[0]}' is scored twice, as '{other}' and '{name}'; keep only one of them"
+            )
         else:
             row_of[matches[0]] = row
     if unknown:

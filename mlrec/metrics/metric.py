@@ -168,7 +168,7 @@ class Metric:
             return True
         if self._known[key] != targets:
             raise PredictionsError(
-                f"sample '{key}' has different targets than before; pass a unique id for each sample"
+                f"sample '{key}' was already added with different targets; pass a unique id for each sample"
             )
         return False
 

@@ -28,13 +28,11 @@ from mlrec.utils.texts import Texts, repeated
 
 OUTSIDE = "some scores are negative, so all scores are treated as logits; pass --logits to silence this warning"
 INSIDE = (
-    "no logit in the .npz file is negative, so logit >= 0 predicts every label; if the values are probabilities, store "
-    "them in a .csv file"
+    "no logit in the .npz file is negative, so the rule logit >= 0 predicts every label; if the values are "
+    "probabilities, store them in a .csv file"
 )
 CLIPPED = "probabilities outside [0, 1] by at most 1e-4 were clipped"
-DECIDED = (
-    "all scores are in [0, 1] and are treated as probabilities; pass --probabilities or --logits to state the kind"
-)
+DECIDED = "all scores are in [0, 1] and are treated as probabilities; if the scores are logits, pass --logits"
 PREDICT_COLUMNS = ("id", "labels")  # the first columns that `mlrec predict` writes: the id, and the predicted labels
 
 
@@ -201,7 +199,9 @@ def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[st
             findings.error(file.where(row, 0), "the cell is empty; enter the id of a sample")
     for name in repeated(ids):
         lines = [str(file.lines[row]) for row, other in enumerate(ids) if other == name]
-        findings.error(f"{path}", f"'{name}' is scored twice, on lines {' and '.join(lines[:2])}; keep one")
+        findings.error(
+            f"{path}", f"'{name}' is scored twice, on lines {' and '.join(lines[:2])}; keep only one of them"
+        )
     # `mlrec predict` writes two columns before those of labels; a label may be called `labels` as well.
     first = 1
     if file.columns[: len(PREDICT_COLUMNS)] == PREDICT_COLUMNS:

@@ -116,21 +116,21 @@ def test_cells_of_any_kind_of_number_are_read() -> None:
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        ({"cat": ["1", "0"]}, {}, "column 'cat': the values are not numbers; list only columns"),
+        ({"cat": ["1", "0"]}, {}, "column 'cat': the values are not numbers; in labels="),
         ({"cat": [2, 0]}, {}, "column 'cat', row '0': 2 is not 1, 0 or -1"),
         ({"cat": [0.5, 0]}, {}, "row '0': 0.5 is not"),
-        ({"by": ["me", "you"]}, {}, "column 'by': the values are not numbers; list only columns"),
+        ({"by": ["me", "you"]}, {}, "column 'by': the values are not numbers; in labels="),
         (
             {"split": ["train", "val"]},
             {},
             r"the data frame has multiple splits \(train, val\); choose one with the 'split' argument",
         ),
         ({"split": ["train", "val"]}, {"split": "test"}, "no split 'test'; choose one of train, val"),
-        ({"image": ["a.jpg", "a.jpg"]}, {}, r"sample 'a\.jpg' is repeated; keep one row"),
+        ({"image": ["a.jpg", "a.jpg"]}, {}, r"multiple rows contain sample 'a\.jpg'; keep only one of them"),
         ({"image": ["../a.jpg", "b.jpg"]}, {}, "is outside the image directory"),
-        ({"image": ["/other/a.jpg", "b.jpg"]}, {}, "is not in the folder /data; pass the folder of the images as root"),
+        ({"image": ["/other/a.jpg", "b.jpg"]}, {}, "is not in the folder /data; pass the image folder as root"),
         ({"image": [None, "b.jpg"]}, {}, "is not an image path"),
-        ({" cat": [1, 0]}, {}, "two columns are for the label 'cat'"),
+        ({" cat": [1, 0]}, {}, "two columns contain the targets of label 'cat'"),
         ({}, {"labels": ["cot"]}, "no column 'cot'; did you mean 'cat'"),
     ],
 )
@@ -193,7 +193,7 @@ def test_columns_of_labels_and_faults_of_hugging_face_datasets(manifest: Manifes
         (
             hf.DatasetDict(train=dataset),
             {},
-            r"expects one split, not a DatasetDict; select one, for example dataset\['train'\]",
+            r"expects one split, not a DatasetDict; select a split, for example dataset\['train'\]",
         ),
         (dataset, {}, r"'labels' is not a Sequence\(ClassLabel\)"),
         (dataset, {"labels": ["cat", "cow"]}, "no column 'cow'"),

@@ -75,10 +75,10 @@ def test_boxes_by_csv(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("filename,x,y,w,h\na,1,1,1,1\n", "missing from the header: width, height"),
+        ("filename,x,y,w,h\na,1,1,1,1\n", "the header does not contain width, height"),
         ("filename,x,y,width,height\na,1,1,one,1\n", "line 2, column 'width': 'one' is not a number"),
         ("filename,x,y,width,height\na,1,1,0,1\n", "line 2: the box is empty"),
-        ("filename,x,y,width,height\na,nan,1,1,1\n", "the box is empty or not finite"),
+        ("filename,x,y,width,height\na,nan,1,1,1\n", "a number is NaN or infinite"),
     ],
 )
 def test_invalid_boxes_are_refused(tmp_path: Path, content: str, told: str) -> None:

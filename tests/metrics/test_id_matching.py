@@ -38,7 +38,11 @@ def test_ends_of_paths(samples: list[str], predicted: list[str], rows: list[int]
             ["in/x/a.jpg", "in/a.jpg"],
             "'in/x/a.jpg' matches multiple samples ('x/a.jpg', 'a.jpg')",
         ),
-        (["a.jpg"], ["x/a.jpg", "y/a.jpg"], "'a.jpg' is scored twice, as 'x/a.jpg' and 'y/a.jpg'; keep one"),
+        (
+            ["a.jpg"],
+            ["x/a.jpg", "y/a.jpg"],
+            "'a.jpg' is scored twice, as 'x/a.jpg' and 'y/a.jpg'; keep only one of them",
+        ),
         (["a.jpg", "b.jpg"], ["x/a.jpg"], "no prediction for 1 of 2 samples (first: 'b.jpg')"),
         (["a.jpg"], ["ba.jpg"], "no matching sample for 1 of 1 predictions (first: 'ba.jpg')"),
         (["x/a.jpg"], ["y/a.jpg"], "no matching sample for 1 of 1 predictions"),

@@ -156,5 +156,5 @@ def test_f1_at_k_has_no_threshold_and_no_phantom_and_ignores_unknown() -> None:
 
 @pytest.mark.parametrize("k", [0, -1, 4])
 def test_k_is_at_most_the_number_of_labels(k: int) -> None:
-    with pytest.raises(UsageError, match=rf"top must be from 1 to 3 \(the number of scored labels\), got {k}"):
+    with pytest.raises(UsageError, match=rf"top must be from 1 to 3 \(the number of scored labels\), but got {k}"):
         evaluate([[1.0, -1.0, 0.0]], [[1, 0, 0]], top=k)

@@ -49,7 +49,7 @@ def test_base_names_only_where_unique(tmp_path: Path) -> None:
     assert ": '2.jpg' matches multiple samples ('a/2.jpg', 'b/2.jpg'); use a longer part of the path" in told(
         tmp_path, "filename,cat,dog\n1.jpg,0,1\n2.jpg,0,1\nb/2.jpg,0,1\n"
     )
-    assert "'a/1.jpg' is scored twice, as '1.jpg' and 'a/1.jpg'; keep one" in told(
+    assert "'a/1.jpg' is scored twice, as '1.jpg' and 'a/1.jpg'; keep only one of them" in told(
         tmp_path, "filename,cat,dog\n1.jpg,0,1\na/1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\n"
     )
 
@@ -59,7 +59,10 @@ def test_base_names_only_where_unique(tmp_path: Path) -> None:
     [
         ("a/1.jpg,0,1\na/2.jpg,0,1\n", "no prediction for 1 of 3 samples (first: 'b/2.jpg')"),
         ("a/1.jpg,0,1\na/2.jpg,0,1\nb/2.jpg,0,1\nc.jpg,0,1\n", "no matching sample for 1 of 4 predictions"),
-        ("a/1.jpg,0,1\na/2.jpg,0,1\na/1.jpg,0,1\n", ": 'a/1.jpg' is scored twice, on lines 2 and 4; keep one"),
+        (
+            "a/1.jpg,0,1\na/2.jpg,0,1\na/1.jpg,0,1\n",
+            ": 'a/1.jpg' is scored twice, on lines 2 and 4; keep only one of them",
+        ),
         (
             "a/1.jpg,0,x\na/2.jpg,,1\n",
             ": line 2, column 'dog': 'x' is not a number; correct the cell (and 1 more such error)",

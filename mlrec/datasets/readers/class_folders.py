@@ -100,8 +100,8 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     several = sum(int(np.count_nonzero((manifest.targets == POSITIVE).sum(axis=1) > 1)) for manifest in manifests)
     if several:
         reading.footnotes.append(
-            f"{counted(several, 'image occurs', 'images occur')} in multiple class folders; each image became a sample "
-            "with the labels of all its folders"
+            f"{counted(several, 'image occurs', 'images occur')} in multiple class folders; each image became one "
+            "sample with the labels of all its folders"
         )
     return reading
 
@@ -118,7 +118,7 @@ def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
         DataError: There are no class folders, a folder name is not one of the classes, or there are no images.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; specify a folder with one folder per class")
+        raise DataError(f"{root}: no such folder; specify a folder that contains one folder per class")
     findings = ValidationReport()
     folders: dict[int, Path] = {}
     place = {name: k for k, name in enumerate(classes)} | {str(k): k for k in range(len(classes))}
@@ -179,8 +179,8 @@ def _folders_by_split(
     if len(splits) == 1 and any(folder not in named for folder in others):
         other = next(folder for folder in others if folder not in named)
         raise DataError(
-            f"{root}: folder '{splits[0].name}' is named like a split, but folder '{other.name}' is not, so they "
-            "may be splits or classes; move the split folders into a separate folder"
+            f"{root}: folder '{splits[0].name}' is named like a split, but folder '{other.name}' is not, so these "
+            "folders may be splits or classes; move the split folders into a separate folder"
         )
     found: dict[str, list[Path]] = {}
     names = resolve_names({folder.name: str(folder) for folder in splits}, given, findings)

@@ -181,7 +181,9 @@ def _split(name: str, part: Part, file: _CocoFile, findings: ValidationReport) -
     labels, category_ids = categories(file.categories, part.file, findings)
     paths, annotated_names = _paths(images, part, findings)
     for path in duplicates_in(paths):
-        findings.error(f"{part.file}", f"{path} has two image ids, so its labels are split between them; keep one id")
+        findings.error(
+            f"{part.file}", f"{path} has two image ids, so its labels are split between them; keep only one id"
+        )
     targets = np.zeros((len(images), len(labels)), dtype=np.int8)
     annotated = np.zeros(len(images), dtype=np.bool_)
     if images and labels:
@@ -205,10 +207,11 @@ def _paths(images: Sequence[Image], part: Part, findings: ValidationReport) -> t
     finder = ImageFinder(part.root, findings)
     paths, annotated_names = [], {}
     for k, image in enumerate(images):
-        where = f"{part.file}: images[{k}] (id {image.id}): file_name"
+        place = f"{part.file}: images[{k}] (id {image.id})"
+        where = f"{place}: file_name"
         name = annotated_path("", image)
         if not name:
-            findings.error(where, "both 'file_name' and 'coco_url' are missing; add 'file_name'")
+            findings.error(place, "both 'file_name' and 'coco_url' are missing; add 'file_name'")
         names = [name]
         if finder.exists(part.folder):  # Objects365 file names contain storage folders that are not in the archives
             names += [name.removeprefix(prefix) for prefix in STORAGE if name.startswith(prefix)]
@@ -266,7 +269,9 @@ def _images(images: Sequence[Image], part: Part, findings: ValidationReport) -> 
         if earlier == image:
             findings.warn("duplicate records were merged", f"{part.file}: images[{k}] (id {image.id})")
         else:
-            findings.error(f"{part.file}: images[{k}]", f"id {image.id} occurs twice with different content; keep one")
+            findings.error(
+                f"{part.file}: images[{k}]", f"id {image.id} occurs twice with different content; keep only one entry"
+            )
     return list(by_id.values())
 
 
@@ -279,7 +284,9 @@ def categories(entries: Sequence[Category], file: Path, findings: ValidationRepo
         if earlier.name == entry.name:
             findings.warn("duplicate records were merged", f"{file}: categories[{k}] ('{entry.name}')")
         else:
-            findings.error(f"{file}: categories[{k}]", f"id {entry.id} occurs twice with different names; keep one")
+            findings.error(
+                f"{file}: categories[{k}]", f"id {entry.id} occurs twice with different names; keep only one entry"
+            )
     ids = sorted(by_id)
     labels = [clean_label(by_id[key].name, f"{file}: category {key}", findings) for key in ids]
     if not labels:

@@ -89,7 +89,8 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         return _parts_of_tools(path, options, findings)
     if len(years) > 1 and options.year is None:
         raise DataError(
-            f"{folder}: the folder contains multiple years ({', '.join(sorted(years))}); choose one with --year"
+            f"{folder}: the folder contains files for multiple years ({', '.join(sorted(years))}); choose a year "
+            "with --year"
         )
     year = options.year or next(iter(years))
     if year not in years:
@@ -143,7 +144,7 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
         several = f" (files without a split: {', '.join(file.name for file in unnamed[:3])})" if unnamed else ""
         raise DataError(
             f"{path / 'annotations'}: no instances_train<year>.json or instances_val<year>.json found"
-            f"{several}; specify the parent folder of annotations, or a custom file with --annotations"
+            f"{several}; specify the folder that contains annotations/, or a custom file with --annotations"
         )
     for file in unnamed:
         findings.warn("annotation files without a split were not used", str(file))
@@ -151,7 +152,7 @@ def _parts_of_tools(path: Path, options: ReadOptions, findings: ValidationReport
         if len(same) > 1:
             findings.error(
                 f"{same[1]}",
-                f"the file belongs to the same split '{split}' as {same[0].name}; keep one of the two files",
+                f"the file belongs to the same split '{split}' as {same[0].name}; keep only one of the two files",
             )
     found = [(split, same[0]) for split, same in by_split.items() if split is not None]
     parts = [Part(split, file, root, _folder_of_tools(root, split)) for split, file in found]
@@ -216,7 +217,8 @@ def _years(folder: Path, given: Mapping[str, str], findings: ValidationReport) -
         other = years.setdefault(year, {}).setdefault(split, file)
         if other != file:
             findings.error(
-                f"{file}", f"the file belongs to the same split '{split}' as {other.name}; keep one of the two files"
+                f"{file}",
+                f"the file belongs to the same split '{split}' as {other.name}; keep only one of the two files",
             )
     _check_names(files, given, str(folder), findings)
     return years

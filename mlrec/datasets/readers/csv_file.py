@@ -199,7 +199,7 @@ def checked_table(
     )
     own = len(leading) if columns[: len(leading)] == leading else 0
     for name in duplicates_in(columns[own:]):
-        findings.error(f"{path}", f"column '{name}' occurs twice; keep one")
+        findings.error(f"{path}", f"column '{name}' occurs twice; remove or rename one of them")
     for line, cells in others:
         findings.error(
             f"{path}: {unit} {line}", f"{len(cells)} fields, expected {len(columns)}{_comma_hint(cells, columns)}"

@@ -218,7 +218,7 @@ def _samples(
     labels = _schema_labels(rows, tables) or labels_of(cells.values())
     if cells and not labels:
         raise DataError(
-            f"{rows[0].table.path}: the label column contains no labels; choose a different one with --label-column"
+            f"{rows[0].table.path}: the label column contains no labels; choose a different column with --label-column"
         )
     _warn_spelling(labels, findings)
     samples = []

@@ -119,7 +119,7 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         name = finder.find(image.name, where, folders)
         known = targets.setdefault(splits[image.subset], {})
         if name in known:
-            findings.error(where, f"'{image.name}' occurs twice; keep one")
+            findings.error(where, f"'{image.name}' occurs twice; keep only one entry")
         known[name] = dict.fromkeys(_known(image.labels, labels, where, findings), POSITIVE)
         if image.size:
             sizes[name] = image.size

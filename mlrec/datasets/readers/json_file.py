@@ -108,7 +108,7 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
         record = dict(pairs)
         if len(record) < len(pairs):
             twice = duplicates_in(key for key, _ in pairs)[0]
-            raise DataError(f"{path}: key '{twice}' occurs twice in one object; keep one")
+            raise DataError(f"{path}: key '{twice}' occurs twice in one object; remove the duplicate")
         for key, value in pairs:
             text = isinstance(value, str) and not _encodable(value)
             if not text and not _undefined(value):

@@ -104,7 +104,9 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
             image = finder.find(_spellings(task.image), task.where, FOLDERS)
             known = _targets(task, names, labels, findings)
             if image in targets and targets[image] != known:
-                findings.error(task.where, f"{image} is in two tasks with different labels; keep one task")
+                findings.error(
+                    task.where, f"{image} is in two tasks with different labels; keep only one of these tasks"
+                )
             elif image in targets:
                 findings.warn("duplicate records were merged", f"{task.where}: {image}")
             targets[image] = known

@@ -40,7 +40,9 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
     text_files = {file.name: file for file in files_below(base, Omitted()) if file.suffix.lower() == ".txt"}
     concepts = _concepts(text_files, findings)
     if not concepts:
-        raise DataError(f"{base}: neither {CONCEPTS} nor Labels_<concept>_Train.txt found; specify the NUS-WIDE folder")
+        raise DataError(
+            f"{base}: neither {CONCEPTS} nor Labels_<concept>_Train.txt was found; specify the NUS-WIDE folder"
+        )
     finder = ImageFinder(root, findings)
     manifests = []
     for split, list_name in LISTS.items():
@@ -54,8 +56,8 @@ def read_nuswide(path: Path, options: ReadOptions, findings: ValidationReport) -
             if image in targets:
                 findings.error(
                     str(file),
-                    f"{image} is listed twice, so label lines cannot be matched with images; unpack the archive of "
-                    "image lists again",
+                    f"{image} is listed twice, so the label lines cannot be matched to images; unpack the archive "
+                    "of image lists again",
                 )
             targets[image] = {}
         for concept, label in concepts.items():

@@ -125,7 +125,7 @@ def _verified(files: list[Path], findings: ValidationReport) -> dict[str, dict[s
         missing = [name for name in COLUMNS if name not in header]
         if missing:
             raise DataError(
-                f"{file}: line 1: missing from the header: {', '.join(missing)}; check that this is an Open Images file"
+                f"{file}: the header does not contain {', '.join(missing)}; check that this is an Open Images file"
             )
         image, code, confidence = (header.index(name) for name in COLUMNS)
         for number, row in rows:

@@ -60,7 +60,7 @@ def clean_labels(names: Sequence[str], where: str, findings: ValidationReport) -
     """Return normalized label names; duplicates are reported as errors."""
     labels = tuple(clean_label(name, f"{where}, label {k}", findings) for k, name in enumerate(names, 1))
     for label in duplicates_in(labels):
-        findings.error(where, f"label '{label}' is listed twice; keep one")
+        findings.error(where, f"label '{label}' is listed twice; remove the duplicate")
     return labels
 
 

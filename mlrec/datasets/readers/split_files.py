@@ -94,7 +94,7 @@ def divide(
         found = rows_of.get(normal(line.image))
         if found is None:
             findings.warn(
-                f"images listed in {FLAG} but missing in the source were skipped", f"{line.image} ({line.place})"
+                f"images listed in {FLAG} but missing from the source were skipped", f"{line.image} ({line.place})"
             )
             continue
         if not found:
@@ -142,7 +142,9 @@ def _lines(file: SplitFile, known: Mapping[str, list[int]], names: Mapping[str, 
             continue
         cells = _COLUMNS.split(text)
         if len(cells) < 2:
-            raise DataError(f"{place}: no second column with a split; add it, or use {FLAG} SPLIT={file.path}")
+            raise DataError(
+                f"{place}: the line has no second column with the split; add one, or use {FLAG} SPLIT={file.path}"
+            )
         own = cells[-1].strip('"')
         image = text[: -len(cells[-1])].rstrip(",;\t ").strip('"')
         is_header = number == 1 and known_split(own) is None and own.casefold() not in names

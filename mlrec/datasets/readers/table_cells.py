@@ -167,7 +167,7 @@ def parse_name_cells(
         parsed[cell] = tuple(dict.fromkeys(clean[name] for name in names))
     _check_no_label(parsed, places, column, no_label_value, findings)
     if with_others:
-        findings.warn("some cells contain labels and the text of --no-label-value; the labels were kept", column)
+        findings.warn("some cells contain both labels and the value of --no-label-value; the labels were kept", column)
     if lists:
         return NameCells(parsed, LIST)
     if separator and any(separator in cell for cell in places):

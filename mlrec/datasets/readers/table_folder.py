@@ -98,7 +98,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
     if findings is not None:
         for file in others:
             if file not in (*used, *answers) and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
-                findings.warn("tables in a different format from the first table were not used", str(file))
+                findings.warn("tables whose format differs from that of the first table were not used", str(file))
     sources = [TableSource(file, _split_of(file, folder, given)) for file in used]
     return sorted(sources, key=lambda source: (usual_order(known_split(source.split or "") or ""), str(source.path)))
 

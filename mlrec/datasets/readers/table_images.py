@@ -95,7 +95,9 @@ class TableImages:
             return name
         other = self._meant.setdefault(files[0], cell)
         if other != cell:
-            self._findings.error(where, f"'{cell}' and '{other}' both refer to the file {files[0]}; keep one")
+            self._findings.error(
+                where, f"'{cell}' and '{other}' both refer to the file {files[0]}; keep only one of them"
+            )
         self._matched[cell] = files[0]
         if not inside:
             self._findings.warn(

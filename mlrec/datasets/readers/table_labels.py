@@ -169,7 +169,7 @@ def long_samples(
                 lines = f"{read.table.lines[earlier]} and {read.table.lines[row]}"
                 findings.error(
                     f"{read.table.path}",
-                    f"{key[0]}: '{name}' has different values on {read.table.unit}s {lines}; keep one",
+                    f"{key[0]}: '{name}' has different values on {read.table.unit}s {lines}; keep only one of them",
                 )
     absent = NEGATIVE
     if value is not None and np.any(values == NEGATIVE):  # negatives are annotated, so the other labels are unknown
@@ -193,7 +193,7 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
         return f"labels were read from {column}, with one label per cell"
     if cells.separator == LIST:
         return f"labels were read from {column}, with one list per cell"
-    return f"labels were read from {column}, separated by {sign_name(cells.separator)}"
+    return f"labels were read from {column}, in which they are separated by {sign_name(cells.separator)}"
 
 
 def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
@@ -222,7 +222,9 @@ def without_repeats(samples: Samples, findings: ValidationReport) -> Samples:
         image = samples.images[row]
         if not np.array_equal(own[k], earliest[k]):
             lines = f"{table.lines[earlier]} and {table.lines[row]}"
-            findings.error(f"{table.path}", f"{image} has different labels on {table.unit}s {lines}; keep one")
+            findings.error(
+                f"{table.path}", f"{image} has different labels on {table.unit}s {lines}; keep only one of them"
+            )
         elif split == splits[earlier] or (earlier, split) in seen:
             findings.warn("duplicate records were merged", f"{table.where(row)}: {samples.images[row]}")
         else:

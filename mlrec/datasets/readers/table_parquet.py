@@ -47,7 +47,7 @@ class ParquetTable:
         self.class_names = _class_names(self._schema.metadata or {}, path)
         images = [field.name for field in self._schema if _holds_bytes(field.type)]
         if len(images) > 1:
-            raise DataError(f"{path}: multiple columns contain bytes ({', '.join(images)}); keep one of these columns")
+            raise DataError(f"{path}: multiple columns contain bytes ({', '.join(images)}); keep only one of them")
         self.image_column = next(iter(images), None)
 
     def texts(self) -> tuple[list[str], Iterator[list[str]]]:

@@ -244,7 +244,7 @@ def _list(file: Path, split: str, findings: ValidationReport, is_known: Callable
         if len(findings.errors) == faults:  # a name outside the folder must not become a path
             names.append(name)
     for name in duplicates_in(names):
-        findings.warn("images that are listed twice were used once", f"{file}: {name}")
+        findings.warn("images that are listed twice were used only once", f"{file}: {name}")
     return list(dict.fromkeys(names))
 
 

@@ -92,5 +92,5 @@ def _class_list(file: Path, findings: ValidationReport) -> dict[str, int]:
             findings.error(where, f"'{line}' is not an image name followed by 1, -1 or 0; correct the line")
             continue
         if targets.setdefault(image.strip(), values[value]) != values[value]:
-            findings.error(where, f"{image.strip()} occurs twice with different values; keep one")
+            findings.error(where, f"{image.strip()} occurs twice with different values; keep only one of these lines")
     return targets

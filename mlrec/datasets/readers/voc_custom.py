@@ -163,7 +163,7 @@ def _annotation_files(folder: Path, findings: ValidationReport) -> dict[str, Pat
             stem = normal(file.relative_to(folder).with_suffix("").as_posix())
             if files.setdefault(stem, file) is not file:
                 findings.error(
-                    str(file), f"the file has the same name as {files[stem].name}; keep one of the two files"
+                    str(file), f"the file has the same name as {files[stem].name}; keep only one of the two files"
                 )
     if not files:
         raise DataError(f"{folder}: no .xml annotation found; specify the folder that contains {ANNOTATIONS}")

@@ -131,7 +131,7 @@ def _thing(node: ET.Element, where: str, findings: ValidationReport) -> Thing:
     if difficult.casefold() == "unspecified":
         findings.warn("<difficult> is 'Unspecified'; the object was read as not difficult", where)
     elif difficult not in ("0", "1"):
-        findings.error(where, f"<difficult> is '{difficult}', expected 0 or 1; correct the value")
+        findings.error(where, f"<difficult> is '{difficult}', but must be 0 or 1; correct the value")
     numbers = [_number(node.findtext(f"bndbox/{corner}")) for corner in CORNERS]
     if not all(map(math.isfinite, numbers)):
         findings.warn("an object has no valid box; the label was kept", where)

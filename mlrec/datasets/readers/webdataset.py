@@ -190,7 +190,9 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
         if is_image(member.name):
             image_name(member.name, where, findings)  # '..' and absolute names are errors
             if sample.image:
-                findings.error(where, f"the sample already contains the image {sample.image}; keep one")
+                findings.error(
+                    where, f"the sample already contains the image {sample.image}; keep only one image per sample"
+                )
             if member.size > MAX_IMAGE:
                 findings.error(
                     where,
@@ -199,7 +201,7 @@ def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:
             sample.image = member.name
         elif ending in LABEL_ENDINGS:
             if ending in sample.stored:
-                findings.error(where, "the file occurs twice in the shard; keep one")
+                findings.error(where, "the file occurs twice in the shard; remove the duplicate")
             if member.size > MAX_LABELS:
                 findings.error(
                     where,

@@ -133,7 +133,7 @@ def _persons(images: list[_WiderImage], file: Path, findings: ValidationReport) 
             if earlier == image:
                 findings.warn("duplicate records were merged", where)
             else:
-                findings.error(where, "the image occurs twice with different targets; keep one")
+                findings.error(where, "the image occurs twice with different targets; keep only one entry")
             continue
         for place, target in enumerate(image.targets):
             if values := _values(target, f"{where}: targets[{place}]", findings):

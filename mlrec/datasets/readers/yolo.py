@@ -98,7 +98,7 @@ def _names(value: Any, file: Path, findings: ValidationReport) -> tuple[str, ...
             raise DataError(f"{file}: names: {name} is not a string in YAML; put the name in quotes")
     labels = tuple(clean_label(str(name), f"{file}: names[{k}]", findings) for k, name in enumerate(value))
     for name in duplicates_in(labels):
-        findings.error(f"{file}: names", f"'{name}' occurs twice; keep one")
+        findings.error(f"{file}: names", f"'{name}' occurs twice; rename one of the classes")
     return labels
 
 
@@ -169,7 +169,7 @@ class _Listing:
             else:
                 names += self._listed(place)
         for name in duplicates_in(names):
-            self._findings.warn("images that are listed twice were used once", f"{where}: {name}")
+            self._findings.warn("images that are listed twice were used only once", f"{where}: {name}")
         return list(dict.fromkeys(names))
 
     def warn_of_the_rest(self, used: Sequence[str]) -> None:

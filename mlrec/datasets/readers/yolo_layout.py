@@ -57,7 +57,7 @@ def find_description(path: Path) -> Path:
     if other is None or yaml_files:
         raise DataError(
             f"{path}: the folder contains {counted(len(yaml_files), 'YAML file')}, but no {FILE}, {DARKNET} or "
-            f"{CLASSES}; specify the path of the description file"
+            f"{CLASSES}; specify the path of the file that describes the dataset"
         )
     return other
 
@@ -161,4 +161,4 @@ def _refuse_tricks(text: str, file: Path) -> None:
         return
     for node in (top, *(value for _, value in top.value)):
         if isinstance(node, yaml.MappingNode) and (twice := duplicates_in(str(key.value) for key, _ in node.value)):
-            raise DataError(f"{file}: key '{twice[0]}' occurs twice; keep one")
+            raise DataError(f"{file}: key '{twice[0]}' occurs twice; remove the duplicate")

@@ -62,7 +62,7 @@ def test_a_class_may_be_called_train(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (["train/cat/a.jpg", "bus/b.jpg"], "is not, so they may be splits or classes"),
+        (["train/cat/a.jpg", "bus/b.jpg"], "is not, so these folders may be splits or classes"),
         (["train/a.jpg", "test/b.jpg"], "no class folders found"),
         (["a.jpg"], "no images in class folders"),
         (["cat/a.heic"], "no images in class folders"),

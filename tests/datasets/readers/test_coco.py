@@ -113,7 +113,7 @@ def test_images_may_lie_one_folder_deeper(tmp_path: Path) -> None:
 def test_of_several_years_one_is_chosen(tmp_path: Path) -> None:
     for year in ("2014", "2017"):
         dataset(tmp_path, year=year, train=content(), val=content())
-    with pytest.raises(DataError, match=r"contains multiple years \(2014, 2017\); choose one with --year"):
+    with pytest.raises(DataError, match=r"contains files for multiple years \(2014, 2017\); choose a year with --year"):
         read(tmp_path)
     with pytest.raises(DataError, match=r"no year '2015'"):
         read(tmp_path, year="2015")
@@ -356,4 +356,7 @@ def test_names_end_with_the_split_and_two_of_one_split_are_an_error(tmp_path: Pa
     assert ([m.split for m in reading.manifests], findings.errors) == (["train", "val"], [])
     (tmp_path / "other_val.json").write_text(json.dumps(content()))
     _, findings = read(tmp_path)
-    assert "the file belongs to the same split 'val' as other_val.json; keep one of the two files" in findings.errors[0]
+    assert (
+        "the file belongs to the same split 'val' as other_val.json; keep only one of the two files"
+        in findings.errors[0]
+    )

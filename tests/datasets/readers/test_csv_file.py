@@ -71,7 +71,7 @@ def test_ragged_records_and_columns_named_twice_are_all_collected(tmp_path: Path
     table = read_csv(write(tmp_path, content), findings)
     assert [row[0] for row in table.rows] == ["b.jpg"]
     assert [error.partition("labels.csv")[2] for error in findings.errors] == [
-        ": column 'cat' occurs twice; keep one",
+        ": column 'cat' occurs twice; remove or rename one of them",
         ": line 2: 2 fields, expected 3; check the commas in this line",
         ": line 4: 6 fields, expected 3; are decimals written with a comma? use 0.5",
     ]

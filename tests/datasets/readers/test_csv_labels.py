@@ -129,7 +129,7 @@ def test_identical_records_are_taken_once_with_a_warning(tmp_path: Path) -> None
 
 def test_contradicting_records_are_an_error_that_names_both_lines(tmp_path: Path) -> None:
     (error,) = errors(tmp_path, "filename,split,cat\na.jpg,train,1\nb.jpg,train,0\na.jpg,test,0\n")
-    assert "a.jpg has different labels on lines 2 and 4; keep one" in error
+    assert "a.jpg has different labels on lines 2 and 4; keep only one of them" in error
 
 
 def test_an_odd_split_name_is_refused(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_what_is_unclear_is_a_warning(tmp_path: Path, rows: str, expected: list[
     [
         ("aa,v,/m/2,yes\n", HEADER, "line 2: Confidence 'yes' is not a number"),
         ("aa,v,/m/2\n", HEADER, "line 2: found 3 cells, expected 4"),
-        ("aa,v,/m/2,1\n", "a,b,c,d\n", "missing from the header: ImageID, LabelName, Confidence"),
+        ("aa,v,/m/2,1\n", "a,b,c,d\n", "the header does not contain ImageID, LabelName, Confidence"),
         ("../aa,v,/m/2,1\n", HEADER, "is outside the image directory"),
     ],
 )

@@ -59,7 +59,7 @@ def test_what_is_not_listed_and_what_is_not_there_are_warnings(tmp_path: Path) -
     splits, dataset = divided(tmp_path, f"train={tmp_path}/train.txt")
     assert splits == {"train": ("a/1.png", "a/2.png")}
     assert dataset.info.warnings == [
-        f"images listed in --split-file but missing in the source were skipped: 9.png ({tmp_path}/train.txt: line 3)",
+        f"images listed in --split-file but missing from the source were skipped: 9.png ({tmp_path}/train.txt: line 3)",
         "images that are not listed in any --split-file were skipped: 2 times, first b/3.png",
     ]
 
@@ -75,7 +75,7 @@ def test_errors_name_the_line_and_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "none.txt").write_text("x.png\n")
     with pytest.raises(DataError, match="no image from the source is listed"):
         divided(tmp_path, f"train={tmp_path}/none.txt")
-    with pytest.raises(DataError, match=r"line 1: no second column with a split; add it, or use --split-file SPLIT="):
+    with pytest.raises(DataError, match=r"the line has no second column with the split; add one, or use --split-file"):
         divided(tmp_path, f"{tmp_path}/none.txt")
     with pytest.raises(UsageError, match="expected SPLIT=FILE"):
         parse_split_file("a/b=c")

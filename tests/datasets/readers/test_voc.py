@@ -105,7 +105,7 @@ def test_lists_make_splits_and_a_missing_list_is_told_by_name(tmp_path: Path) ->
     assert images == {"train": ["b", "a"], "val": ["c"], "trainval": ["a", "c"]}
     twice, absent = sorted(findings.warnings)
     assert absent.startswith("split 'test' is absent because its list is missing")
-    assert twice.startswith("images that are listed twice were used once")
+    assert twice.startswith("images that are listed twice were used only once")
     assert twice.endswith("train.txt: b")
 
 
@@ -128,7 +128,7 @@ OUTSIDE = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>99</xmax><ymax>9</ymax></bn
     [
         (annotation(thing("Dog")), "object 1: class 'Dog' is not one of the 20 classes; did you mean 'dog'?"),
         (annotation(thing("dog"), "<object></object>"), "object 2: the object has no <name>"),
-        (annotation(thing("dog", 3)), "object 1: <difficult> is '3', expected 0 or 1"),
+        (annotation(thing("dog", 3)), "object 1: <difficult> is '3', but must be 0 or 1"),
         (
             annotation(thing("dog"), filename="../../etc/passwd"),
             "<filename> '../../etc/passwd' is outside the image folder",

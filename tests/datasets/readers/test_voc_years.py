@@ -149,4 +149,4 @@ def test_unspecified_difficult_is_a_warning(tmp_path: Path) -> None:
     assert reading.manifests[0].targets.tolist() == [[0, 1], [1, 0]]
     assert [line for line in findings.warnings if "Unspecified'; the object was read as not difficult" in line]
     _, findings = read(tree(tmp_path, {"a": content.replace("Unspecified", "maybe")}))
-    assert "<difficult> is 'maybe', expected 0 or 1" in findings.errors[0]
+    assert "<difficult> is 'maybe', but must be 0 or 1" in findings.errors[0]

@@ -150,7 +150,7 @@ def test_formats_without_unknown_refuse_it(tmp_path: Path, format_: str) -> None
 
 def test_fiftyone_cannot_tell_images_apart_that_differ_in_their_ending(tmp_path: Path) -> None:
     manifest = Manifest("x", "all", tmp_path, ("cat",), ("a.jpg", "a.png"), np.zeros((2, 1), np.int8))
-    with pytest.raises(DataError, match="multiple images are named 'a', apart from their extensions"):
+    with pytest.raises(DataError, match="multiple images have the name 'a' with different extensions"):
         as_fiftyone(manifest)
 
 

@@ -227,7 +227,7 @@ def test_errors_of_all_tables_of_a_folder_are_reported_at_once(tmp_path: Path) -
     reader_of("csv")(tmp_path, ReadOptions(), findings)
     assert [Path(line.partition(":")[0]).name for line in findings.errors] == ["train.csv", "val.csv"]
     assert findings.warnings == [
-        f"tables in a different format from the first table were not used: {tmp_path}/test.xlsx"
+        f"tables whose format differs from that of the first table were not used: {tmp_path}/test.xlsx"
     ]
 
 

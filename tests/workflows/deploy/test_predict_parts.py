@@ -316,8 +316,8 @@ def test_images_of_a_shard_are_read_as_they_are_needed(tmp_path: Path) -> None:
 
 def test_flags_that_contradict_each_other(model: Path, pictures: Path, tmp_path: Path) -> None:
     for extra, told in (
-        (["--format", "parquet"], "require --out"),
-        (["--engine", "ray"], "require --out"),
+        (["--format", "parquet"], "--out is required"),
+        (["--engine", "ray"], "--out is required"),
         (["--out", "a.csv", "--format", "parquet"], "differ"),
         (["--out", "a", "--save-images", "b"], "omit --out"),
         (["https://example.com/a.jpg"], "allow-urls"),

@@ -199,7 +199,7 @@ def test_a_fault_ends_the_command_with_one_line(files: Path) -> None:
         cwd=files, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == "error: pred.csv: '1.jpg' is scored twice, on lines 2 and 5; keep one\n"
+    assert done.stderr == "error: pred.csv: '1.jpg' is scored twice, on lines 2 and 5; keep only one of them\n"
 
 
 def test_of_many_labels_those_with_the_lowest_and_highest_ap_are_shown() -> None:
