@@ -86,8 +86,8 @@ def test_a_score_that_is_not_finite_is_named(value: float) -> None:
 @pytest.mark.parametrize(
     ("logits", "targets", "labels", "told"),
     [
-        (LOGITS[0], TARGETS[0], None, "expected"),
-        (LOGITS[:, :0], TARGETS[:, :0], None, "expected"),
+        (LOGITS[0], TARGETS[0], None, "pass floats of shape (N, C)"),
+        (LOGITS[:, :0], TARGETS[:, :0], None, "pass floats of shape (N, C)"),
         (LOGITS.astype(str), TARGETS, None, "dtype"),
         (LOGITS, TARGETS[:, :3], None, "pass one target per logit"),
         (LOGITS, TARGETS * 2, None, "1 (positive), 0 (negative) or -1 (unknown)"),

@@ -129,7 +129,7 @@ def test_flags_that_would_be_ignored_are_refused(tmp_path):
         (["compare", "--by-size", "--intervals"], "--intervals cannot be used with --by-size"),
         (["compare", "--by-label", "--truth", "t.csv"], "--truth cannot be used with --by-label"),
         (["compare", "a"], "expected two arguments, A and B (each a run or a score file), but got 1 argument;"),
-        (["compare", "a", "b", "c"], "A and B (each a run or a file of scores), got 3 arguments;"),
+        (["compare", "a", "b", "c"], "A and B (each a run or a score file), but got 3 arguments;"),
     ):
         done = command(*wrong, cwd=tmp_path)
         assert (done.returncode, done.stdout) == (2, "")
