@@ -94,7 +94,7 @@ def test_what_does_not_fit_is_refused_in_one_line() -> None:
     for scores, targets, ids, message in (
         (LOGITS[:1], TARGETS[:1], None, "ids were passed with some"),
         (LOGITS[:2], TARGETS[:2], ["c"], "1 id for 2 samples"),
-        (LOGITS[:1], 1 - TARGETS[:1].clip(0), ["a"], "sample 'a' has different targets"),
+        (LOGITS[:1], 1 - TARGETS[:1].clip(0), ["a"], "sample 'a' was already added with different targets"),
         (LOGITS[:1] * np.nan, TARGETS[:1], ["c"], "sample 'c', label 'cat'"),
         (LOGITS[:1, :2], TARGETS[:1, :2], ["c"], "4 label names for 2 logit columns"),
         (LOGITS[:1], TARGETS[:1] + 5, ["c"], "targets contain invalid values"),
