@@ -109,10 +109,10 @@ def _choose(path: Path, split: str | None, splits: Sequence[str] | dict[str, Man
     shown = ", ".join(names)
     if split is None:
         if len(names) > 1:
-            raise UsageError(f"{path}: the file contains multiple splits ({shown}); choose one with --split")
+            raise UsageError(f"{path} contains multiple splits ({shown}); choose one with --split")
         return names[0]
     if split not in names:
-        raise DataError(f"{path}: the file has no split '{split}'; choose one of {shown}")
+        raise DataError(f"{path}: there is no split '{split}'; choose one of {shown}")
     return split
 
 
