@@ -111,8 +111,8 @@ def _check_kernels(device: torch.device) -> None:
     if not any(runs + compiles):
         raise UsageError(
             f"{torch.cuda.get_device_name(device)} has compute capability {major}.{minor}, but this torch build "
-            f"({torch.__version__}) has kernels for {', '.join(f'{x}.{y}' for _, x, y in versions)}; install a torch "
-            "build for this GPU (see pytorch.org), or use --device cpu"
+            f"({torch.__version__}) has kernels only for {', '.join(f'{x}.{y}' for _, x, y in versions)}; install a "
+            "torch build for this GPU (see pytorch.org), or use --device cpu"
         )
 
 

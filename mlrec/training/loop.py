@@ -313,7 +313,7 @@ def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids
             kept = "no checkpoint has been saved yet"
             if state.saved is not None:
                 kept = f"last good checkpoint: step {state.saved}"
-            raise RunError(f"loss is {value} {where}; try a lower lr or --precision fp32 ({kept})")
+            raise RunError(f"the loss is {value} {where}; try a lower lr or --precision fp32 ({kept})")
         state.loss_sum += value if finite else 0.0
     return Steps(
         epoch=state.epoch,

@@ -107,10 +107,10 @@ def test_a_failing_trial_does_not_stop_others_and_is_tried_twice(data: Path, tmp
     states = last_states(plan)
     assert [(state.status, state.failures) for state in states] == [(FAILED, 1), (FINISHED, 0)]
     (line,) = failures(states)
-    assert line.startswith("lr 1e+30: loss is")
+    assert line.startswith("lr 1e+30: the loss is")
     log = states[0].log.read_text()
     assert "Traceback" not in log
-    assert "error: loss is" in log
+    assert "error: the loss is" in log
     before = written(tmp_path)
 
     states = last_states(plan_sweep(flags, out=tmp_path))

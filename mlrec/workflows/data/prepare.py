@@ -271,7 +271,7 @@ def _checked_options(kind: str, options: ReadOptions, findings: ValidationReport
     """Clean the label names and paths in the options; warn about options that the reader does not use."""
     for key in _plain(options):
         if key != "labels" and kind in READERS and key not in USED.get(kind, ()):
-            findings.warn("option ignored because the dataset format does not use it", f"{key} for {kind}")
+            findings.warn("options that the dataset format does not use were ignored", f"{key} for {kind}")
     options = replace(
         options,
         images=options.images and without_dots(options.images),

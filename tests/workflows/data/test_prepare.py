@@ -301,7 +301,7 @@ def test_labels_are_a_choice_of_any_source_s_labels(tmp_path: Path) -> None:
     assert dataset.manifest("train").labels == ("caf\u00e9", "cat")
     assert dataset.manifest("train").targets.tolist() == [[0, 1], [1, 0]]
     warned = " ".join(dataset.info.warnings)
-    assert "option ignored because the dataset format does not use it: year for yolo" in warned
+    assert "options that the dataset format does not use were ignored: year for yolo" in warned
     with pytest.raises(UsageError, match="--labels: 'cat' is listed twice"):
         prepare("yolo", tmp_path, out=tmp_path / "data", options=ReadOptions(labels=("cat", "cat ")))
     with pytest.raises(DataError, match="no label 'Cat'; did you mean 'cat'"):
