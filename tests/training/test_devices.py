@@ -134,7 +134,8 @@ def test_a_gpu_without_kernels_in_this_torch_is_refused_before_the_first_operati
         assert resolve_device("auto") == torch.device("cuda", 0)
         return
     cause = (
-        rf"GPU X has compute capability {capability[0]}\.{capability[1]}, but this torch build .* has kernels only for .*cpu"
+        rf"GPU X has compute capability {capability[0]}\.{capability[1]}, "
+        "but this torch build .* has kernels only for .*cpu"
     )
     with pytest.raises(UsageError, match=cause):
         resolve_device("auto")
