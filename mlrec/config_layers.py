@@ -194,7 +194,9 @@ def parse_numbers(text: str, key: str) -> list[float]:
             return [round(start + k * step, 12) for k in range(count)]
         return [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise ConfigError(f"{key} = '{text}': not a list of numbers; expected 'a,b,c' or 'start:stop:step'") from error
+        raise ConfigError(
+            f"{key} = '{text}' is not a list of numbers; expected 'a,b,c' or 'start:stop:step'"
+        ) from error
 
 
 def parse_names(text: str) -> list[str]:

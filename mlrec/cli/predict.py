@@ -156,7 +156,7 @@ def _print(job: PredictJob, sources: Iterator[Source], save_images: Path | None)
             f"{counted(unreadable, 'image')} could not be read (listed above); all other images were processed"
         )
     if save_images:
-        terminal.say(f"annotated images written to {save_images}")
+        terminal.say(f"annotated images were written to {save_images}")
 
 
 def _write(

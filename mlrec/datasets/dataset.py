@@ -98,7 +98,9 @@ class Dataset:
             DataError: The dataset has no split with this name; the message lists the available splits.
         """
         if split not in self.info.splits:
-            raise DataError(f"{self.path}: no split '{split}'; choose one of {', '.join(self.info.splits)}")
+            raise DataError(
+                f"{self.path}: the dataset has no split '{split}'; choose one of {', '.join(self.info.splits)}"
+            )
         return self.loaded.get(split) or Manifest.load(self.manifest_path(split))
 
     def manifest_path(self, split: str) -> Path:
@@ -128,7 +130,7 @@ def refuse_foreign(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     if not (folder / DATASET_FILE).is_file():
-        raise DataError(f"{folder}: not a prepared dataset; remove the folder or choose a different --name")
+        raise DataError(f"{folder}: the folder is not a prepared dataset; remove it or choose a different --name")
     info = read_own_json(folder / DATASET_FILE, Info, DataError, "remove the folder, or choose a different --name")
     for entry in sorted(folder.iterdir()):
         own = entry.suffix == ".jsonl" or entry.name in (DATASET_FILE, FINGERPRINTS_FILE) or is_temporary(entry)

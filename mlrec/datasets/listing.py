@@ -172,7 +172,7 @@ def _sources_in(path: str, report: Callable[[str], None] | None) -> Iterator[Sou
         images = matching_images(path, omitted)
     else:
         if place.exists():
-            raise UsageError(f"{path}: not a regular file; specify image files or folders")
+            raise UsageError(f"{path}: the path is not a regular file; specify image files or folders")
         near = alike(place)
         hint = f"; did you mean {near}?" if near else "; check the path"
         raise UsageError(f"{path}: no such file or folder{hint}")

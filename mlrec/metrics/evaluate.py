@@ -101,7 +101,7 @@ def evaluate(
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
     """Return the stated kind of the scores, or infer the kind from the values."""
     if stated is not None and stated not in THRESHOLDS:
-        raise UsageError(f"scores must be 'logits' or 'probabilities', got '{stated}'")
+        raise UsageError(f"scores must be 'logits' or 'probabilities', but got '{stated}'")
     if dtype == "b" and stated == "logits":
         raise PredictionsError("boolean scores are decisions, not logits; pass scores='probabilities'")
     if stated is not None:

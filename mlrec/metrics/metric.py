@@ -109,7 +109,9 @@ class Metric:
             PredictionsError: No sample was added, or the kind of the scores is unclear (see `evaluate`).
         """
         if not self._scores:
-            raise PredictionsError("no samples; call update(scores, targets) with each batch before compute()")
+            raise PredictionsError(
+                "no samples were added; call update(scores, targets) with each batch before compute()"
+            )
         self._scores = [np.concatenate(self._scores)]
         self._targets = [np.concatenate(self._targets)]
         return evaluate(

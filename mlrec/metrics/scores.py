@@ -113,7 +113,7 @@ class Scores:
         """
         if self.targets is None:
             raise PredictionsError(
-                f"{self.path}: no targets in this file; pass the ground truth as the second argument"
+                f"{self.path}: the file has no targets; pass the ground truth as the second argument"
             )
         try:
             return evaluate(

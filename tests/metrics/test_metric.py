@@ -87,7 +87,7 @@ def test_merged_parts_with_copies_give_the_whole() -> None:
 
 def test_what_does_not_fit_is_refused_in_one_line() -> None:
     metric = Metric(LABELS)
-    with pytest.raises(PredictionsError, match="no samples; call update"):
+    with pytest.raises(PredictionsError, match="no samples were added; call update"):
         metric.compute()
     metric.update(LOGITS[:2], TARGETS[:2], ids=["a", "b"])
     unchanged = copy.deepcopy(metric)

@@ -114,7 +114,7 @@ def test_npz_holds_logits_and_its_own_truth(tmp_path: Path) -> None:
     assert scores.evaluate().mAP == 1.0
     assert list(read_scores(path, ValidationReport(), labels=["dog"]).evaluate().average_precision) == ["dog"]
     np.savez(path, logits=logits, sample_ids=["1", "2"], labels=["cat", "dog"])
-    with pytest.raises(PredictionsError, match="no targets in this file; pass the ground truth"):
+    with pytest.raises(PredictionsError, match="the file has no targets; pass the ground truth"):
         read_scores(path, ValidationReport()).evaluate()
 
 

@@ -196,7 +196,7 @@ def read_image_file(path: Path | str) -> bytes:
     try:
         status = Path(path).stat()
         if not stat.S_ISREG(status.st_mode):
-            raise _refused(path, "not a regular file; specify an image file")
+            raise _refused(path, "the path is not a regular file; specify an image file")
         if status.st_size > MAX_FILE_BYTES:
             raise _refused(
                 path,

@@ -94,7 +94,9 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
         )
     year = options.year or next(iter(years))
     if year not in years:
-        raise DataError(f"{folder}: no year '{year}'; choose one of {', '.join(sorted(years))}")
+        raise DataError(
+            f"{folder}: the folder has no files for year '{year}'; choose one of {', '.join(sorted(years))}"
+        )
     _warn_of_other_files(folder, {file for parts in years.values() for file in parts.values()}, findings)
     named_like_official = any(OFFICIAL.fullmatch(file.stem) for file in years[year].values())
     for split in EXPECTED:

@@ -86,7 +86,7 @@ def _place_of(told: str, data: bytes) -> tuple[int, int, str] | None:
 def _broken(path: Path, data: bytes, line: int, column: int, fault: str) -> DataError:
     return DataError(
         f"{path}: invalid JSON at line {line}, column {column}: {fault} (file size: {len(data):,} bytes); download "
-        "it again"
+        "the file again"
     )
 
 
@@ -101,7 +101,8 @@ def _read_slowly(path: Path, data: bytes, findings: ValidationReport, forgiven: 
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path}: not UTF-8 (byte 0x{data[error.start]:02X} at offset {error.start}, line {line}); save it as UTF-8"
+            f"{path}: the file is not UTF-8 (byte 0x{data[error.start]:02X} at offset {error.start}, line {line}); "
+            "save it as UTF-8"
         ) from error
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

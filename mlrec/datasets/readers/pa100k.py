@@ -40,7 +40,7 @@ def read_pa100k(path: Path, options: ReadOptions, findings: ValidationReport) ->
     content = load_mat(file)
     for key in ("attributes", *(f"{split}_{part}" for split in SPLITS for part in ("images_name", "label"))):
         if key not in content:
-            raise DataError(f"{file}: no variable '{key}'; specify the PA-100K annotation file")
+            raise DataError(f"{file}: the file has no variable '{key}'; specify the PA-100K annotation file")
     labels = clean_labels(texts_of(content["attributes"], f"{file}: attributes"), f"{file}: attributes", findings)
     finder = ImageFinder(root, findings)
     manifests = []

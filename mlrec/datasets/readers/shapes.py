@@ -82,7 +82,9 @@ def _mark_of(path: Path) -> dict[str, Any]:
         except DataError:
             return {}  # written by mlrec, but damaged
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise DataError(f"{path}: not a folder written by mlrec prepare {NAME}; specify a new or empty folder")
+        raise DataError(
+            f"{path}: the path is not a folder written by mlrec prepare {NAME}; specify a new or empty folder"
+        )
     return {}
 
 

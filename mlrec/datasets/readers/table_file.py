@@ -73,7 +73,7 @@ def _read_json_lines(path: Path, findings: ValidationReport) -> TextTable:
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: line {number}: {error}; expected one JSON object per line") from error
         if not isinstance(value, dict):
-            raise DataError(f'{path}: line {number}: not a JSON object; expected {{"file_name": ...}}')
+            raise DataError(f'{path}: line {number}: the line is not a JSON object; expected {{"file_name": ...}}')
         objects.append((number, value))
     columns = list(dict.fromkeys(key for _, value in objects for key in value))
     check_header(columns, path)

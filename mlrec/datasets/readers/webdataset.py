@@ -178,7 +178,7 @@ def _complete(shard: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{shard}: incomplete tar file ({error}); copy the file again") from error
+        raise DataError(f"{shard}: the tar file is incomplete ({error}); copy the file again") from error
 
 
 def _samples(shard: Path, findings: ValidationReport) -> dict[str, _Sample]:

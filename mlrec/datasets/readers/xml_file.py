@@ -91,7 +91,7 @@ def parse_xml(path: Path, where: str, target: XmlTarget, max_bytes: int) -> Any:
     except ET.ParseError as error:
         line, column = error.position
         raise DataError(
-            f"{where}: not well-formed XML at line {line}, column {column}; unpack the archive again"
+            f"{where}: the XML is not well-formed at line {line}, column {column}; unpack the archive again"
         ) from error
     except DataError as error:
         raise DataError(f"{where}: {error}") from error

@@ -331,7 +331,7 @@ def _class_of(fields: Sequence[str], labels: int, where: str, findings: Validati
     except ValueError:
         numbers = []
     if len(numbers) < 5 or not all(map(math.isfinite, numbers)) or not numbers[0].is_integer():
-        findings.error(where, "not in the numeric format 'class x y width height'; correct the line")
+        findings.error(where, "the line is not in the numeric format 'class x y width height'; correct the line")
         return None
     if not 0 <= numbers[0] < labels:
         known = counted(labels, "class", "classes")

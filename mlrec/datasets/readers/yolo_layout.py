@@ -137,7 +137,7 @@ def _load_yaml(file: Path) -> dict[str, Any]:
             where = f" at line {place.line + 1}, column {place.column + 1}"
         raise DataError(f"{file}: invalid YAML{where}; correct the syntax") from error
     if not isinstance(described, dict):
-        raise DataError(f"{file}: not a YAML mapping; expected the keys names, train and val")
+        raise DataError(f"{file}: the file is not a YAML mapping; expected the keys names, train and val")
     return described
 
 

@@ -115,7 +115,7 @@ def test_of_several_years_one_is_chosen(tmp_path: Path) -> None:
         dataset(tmp_path, year=year, train=content(), val=content())
     with pytest.raises(DataError, match=r"contains files for multiple years \(2014, 2017\); choose a year with --year"):
         read(tmp_path)
-    with pytest.raises(DataError, match=r"no year '2015'"):
+    with pytest.raises(DataError, match=r"no files for year '2015'"):
         read(tmp_path, year="2015")
     reading, _ = read(tmp_path, year="2014")
     assert reading.name == "coco2014"

@@ -74,7 +74,7 @@ def test_a_label_that_the_task_does_not_have_is_an_error(tmp_path: Path) -> None
         ('<image name="a.jpg"><box/></image>', LABELS, "image 'a.jpg': <box> has no label"),
         ("", LABELS, "contains no <image>"),
         ('<image name="a.jpg"/>', "", "lists no label"),
-        ("<image", LABELS, "not well-formed XML at line 1"),
+        ("<image", LABELS, "the XML is not well-formed at line 1"),
         ("<x>" * 200 + "</x>" * 200, LABELS, "elements are nested deeper than 100"),
     ],
 )

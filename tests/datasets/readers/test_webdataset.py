@@ -127,7 +127,7 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 def test_a_truncated_shard_and_one_without_a_split_among_others_are_errors(tmp_path: Path) -> None:
     path = shard(tmp_path / "a/train-0.tar", a__jpg=b"x" * 5000, a__cls="cat")
     path.write_bytes(path.read_bytes()[:3000])
-    with pytest.raises(DataError, match="incomplete tar file"):
+    with pytest.raises(DataError, match="the tar file is incomplete"):
         read(path)
     shard(tmp_path / "b/train-0.tar", a__jpg=b"", a__cls="cat")
     shard(tmp_path / "b/extra.tar", a__jpg=b"", a__cls="cat")

@@ -114,7 +114,7 @@ def test_preparing_again_replaces_the_whole_and_nothing_else_is_touched(tmp_path
     foreign = tmp_path / "data" / "thesis"
     foreign.mkdir()
     (foreign / "chapter.tex").touch()
-    with pytest.raises(DataError, match="not a prepared dataset; remove the folder or choose a different --name"):
+    with pytest.raises(DataError, match="not a prepared dataset; remove it or choose a different --name"):
         prepare("csv", source, out=tmp_path / "data", name="thesis")
     assert left(foreign) == ["chapter.tex"]
 

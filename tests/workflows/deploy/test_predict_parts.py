@@ -273,7 +273,7 @@ def test_a_damaged_shard_ends_the_run_and_is_written_after_its_repair(
                 archive.add(file, file.name)
     whole = (tmp_path / "1.tar").read_bytes()
     (tmp_path / "1.tar").write_bytes(whole[:3000])
-    with pytest.raises(DataError, match=r"1\.tar: incomplete tar file"):
+    with pytest.raises(DataError, match=r"1\.tar: the tar file is incomplete"):
         write(model, tmp_path / "out", tmp_path)
     assert not (tmp_path / "out" / "part-000001.csv").exists()
     (tmp_path / "1.tar").write_bytes(whole)
