@@ -202,7 +202,7 @@ def test_parts_that_break_their_contract_are_errors(monkeypatch: pytest.MonkeyPa
         "mlrec.losses": {"mean": f"{__name__}:mean_loss"},
     }
     monkeypatch.setattr(plugins, "added_by_packages", lambda group: here.get(group, {}))
-    with pytest.raises(ModelError, match=r"head 'column' returns \(2, 1\) for 2 images and 3 labels"):
+    with pytest.raises(ModelError, match=r"head 'column' returns logits of shape \(2, 1\) for 2 images and 3 labels"):
         create_head("column", 8, 3)
     with pytest.raises(MlrecError, match="nowhere_at_all:Head: the plugin cannot be imported"):
         create_head("gone", 8, 3)
