@@ -35,7 +35,7 @@ from mlrec.training.dataloader import default_workers
 from mlrec.training.devices import default_eval_batch
 from mlrec.training.features import compute_features, feature_batches
 from mlrec.training.losses import loss_function
-from mlrec.training.prediction import predict
+from mlrec.training.prediction import InferenceOptions, predict
 
 BATCH = 16
 
@@ -133,7 +133,11 @@ def ours(
     """The mAP of mlrec's evaluation, each time it is asked."""
     model, size = load_model(file), default_eval_batch(BATCH, torch.device(args.device))
     while True:
-        made = predict(model, manifest, batch_size=size, device=args.device, precision=precision, workers=args.workers)
+        made = predict(
+            model,
+            manifest,
+            InferenceOptions(batch_size=size, device=args.device, precision=precision, workers=args.workers),
+        )
         yield evaluate(made.logits[:, columns], manifest.targets[:, columns], scores="logits").mAP or 0.0
 
 

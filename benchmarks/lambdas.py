@@ -20,7 +20,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.metrics.evaluate import evaluate
 from mlrec.metrics.lambda_sweep import LambdaSetting, Parts, chosen_here, mean_precisions
 from mlrec.models.classifier import Classifier, create_model
-from mlrec.training.prediction import predict, predict_parts
+from mlrec.training.prediction import InferenceOptions, predict, predict_parts
 
 SETTINGS = [LambdaSetting(k / 100) for k in range(101)]
 
@@ -51,7 +51,7 @@ def main() -> None:
     )
     print(f"one evaluation {np.median(once):.2f} s, 101 values of λ {np.median(swept):.2f} s")
     print(f"ratio {middle:.3f} (95 % interval {low:.3f} to {high:.3f}, {len(ratios)} alternations; to reach: <= 1.05)")
-    average, added = predict_parts(model, test, batch_size=args.batch_size)
+    average, added = predict_parts(model, test, InferenceOptions(batch_size=args.batch_size))
     parts = Parts(average.logits, added, test.targets)
     begun = time.perf_counter()
     chosen_here(parts, SETTINGS, mean_precisions(parts, SETTINGS, "mlrec"), 1000)
@@ -60,14 +60,14 @@ def main() -> None:
 
 def evaluation(model: Classifier, manifest: Manifest, batch_size: int) -> float:
     begun = time.perf_counter()
-    made = predict(model, manifest, batch_size=batch_size)
+    made = predict(model, manifest, InferenceOptions(batch_size=batch_size))
     evaluate(made.logits, manifest.targets, scores="logits")
     return time.perf_counter() - begun
 
 
 def sweep(model: Classifier, manifest: Manifest, batch_size: int) -> float:
     begun = time.perf_counter()
-    average, added = predict_parts(model, manifest, batch_size=batch_size)
+    average, added = predict_parts(model, manifest, InferenceOptions(batch_size=batch_size))
     mean_precisions(Parts(average.logits, added, manifest.targets), SETTINGS, "mlrec")
     return time.perf_counter() - begun
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -160,20 +160,38 @@ def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.d
     return backbone
 
 
+@dataclass(frozen=True)
+class InferenceOptions:
+    """Options for running a model over a split.
+
+    Attributes:
+        batch_size: Batch size per process.
+        workers: Number of dataloader workers; None means the default for this machine.
+        device: Device, see `resolve_device`.
+        precision: Precision of the backbone, see `resolve_precision`.
+        decode: Image decoder.
+        rank: Rank of this process.
+        world: Number of processes.
+        batch_flag: Command-line flag that sets the batch size, used in out-of-memory messages.
+        mirror: Whether to mirror the images horizontally.
+    """
+
+    batch_size: int = 16
+    workers: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    decode: Decode = "fast"
+    rank: int = 0
+    world: int = 1
+    batch_flag: str = "--batch-size"
+    mirror: bool = False
+
+
+DEFAULT = InferenceOptions()
+
+
 def predict(
-    model: Classifier,
-    manifest: Manifest,
-    *,
-    batch_size: int = 16,
-    workers: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    decode: Decode = "fast",
-    progress: Progress = SILENT,
-    rank: int = 0,
-    world: int = 1,
-    batch_flag: str = "--batch-size",
-    mirror: bool = False,
+    model: Classifier, manifest: Manifest, options: InferenceOptions = DEFAULT, progress: Progress = SILENT
 ) -> Predictions:
     """Compute the float32 logits of a split, in the order of the manifest.
 
@@ -183,43 +201,25 @@ def predict(
     Args:
         model: Classifier with the labels of the manifest, in the same order.
         manifest: Manifest of the split.
-        batch_size: Batch size per process.
-        workers: Number of dataloader workers; None means the default for this machine.
-        device: Device, see `resolve_device`.
-        precision: Precision of the backbone, see `resolve_precision`.
-        decode: Image decoder.
+        options: Batch size, device and other options.
         progress: Progress display.
-        rank: Rank of this process.
-        world: Number of processes.
-        batch_flag: Command-line flag that sets the batch size, used in out-of-memory messages.
-        mirror: Whether to mirror the images horizontally.
 
     Raises:
         DataError: An image cannot be read; the message states the file.
         MlrecError: A logit is NaN or infinite; the message states the sample.
-        RunError: The device ran out of memory; the message mentions `batch_flag`.
+        RunError: The device ran out of memory; the message mentions `options.batch_flag`.
     """
-    logits = read_features(
-        model,
-        manifest,
-        lambda features: model.head(features)[:, None],
-        1,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        precision=precision,
-        decode=decode,
-        progress=progress,
-        rank=rank,
-        world=world,
-        batch_flag=batch_flag,
-        mirror=mirror,
-    )
+    logits = read_features(model, manifest, lambda features: model.head(features)[:, None], 1, options, progress)
     return as_predictions(logits[:, 0], manifest)
 
 
 def predict_parts(
-    model: Classifier, manifest: Manifest, *, temperatures: Sequence[float] = (), **how: Any
+    model: Classifier,
+    manifest: Manifest,
+    options: InferenceOptions = DEFAULT,
+    progress: Progress = SILENT,
+    *,
+    temperatures: Sequence[float] = (),
 ) -> tuple[Predictions, tuple[NDArray[np.float32], ...]]:
     """Compute the logits at λ = 0 and the terms that λ multiplies, in a single pass over the images.
 
@@ -229,8 +229,9 @@ def predict_parts(
     Args:
         model: Classifier with any head except the spatial head, which has no average over locations.
         manifest: Manifest of the split.
+        options: Batch size, device and other options.
+        progress: Progress display.
         temperatures: Attention temperatures, see `residual_parts`.
-        **how: Other options of `predict`.
 
     Raises:
         MlrecError: λ cannot be applied to the head, or `predict` fails.
@@ -242,7 +243,8 @@ def predict_parts(
         manifest,
         lambda features: residual_parts(model.head, features, temperatures),
         1 + max(1, len(temperatures)),
-        **how,
+        options,
+        progress,
     )
     average, *added = (as_predictions(part, manifest) for part in parts.unbind(1))
     return average, tuple(part.logits for part in added)
@@ -253,48 +255,39 @@ def read_features(
     manifest: Manifest,
     read: Callable[[Tensor], Tensor],
     number: int,
-    *,
-    batch_size: int = 16,
-    workers: int | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    decode: Decode = "fast",
+    options: InferenceOptions = DEFAULT,
     progress: Progress = SILENT,
-    rank: int = 0,
-    world: int = 1,
-    batch_flag: str = "--batch-size",
-    mirror: bool = False,
 ) -> Tensor:
     """Apply `read` to the features of all batches in a split.
 
     For a batch, `read` returns a tensor (B, `number`, C). For the complete split, a tensor (N, `number`, C) is
     returned.
     """
-    opened = open_on(model, device, precision, batch_flag=batch_flag)
+    opened = open_on(model, options.device, options.precision, batch_flag=options.batch_flag)
     batches = eval_batches(
         manifest,
         model.preprocessing,
-        batch_size=batch_size,
-        workers=workers,
-        decode=decode,
-        rank=rank,
-        world=world,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        decode=options.decode,
+        rank=options.rank,
+        world=options.world,
         device=opened.device,
     )
     # Row N receives the copies that pad the last batch (sample -1). Each other row is written by one process and is 0
     # in all other processes, so that the sum over processes is the complete result.
     outputs = torch.zeros((len(manifest) + 1, number, len(manifest.labels)), device=opened.device)
-    total = math.ceil(len(manifest) / world)
+    total = math.ceil(len(manifest) / options.world)
     with torch.inference_mode(), progress.task(f"scoring {manifest.split}", total) as step:
         for batch in batches:
             inputs = batch.to(opened.device)
             images = inputs.images
-            if mirror:
+            if options.mirror:
                 images = inputs.images.flip(-1)
             output = opened.run(images, read)
             outputs[inputs.samples] = output + 0.0  # converts -0 to 0, like a sum over processes
             step(int((batch.samples >= 0).sum()))
-        if world > 1:
+        if options.world > 1:
             torch.distributed.all_reduce(outputs)
     return outputs[:-1]
 

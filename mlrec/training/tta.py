@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier
 from mlrec.predictions import Predictions
-from mlrec.training.prediction import predict
+from mlrec.training.prediction import DEFAULT, InferenceOptions, predict
 from mlrec.utils.errors import UsageError
+from mlrec.utils.progress import SILENT, Progress
 
 STRIDE = 32  # pixels; sizes are multiples of this stride, as most backbones require
 SMALLEST, LARGEST = 0.25, 4.0  # scales
@@ -70,14 +70,22 @@ class Views:
         return [size if scale == 1 else max(STRIDE, STRIDE * round(size * scale / STRIDE)) for scale in self.scales]
 
 
-def predict_views(model: Classifier, manifest: Manifest, *, views: Views, **how: Any) -> Predictions:
+def predict_views(
+    model: Classifier,
+    manifest: Manifest,
+    options: InferenceOptions = DEFAULT,
+    progress: Progress = SILENT,
+    *,
+    views: Views,
+) -> Predictions:
     """Compute the mean logits over all views of each image; each view is evaluated by `predict`.
 
     Args:
         model: Classifier with the labels of the manifest, in the same order.
         manifest: Manifest of the split.
+        options: Batch size, device and other options; `mirror` is set for each view.
+        progress: Progress display.
         views: Views over which to average.
-        **how: Options for `predict`.
 
     Raises:
         ModelError: The backbone supports only one image size.
@@ -92,7 +100,7 @@ def predict_views(model: Classifier, manifest: Manifest, *, views: Views, **how:
         for size in views.sizes(own.size):
             model.preprocessing = replace(own, size=size)
             for mirror in mirrored:
-                predictions = predict(model, manifest, mirror=mirror, **how)
+                predictions = predict(model, manifest, replace(options, mirror=mirror), progress)
                 total += predictions.logits
     finally:
         model.preprocessing = own

@@ -16,7 +16,7 @@ from mlrec.models.classifier import Classifier, create_model
 from mlrec.training import prediction
 from mlrec.training.devices import autocast, resolve_device, resolve_precision
 from mlrec.training.features import compute_features
-from mlrec.training.prediction import predict, predict_features
+from mlrec.training.prediction import InferenceOptions, predict, predict_features
 from mlrec.utils.errors import MlrecError, UsageError
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def model() -> Classifier:
 
 
 def test_logits_are_those_of_a_plain_loop(pictures: Manifest, model: Classifier) -> None:
-    made = predict(model, pictures, batch_size=4, workers=0, decode="pil")
+    made = predict(model, pictures, InferenceOptions(batch_size=4, workers=0, decode="pil"))
     assert made.labels == pictures.labels
     assert made.sample_ids == pictures.sample_ids
     assert made.digest == pictures.digest
@@ -52,9 +52,11 @@ def test_logits_are_those_of_a_plain_loop(pictures: Manifest, model: Classifier)
 def test_bits_do_not_depend_on_workers_and_little_on_the_batch(
     pictures: Manifest, model: Classifier, workers: int
 ) -> None:
-    one = predict(model, pictures, batch_size=4, workers=0).logits
-    np.testing.assert_array_equal(predict(model, pictures, batch_size=4, workers=workers).logits, one)
-    np.testing.assert_allclose(predict(model, pictures, batch_size=13, workers=0).logits, one, atol=1e-4)
+    one = predict(model, pictures, InferenceOptions(batch_size=4, workers=0)).logits
+    np.testing.assert_array_equal(predict(model, pictures, InferenceOptions(batch_size=4, workers=workers)).logits, one)
+    np.testing.assert_allclose(
+        predict(model, pictures, InferenceOptions(batch_size=13, workers=0)).logits, one, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("samples", [1, 2, 9, 13])
@@ -63,26 +65,26 @@ def test_bits_do_not_depend_on_the_number_of_processes(
     pictures: Manifest, model: Classifier, monkeypatch: pytest.MonkeyPatch, samples: int, world: int
 ) -> None:
     some = pictures.subset(range(samples))
-    alone = predict(model, some, batch_size=4, workers=0)
+    alone = predict(model, some, InferenceOptions(batch_size=4, workers=0))
     parts: list[torch.Tensor] = []
     monkeypatch.setattr(prediction.torch.distributed, "all_reduce", lambda tensor: parts.append(tensor.clone()))
     for rank in range(world):
-        predict(model, some, batch_size=4, workers=0, rank=rank, world=world)
+        predict(model, some, InferenceOptions(batch_size=4, workers=0, rank=rank, world=world))
     joined = torch.stack(parts).sum(0)[:-1]
     assert joined.numpy().tobytes() == alone.logits.tobytes()
 
 
 def test_predicting_leaves_the_model_as_it_was(pictures: Manifest, model: Classifier) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    predict(model.train(), pictures, batch_size=4, workers=0)
+    predict(model.train(), pictures, InferenceOptions(batch_size=4, workers=0))
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(p.requires_grad for p in model.parameters())
 
 
 def test_bf16_is_near_fp32_and_its_logits_do_not_tie(pictures: Manifest, model: Classifier) -> None:
-    exact = predict(model, pictures, batch_size=4, workers=0, precision="fp32").logits
-    half = predict(model, pictures, batch_size=4, workers=0, precision="bf16").logits
+    exact = predict(model, pictures, InferenceOptions(batch_size=4, workers=0, precision="fp32")).logits
+    half = predict(model, pictures, InferenceOptions(batch_size=4, workers=0, precision="bf16")).logits
     assert half.dtype == np.float32
     np.testing.assert_allclose(half, exact, atol=0.05 * np.abs(exact).max())
     assert not np.array_equal(half, exact)
@@ -94,13 +96,13 @@ def test_a_logit_that_is_no_number_names_its_sample(pictures: Manifest, model: C
     with torch.no_grad():
         next(iter(broken.head.parameters())).fill_(float("nan"))
     with pytest.raises(MlrecError, match=r"39 logits are NaN or infinite \(first: sample '00\.jpg', label 'a'\)"):
-        predict(broken, pictures, batch_size=4, workers=0)
+        predict(broken, pictures, InferenceOptions(batch_size=4, workers=0))
 
 
 def test_an_unreadable_image_is_never_replaced(pictures: Manifest, model: Classifier) -> None:
     broken = replace(pictures, images=(*pictures.images[:-1], "gone.jpg"), sample_ids=())
     with pytest.raises(MlrecError, match=r"gone\.jpg"):
-        predict(model, broken, batch_size=4, workers=0)
+        predict(model, broken, InferenceOptions(batch_size=4, workers=0))
 
 
 def test_devices_and_precisions_that_are_not_there_are_refused() -> None:
@@ -133,6 +135,6 @@ def test_cuda_without_cuda_says_what_to_use() -> None:
 def test_features_computed_before_give_the_same_logits(pictures: Manifest, model: Classifier) -> None:
     kept = compute_features(model, pictures, Config(batch_size=4, workers=0), device=CPU)
     made = predict_features(model, kept, batch_size=4)
-    whole = predict(model, pictures, batch_size=4, workers=0)
+    whole = predict(model, pictures, InferenceOptions(batch_size=4, workers=0))
     np.testing.assert_allclose(made.logits, whole.logits, atol=1e-5)
     assert (made.sample_ids, made.digest, made.labels) == (whole.sample_ids, whole.digest, whole.labels)

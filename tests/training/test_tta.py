@@ -11,11 +11,11 @@ from PIL import Image
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.models.classifier import Classifier, create_model
-from mlrec.training.prediction import predict
+from mlrec.training.prediction import InferenceOptions, predict
 from mlrec.training.tta import Views, predict_views
 from mlrec.utils.errors import UsageError
 
-HOW = {"device": "cpu", "precision": "fp32", "workers": 0, "decode": "pil", "batch_size": 2}
+HOW = InferenceOptions(batch_size=2, workers=0, device="cpu", precision="fp32", decode="pil")
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def model() -> Classifier:
 
 def test_mirrored_views_are_those_of_mirrored_files(manifest: Manifest, model: Classifier, tmp_path: Path) -> None:
     model.preprocessing = type(model.preprocessing)(96)  # no resize, which is not symmetric to the last bit
-    plain = predict(model, manifest, **HOW)
-    averaged = predict_views(model, manifest, views=Views(flip=True), **HOW)
+    plain = predict(model, manifest, HOW)
+    averaged = predict_views(model, manifest, HOW, views=Views(flip=True))
     for name in manifest.images:
         Image.open(tmp_path / name).transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / name)
-    mirrored = predict(model, manifest, **HOW)
+    mirrored = predict(model, manifest, HOW)
     assert np.abs(plain.logits - mirrored.logits).max() > 1e-3
     np.testing.assert_allclose(averaged.logits, (plain.logits + mirrored.logits) / 2, atol=1e-6)
     assert averaged.sample_ids == plain.sample_ids
@@ -47,12 +47,12 @@ def test_mirrored_views_are_those_of_mirrored_files(manifest: Manifest, model: C
 
 def test_scales_are_those_of_models_of_these_sizes(manifest: Manifest, model: Classifier) -> None:
     own = model.preprocessing
-    averaged = predict_views(model, manifest, views=Views(scales=(1.0, 1.5)), **HOW)
+    averaged = predict_views(model, manifest, HOW, views=Views(scales=(1.0, 1.5)))
     assert model.preprocessing is own
     expected = []
     for size in (64, 96):
         model.preprocessing = type(own)(size, own.mean, own.std, own.interpolation)
-        expected.append(predict(model, manifest, **HOW).logits)
+        expected.append(predict(model, manifest, HOW).logits)
     np.testing.assert_allclose(averaged.logits, np.mean(expected, axis=0), atol=1e-6)
 
 

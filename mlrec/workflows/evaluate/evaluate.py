@@ -359,6 +359,7 @@ def run_model(
     from mlrec.models.checkpoint import load_model, read_metadata
     from mlrec.training import distributed
     from mlrec.training.devices import resolve_device, resolve_precision
+    from mlrec.training.prediction import InferenceOptions
 
     device = resolve_device(machine.device)
     precision = resolve_precision(machine.precision, device)
@@ -373,16 +374,14 @@ def run_model(
         ) from error
     size = machine.batch_size_for(metadata.config, device)
     with distributed.joined(device):
-        result = one_pass(
-            model,
-            manifest,
+        options = InferenceOptions(
             batch_size=size,
             workers=machine.workers,
             device=str(device),
             precision=precision,
             decode=metadata.decode,
-            progress=progress,
             rank=processes.rank(),
             world=processes.world_size(),
         )
+        result = one_pass(model, manifest, options, progress)
     return result, environment(device, precision)

@@ -26,7 +26,7 @@ from mlrec.training import distributed, setup, state
 from mlrec.training.dataloader import Batch, steps_per_epoch, train_batches
 from mlrec.training.devices import explained
 from mlrec.training.loop import Epoch, Event, Network, Steps, fit
-from mlrec.training.prediction import predict, predict_features
+from mlrec.training.prediction import InferenceOptions, predict, predict_features
 from mlrec.training.state import CheckpointWriter, EpochScore, State
 from mlrec.training.throughput import Meter, seconds_per_image, training_seconds
 from mlrec.utils import processes, signals
@@ -373,19 +373,17 @@ class Trainer:
                 return predict_features(model, features, batch_size=batch_size)
         self.writer.wait()  # loader processes are forked now: no thread may hold a lock meanwhile
         with self.timed("eval"), self.stop.at_once():
-            predictions = predict(
-                model,
-                manifest,
+            options = InferenceOptions(
                 batch_size=batch_size,
                 workers=config.workers,
                 device=str(self.device),
                 precision=self.precision,
                 decode=config.image_backend,
-                progress=self.progress,
                 rank=processes.rank(),
                 world=processes.world_size(),
                 batch_flag="--eval-batch-size",
             )
+            predictions = predict(model, manifest, options, self.progress)
         setup.lay_out(model, config)  # prediction changed the memory format
         return predictions
 

@@ -20,6 +20,7 @@ from mlrec.models.checkpoint import load_model
 from mlrec.predictions import Predictions
 from mlrec.reports.paper.table1 import LambdaSweep
 from mlrec.run_folders.record import Run
+from mlrec.training.prediction import InferenceOptions
 from mlrec.training.tta import Views, predict_views
 from mlrec.utils.errors import DataError, ModelError, PredictionsError, RunError, UsageError
 from mlrec.utils.files import sha256
@@ -209,7 +210,8 @@ def test_views_are_averaged_in_a_folder_of_their_own(run: Run) -> None:
     assert found.path.name == "eval-tta-tiny-val"
     assert json.loads((found.path / "eval.json").read_text())["environment"]["tta"] == "flip,1"
     model, manifest = load_model(run.path), Dataset.load(run.record.scored.path).manifest("val")  # type: ignore[union-attr]
-    expected = predict_views(model, manifest, views=Views(flip=True), batch_size=4, workers=0, device="cpu")
+    options = InferenceOptions(batch_size=4, workers=0, device="cpu")
+    expected = predict_views(model, manifest, options, views=Views(flip=True))
     np.testing.assert_array_equal(found.predictions.logits, expected.logits)
     assert not np.array_equal(found.predictions.logits, run.predictions().logits)
     with pytest.raises(UsageError, match="--tta flop"):

@@ -28,7 +28,7 @@ from mlrec.reports.results import result_of
 from mlrec.run_folders import directory
 from mlrec.run_folders.record import Run, RunRecord
 from mlrec.training import state
-from mlrec.training.prediction import predict
+from mlrec.training.prediction import InferenceOptions, predict
 from mlrec.training.throughput import seconds_per_image
 from mlrec.utils.errors import ConfigError, DataError, MlrecError, ModelError, RunError, UsageError
 from mlrec.utils.progress import Silent, Step
@@ -76,7 +76,11 @@ def test_the_run_folder_holds_what_is_promised_and_nothing_else(run: Run) -> Non
 
 def test_the_numbers_are_those_of_the_model_that_was_stored(run: Run, data: Path) -> None:
     predictions = run.predictions()
-    again = predict(load_model(run.path), Dataset.load(data).manifest("val"), batch_size=4, workers=0, device="cpu")
+    again = predict(
+        load_model(run.path),
+        Dataset.load(data).manifest("val"),
+        InferenceOptions(batch_size=4, workers=0, device="cpu"),
+    )
     assert np.array_equal(predictions.logits, again.logits)
     assert predictions.targets is not None
     metrics = evaluate(predictions.logits, predictions.targets, labels=LABELS)
@@ -154,7 +158,7 @@ def test_frozen_features_are_the_same_code_path_and_are_noted(data: Path, tmp_pa
         for a, b in zip(ours.backbone.state_dict().values(), theirs.backbone.state_dict().values(), strict=True)
     )
     assert not torch.equal(next(ours.head.parameters()), next(theirs.head.parameters()))
-    again = predict(ours, Dataset.load(data).manifest("val"), batch_size=4, workers=0, device="cpu")
+    again = predict(ours, Dataset.load(data).manifest("val"), InferenceOptions(batch_size=4, workers=0, device="cpu"))
     np.testing.assert_array_equal(again.logits, run.predictions().logits)
     assert train({**flags, "feature_copies": 2}, out=tmp_path).record.notes == ["frozen, 2 augmented copies"]
 
@@ -165,7 +169,11 @@ def test_a_frozen_backbone_computes_in_the_precision_that_was_asked_for(
     flags = {**FAST, "data": str(data), "freeze_backbone": True, "epochs": 1, "precision": "bf16"}
     run = train(flags, out=tmp_path)
     assert any(line.startswith("features: 1 x 13 x") and " bfloat16," in line for line in notes.lines)
-    again = predict(load_model(run.path), Dataset.load(data).manifest("val"), batch_size=4, workers=0, precision="bf16")
+    again = predict(
+        load_model(run.path),
+        Dataset.load(data).manifest("val"),
+        InferenceOptions(batch_size=4, workers=0, precision="bf16"),
+    )
     np.testing.assert_array_equal(again.logits, run.predictions().logits)
 
 
