@@ -106,7 +106,7 @@ def kernels_of_a_step(bench: Bench) -> Iterator[Finding]:
     busy = sum(event.self_device_time_total for event in found) / 1e6
     yield "share of a step in which kernels run", f"{busy / seconds:.3f}", "above 0.95", busy / seconds > 0.95
     largest = sorted(found, key=lambda event: event.self_device_time_total, reverse=True)[:6]
-    shares = (f"{event.key[:60]} {event.self_device_time_total / 1e4 / busy:.1f} %" for event in largest)
+    shares = (f"{event.key[:60]} {event.self_device_time_total / 1e4 / busy:.1f}%" for event in largest)
     text = f"{sum(event.count for event in found) // PROFILED} kernels per step; {'; '.join(shares)}"
     yield "kernels with the largest share", text.replace("|", "/"), "", None
 
@@ -201,9 +201,9 @@ def training_rates(bench: Bench) -> Iterator[Finding]:
     peak = peak_flops(torch.cuda.get_device_name(bench.device), precision) if bench.cuda else None
     for name in ("mlrec", "on the device"):
         rate = statistics.median(rates[name])
-        share = f"{100 * rate * flops / peak:.1f} %" if flops and peak else f"no data sheet of this {bench.device.type}"
+        share = f"{100 * rate * flops / peak:.1f}%" if flops and peak else f"no data sheet of this {bench.device.type}"
         passed = rate * flops / peak >= 0.35 if flops and peak else None
-        yield f"MFU of training, {name}", f"{share}, {rate:.1f} images/s", "at least 35 %", passed
+        yield f"MFU of training, {name}", f"{share}, {rate:.1f} images/s", "at least 35%", passed
 
 
 def evaluation_rates(bench: Bench) -> Iterator[Finding]:

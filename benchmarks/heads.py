@@ -5,7 +5,7 @@
 The per-head form is written from the paper's description: H modules, each a 1×1 convolution whose output is divided
 by the length of its classifiers, each with its own softmax. Both forms hold the same weights and see the same
 features; steps alternate, so that whatever else the machine does meets both. Printed: the median of each, and the
-median of the paired ratios with its 95 % interval.
+median of the paired ratios with its 95% interval.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
         features = features.to(memory_format=torch.channels_last)
     targets = torch.randint(0, 2, (given.batch, given.labels), device=given.device).float()
     print(f"{describe_machine()}, {torch.get_num_threads()} threads; {vars(given)}")
-    print(f"{'H':>2} {'per head ms':>12} {'stacked ms':>11} {'ratio':>6} {'95 %':>13} {'largest difference':>19}")
+    print(f"{'H':>2} {'per head ms':>12} {'stacked ms':>11} {'ratio':>6} {'95%':>13} {'largest difference':>19}")
     for heads in TEMPERATURES:
         stacked = CSRA(given.channels, given.labels, heads, lam=0.5).to(given.device)
         separate = PlainHeads(stacked).to(given.device)

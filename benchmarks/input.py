@@ -4,7 +4,7 @@
 
 The reference is the paper's code as described: PIL, torchvision transforms v1 (flip, random resized crop, resize,
 to float, normalize by 0 and 1) and the default collation of float batches. Both sides run in this process tree, on one
-core, in alternation; the figure is the ratio of images per second and its 95 % interval over the rounds.
+core, in alternation; the figure is the ratio of images per second and its 95% interval over the rounds.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def main() -> None:
     slow, fast = (np.median(side) for side in zip(*rates, strict=True))
     middle, low, high = ratio_interval([fast / slow for slow, fast in rates])
     print(f"reference {slow:.0f} images/s, mlrec {fast:.0f} images/s")
-    print(f"ratio {middle:.2f} (95 % interval {low:.2f} to {high:.2f}, {args.rounds} alternations; to reach: 2.7)")
+    print(f"ratio {middle:.2f} (95% interval {low:.2f} to {high:.2f}, {args.rounds} alternations; to reach: 2.7)")
 
 
 def rate(batches: Callable[[], Iterable[object]], images: int) -> float:

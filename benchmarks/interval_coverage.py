@@ -48,7 +48,7 @@ def main() -> None:
         )
         covered += [one.low <= value <= one.high for one, value in zip(intervals, expected, strict=True)]
     for name, share in zip(("mAP", "paired difference"), 100 * covered / asked.sets, strict=True):
-        print(f"{name}: {share:.1f} % of the intervals of {asked.sets} sets cover the mean")
+        print(f"{name}: {share:.1f}% of the intervals of {asked.sets} sets cover the mean")
 
 
 if __name__ == "__main__":

@@ -50,7 +50,7 @@ def main() -> None:
         f"{describe_machine()}; {args.backbone}, {args.img_size} px, {len(test):,} samples, {len(test.labels)} labels"
     )
     print(f"one evaluation {np.median(once):.2f} s, 101 values of λ {np.median(swept):.2f} s")
-    print(f"ratio {middle:.3f} (95 % interval {low:.3f} to {high:.3f}, {len(ratios)} alternations; to reach: <= 1.05)")
+    print(f"ratio {middle:.3f} (95% interval {low:.3f} to {high:.3f}, {len(ratios)} alternations; to reach: <= 1.05)")
     average, added = predict_parts(model, test, InferenceOptions(batch_size=args.batch_size))
     parts = Parts(average.logits, added, test.targets)
     begun = time.perf_counter()

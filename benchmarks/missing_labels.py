@@ -6,7 +6,7 @@
 Trains an average-pooling head on features of the frozen backbone (recipe demo) with each loss on each of the splits,
 and scores the complete test split. The features are computed once. Runs are kept in --work; finished ones are not
 trained again. Printed, per split: mAP of BCE with missing annotations as negatives, mean over seeds, and the difference
-of each other loss with its paired 95 % interval over images and seeds.
+of each other loss with its paired 95% interval over images and seeds.
 """
 
 from __future__ import annotations

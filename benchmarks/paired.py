@@ -110,7 +110,7 @@ def timed(work: Callable[[], object], device: torch.device) -> float:
 def tell(title: str, ratios: list[float], aim: str) -> None:
     """Print the median of paired ratios with its interval."""
     middle, low, high = ratio_interval(ratios)
-    print(f"{title}: {middle:.3f} (95 % interval {low:.3f} to {high:.3f}, {len(ratios)} alternations; {aim})")
+    print(f"{title}: {middle:.3f} (95% interval {low:.3f} to {high:.3f}, {len(ratios)} alternations; {aim})")
 
 
 def describe_machine() -> str:

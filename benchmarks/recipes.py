@@ -6,7 +6,7 @@
 
 Trains each row with each seed (`mlrec train`), --jobs at a time, and scores the test split once, after the last epoch.
 Finished runs in --out are not trained again. The pass that computes the features of the head phase counts as an epoch.
-Printed: mean and sd of mAP over the seeds, and the difference from the first row with its paired 95 % interval over
+Printed: mean and sd of mAP over the seeds, and the difference from the first row with its paired 95% interval over
 images and seeds. The first half of ROWS compares recipes. Each other row changes one part of `mlrec`.
 """
 

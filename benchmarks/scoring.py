@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/scoring.py [--samples 40137] [--labels 80] [--rounds 7]
 
 Each round times every contestant once, in turn, in one process; a ratio is taken within each round, and the median of
-the rounds is printed with its 95 % interval. `mlrec` computes all metrics with top-3; scikit-learn and
+the rounds is printed with its 95% interval. `mlrec` computes all metrics with top-3; scikit-learn and
 torchmetrics compute mAP only; the paper's code is re-implemented from its description, loops over lists, all metrics.
 """
 

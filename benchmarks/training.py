@@ -73,7 +73,7 @@ def main() -> None:
             pairs = [a / b for a, b in zip(rates["mlrec"], rates[name], strict=True)]
             tell(f"mlrec over {name}", pairs, f"to reach: {aim}")
     spent = flops_of_an_image(manifest, config, device, precision) * float(np.median(rates["mlrec"]))
-    print(f"of the device's rate of {precision} matrix products: {100 * spent / matmul_rate(device, precision):.1f} %")
+    print(f"of the device's rate of {precision} matrix products: {100 * spent / matmul_rate(device, precision):.1f}%")
 
 
 def whole_passes(

@@ -115,7 +115,7 @@ class Records(logging.Handler):
 class Terminal:
     """Progress display on stderr.
 
-    On a terminal, progress is shown as bars; otherwise, a plain line is printed every 5 % or every 30 seconds.
+    On a terminal, progress is shown as bars; otherwise, a plain line is printed every 5% or every 30 seconds.
     """
 
     def say(self, text: str) -> None:
@@ -186,7 +186,7 @@ class Terminal:
             nonlocal count, printed, printed_count
             count += done
             now = time.monotonic()
-            # 5 % of a short task takes almost no time, so print at most one line every two seconds
+            # 5% of a short task takes almost no time, so print at most one line every two seconds
             share = 0.0
             if total:
                 share = (count - printed_count) / total

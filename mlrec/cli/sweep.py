@@ -204,7 +204,7 @@ def _news(state: TrialState, scored: str) -> str:
     if state.status == "finished":
         if state.mAP is None:
             return "finished"
-        return f"mAP {100 * state.mAP:.1f} %{scored}"
+        return f"mAP {100 * state.mAP:.1f}%{scored}"
     if state.status == "failed":
         return "failed"
     if state.error:

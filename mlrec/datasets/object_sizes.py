@@ -28,16 +28,16 @@ class SizeRange(NamedTuple):
 
 # AP by size: fractions of the image area. Each range has enough positives in a VOC or COCO test set.
 AP_SIZES = (
-    SizeRange("< 1 % of the image", 0.0, 0.01),
-    SizeRange("1-5 %", 0.01, 0.05),
-    SizeRange("5-20 %", 0.05, 0.2),
-    SizeRange("≥ 20 %", 0.2, math.inf),
+    SizeRange("< 1% of the image", 0.0, 0.01),
+    SizeRange("1-5%", 0.01, 0.05),
+    SizeRange("5-20%", 0.05, 0.2),
+    SizeRange("≥ 20%", 0.2, math.inf),
 )
-# Heat maps: fractions of the image area. A cell of a 7 x 7 map covers 2 %, so small objects are smaller than a cell.
+# Heat maps: fractions of the image area. A cell of a 7 x 7 map covers 2%, so small objects are smaller than a cell.
 MAP_SIZES = (
-    SizeRange("small, < 2 % of the image", 0.0, 0.02),
-    SizeRange("medium, 2-10 %", 0.02, 0.1),
-    SizeRange("large, > 10 %", 0.1, math.inf),
+    SizeRange("small, < 2% of the image", 0.0, 0.02),
+    SizeRange("medium, 2-10%", 0.02, 0.1),
+    SizeRange("large, > 10%", 0.1, math.inf),
 )
 # Dataset statistics: the COCO ranges, in square pixels unlike the other ranges, for comparison with COCO.
 COCO_SIZES = (

@@ -14,7 +14,7 @@ from mlrec.metrics.resamples import RESAMPLES, Units
 
 @dataclass(frozen=True)
 class AccuracyGains:
-    """Accuracy gains over λ = 0, with 95 % confidence intervals.
+    """Accuracy gains over λ = 0, with 95% confidence intervals.
 
     Attributes:
         best: Position of the λ with the highest accuracy; the first one in case of ties.

@@ -3,8 +3,8 @@
 Intervals are bias-corrected percentile intervals (Efron 1981, Nonparametric standard errors and confidence intervals).
 AP on a small set is biased upward, and AP on resamples of this set is biased even more. Two kinds of intervals were
 tested on 1,000 subsets of 545 images each; the reference was the mAP on all 5,823 images. Plain percentile intervals
-were entirely above the reference in 4.5 % of the subsets, and entirely below the reference in 0.7 %. Bias-corrected
-intervals were entirely above the reference in 2.8 % of the subsets, and entirely below the reference in 2.5 %. If
+were entirely above the reference in 4.5% of the subsets, and entirely below the reference in 0.7%. Bias-corrected
+intervals were entirely above the reference in 2.8% of the subsets, and entirely below the reference in 2.5%. If
 nearly all resamples are on one side of the value, the interval is corrected by subtracting the mean bias from the plain
 percentiles.
 """
@@ -26,7 +26,7 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True)
 class Interval:
-    """Statistic with its 95 % bootstrap confidence interval.
+    """Statistic with its 95% bootstrap confidence interval.
 
     Attributes:
         value: Statistic on the whole test set: a fraction, or a difference of fractions.
@@ -93,7 +93,7 @@ def percentiles(drawn: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def median_interval(values: Sequence[float], draws: int = 2000) -> tuple[float, float, float]:
-    """Compute the median of repeated measurements and its 95 % bootstrap confidence interval."""
+    """Compute the median of repeated measurements and its 95% bootstrap confidence interval."""
     measured = np.asarray(values)
     drawn = np.median(np.random.default_rng(0).choice(measured, (draws, len(measured))), axis=1)
     return float(np.median(measured)), *percentiles(drawn)
@@ -103,13 +103,13 @@ Z95 = 1.959964
 
 
 def expected_half_width(positives: Sequence[int], average_precision: float) -> float | None:
-    """Estimate the half-width of the 95 % confidence interval for mAP, as a fraction.
+    """Estimate the half-width of the 95% confidence interval for mAP, as a fraction.
 
     The result is None if no label has a positive.
 
     The AP of a label is treated as a proportion of n positives, with variance AP(1 - AP)/n (the binomial interval of
     Boyd, Eng and Page, 2013), and the labels are treated as independent. On the VOC2012 validation set, the result is
-    10 to 20 % wider than the bootstrap over images, so it is conservative.
+    10 to 20% wider than the bootstrap over images, so it is conservative.
 
     Args:
         positives: Number of positives of each label; labels without positives are ignored.

@@ -31,7 +31,7 @@ class LabelInterval:
 
     @property
     def few(self) -> bool:
-        """Whether there are fewer than 30 positives, so that the 95 % confidence interval is too narrow."""
+        """Whether there are fewer than 30 positives, so that the 95% confidence interval is too narrow."""
         return self.positives < FEW_POSITIVES
 
 

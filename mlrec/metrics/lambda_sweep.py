@@ -83,7 +83,7 @@ class Choice:
 
     Attributes:
         setting: Setting of λ and temperature.
-        gain: Difference in mAP with its 95 % confidence interval; None without resamples.
+        gain: Difference in mAP with its 95% confidence interval; None without resamples.
     """
 
     setting: LambdaSetting

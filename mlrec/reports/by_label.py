@@ -27,7 +27,7 @@ from mlrec.run_folders.record import training_positives
 
 FEW = "‡"
 FEW_NOTE = (
-    f"{FEW} fewer than {FEW_POSITIVES} positives: the confidence interval contains the true value in fewer than 95 % "
+    f"{FEW} fewer than {FEW_POSITIVES} positives: the confidence interval contains the true value in fewer than 95% "
     "of "
     "cases"
 )

@@ -149,7 +149,7 @@ def verdict(comparison: Comparison) -> str:
     interval = comparison.difference.metric("mAP")
     if interval is None:
         return "mAP is undefined"
-    ends = f"95 % interval {percent(interval.low)} to {percent(interval.high)} points of mAP"
+    ends = f"95% interval {percent(interval.low)} to {percent(interval.high)} points of mAP"
     if not interval.excludes_zero:
         return f"{SAME}, {ends}"
     if interval.value > 0:
@@ -161,8 +161,8 @@ _VALUE_COLUMNS = (
     Column("a", "A", "percent"),
     Column("b", "B", "percent"),
     Column("difference", "A − B", "points"),
-    Column("low", "low", "points", block="95 %"),
-    Column("high", "high", "points", block="95 %"),
+    Column("low", "low", "points", block="95%"),
+    Column("high", "high", "points", block="95%"),
 )
 
 

@@ -24,7 +24,7 @@ class Power:
     Attributes:
         split: Split that is scored.
         images: Number of images in the split.
-        half_width: Half-width of the 95 % confidence interval for mAP, as a fraction.
+        half_width: Half-width of the 95% confidence interval for mAP, as a fraction.
         basis: Text that states the assumption or measurement behind the estimate.
         needed: Number of images that would be needed for a half-width of 0.5 points.
     """
@@ -138,7 +138,7 @@ def _sizes(statistics: DataStatistics) -> list[str]:
         )
     if statistics.objects:
         total = max(sum(statistics.object_sizes.values()), 1)
-        shares = ", ".join(f"{percent(n / total)} % {name}" for name, n in statistics.object_sizes.items())
+        shares = ", ".join(f"{percent(n / total)}% {name}" for name, n in statistics.object_sizes.items())
         lines.append(
             f"objects: {statistics.objects.count:,}, median side {statistics.objects.quantiles[2]:.0f} px; {shares}"
         )
@@ -149,7 +149,7 @@ def _shifts(by_pair: Mapping[str, Sequence[Shift]]) -> list[str]:
     lines = []
     for pair, shifts in by_pair.items():
         if shifts:
-            changes = [f"{shift.label} {percent(shift.first)} → {percent(shift.second)} %" for shift in shifts]
+            changes = [f"{shift.label} {percent(shift.first)} → {percent(shift.second)}%" for shift in shifts]
             lines.append(f"prevalence differs ({pair}): {first_of(changes, LISTED)}")
         else:
             lines.append(f"no difference in prevalence ({pair})")
@@ -177,6 +177,6 @@ def _power(power: Power | None) -> list[str]:
         return []
     return [
         f"power: mAP on {power.split} ({counted(power.images, 'image')}) will be known to ± "
-        f"{percent(power.half_width)} points (95 %, {power.basis}); ± {percent(WANTED)} points would require "
+        f"{percent(power.half_width)} points (95%, {power.basis}); ± {percent(WANTED)} points would require "
         f"{counted(power.needed, 'image')}"
     ]

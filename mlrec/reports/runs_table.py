@@ -20,7 +20,7 @@ from mlrec.reports.settings import settings_text
 from mlrec.utils.errors import counted
 
 BOOTSTRAP_NOTE = (
-    "95 %: bias-corrected bootstrap confidence interval over images, and over seeds if n is given. The interval for "
+    "95%: bias-corrected bootstrap confidence interval over images, and over seeds if n is given. The interval for "
     "one "
     "run does not account for other seeds, and AP on few images is biased upward"
 )
@@ -44,7 +44,7 @@ SCORES = (
     *(Column(f"{key}_3", key, "percent", block="Top-3", ranked=True) for key in TOP3),
 )
 BOUNDS = tuple(
-    Column(f"{key}_{end}", end, "percent", block=f"95 % {key}", absent="") for key in BOUNDED for end in ("low", "high")
+    Column(f"{key}_{end}", end, "percent", block=f"95% {key}", absent="") for key in BOUNDED for end in ("low", "high")
 )
 COLUMNS = (
     Column("method", "Method", identity=True, essential=True),
@@ -72,7 +72,7 @@ def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None,
 
     Args:
         results: Results, one per row.
-        intervals: Dict from `Result.paths` to the bounds of the 95 % confidence intervals for mAP, CF1 and OF1.
+        intervals: Dict from `Result.paths` to the bounds of the 95% confidence intervals for mAP, CF1 and OF1.
         title: Title of the table.
     """
     ordered = sorted(results, key=lambda r: (*map(str, r.block[:2]), str(r.block), *_order(r)))

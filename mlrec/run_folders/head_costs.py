@@ -14,7 +14,7 @@ from mlrec.utils.errors import RunError
 from mlrec.utils.files import read_own_json, write_json
 
 FILE = "head_costs.json"
-Ratio = tuple[float, float, float]  # median, and lower and upper limit of the 95 % interval
+Ratio = tuple[float, float, float]  # median, and lower and upper limit of the 95% interval
 
 
 class HeadCost(msgspec.Struct, frozen=True, kw_only=True):

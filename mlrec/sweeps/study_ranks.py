@@ -36,7 +36,7 @@ def study_reports(
         folders: Folders of sweeps whose rows have the same names, for example of one study on multiple datasets.
         labels: Labels to score; by default, all labels.
         conventions: Conventions for scoring the stored predictions; by default, those of the runs.
-        intervals: Whether to add 95 % confidence intervals for mAP and mAP differences. With multiple sweeps, the
+        intervals: Whether to add 95% confidence intervals for mAP and mAP differences. With multiple sweeps, the
             intervals are always computed.
 
     Raises:
@@ -84,7 +84,7 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     notes = [
         f"rank: rank by mAP (1 is best) among the {counted(len(shared), 'row')} that all sweeps have in common, "
         f"averaged over {len(studies)} sweeps; rows with equal mAP share their mean rank",
-        f"Δ: mAP minus that of '{first}'; win or loss: the paired 95 % confidence interval for Δ over images and seeds "
+        f"Δ: mAP minus that of '{first}'; win or loss: the paired 95% confidence interval for Δ over images and seeds "
         "is above or below 0 (not corrected for the number of comparisons)",
     ]
     left_out = list(dict.fromkeys(name for study in studies for name in study if name not in shared))

@@ -85,7 +85,7 @@ def study_report(
         folder: Folder of the sweep.
         labels: Labels to score; by default, all labels.
         conventions: Conventions for scoring the stored predictions; by default, those of the runs.
-        intervals: Whether to add 95 % confidence intervals for mAP and mAP differences.
+        intervals: Whether to add 95% confidence intervals for mAP and mAP differences.
 
     Raises:
         RunError: The folder contains no sweep, or no finished run.
@@ -141,7 +141,7 @@ def study_table(
     Args:
         title: Title of the table.
         settings: Rows of the table; differences are relative to the first row.
-        intervals: Whether to add 95 % confidence intervals for mAP and mAP differences (bootstrap over images and
+        intervals: Whether to add 95% confidence intervals for mAP and mAP differences (bootstrap over images and
             runs).
         notes: Additional footnotes.
         tuned: Keys whose values were chosen separately for each row on held-out data.
@@ -181,11 +181,11 @@ def _columns(settings: Sequence[SettingResult]) -> tuple[Column, ...]:
         Column("mAP", "mAP", "percent", ranked=True),
         Column("sd", "sd", "percent", absent=""),
         Column("seeds", "n", "number"),
-        Column("mAP_low", "low", "percent", block="95 % mAP", absent=""),
-        Column("mAP_high", "high", "percent", block="95 % mAP", absent=""),
+        Column("mAP_low", "low", "percent", block="95% mAP", absent=""),
+        Column("mAP_high", "high", "percent", block="95% mAP", absent=""),
         Column("difference", "Δ", "points", absent=""),
-        Column("difference_low", "low", "points", block="95 % Δ", absent=""),
-        Column("difference_high", "high", "points", block="95 % Δ", absent=""),
+        Column("difference_low", "low", "points", block="95% Δ", absent=""),
+        Column("difference_high", "high", "points", block="95% Δ", absent=""),
         *(Column(key, key, "percent", ranked=True) for key in METRICS),
         Column("epochs_to_near", f"epochs to {NEAR:.0%}", "number", absent=""),
         Column("training_loss", "train loss", "number", absent=""),
@@ -293,7 +293,7 @@ def _cost_note(costs: HeadCosts) -> str:
 
 
 def _epochs_to_near(history: Sequence[tuple[int, float]]) -> float | None:
-    """Return the first epoch whose mAP is at least 95 % of the mAP of the last epoch."""
+    """Return the first epoch whose mAP is at least 95% of the mAP of the last epoch."""
     if len(history) < 2:
         return None
     return float(next(epoch for epoch, value in history if value >= NEAR * history[-1][1]))

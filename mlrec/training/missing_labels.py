@@ -58,7 +58,7 @@ def splc(logits: Tensor, positive: Tensor, context: LossContext) -> Tensor:
     Unlabeled targets with p > τ are treated as positives. The focal margin loss is used for positives, and the focal
     loss for negatives. No targets are corrected in the first epoch, because p is not yet informative. The authors' code
     shifts the logits by the margin before it corrects targets, so corrected targets have no margin. In this
-    implementation, corrected targets have a margin. For COCO with 75 % of the labels, the authors use τ = 0.65.
+    implementation, corrected targets have a margin. For COCO with 75% of the labels, the authors use τ = 0.65.
     """
     if context.epoch >= SPLC_START:
         found = context.unlabelled & (torch.sigmoid(logits.detach()) > SPLC_THRESHOLD)

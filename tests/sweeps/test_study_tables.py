@@ -60,7 +60,7 @@ def test_rows_are_means_over_seeds_and_differences_are_to_the_first(tmp_path):
 
 
 def test_no_measured_column_replaces_a_swept_key(tmp_path):
-    """A sweep over `loss` or `epochs` had the training loss, or the epochs to 95 %, in place of its values."""
+    """A sweep over `loss` or `epochs` had the training loss, or the epochs to 95%, in place of its values."""
     run = measured(tmp_path, "run", 0, 2.0, history=[(1, 0.5), (2, 0.8)], losses=[0.7, 0.1])
     first, second = ({"loss": name, "epochs": epochs} for name, epochs in (("bce", 2), ("asl", 4)))
     table = study_table("t", [SettingResult("", first, [run]), SettingResult("", second, [run])], intervals=True)
@@ -75,7 +75,7 @@ def test_convergence_is_the_first_epoch_near_the_runs_own_last_map(tmp_path):
     table = study_table(
         "t", [SettingResult("a", {}, [quick]), SettingResult("b", {}, [quick, slow])], tuned=["head_lr_mult"]
     )
-    assert cells(table, 0)["epochs_to_near"] == 2  # 0.76 is 95 % of 0.8
+    assert cells(table, 0)["epochs_to_near"] == 2  # 0.76 is 95% of 0.8
     assert cells(table, 1)["epochs_to_near"] == pytest.approx(3.0)  # the other needs 4: 0.75 < 0.7505
     assert cells(table, 1)["training_loss"] == pytest.approx(0.15)
     assert "head_lr_mult: chosen for each row on held-out data" in "\n".join(table.footnotes)

@@ -117,7 +117,7 @@ def describe(manifest: Manifest) -> SplitStatistics:
 def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
     """Find labels whose prevalence differs significantly between two splits, most significant first.
 
-    Each label is tested with a two-proportion z-test. The significance level is 5 % over all labels (Bonferroni
+    Each label is tested with a two-proportion z-test. The significance level is 5% over all labels (Bonferroni
     correction). If all splits are random, a difference is reported for about one dataset in twenty.
     """
     bound = NormalDist().inv_cdf(1 - SIGNIFICANCE / 2 / max(len(first.labels), 1))

@@ -20,7 +20,7 @@ SIZE_NOTES = (
     "within a row, not across rows",
     "scored with the mlrec conventions, which ignore the excluded positives",
     "size: fraction of the image covered by the largest object of the label (its mask if available, otherwise its box)",
-    "* the 95 % confidence interval of the difference (paired over images) excludes 0",
+    "* the 95% confidence interval of the difference (paired over images) excludes 0",
 )
 
 
@@ -38,7 +38,7 @@ def lambda_table(sweep: LambdaSweep, title: str) -> Table:
         Column("temperature", "T"),
         *(Column(key, key, "percent") for key in ("mAP", "CF1", "OF1")),
         Column("difference", "Δ mAP", "points", absent=""),
-        Column("interval", "95 %", absent=""),
+        Column("interval", "95%", absent=""),
     )
     at_zero, best = "average pooling", f"best on {sweep.split} {ON_SCORED}"
     if sweep.head == "gcn":  # this head pools by the maximum, as published
@@ -122,7 +122,7 @@ def size_table(
         columns += [
             Column(f"mAP_{k}", "mAP", "percent", block=name),
             Column(f"difference_{k}", "Δ", "points", block=name),
-            Column(f"interval_{k}", "95 %", block=name),
+            Column(f"interval_{k}", "95%", block=name),
         ]
     rows = []
     for size_bin in size_bins:

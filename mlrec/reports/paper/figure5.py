@@ -22,7 +22,7 @@ class CurvePoint:
         mAP: Mean over the seeds, as a fraction.
         sd: Standard deviation over the seeds; None for one seed.
         n: Number of runs.
-        bounds: Lower and upper bound of the 95 % confidence interval for mAP.
+        bounds: Lower and upper bound of the 95% confidence interval for mAP.
     """
 
     x: float
@@ -61,7 +61,7 @@ def series_of(results: Iterable[Result], key: str, intervals: Intervals | None =
         results: Means over seeds; see `over_seeds`. If multiple results have the same value of the key, the result with
             the most seeds is used. A curve needs at least two values.
         key: Configuration key that varies, "lam" or "heads".
-        intervals: Bounds of the 95 % confidence intervals; see `runs_table`.
+        intervals: Bounds of the 95% confidence intervals; see `runs_table`.
     """
     csra = [result for result in results if result.head == "csra" and result.values["mAP"] is not None]
     along: dict[object, list[Result]] = {}
@@ -94,8 +94,8 @@ def series_table(series: Sequence[Series], key: str, title: str, notes: Sequence
         Column("mAP", "mAP", "percent", ranked=True),
         Column("sd", "sd", "percent", absent=""),
         Column("seeds", "n", "number"),
-        Column("mAP_low", "low", "percent", block="95 % mAP"),
-        Column("mAP_high", "high", "percent", block="95 % mAP"),
+        Column("mAP_low", "low", "percent", block="95% mAP"),
+        Column("mAP_high", "high", "percent", block="95% mAP"),
     )
     rows = [
         Row((line.name, p.x, p.mAP, p.sd, p.n, *(p.bounds or (None, None))), f"{line.name} · {line.group}")

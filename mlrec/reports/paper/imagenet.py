@@ -23,7 +23,7 @@ COLUMNS = (
     Column("top1", "top-1", "percent"),
     Column("top5", "top-5", "percent"),
     Column("difference", "Δ top-1", "points", absent=""),
-    Column("interval", "95 %", absent=""),
+    Column("interval", "95%", absent=""),
 )
 TOKEN_NOTE = (
     "the published logits are computed from the class token; λ = 0 is a different classifier, because it uses the mean "  # noqa: S105

@@ -43,7 +43,7 @@ NOTES = (
     "the paper reports 82.4 mAP for ResNet-cut on COCO in Table 1, but 82.1 in Tables 4 and 6",
 )
 BOUNDED_NOTE = (
-    "95 %: confidence interval for Δ at the fixed λ, paired over images and, if n is given, over seeds; for each seed, "
+    "95%: confidence interval for Δ at the fixed λ, paired over images and, if n is given, over seeds; for each seed, "
     "the fixed λ is compared with λ = 0"
 )
 COLUMNS = (
@@ -57,15 +57,15 @@ COLUMNS = (
     Column("fixed_lam", "λ", "number", block="fixed λ"),
     Column("fixed", "mAP", "percent", block="fixed λ"),
     Column("fixed_difference", "Δ", "points", block="fixed λ"),
-    Column("fixed_low", "low", "points", block="95 % Δ", absent=""),
-    Column("fixed_high", "high", "points", block="95 % Δ", absent=""),
+    Column("fixed_low", "low", "points", block="95% Δ", absent=""),
+    Column("fixed_high", "high", "points", block="95% Δ", absent=""),
     Column("seeds", "n", "number", absent=""),
     Column("run", "Run", identity=True, absent=""),
 )
 
 
 class Gain(msgspec.Struct, frozen=True):
-    """mAP difference from λ = 0, as a fraction, with a 95 % confidence interval."""
+    """mAP difference from λ = 0, as a fraction, with a 95% confidence interval."""
 
     value: float
     low: float

@@ -176,7 +176,7 @@ def paper_table(
         number: Number of the table, 2 to 8.
         results: Results of the user's runs, scored under the conventions of the table (`TABLES[number].conventions`).
         given: Rows supplied by the user, such as results from an evaluation server.
-        intervals: Bounds of the 95 % confidence intervals; see `runs_table`.
+        intervals: Bounds of the 95% confidence intervals; see `runs_table`.
     """
     definition = TABLES[number]
     rows = _by_group(table_rows(number, results, given))

@@ -102,7 +102,7 @@ def escape(text: str) -> str:
     r"""Escape the special characters of LaTeX.
 
     Example:
-        >>> escape("50 %")
+        >>> escape("50%")
         '50 \\%'
     """
     return escaped(text).translate(_TABLE)

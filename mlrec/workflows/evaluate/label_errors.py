@@ -202,7 +202,7 @@ def _sheet_rows(errors: LabelErrors) -> list[SheetRow]:
 
 
 def _tile(manifest: Manifest, error: LikelyError) -> Tile:
-    caption = f"{100 * error.probability:.1f} %  {manifest.sample_ids[error.sample]}"
+    caption = f"{100 * error.probability:.1f}%  {manifest.sample_ids[error.sample]}"
     return Tile(manifest.path_of(error.sample), caption, manifest.box_of(error.sample))
 
 

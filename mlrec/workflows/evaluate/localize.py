@@ -273,7 +273,7 @@ def _table(result: Localization) -> Table:
         f"{result.tolerance:g} (in cells)",
         "T = 1: softmax of the scores, summed over heads; contributions: positive contributions of the locations to "
         "the logit",
-        "±: half-width of the 95 % bootstrap confidence interval over images; crowds and difficult objects are ignored",
+        "±: half-width of the 95% bootstrap confidence interval over images; crowds and difficult objects are ignored",
     )
     return Table(f"{result.name}: localization", columns, tuple(rows), notes)
 

@@ -216,8 +216,8 @@ def _warn_no_gain(reports: list[ThresholdReport], target: str) -> None:
     before, after = (report.rates.get(target) for report in reports)
     if before is not None and after is not None and after <= before:
         logger.warning(
-            f"tuning does not improve {target} on held-out samples ({100 * after:.1f} % with tuning, "
-            f"{100 * before:.1f} % "
+            f"tuning does not improve {target} on held-out samples ({100 * after:.1f}% with tuning, "
+            f"{100 * before:.1f}% "
             "at p >= 0.5), probably because the split has too few samples; use more samples, a different --target, "
             "or p >= "
             "0.5"

@@ -47,7 +47,7 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
 
     Existing splits do not change. A dataset with the splits train, val and test, and without trainval, is used without
     changes. In other datasets, a fifth of trainval (or train) is held out for model selection, and test (or val) is
-    reported. A dataset with a single split is divided into 60 % for training, 20 % for model selection, and 20 % for
+    reported. A dataset with a single split is divided into 60% for training, 20% for model selection, and 20% for
     the report. Label prevalence is preserved, and near-duplicate images stay in the same part.
 
     Raises:

@@ -100,7 +100,7 @@ def report(
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
         per_run: Whether to return one row per run instead of means over seeds.
-        intervals: Whether to add 95 % bootstrap confidence intervals.
+        intervals: Whether to add 95% bootstrap confidence intervals.
         by_label: Whether to return one row per label, as in `mlrec compare --by-label`. The columns contain AP,
             precision, recall and F1 of each method; the column names end with the method number.
 

@@ -75,17 +75,17 @@ class _Pictures:
 
 
 def probability_text(probability: float) -> str:
-    """Format a probability as a whole percentage; only exactly 0 and 1 become 0 % and 100 %.
+    """Format a probability as a whole percentage; only exactly 0 and 1 become 0% and 100%.
 
     Example:
         >>> probability_text(0.04), probability_text(0.9991), probability_text(0.0)
-        ('4 %', '> 99 %', '< 1 %')
+        ('4%', '> 99%', '< 1%')
     """
     if probability < 0.01:
-        return "< 1 %"
+        return "< 1%"
     if probability > 0.99:
-        return "> 99 %"
-    return f"{100 * probability:.0f} %"
+        return "> 99%"
+    return f"{100 * probability:.0f}%"
 
 
 def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[PageGallery]:

@@ -108,7 +108,7 @@ def report(
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
         labels: Labels to score; by default all.
         each: Whether to show one row per run. By default, runs that differ only in the seed share one row.
-        intervals: Whether to add 95 % confidence intervals for mAP, CF1 and OF1, by bootstrap over images (and over
+        intervals: Whether to add 95% confidence intervals for mAP, CF1 and OF1, by bootstrap over images (and over
             seeds if there are multiple seeds).
         layout: "paper" for the paper's layout, or "full" (default) for one row per method with all columns.
 

@@ -213,7 +213,7 @@ def cost_table(costs: HeadCosts) -> Table:
         f"{costs.img_size} px, {counted(costs.num_labels, 'label')}, batches of {costs.batch_size}, "
         f"{counted(costs.steps, 'step')} per row (rows measured alternately), {where.get('gpu', where['device'])}, "
         f"{where['precision']}, {counted(where['threads'], 'thread')}, torch {where['torch']}, without image loading",
-        "ms: time per step of the whole model; ratio: median of the paired ratios to the first row, with 95 % "
+        "ms: time per step of the whole model; ratio: median of the paired ratios to the first row, with 95% "
         "confidence interval",
         "MFLOPs: convolutions and matrix products in the forward pass for one image; a multiplication and an addition "
         "count as two operations",

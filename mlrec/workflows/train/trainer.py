@@ -416,7 +416,7 @@ class Trainer:
         self.log("scored", step=self.state.step, **asdict(entry))
         shown = "undefined"
         if mAP is not None:
-            shown = f"{100 * mAP:.1f} %"
+            shown = f"{100 * mAP:.1f}%"
         logger.info(f"epoch {epoch}: mAP {shown} on {split}")
         return all((mAP or 0.0) > (score.mAP or 0.0) for score in others if score.split == split)
 

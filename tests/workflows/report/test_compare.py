@@ -29,7 +29,7 @@ def cells(table, row, key):
 def test_a_clear_difference_is_reported_with_its_interval(tmp_path):
     a, b = run(tmp_path, "a", GOOD), run(tmp_path, "b", POOR)
     metrics, labels = compare_runs([a], [b])
-    assert "A is higher, 95 % interval" in metrics.title
+    assert "A is higher, 95% interval" in metrics.title
     truth = evaluate(GOOD.astype(np.float32), TARGETS).mAP - evaluate(POOR.astype(np.float32), TARGETS).mAP
     assert cells(metrics, 0, "difference") == pytest.approx(truth)
     expected = paired_differences(GOOD.astype(np.float32), POOR.astype(np.float32), TARGETS)["mAP"]

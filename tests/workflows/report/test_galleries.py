@@ -61,7 +61,7 @@ def test_label_errors_are_listed_below_their_label(run: Run) -> None:
     ]  # fmt: skip
     targets = run.predictions().targets
     assert targets is not None
-    said = "yes, model: < 1 %" if targets[2, 2] else "no, model: > 99 %"
+    said = "yes, model: < 1%" if targets[2, 2] else "no, model: > 99%"
     assert errors.sections[1].cards[1].maps[0].caption == f"red · label: {said}"
     says(run, sure(run))
     assert len(galleries(report([run.path]))) == 1, "nothing is doubted"

@@ -144,7 +144,7 @@ def gallery_page() -> str:
     """A page with cards: with and without an image, with up to three maps, and long names."""
     stream = io.BytesIO()
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (200, 256, 3), dtype=np.uint8)).save(stream, "JPEG")
-    photo = Picture(stream.getvalue(), "image/jpeg", "diningtable · label: yes, model: < 1 %")
+    photo = Picture(stream.getvalue(), "image/jpeg", "diningtable · label: yes, model: < 1%")
     cards = [SampleCard(LONG, ("colors: ±0.25",), photo, (photo,) * maps) for maps in (3, 2, 1, 0, 1)]
     cards.append(SampleCard(LONG, ("a line of text",)))
     gallery = PageGallery("Hardest images of " + LONG, "Why. " * 30, (Section(LONG, tuple(cards)),), photo)
