@@ -83,7 +83,7 @@ def hide_labels(
             raise UsageError(f"{dataset.path}: split '{name}' already exists; rename the existing split")
         parts.append(replace(manifest, split=name, targets=targets))
     return HiddenLabels(
-        dataset=add_splits(dataset, manifest, parts, outdated=None),
+        dataset=add_splits(dataset, manifest, parts),
         whole=manifest.split,
         counts={part.split: _counts(part) for part in parts},
     )

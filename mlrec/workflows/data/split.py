@@ -109,9 +109,11 @@ def split(
     groups = sample_groups(
         dataset, divided, column=group, file=groups_file, near_duplicates=near_duplicates, progress=progress
     )
-    shares, held_out, outdated = [1 - val, val], [1], None
+    shares, held_out = [1 - val, val], [1]
+    outdated: list[str] = []
     if folds is not None:
-        shares, held_out, outdated = [1 / folds] * folds, list(range(folds)), f"{prefix}fold"
+        shares, held_out = [1 / folds] * folds, list(range(folds))
+        outdated = [name for name in dataset.info.source.get(MADE, {}) if name.startswith(f"{prefix}fold")]
     targets = divided.sparse_targets
     part = stratified(targets, groups, shares, seed)
     parts = [
@@ -201,15 +203,15 @@ def _error(targets: SparseTargets, part: NDArray[np.intp], held_out: Sequence[in
     return float(np.mean([prevalence_error(targets, part == k) for k in held_out]))
 
 
-def add_splits(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: str | None) -> Dataset:
+def add_splits(dataset: Dataset, pool: Manifest, parts: Sequence[Manifest], outdated: Sequence[str] = ()) -> Dataset:
     """Atomically add the new splits of `pool`, and remove outdated splits.
 
-    Earlier splits are outdated if their names begin with the prefix `outdated`. If files were replaced one by one, a
-    killed process could leave a mixture of old and new splits.
+    If files were replaced one by one, a killed process could leave a mixture of old and new splits. The splits that
+    other commands have added since `dataset` was loaded are kept.
     """
-    info = dataset.info
+    info = Dataset.load(dataset.path).info
     sizes, origins = dict(info.splits), dict(info.source.get(MADE, {}))
-    removed = [name for name in origins if outdated is not None and name.startswith(outdated)]
+    removed = [name for name in outdated if name in origins]
     for name in removed:
         del sizes[name], origins[name]
     whole, written = pool.split, list(parts)

@@ -223,7 +223,7 @@ def record_at(model: Path) -> RunRecord | None:
 
 
 def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
-    """Return how many samples of the split were used to train the run; 0 if the training data is missing.
+    """Return how many samples of the split were used to train the run; 0 if the training split is missing.
 
     Args:
         record: Record of the run.
@@ -234,8 +234,10 @@ def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
     train = record.train
     if train.dataset != manifest.name or not Path(train.path).is_dir():
         return 0
-    seen = Dataset.load(train.path).manifest(train.split).sample_ids
-    return int(shared_with(manifest.sample_ids, seen).sum())
+    dataset = Dataset.load(train.path)
+    if train.split not in dataset.info.splits:
+        return 0
+    return int(shared_with(manifest.sample_ids, dataset.manifest(train.split).sample_ids).sum())
 
 
 def _trained_on(model: Path) -> Manifest | None:

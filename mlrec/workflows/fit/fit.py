@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,37 +25,37 @@ from mlrec.run_folders.record import Run, RunRecord
 from mlrec.utils.errors import UsageError, counted
 from mlrec.utils.files import MODEL_FILE, check_name, remove_folder, write_json, write_text
 from mlrec.utils.progress import NOTHING, SILENT, Progress, RunProgress, logged_from, logged_once
+from mlrec.utils.signals import stopped_says
 from mlrec.workflows.data.prepare import prepare
+from mlrec.workflows.data.split import add_splits
 from mlrec.workflows.evaluate.evaluate import evaluate_run
 from mlrec.workflows.evaluate.label_errors import label_errors
 from mlrec.workflows.evaluate.tune import tune
 from mlrec.workflows.fit import candidates
 from mlrec.workflows.fit.candidates import Flags, Pretrained
-from mlrec.workflows.fit.splits import FitSplits, fit_splits, limited
-from mlrec.workflows.fit.state import FILE, Candidate, FitState, state_at
+from mlrec.workflows.fit.splits import fit_splits, limited, restored
+from mlrec.workflows.fit.state import FILE, PAGE, Candidate, FitState, dataset_of, default_name, state_at
+from mlrec.workflows.fit.timing import PROBED, RECIPE, OtherPace, Pace, probe
 from mlrec.workflows.report.page import report_page
 from mlrec.workflows.report.report import report
 from mlrec.workflows.runtime import RuntimeOptions
-from mlrec.workflows.train.train import resolve_plan, resume, train
+from mlrec.workflows.train.run_record import FREE
+from mlrec.workflows.train.train import resume, train
 
 if TYPE_CHECKING:
     from mlrec.training.features import FeatureCache
 
 
 logger = logging.getLogger(__name__)
-CANDIDATES, BEST, PAGE, ERRORS = "candidates", "best", "report.html", "label-errors"
-RECIPE = "demo"  # of both stages; the keys that matter are given as flags
+CANDIDATES, BEST, ERRORS = "candidates", "best", "label-errors"
 FROZEN_SHARE = 0.3  # of the time, for heads on frozen features
 SHARES = {"sample": 0.16, "val": 0.04, "test": 0.15}  # of the time, at most, for the features of each split
 ENDING, ENDING_LABEL = 6.0, 0.1  # seconds of thresholds, report page and contact sheet: constant, and per label
 TRAINING_COST = 4.0  # time of a training step in forward passes
-PROBED = 32  # images whose features are computed to measure the speed
 MOST_EPOCHS, LEAST_SHARE = 30, 0.25  # epochs of a fine-tuned run, and the least part of an epoch
 FIRST_SHARE = 0.6  # of the time that is left for fine-tuning, for the first of several runs
 USEFUL_EPOCHS = 3  # a further run must have time for as many epochs; otherwise the first run gets all the time
 MOST_FORECASTS = 3  # forecasts of the time of one training
-PACE_STEPS, PACE_WARM = 12, 3  # steps that measure the speed of training, and those before them
-PACE_ERROR = 0.1  # relative error of the forecast from which the number of epochs is changed
 
 
 @dataclass(frozen=True)
@@ -78,44 +78,6 @@ class FitResult:
         """Return the JSON-compatible data that `mlrec fit --json` prints."""
         content: dict[str, Any] = msgspec.to_builtins(self.state)
         return {"path": str(self.folder), "seconds": self.seconds, **content, "metrics": self.metrics.to_dict()}
-
-
-class _OtherPace(Exception):  # noqa: N818 - not an error: training starts again with another number of epochs
-    """Raised if training is slower or faster than estimated; `seconds` is the measured time per step."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__()
-        self.seconds = seconds
-
-
-@dataclass
-class _Pace:
-    """Callback that measures the time per step.
-
-    The callback raises `_OtherPace` if the run would not finish in time, or if there is time for more epochs.
-
-    Attributes:
-        total: Number of steps in the run.
-        allowed: Maximum duration of the run in seconds.
-        can_grow: Whether epochs may be added if time permits.
-        times: Time of each step in seconds.
-    """
-
-    total: int
-    allowed: float
-    can_grow: bool
-    times: list[float] = field(default_factory=list)
-
-    def on_step(self, event: object) -> None:  # noqa: ARG002 - only the time matters
-        """Record the time of a step."""
-        self.times.append(time.monotonic())
-        if len(self.times) != PACE_WARM + PACE_STEPS:
-            return
-        seconds = (self.times[-1] - self.times[PACE_WARM - 1]) / PACE_STEPS
-        needed = seconds * self.total
-        too_short = self.can_grow and needed < (1 - 3 * PACE_ERROR) * self.allowed
-        if needed > (1 + PACE_ERROR) * self.allowed or too_short:
-            raise _OtherPace(seconds)
 
 
 def fit(
@@ -147,52 +109,76 @@ def fit(
         progress: Progress display.
 
     Raises:
-        UsageError: The time limit is not positive, or the folder contains a different or finished fit.
+        UsageError: The time limit is not positive, `weights` is set without `backbone`, or the folder contains a
+            different or finished fit.
         MlrecError: The data cannot be prepared or divided, or no backbone is available.
         Interrupted: SIGINT or SIGTERM was received; to resume, run the same command again.
     """
     if not 0 < minutes < float("inf"):
         raise UsageError(f"--minutes must be above 0, got {minutes:g}")
+    if weights is not None and backbone is None:
+        raise UsageError("--weights requires --backbone, the name of the backbone of the weights")
     if name is not None:
         check_name(name)
     begun = time.monotonic()
-    if (Path(path) / DATASET_FILE).is_file():
-        dataset = Dataset.load(path)
+    source, out = Path(path), Path(out)
+    dataset: Dataset | None
+    if (source / DATASET_FILE).is_file():
+        dataset = Dataset.load(source)
     else:
-        dataset = prepare(None, path, out=data_root, options=ReadOptions(images=images), progress=progress)
-    folder = Path(out) / (name or f"{dataset.info.name}-fit")
-    return _Fit(dataset, folder, minutes, begun, dict(flags or {}), progress).run(backbone, weights)
+        dataset = dataset_of(source, out, name)
+    if dataset is None:
+        dataset = prepare(None, source, out=data_root, options=ReadOptions(images=images), progress=progress)
+    folder = out / (name or default_name(dataset))
+    return _Fit(dataset, folder, minutes, begun, dict(flags or {}), (backbone, weights), source, progress).run()
 
 
 class _Fit:
     """Stages of a fit, in the order of `run`."""
 
     def __init__(
-        self, dataset: Dataset, folder: Path, minutes: float, begun: float, flags: dict[str, Any], progress: Progress
+        self,
+        dataset: Dataset,
+        folder: Path,
+        minutes: float,
+        begun: float,
+        flags: dict[str, Any],
+        only: tuple[str | None, str | None],
+        source: Path,
+        progress: Progress,
     ) -> None:
         from mlrec.training.devices import resolve_device
         from mlrec.training.features import FeatureCache
 
-        self.folder, self.flags, self.progress = folder, flags, progress
-        self.state = state_at(folder, minutes, dataset)
+        self.folder, self.flags, self.only, self.progress = folder, flags, only, progress
+        options = {"backbone": only[0], "weights": only[1], **flags}
+        options = {key: value for key, value in options.items() if key not in FREE}
+        self.state = state_at(folder, minutes, dataset, options, source)
         self.begun = begun - self.state.spent
         self.features: FeatureCache = FeatureCache()
         self.device = resolve_device(str(flags.get("device", "auto"))).type
         self.per_image: dict[str, float] = {}  # seconds of decoding and a forward pass, by backbone
-        self.splits = self._splits(dataset)
+        self.cached: set[str] = set()  # backbones whose features are in memory
+        self.splits = restored(fit_splits(dataset, progress=progress), self.state.splits)
 
-    def run(self, backbone: str | None, weights: str | None) -> FitResult:
+    def run(self) -> FitResult:
         """Run all stages; finished candidates from an interrupted fit are not trained again."""
-        pretrained = candidates.reachable(backbone, weights)
         try:
-            with logged_once():  # every candidate has the same labels without positives
-                self.compare_frozen(pretrained, FROZEN_SHARE * 60 * self.state.minutes)
-                self.fine_tune()
-                self.train_on_all()
-                self.compare_frozen(pretrained, self.elapsed() + self.left() - self._reserve(), last=True)
-            return self.finish()
+            with stopped_says("stopped; run the same command again to resume this fit"):
+                if self.state.best is None:
+                    self.train_candidates()
+                return self.finish()
         finally:
             self._save()  # the time that an interrupted fit has spent
+
+    def train_candidates(self) -> None:
+        """Train all candidates for which there is time."""
+        pretrained = candidates.reachable(*self.only)
+        with logged_once():  # every candidate has the same labels without positives
+            self.compare_frozen(pretrained, FROZEN_SHARE * 60 * self.state.minutes)
+            self.fine_tune()
+            self.train_on_all()
+            self.compare_frozen(pretrained, self.elapsed() + self.left() - self._reserve(), last=True)
 
     def elapsed(self) -> float:
         """Return the seconds since the start of the fit, including those spent before an interruption."""
@@ -226,24 +212,34 @@ class _Fit:
         for lr in candidates.OTHER_FROZEN_LRS:
             self._frozen(f"{best.pair}-lr{lr:g}", best.pair, {**best.flags, "lr": lr}, until, last)
         for other in others:
-            if not any(one.pair.startswith(f"{other.name}-") for one in self.state.candidates):  # no features yet
-                cost = self._seconds_per_image({**base, **other.flags}) * self._feature_images()
-                if self.elapsed() + cost > until:
-                    if last:
-                        self._note(f"backbone {other.name} was not tried: its features would take {cost:.0f} s")
-                    continue
-            for tried in self._ranked("frozen")[:2]:
+            new = not any(one.pair.startswith(f"{other.name}-") for one in self.state.candidates)
+            if new and not self._has_time({**base, **other.flags}, until):
+                if last:
+                    self._note(f"backbone {other.name} was not tried: the remaining time is too short")
+                continue
+            for tried in self._best_heads()[:2]:
                 pair = f"{other.name}-{tried.pair.partition('-')[2]}"
                 self._frozen(pair, pair, {**tried.flags, **other.flags}, until, last)
 
     def _frozen(self, name: str, pair: str, flags: Flags, until: float, last: bool) -> None:
         """Train a head if there is time left in this stage; the first head is always trained."""
-        known = self._ranked("frozen")
-        if known and not self._is_known(name) and self.elapsed() + known[0].seconds > until:
+        if self.state.candidates and not self._is_known(name) and not self._has_time(flags, until):
             if last:
                 self._note(f"{name} was not tried: the time had run out")
             return
         self._train(name, pair, "frozen", flags, self.splits.sample)
+
+    def _has_time(self, flags: Flags, until: float) -> bool:
+        """Return whether a head can be trained until a time in seconds since the start of the fit.
+
+        If the features of the backbone are not in memory, they are computed first, and the reported split takes longer
+        if this backbone is chosen.
+        """
+        end = self.elapsed() + self._ranked("frozen")[0].seconds
+        if end <= until and flags["backbone"] not in self.cached:
+            images = sum(len(self._manifest(part)) for part in SHARES)
+            end += images * self._seconds_per_image(flags)
+        return end <= until
 
     # Stage 2: fine-tuning of the most promising.
 
@@ -280,26 +276,53 @@ class _Fit:
         begun = time.monotonic()
         for attempt in range(MOST_FORECASTS):
             time_left = allowed - (time.monotonic() - begun) - scoring
-            seen = int(time_left / seconds)  # images that can be trained on
-            if seen < LEAST_SHARE * whole:
-                self._note(f"{name} was not trained: the remaining time is too short")
-                return False
-            dataset, split = limited(self.splits.dataset, self.splits.train, seen)
-            self.splits = replace(self.splits, dataset=dataset)
-            epochs = min(MOST_EPOCHS, max(1, seen // whole))
-            pace = _Pace(epochs * max(1, min(seen, whole) // batch), time_left, can_grow=epochs < MOST_EPOCHS)
+            started = self._started(name)
+            if started is None:
+                seen = int(time_left / seconds)  # images that can be trained on
+                if seen < LEAST_SHARE * whole:
+                    self._note(f"{name} was not trained: the remaining time is too short")
+                    return False
+                dataset, split = limited(self.splits.dataset, self.splits.train, seen)
+                self.splits = replace(self.splits, dataset=dataset)
+                epochs = min(MOST_EPOCHS, max(1, seen // whole))
+            else:
+                epochs, split = started.config["epochs"], started.config["train_split"]
+                time_left += started.seconds.get("train", 0.0)
+            images = len(self.splits.dataset.manifest(split))
+            steps = -(-images // batch)  # of an epoch
+            pace = Pace(epochs * steps, time_left, can_grow=started is None and epochs < MOST_EPOCHS)
             watched = [pace]
             if attempt == MOST_FORECASTS - 1:  # the last attempt is not stopped, even if it is slower
                 watched = []
             try:
                 self._train(name, pair, "fine-tuned", {**flags, "epochs": epochs}, split, watched)
-            except _OtherPace as measured:
-                seconds = measured.seconds / batch
+            except OtherPace as measured:
+                seconds = measured.seconds * steps / images
+                self._discard(name, split)
                 continue
             if split != self.splits.train:
-                self._note(f"{name} was trained on {seen:,} of {whole:,} images, because a whole epoch takes too long")
+                self._note(
+                    f"{name} was trained on {images:,} of {whole:,} images, because a whole epoch takes too long"
+                )
             return True
         return False
+
+    def _started(self, name: str) -> RunRecord | None:
+        """Return the record of a run that an interrupted fit has started, if the run can be resumed."""
+        place = self.folder / CANDIDATES / name
+        if not (place / directory.RESUME).is_file() or not (place / directory.RECORD).is_file():
+            return None
+        record = RunRecord.load(place)
+        return record if record.config["train_split"] in self.splits.dataset.info.splits else None
+
+    def _discard(self, name: str, split: str) -> None:
+        """Remove a run that would take too long or not long enough, and the part of the images made for this run."""
+        remove_folder(self.folder / CANDIDATES / name)
+        if split != self.splits.train and split not in self.state.splits.values():
+            dataset = self.splits.dataset
+            self.splits = replace(
+                self.splits, dataset=add_splits(dataset, dataset.manifest(split), [], outdated=[split])
+            )
 
     def train_on_all(self) -> None:
         """Train the best candidate on all training samples if its head was trained on a part of them."""
@@ -318,9 +341,9 @@ class _Fit:
         best = max(self.state.candidates, key=lambda one: one.score)
         target, quiet = self.folder / BEST, RunProgress(self.progress)
         source = self.folder / CANDIDATES / best.name
+        self._save(best=best.name)
         if source.is_dir():
             source.rename(target)
-        self._save(best=best.name)
         for one in self.state.candidates:
             (self.folder / CANDIDATES / one.name / MODEL_FILE).unlink(missing_ok=True)
         data, test = self.splits.dataset.path, self.splits.test
@@ -333,17 +356,10 @@ class _Fit:
             evaluation = evaluate_run(target, data=data, split=test, machine=machine, progress=quiet)
             scores = evaluation.path / directory.PREDICTIONS
             label_errors(data, predictions=scores, split_name=test, out=self.folder / ERRORS, progress=quiet)
-            write_text(self.folder / PAGE, report_page(report([target]), progress=quiet))
+            write_text(self.folder / PAGE, report_page(report([evaluation.path]), progress=quiet))
         return FitResult(self.folder, self.state, evaluation.metrics, self.elapsed())
 
     # Parts of the stages.
-
-    def _splits(self, dataset: Dataset) -> FitSplits:
-        """Return the splits of an interrupted fit, or those of the dataset for a new fit."""
-        known = self.state.splits
-        if known:
-            return FitSplits(dataset, **known)
-        return fit_splits(dataset, progress=self.progress)
 
     def _limit_splits(self, flags: Flags) -> None:
         """Replace splits with random subsets if computing the features would take too much time."""
@@ -371,22 +387,26 @@ class _Fit:
         """
         if self._is_known(name):
             return
-        begun, place, quiet = time.monotonic(), self.folder / CANDIDATES / name, RunProgress(self.progress)
+        begun, place = time.monotonic(), self.folder / CANDIDATES / name
         run = _finished(place)
         if run is None:
             with logged_from(logging.WARNING):
-                run = self._trained(place, self._keys(flags, split), callbacks, quiet)
-        seconds = time.monotonic() - begun
+                run = self._trained(name, self._keys(flags, split), callbacks)
+            if stage == "frozen":
+                self.cached.add(str(flags["backbone"]))
+        elapsed = time.monotonic() - begun
+        seconds = max(0.0, elapsed - run.record.seconds.get("features", 0.0))
         candidate = Candidate(
             name=name, pair=pair, stage=stage, mAP=run.metrics().mAP, seconds=seconds, flags=dict(flags)
         )
         self._save(candidates=[*self.state.candidates, candidate])
-        logger.info(f"{name}: mAP on {self.splits.val} {100 * candidate.score:.1f} ({seconds:.0f} s)")
+        logger.info(f"{name}: mAP on {self.splits.val} {100 * candidate.score:.1f} ({elapsed:.0f} s)")
 
-    def _trained(self, place: Path, keys: Flags, callbacks: Sequence[object], quiet: RunProgress) -> Run:
+    def _trained(self, name: str, keys: Flags, callbacks: Sequence[object]) -> Run:
         """Train a candidate, or resume it."""
-        if (place / directory.RESUME).is_file() and not callbacks:
-            return resume(place, features=self.features, progress=quiet)
+        place, quiet = self.folder / CANDIDATES / name, RunProgress(self.progress)
+        if self._started(name) is not None:
+            return resume(place, features=self.features, callbacks=callbacks, progress=quiet)
         if place.is_dir():
             remove_folder(place)
         return train(
@@ -403,7 +423,7 @@ class _Fit:
         """Measure the time for decoding an image and computing its features, once per backbone."""
         backbone = str(flags["backbone"])
         if backbone not in self.per_image:
-            self.per_image[backbone] = _probe(self._keys(flags, self.splits.sample))
+            self.per_image[backbone] = probe(self._keys(flags, self.splits.sample))
         return self.per_image[backbone]
 
     def _training_seconds(self, flags: Flags) -> float:
@@ -411,12 +431,10 @@ class _Fit:
         return TRAINING_COST * self._seconds_per_image(flags)
 
     def _reserve(self) -> float:
-        """Return the seconds required for the last stage."""
+        """Return the seconds required for the last stage, if the candidate with the slowest backbone is chosen."""
         test = self._manifest("test")
-        return ENDING + ENDING_LABEL * len(test.labels) + max(self.per_image.values()) * len(test)
-
-    def _feature_images(self) -> int:
-        return len(self._manifest("sample")) + len(self._manifest("val"))
+        slowest = max(self._seconds_per_image(one.flags) for one in self.state.candidates)
+        return ENDING + ENDING_LABEL * len(test.labels) + slowest * len(test)
 
     def _manifest(self, part: str) -> Manifest:
         return self.splits.dataset.manifest(getattr(self.splits, part))
@@ -425,10 +443,19 @@ class _Fit:
         """Return the candidates in a stage, best first."""
         return sorted((one for one in self.state.candidates if one.stage == stage), key=lambda one: -one.score)
 
+    def _best_heads(self) -> list[Candidate]:
+        """Return the best frozen candidate of each head, best first."""
+        best: dict[str, Candidate] = {}
+        for one in self._ranked("frozen"):
+            best.setdefault(one.pair.partition("-")[2], one)
+        return list(best.values())
+
     def _is_known(self, name: str) -> bool:
         return any(one.name == name for one in self.state.candidates)
 
     def _note(self, text: str) -> None:
+        if text in self.state.notes:  # of an interrupted fit
+            return
         logger.info(text)
         self._save(notes=[*self.state.notes, text])
 
@@ -443,28 +470,6 @@ def _finished(place: Path) -> Run | None:
         return None
     record = RunRecord.load(place)
     return Run(place, record) if record.status == "finished" else None
-
-
-@logged_from(NOTHING)
-def _probe(keys: Mapping[str, Any]) -> float:
-    """Measure the time in seconds for decoding an image and computing its features.
-
-    The result is the mean over the first images in the training split.
-    """
-    from mlrec.training import setup
-    from mlrec.training.devices import resolve_device, resolve_precision
-    from mlrec.training.features import compute_features
-
-    plan = resolve_plan(keys, recipe=RECIPE)
-    device = resolve_device(plan.config.device)
-    precision = resolve_precision(plan.config.precision, device)
-    setup.prepare_process(plan.config, device, precision)
-    model = setup.build_model(plan.config, plan.train, paper=plan.paper)
-    part = plan.train.subset(range(min(PROBED, len(plan.train))))
-    compute_features(model, part.subset(range(min(4, len(part)))), plan.config, device=device, precision=precision)
-    begun = time.monotonic()
-    compute_features(model, part, plan.config, device=device, precision=precision)
-    return (time.monotonic() - begun) / len(part)
 
 
 def summary(result: FitResult) -> Table:

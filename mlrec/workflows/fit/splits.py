@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -81,7 +82,31 @@ def limited(dataset: Dataset, split: str, most: int, seed: int = 0) -> tuple[Dat
         return dataset, split
     rows = np.sort(np.random.default_rng(seed).choice(len(manifest), most, replace=False))
     name = f"{PREFIX}{split.removeprefix(PREFIX)}-{most}"
-    return add_splits(dataset, manifest, [manifest.subset(rows, name)], outdated=None), name
+    return add_splits(dataset, manifest, [manifest.subset(rows, name)]), name
+
+
+def restored(splits: FitSplits, known: Mapping[str, str]) -> FitSplits:
+    """Return the splits of an interrupted fit.
+
+    Preparing the dataset again removes the added splits, so random parts that no longer exist are created again.
+
+    Args:
+        splits: Splits of a new fit.
+        known: Names of the splits of the interrupted fit; files of earlier versions have no `sample`.
+
+    Raises:
+        UsageError: The dataset has no such split any more.
+    """
+    if not known:
+        return splits
+    for part, name in {"sample": known["train"], **known}.items():
+        dataset, most = splits.dataset, name.rpartition("-")[2]
+        if name not in dataset.info.splits:
+            if not most.isdecimal():
+                raise UsageError(f"{dataset.path}: split {name} no longer exists; choose a different --name")
+            dataset, name = limited(dataset, getattr(splits, part), int(most))
+        splits = replace(splits, dataset=dataset, **{part: name})
+    return splits
 
 
 def _pool(dataset: Dataset, name: str, test: str | None) -> Manifest:
@@ -100,11 +125,11 @@ def _divided(
     weights = np.array(shares) / sum(shares)
     part = stratified(pool.targets, groups, weights.tolist(), seed)
     parts = [pool.subset(np.flatnonzero(part == k), name) for k, name in enumerate(names)]
-    for manifest in parts:
-        if not has_labels(manifest):
-            raise UsageError(
-                f"{dataset.path}: split {pool.split} has too few samples to divide; add images or a test split"
-            )
+    tuned = len(set(parts[1].images))  # the images on which thresholds are tuned
+    if tuned < 2 or not all(has_labels(manifest) for manifest in parts):
+        raise UsageError(
+            f"{dataset.path}: split {pool.split} has too few samples to divide; add images or a test split"
+        )
     sizes = ", ".join(f"{manifest.split} {len(manifest):,}" for manifest in parts)
     logger.info(f"splits: {pool.split} is divided into {sizes}")
-    return add_splits(dataset, pool, parts, outdated=None)
+    return add_splits(dataset, pool, parts)

@@ -31,7 +31,7 @@ from mlrec.training.state import CheckpointWriter, EpochScore, State
 from mlrec.training.throughput import Meter, seconds_per_image, training_seconds
 from mlrec.utils import processes, signals
 from mlrec.utils.errors import MlrecError
-from mlrec.utils.progress import Progress, Step
+from mlrec.utils.progress import Progress, RunProgress, Step
 from mlrec.utils.signals import SignalReceived, Stop, deferred_signals
 from mlrec.workflows.train import run_record
 from mlrec.workflows.train.run_record import CallbackFailed, Callbacks
@@ -207,9 +207,9 @@ class Trainer:
         self.warn(setup.resume_note(self.config, self.device))
 
     def warn_long_training(self, model: Classifier) -> None:
-        """Warn if training the whole model on this CPU would take a long time."""
+        """Warn if training the whole model on this CPU would take a long time; `mlrec fit` has its own forecast."""
         config, plan = self.config, self.plan
-        if self.device.type != "cpu" or config.freeze_backbone:
+        if self.device.type != "cpu" or config.freeze_backbone or isinstance(self.progress, RunProgress):
             return
         evaluations = config.epochs // config.eval_every if config.eval_every else 1
         per_image = seconds_per_image(model, self.device, self.precision)

@@ -14,7 +14,7 @@ from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.readers.registry import ReadOptions
 from mlrec.utils.errors import DataError, UsageError
 from mlrec.workflows.data.prepare import prepare
-from mlrec.workflows.data.split import split
+from mlrec.workflows.data.split import add_splits, split
 from tests.conftest import Notes
 
 
@@ -57,6 +57,16 @@ def test_train_is_kept_whole_as_trainval_and_test_is_never_touched(tmp_path: Pat
     assert again.sizes == {"train": 40, "val": 40}
     with pytest.raises(UsageError, match="the test split cannot be divided"):
         split(path, pool="test")
+
+
+def test_splits_that_another_command_has_added_meanwhile_are_kept(tmp_path: Path) -> None:
+    loaded = Dataset.load(dataset(tmp_path, "train", "test"))
+    split(loaded.path, folds=2)
+    pool = loaded.manifest("train")
+    added = add_splits(loaded, pool, [pool.subset(np.arange(10), "few")])
+    assert set(added.info.splits) >= {"few", "fold0-train", "fold1-val"}
+    fewer = add_splits(loaded, pool, [], outdated=["few"])
+    assert set(fewer.info.splits) == set(added.info.splits) - {"few"}
 
 
 @pytest.mark.parametrize("written", [0, 1, 2, 3])

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import structs
 from typer.testing import CliRunner
 
 from mlrec.cli.app import app
 from mlrec.datasets.dataset import Dataset
 from mlrec.metrics.thresholds import find_thresholds
 from mlrec.predictions import Predictions, probabilities_of
-from mlrec.run_folders.record import Run
+from mlrec.run_folders.record import Run, RunRecord, SplitRecord
 from mlrec.run_folders.tuned import Tuned, tuned_file
 from mlrec.utils.errors import RunError, UsageError
 from mlrec.utils.files import write_json
 from mlrec.workflows.deploy.predict import open_scorer, predict, with_tuned
-from mlrec.workflows.evaluate.evaluate import evaluate_run
+from mlrec.workflows.evaluate.evaluate import evaluate_run, seen_in_training
 from mlrec.workflows.evaluate.tune import _folds, tune
 from mlrec.workflows.runtime import RuntimeOptions
 from mlrec.workflows.train.train import train
@@ -64,6 +65,15 @@ def test_tuning_on_training_samples_or_the_reported_split_warns(run: Run, notes:
     found = tune(run.path, split="val", least=2, machine=HERE)
     assert "chosen on tiny/val, on which this run also reports its metrics" in notes.warnings[0]
     assert len(found.judged) == 2  # cross-fitted only
+
+
+def test_a_training_split_that_no_longer_exists_is_not_counted(tmp_path: Path) -> None:
+    data = Dataset.load(make_tiny(tmp_path))
+    train = SplitRecord("tiny", "csv", "train", 13, "", str(data.path))
+    record = RunRecord(name="run", status="finished", config={}, train=train)
+    assert seen_in_training(record, data.manifest("train")) == 13
+    removed = structs.replace(record, train=structs.replace(train, split="fit-train-10"))
+    assert seen_in_training(removed, data.manifest("train")) == 0
 
 
 def test_cross_fitting_scores_each_sample_with_thresholds_of_the_others(run: Run) -> None:

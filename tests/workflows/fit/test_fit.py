@@ -15,10 +15,11 @@ from mlrec.run_folders.record import Run
 from mlrec.utils.errors import UsageError
 from mlrec.utils.files import MODEL_FILE
 from mlrec.workflows.evaluate.evaluate import evaluate_run
-from mlrec.workflows.fit import candidates
+from mlrec.workflows.fit import candidates, timing
 from mlrec.workflows.fit import fit as workflow
-from mlrec.workflows.fit.fit import _OtherPace, _Pace, fit, summary
+from mlrec.workflows.fit.fit import fit, summary
 from mlrec.workflows.fit.splits import fit_splits, limited
+from mlrec.workflows.fit.timing import OtherPace, Pace
 from mlrec.workflows.runtime import RuntimeOptions
 from tests.tiny import make_tiny
 from tests.workflows.data.test_split import dataset
@@ -91,14 +92,14 @@ def test_a_large_split_is_replaced_by_a_random_part(tmp_path: Path) -> None:
 def test_another_pace_starts_training_again(
     seconds: float, can_grow: bool, changes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pace = _Pace(total=100, allowed=100.0, can_grow=can_grow)
+    pace = Pace(total=100, allowed=100.0, can_grow=can_grow)
     clock = iter(np.arange(100) * seconds)
-    monkeypatch.setattr(workflow.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(timing.time, "monotonic", lambda: float(next(clock)))
     raised = None
     try:
         for _ in range(20):
             pace.on_step(None)
-    except _OtherPace as error:
+    except OtherPace as error:
         raised = error.seconds
     assert (raised is not None) == changes
     assert raised is None or raised == pytest.approx(seconds)
@@ -122,6 +123,9 @@ def test_fit_leaves_a_model_a_page_label_errors_and_its_choices(tmp_path: Path) 
     )
     assert (best / "thresholds.json").is_file()
     assert (result.folder / "report.html").stat().st_size > 10_000
+    page = (result.folder / "report.html").read_text()
+    assert "highest mAP on tiny val" in page  # the reported split, not the held-out split
+    assert "tiny fit-val" not in page
     assert (result.folder / "label-errors" / "label_errors.csv").is_file()
     assert not list((result.folder / "candidates").glob(f"*/{MODEL_FILE}"))
     assert {str(row.cells[0]) for row in summary(result).rows} == set(scores)
@@ -136,7 +140,7 @@ def test_an_interrupted_fit_does_not_train_again_what_it_has(tmp_path: Path, mon
     class Killed(BaseException):
         pass
 
-    def killed(*_: object) -> None:
+    def killed(*_: object, **__: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
@@ -151,13 +155,26 @@ def test_an_interrupted_fit_does_not_train_again_what_it_has(tmp_path: Path, mon
         one["name"]: (folder / "candidates" / one["name"] / "run.json").stat().st_mtime_ns
         for one in first["candidates"]
     }
+    with monkeypatch.context() as patch:
+        patch.setattr(workflow, "label_errors", killed)  # after the best model was chosen and moved
+        with pytest.raises(Killed):
+            fit(data, **how)
+    chosen = json.loads((folder / "fit.json").read_text())
     result = fit(data, **how)
+    assert result.state.best == chosen["best"] is not None
+    assert [one.name for one in result.state.candidates] == [one["name"] for one in chosen["candidates"]]
+    assert (folder / "report.html").is_file()
     for one in result.state.candidates[: len(times)]:
         place = folder / "best" if one.name == result.state.best else folder / "candidates" / one.name
         assert (place / "run.json").stat().st_mtime_ns == times[one.name]
     assert result.state.spent > first["spent"]
+
+
+def test_options_that_cannot_be_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must be above 0"):
-        fit(data, minutes=0)
+        fit(tmp_path, minutes=0)
+    with pytest.raises(UsageError, match="--weights requires --backbone"):
+        fit(tmp_path, weights="efficientnet-lite0")
 
 
 def test_time_left_by_fine_tuning_goes_to_further_heads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ from mlrec.training import state
 from mlrec.training.prediction import InferenceOptions, predict
 from mlrec.training.throughput import seconds_per_image
 from mlrec.utils.errors import ConfigError, DataError, MlrecError, ModelError, RunError, UsageError
-from mlrec.utils.progress import Silent, Step
+from mlrec.utils.progress import SILENT, RunProgress, Silent, Step
 from mlrec.utils.signals import Interrupted
 from mlrec.workflows.train.train import resume, train
 from tests.conftest import Notes
@@ -313,6 +313,9 @@ def test_a_long_training_on_a_cpu_is_announced_with_a_quick_one(
     (line,) = [line for line in notes.lines if "on this CPU" in line]
     assert "training test_efficientnet at 32 px on this CPU will take about 2.4 h" in line
     assert f"mlrec train --data {data} --train-split train --split val --recipe demo" in line
+    notes.lines.clear()
+    train({**FAST, "data": str(data)}, out=tmp_path, progress=RunProgress(SILENT))  # as mlrec fit does
+    assert not any("on this CPU" in line for line in notes.lines)
     for other in ({"freeze_backbone": True}, {"img_size": 33}):
         if "img_size" in other:
             monkeypatch.setattr("mlrec.workflows.train.trainer.seconds_per_image", lambda *_: 0.01)
