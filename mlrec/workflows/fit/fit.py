@@ -163,6 +163,8 @@ class _Fit:
 
     def run(self) -> FitResult:
         """Run all stages; finished candidates from an interrupted fit are not trained again."""
+        if self.state.splits:
+            logger.info(f"resuming {self.folder} after {self.state.spent:.0f} s, with the data in {self.state.data}")
         try:
             with stopped_says("stopped; run the same command again to resume this fit"):
                 if self.state.best is None:

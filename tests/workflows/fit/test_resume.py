@@ -23,6 +23,7 @@ from mlrec.workflows.fit.fit import _Fit
 from mlrec.workflows.fit.splits import fit_splits, limited, restored
 from mlrec.workflows.fit.state import FILE, PAGE, Candidate, FitState, dataset_of, state_at
 from mlrec.workflows.fit.timing import OtherPace
+from tests.conftest import Notes
 from tests.tiny import make_tiny
 from tests.workflows.data.test_split import dataset, ids
 
@@ -204,8 +205,11 @@ def test_a_note_is_written_once(tmp_path: Path) -> None:
     assert fit.state.notes == ["too little time"]
 
 
-def test_the_message_of_an_interrupted_fit_names_the_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_message_of_an_interrupted_fit_names_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Notes
+) -> None:
     fit = a_fit(tmp_path)
+    fit._save(splits={"train": "fit-train"})
 
     def stopped() -> None:
         raise Interrupted("stopped at epoch 3, step 4; resume: mlrec train --resume runs/x", 2)
@@ -214,3 +218,4 @@ def test_the_message_of_an_interrupted_fit_names_the_fit(tmp_path: Path, monkeyp
     with pytest.raises(Interrupted, match="run the same command again to resume this fit") as raised:
         fit.run()
     assert raised.value.exit_code == 130
+    assert any(line.startswith(f"resuming {tmp_path / 'fit'} after ") for line in notes.lines)
