@@ -50,6 +50,7 @@ def fit(
     """
     from mlrec.reports.runs_table import scored_tables
     from mlrec.workflows.fit import fit as workflow
+    from mlrec.workflows.fit import state
 
     flags: dict[str, Any] = {
         "img_size": img_size,
@@ -79,6 +80,6 @@ def fit(
     best = shlex.quote(str(result.folder / workflow.BEST))
     console.result_line(f"{result.seconds / 60:.1f} of {minutes:g} minutes")
     console.result_line(f"model          {best}")
-    console.result_line(f"report         {result.folder / workflow.PAGE}")
+    console.result_line(f"report         {result.folder / state.PAGE}")
     console.result_line(f"labels to check {result.folder / workflow.ERRORS}")
     console.result_line(f"next: mlrec predict {best} PHOTOS --tuned")
