@@ -89,7 +89,7 @@ def test_weights_of_another_backbone_touch_nothing(tmp_path: Path) -> None:
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
     backbone = Backbone("test_resnet", 64)
     before = {key: value.clone() for key, value in backbone.state_dict().items()}
-    with pytest.raises(ModelError, match=r"missing, \d+ unexpected .*the same architecture"):
+    with pytest.raises(ModelError, match=r"missing, \d+ unexpected; .*the same architecture"):
         load_backbone_weights(backbone, tmp_path / "vit.pth")
     assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
 

@@ -244,7 +244,7 @@ def test_bad_images_are_skipped_when_asked(tmp_path: Path, notes: Notes) -> None
     assert summary(dataset).footnotes[-1] == "skipped: 1 image that cannot be used"
     for name in ("a.jpg", "c.jpg"):
         (tmp_path / name).unlink()
-    with pytest.raises(DataError, match="split 'all': no samples"):
+    with pytest.raises(DataError, match="split 'all': the split has no samples"):
         prepare("csv", source, out=tmp_path / "data", skip_bad_images=True)
 
 
