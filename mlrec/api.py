@@ -39,7 +39,7 @@ def train(
     Args:
         data: Folder of a prepared dataset [default: the most recently prepared dataset].
         recipe: Name of a recipe [default: the recipe for the dataset].
-        config: TOML configuration file; the key `base` sets the base recipe.
+        config: TOML configuration file; its `base` key sets the base recipe.
         out: Parent folder of the run folders.
         name: Name of the run folder [default: dataset-backbone-head-number].
         resume: Run to resume. The resumed run keeps its folder, recipe and settings.

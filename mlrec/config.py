@@ -69,7 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         _key("Model", "Softmax temperatures of the heads; inf means max pooling [default: the paper's values for H]."),
     ] = None
     normalize: Annotated[bool, _key("Model", "L2-normalize the classifier weights (Table 8 of the paper).")] = True
-    logit_scale: Annotated[float, _key("Model", "Factor that multiplies the logits.", gt=0)] = 1.0
+    logit_scale: Annotated[float, _key("Model", "Scale factor for the logits.", gt=0)] = 1.0
     head_dropout: Annotated[Share, _key("Model", "Dropout rate for the feature channels before the head.")] = 0.0
     decoder_dim: Annotated[
         Count | None,
@@ -235,7 +235,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     save_every: Annotated[
-        int, _key("Output", "Number of steps between checkpoints (0 means one checkpoint after each epoch).", ge=0)
+        int, _key("Output", "Number of steps between extra checkpoints in an epoch (0 saves only after epochs).", ge=0)
     ] = 0
     seed: Annotated[int, _key("System", "Random seed.", ge=0, le=2**32 - 1)] = 0
     device: Annotated[str, _key("System", "Device: auto, cpu, cuda, cuda:N or mps.", pattern=DEVICE_NAME)] = "auto"
@@ -402,7 +402,7 @@ def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None
         )
     if not values or not all(t > 0 for t in values):
         raise ModelError(
-            f"temperatures = {list(values)}: expected one number per head, each greater than 0; inf means max pooling"
+            f"temperatures = {list(values)}: expected one number per head, each greater than 0; use inf for max pooling"
         )
     return values
 

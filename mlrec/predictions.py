@@ -202,7 +202,7 @@ def _read_arrays(path: Path) -> dict[str, Any]:
         raise
     except Exception as error:  # zipfile and numpy raise many kinds of exceptions on damaged files
         raise PredictionsError(
-            f"{path}: not a readable .npz file of plain arrays ({error}); write the file again"
+            f"{path}: not a readable .npz file with plain arrays ({error}); save the file again"
         ) from error
 
 

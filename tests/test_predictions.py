@@ -118,7 +118,7 @@ def test_targets_may_be_absent_and_double_precision_is_kept_when_read(tmp_path: 
         ({"sample_ids": np.array(["a.jpg", "a.jpg"])}, "sample id 'a.jpg' is repeated"),
         ({"labels": np.array(["cat", "cat"])}, "label 'cat' is repeated"),
         ({"labels": np.array([0.5, 1.5])}, "save them as text"),
-        ({"labels": np.array(["cat", None], dtype=object)}, "not a readable .npz file of plain arrays"),
+        ({"labels": np.array(["cat", None], dtype=object)}, "not a readable .npz file with plain arrays"),
     ],
 )
 def test_invalid_predictions_files_are_reported(tmp_path: Path, changes: dict, told: str) -> None:

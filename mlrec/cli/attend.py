@@ -25,8 +25,8 @@ def attend(
     temperature: Annotated[
         float | None,
         typer.Option(
-            help="Temperature of the head whose attention weights are drawn instead of the contributions; inf means "
-            "max pooling."
+            help="Draw the attention weights of the head with this temperature, instead of the contributions of all "
+            "heads; inf means max pooling."
         ),
     ] = None,
     scale: Annotated[

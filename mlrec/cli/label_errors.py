@@ -22,7 +22,8 @@ def label_errors(
     predictions: Annotated[
         Path | None,
         typer.Option(
-            help="Scores for --split, used instead of training heads; the model must not have been trained on --split."
+            help="File with scores for --split, from a model that was not trained on --split; if set, no heads are "
+            "trained."
         ),
     ] = None,
     logits: options.Logits = False,

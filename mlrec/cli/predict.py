@@ -43,7 +43,8 @@ def predict(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Output folder or file (.csv, .jsonl, .parquet); an interrupted run can be resumed [default: stdout]."
+            help="Output folder or file (.csv, .jsonl, .parquet); run the same command again to resume after an "
+            "interruption [default: stdout]."
         ),
     ] = None,
     form: Annotated[

@@ -57,7 +57,7 @@ def report(
     paper: Annotated[
         bool,
         typer.Option(
-            "--paper", help="Print all tables of the paper and Figure 5 in the paper's layout, with your runs."
+            "--paper", help="Print all eight tables and Figure 5 of the paper, with your runs, in the paper's layout."
         ),
     ] = False,
     layout: Annotated[

@@ -20,7 +20,7 @@ Recipe = Annotated[
     typer.Option(help="Name of a recipe (see mlrec recipes) [default: the recipe for the dataset].", metavar="NAME"),
 ]
 File = Annotated[
-    Path | None, typer.Option("--config", help="TOML configuration file; its key `base` sets the base recipe.")
+    Path | None, typer.Option("--config", help="TOML configuration file; its `base` key sets the base recipe.")
 ]
 Name = Annotated[
     str | None,

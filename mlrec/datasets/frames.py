@@ -87,7 +87,7 @@ def to_frame(manifest: Manifest, *, labels_only: bool = False) -> DataFrame:
     for label in manifest.labels:
         if label in columns:
             raise DataError(f"the label '{label}' has the same name as another column; pass labels_only=True")
-    known = targets.astype("Int8").mask(targets == UNKNOWN)  # use empty cells because -1 would change means and sums
+    known = targets.astype("Int8").mask(targets == UNKNOWN)  # use missing values because -1 would change means and sums
     return pd.concat([pd.DataFrame(columns, index=index), known], axis=1)
 
 
@@ -179,14 +179,14 @@ def _images(frame: DataFrame, root: Path, findings: ValidationReport) -> list[st
 
 
 def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8]:
-    """Convert a column of 1, 0, -1, True, False and empty cells to 1, 0 and -1; empty cells become -1."""
+    """Convert a column of 1, 0, -1, True, False and missing values to 1, 0 and -1; missing values become -1."""
     import pandas as pd
 
     where = f"column '{column.name}'"
     numeric = pd.api.types.is_numeric_dtype(column) or all(isinstance(v, bool | int | float) for v in column.dropna())
     if not numeric:  # includes the text "1", which may be a number with a different meaning
         findings.error(
-            where, "the values are not numbers; in labels=[...], list only columns whose cells are 1, 0, -1 or empty"
+            where, "the values are not numbers; in labels=[...], list only columns whose values are 1, 0, -1 or NaN"
         )
         return np.zeros(len(column), np.int8)
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
@@ -284,7 +284,11 @@ def _targets_of_lists(dataset: Any, columns: dict[str, Any]) -> tuple[list[str],
     for column, value in (("labels", POSITIVE), ("unknown", UNKNOWN)):
         for row, chosen in enumerate(columns.get(column, ())):
             if chosen is None:
-                raise DataError(f"row {row}: column '{column}' is empty; write [] for a sample without labels")
+                what = "labels" if column == "labels" else "unknown labels"
+                raise DataError(
+                    f"row {row}: the value in column '{column}' is None; use an empty list [] if the sample has "
+                    f"no {what}"
+                )
             if (targets[row, chosen] == POSITIVE).any():
                 raise DataError(
                     f"row {row}: a label is both positive and unknown; remove it from 'labels' or 'unknown'"

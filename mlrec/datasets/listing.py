@@ -211,8 +211,8 @@ def _packed_matches(pattern: str) -> list[str]:
     packed = [str(file) for file in others.files if is_packed(file.name)]
     if packed and images:
         raise UsageError(
-            f"{pattern}: the pattern matches both images and packed files, such as {images[0]} and "
-            f"{packed[0]}; use a separate pattern for each kind"
+            f"{pattern}: the pattern matches both images (first: {images[0]}) and packed files "
+            f"(first: {packed[0]}); use a separate pattern for each kind"
         )
     return packed
 

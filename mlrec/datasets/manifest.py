@@ -163,7 +163,7 @@ class Manifest:
         Args:
             frame: Data frame with one row per sample. Image names are in the column `image` or `filename`, or in the
                 index. The columns `id`, `split`, `x`, `y`, `width` and `height` are optional. Each label has one
-                column with the values 1 or True, 0 or False, and -1 or empty if unknown.
+                column with the values 1 or True (positive), 0 or False (negative), and -1, NaN or None (unknown).
             root: Folder of the images; absolute paths below this folder are converted to relative paths.
             name: Name of the dataset.
             split: Split to select from the column `split`. If there is no such column, this is the name of the new
@@ -212,7 +212,7 @@ class Manifest:
         """Create a manifest from one split of a `datasets.Dataset`; see `frames.from_hf`.
 
         Args:
-            dataset: Dataset with a column `image` and either a column `labels` or one column per label with the
+            dataset: Dataset with an `image` column and either a `labels` column or one column per label with the
                 values 1, 0 and -1.
             root: Folder of the image files. If the dataset contains image data, the images are written to this
                 folder.

@@ -284,11 +284,13 @@ class _Samples:
         findings = self._findings
         findings.errors += self._label_findings.errors
         for name in repeated(ids):
-            findings.error(f"{self._path}", f"sample id '{name}' is on multiple lines; keep only one of these lines")
+            findings.error(
+                f"{self._path}", f"sample id '{name}' occurs on multiple lines; keep only one of these lines"
+            )
         boxed = sum(map(len, self._boxes))
         if boxed and boxed != len(images):
             findings.error(f"{self._path}", "some samples have a box and others do not; prepare the dataset again")
-        findings.raise_errors(f"{self._path}: invalid manifest (prepare the dataset again)", "")
+        findings.raise_errors(f"{self._path}: invalid manifest (prepare the dataset again, or correct the file)", "")
         codes, lengths = np.asarray(self._codes, np.int32), np.asarray(self._lengths, np.int32)
         labels = len(header.labels)
         boxes = None

@@ -30,7 +30,7 @@ def load_from_hub(name: str, settings: Any, options: dict[str, Any], advice: str
         name: timm model name.
         settings: timm's pretrained config for the name.
         options: Options for `timm.create_model`.
-        advice: Text at the end of the error message, which recommends flags of the current command.
+        advice: Advice at the end of the error message, with flags of the current command that avoid the hub.
 
     Raises:
         ModelError: No weights are published under this name, or the weights cannot be loaded. Random weights are never

@@ -1,4 +1,4 @@
-"""`HeadCosts`: parameters, operations and time of heads on the same backbone.
+"""`HeadCosts`: parameter counts, FLOPs and step times of several heads on the same backbone.
 
 The costs are stored in a sweep folder.
 """
@@ -18,14 +18,13 @@ Ratio = tuple[float, float, float]  # median, and lower and upper limit of the 9
 
 
 class HeadCost(msgspec.Struct, frozen=True, kw_only=True):
-    """Parameters, operations and time of one head.
+    """Parameter count, FLOPs and step times of one head.
 
     Attributes:
         head: Name of the head in tables.
         run: Name of the run folder whose head was measured; "" outside a sweep.
         parameters: Number of learnable parameters in the head.
-        flops: Floating-point operations of the head in the forward pass of one image; a multiply-add counts as two
-            operations.
+        flops: FLOPs of the head in the forward pass for one image; a multiply-add counts as two FLOPs.
         forward_ms, training_ms: Median time of one evaluation step and of one training step of the whole model, in
             milliseconds.
         forward_ratio, training_ratio: Step time divided by the step time of the first head, as the median over paired
@@ -51,7 +50,7 @@ class HeadCosts(msgspec.Struct, frozen=True, kw_only=True):
         num_labels: Number of labels.
         batch_size: Batch size.
         steps: Number of measured steps per head.
-        backbone_parameters, backbone_flops: Parameters and operations of the backbone without a head, counted as in
+        backbone_parameters, backbone_flops: Parameter count and FLOPs of the backbone without a head, counted as in
             `HeadCost`.
         environment: Versions, device, precision and threads.
         heads: Cost of each head.

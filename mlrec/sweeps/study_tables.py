@@ -98,7 +98,7 @@ def study_report(
         raise RunError(f"{folder}: no run of this sweep is finished; run the same mlrec sweep command again")
     notes, costs = list(sweep.notes), HeadCosts.load(folder)
     if costs is None and _heads_differ(rows):
-        notes.append(f"to measure the operations and the time of the heads, run mlrec bench head {folder}")
+        notes.append(f"to measure the FLOPs and the step times of the heads, run mlrec bench head {folder}")
     return study_table(sweep.title, rows, intervals=intervals, notes=notes, tuned=sweep.tuned, costs=costs)
 
 
@@ -145,7 +145,7 @@ def study_table(
             runs).
         notes: Additional footnotes.
         tuned: Keys whose values were chosen separately for each row on held-out data.
-        costs: Measured costs of the heads: parameters, operations and time.
+        costs: Measured costs of the heads: parameter counts, FLOPs and step times.
     """
     columns = _columns(settings)
     finished = [setting for setting in settings if setting.trials]
@@ -268,7 +268,7 @@ def _heads_differ(settings: Sequence[SettingResult]) -> bool:
 
 
 def _cost_cells(setting: SettingResult, costs: HeadCosts | None) -> dict[str, Cell]:
-    """Return the head's number of parameters and, if measured, its operations and time per image."""
+    """Return the head's number of parameters and, if measured, its FLOPs and time per image."""
     cells: dict[str, Cell] = {"head_parameters": setting.trials[0].head_parameters}
     if costs is None:
         return cells
@@ -284,7 +284,7 @@ def _cost_cells(setting: SettingResult, costs: HeadCosts | None) -> dict[str, Ce
 def _cost_note(costs: HeadCosts) -> str:
     where = costs.environment
     return (
-        "MFLOPs: head only, for one image; a multiplication and an addition count as two operations. The backbone has "
+        "MFLOPs: head only, for one image; a multiplication and an addition count as two FLOPs. The backbone has "
         f"{costs.backbone_flops / 1e6:,.0f} MFLOPs and {costs.backbone_parameters:,} parameters. ms: evaluation of the "
         f"whole model without image loading ({costs.img_size} px, batches of {costs.batch_size}, "
         f"{where.get('gpu', where['device'])} {where['precision']}, {counted(where['threads'], 'thread')}), median of "

@@ -98,8 +98,8 @@ def class_aware_order(manifest: Manifest, seed: int, epoch: int) -> Positions:
     row, label = np.nonzero(manifest.targets == POSITIVE)
     if not len(row):
         raise DataError(
-            f"{manifest.name}/{manifest.split}: the split has no positive labels, which class-aware sampling requires; "
-            "use --sampler shuffle"
+            f"{manifest.name}/{manifest.split}: class-aware sampling requires positive labels, but the split "
+            "has none; use --sampler shuffle"
         )
     rows = row[np.argsort(label, kind="stable")]
     counts = np.bincount(label, minlength=len(manifest.labels))

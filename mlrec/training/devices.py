@@ -72,7 +72,7 @@ def _own_index() -> int:
     if visible is not None:
         cause = f" (CUDA_VISIBLE_DEVICES={visible})"
     raise UsageError(
-        f"{local_world()} processes run on this machine, but only {counted(count, 'GPU is', 'GPUs are')} "
+        f"{local_world()} processes are running on this machine, but only {counted(count, 'GPU is', 'GPUs are')} "
         f"visible{cause}; "
         f"use torchrun --nproc-per-node {count}"
     )

@@ -57,7 +57,7 @@ class Meter:
 
     Attributes:
         device: Device of this process.
-        flops: Floating-point operations per image in a training step; None if they are not counted.
+        flops: FLOPs per image in a training step; None if they are not counted.
         peak: Total peak rate of all GPUs in the job, in floating-point operations per second; None if unknown.
     """
 
@@ -112,10 +112,10 @@ def peak_flops(gpu: str, precision: str) -> float | None:
 
 
 def training_flops(model: Classifier) -> int | None:
-    """Count the floating-point operations that a training step needs per image.
+    """Count the FLOPs that a training step needs per image.
 
     Only convolutions and matrix products are counted. The forward and backward passes are run with a copy of the model
-    on the meta device. A multiplication and an addition count as two operations. None is returned if the model does not
+    on the meta device. A multiplication and an addition count as two FLOPs. None is returned if the model does not
     run on the meta device.
     """
     size = model.preprocessing.size

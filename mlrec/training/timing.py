@@ -1,4 +1,4 @@
-"""Time and number of operations of different heads on the same backbone.
+"""Step times and FLOPs of different heads on the same backbone.
 
 Heads are timed in turn, one step each, so that other load on the machine affects all heads equally.
 """
@@ -76,14 +76,14 @@ def time_heads(
 
 
 def head_flops(backbone: Backbone, heads: Sequence[nn.Module]) -> tuple[int, list[int]]:
-    """Count the floating-point operations of a backbone and of each head for one image.
+    """Count the FLOPs of a backbone and of each head for one image.
 
     Args:
         backbone: Backbone of all models; its current input size is used.
         heads: Heads for the features of the backbone, on the same device.
 
     Returns:
-        Number of operations of the backbone and of each head, see `forward_flops`.
+        FLOPs of the backbone and of each head; see `forward_flops`.
     """
     size, device = backbone.preprocessing.size, next(backbone.parameters()).device
     of_backbone = forward_flops(backbone.eval(), torch.zeros(1, 3, size, size, device=device))
@@ -92,9 +92,9 @@ def head_flops(backbone: Backbone, heads: Sequence[nn.Module]) -> tuple[int, lis
 
 
 def forward_flops(module: nn.Module, inputs: Tensor) -> int:
-    """Count the floating-point operations of convolutions and matrix products in a forward pass.
+    """Count the FLOPs of convolutions and matrix products in a forward pass.
 
-    A multiplication and an addition count as two operations. Softmax, norms and activations are not counted.
+    A multiplication and an addition count as two FLOPs. Softmax, norms and activations are not counted.
 
     Example:
         >>> forward_flops(nn.Linear(10, 3), torch.zeros(2, 10))

@@ -332,7 +332,7 @@ def _overlaps(manifests: Sequence[Manifest]) -> Iterator[str]:
         both = shared(first.images, second.images)
         if both:
             count = counted(len(both), "image")
-            yield f"{first.split} and {second.split} share {count}, such as {min(both)}"
+            yield f"{first.split} and {second.split} share {count} (first: {min(both)})"
 
 
 def _settings(

@@ -128,7 +128,7 @@ def test_labels_are_reordered_by_name() -> None:
         ([HEADER, '{"image":"1.jpg","positive":[],"extra":1}'], "line 2: .*extra"),
         (
             [HEADER, '{"image":"1.jpg","positive":[]}', '{"image":"1.jpg","positive":[]}'],
-            "'1.jpg' is on multiple lines",
+            "'1.jpg' occurs on multiple lines",
         ),
         ([HEADER, '{"image":"1.jpg","positive":[],"box":[1,2,3]}'], "line 2"),
         (

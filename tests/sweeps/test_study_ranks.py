@@ -97,7 +97,7 @@ def test_costs_of_heads_are_columns_once_they_are_measured(tmp_path: Path) -> No
     folder = write_sweep(tmp_path, "one", STRENGTH)
     (table,) = study_reports([folder])
     assert rows_of(table)["CSRA"]["head_parameters"] == 400
-    assert f"to measure the operations and the time of the heads, run mlrec bench head {folder}" in table.footnotes
+    assert f"to measure the FLOPs and the step times of the heads, run mlrec bench head {folder}" in table.footnotes
     cost = HeadCost(
         head="CSRA", run="CSRA-0", parameters=400, flops=2_500_000, forward_ms=32.0, training_ms=1.0,
         forward_ratio=(1.25, 1.2, 1.3), training_ratio=None,

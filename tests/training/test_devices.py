@@ -80,7 +80,7 @@ def test_more_processes_than_gpus_are_refused_with_the_cause(monkeypatch: pytest
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(UsageError) as caught:
         resolve_device("cuda")
-    expected = "4 processes run on this machine, but only 1 GPU is visible (CUDA_VISIBLE_DEVICES=3); "
+    expected = "4 processes are running on this machine, but only 1 GPU is visible (CUDA_VISIBLE_DEVICES=3); "
     assert str(caught.value) == expected + "use torchrun --nproc-per-node 1"
 
 

@@ -166,7 +166,7 @@ def test_faults_of_the_data_are_named(data: Path, tmp_path: Path, monkeypatch: p
     found = named(doctor(copy, device="cpu", workers=0))
     assert found["images of val"].verdict == "error"
     assert "1 of 9 tested images cannot be read" in found["images of val"].found
-    assert "train and val share 1 image, such as train00.png" in found["splits"].found
+    assert "train and val share 1 image (first: train00.png)" in found["splits"].found
     assert named(doctor(tmp_path / "none", device="cpu", workers=0))["data"].verdict == "error"
 
 
@@ -183,8 +183,8 @@ def test_all_pairs_of_splits_and_all_labels_without_ap_are_looked_at(
     dataset.write(copy.path, info, parts)
     checks = doctor(copy.path, device="cpu", workers=0, flags=LOCAL).checks
     assert [check.found for check in checks if check.name == "splits"] == [
-        "train and extra share 2 images, such as train00.png",
-        "train and holdout share 1 image, such as train01.png",
+        "train and extra share 2 images (first: train00.png)",
+        "train and holdout share 1 image (first: train01.png)",
     ]
     labels = [check.found for check in checks if check.name == "labels of val"]
     assert labels == [

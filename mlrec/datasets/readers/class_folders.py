@@ -58,7 +58,7 @@ def recognizes(path: Path) -> str | None:
     named = [folder for folder in classes if folder.name.casefold() not in NO_CLASSES and not known_split(folder.name)]
     if len(named) < len(classes) or not any(_images_directly_in(folder) for folder in classes):
         return None
-    return f"images are in folders that may be classes, such as {classes[0].name}"
+    return f"images are in folders that may be classes (first: '{classes[0].name}')"
 
 
 def _files(place: Path) -> list[Path]:
@@ -75,7 +75,8 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     Without split folders, the only split is `all`. Labels are sorted by name.
 
     Raises:
-        DataError: No class folder contains images, or it is unclear whether the folders are classes or splits.
+        DataError: The folder does not exist, no class folder contains images, or it is unclear whether the folders are
+            classes or splits.
     """
     root = path.absolute()
     if not root.is_dir():

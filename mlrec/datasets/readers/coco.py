@@ -4,7 +4,7 @@ The layouts of the official archives and of export tools are supported, as well 
 
 An image is positive for a category if it has at least one annotation of this category. Crowd annotations also make an
 image positive. Labels without an annotation are negative. LVIS is an exception: a label without an annotation is
-negative only if it is listed as a verified negative of the image, and otherwise unknown. Labels are sorted by category
+negative only if it is listed as a verified negative for the image, and otherwise unknown. Labels are sorted by category
 id. For COCO 2014 and 2017, images without any annotation are skipped by default, as in the paper; for other sources,
 they are kept. In COCO 2014, 82,081 of 82,783 training images and 40,137 of 40,504 validation images have annotations.
 """

@@ -152,7 +152,7 @@ def _value(text: str, where: str, findings: ValidationReport) -> int:
         findings.error(where, f"Confidence '{text}' is not a number; download the file again")
         return UNKNOWN
     if confidence not in (0, 1):
-        findings.warn("labels with a confidence between 0 and 1 are not verified and were set to unknown", where)
+        findings.warn("labels with a confidence other than 0 or 1 are not verified and were set to unknown", where)
         return UNKNOWN
     return POSITIVE if confidence == 1 else NEGATIVE
 

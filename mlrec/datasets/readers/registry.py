@@ -72,7 +72,7 @@ class Reading:
         manifests: One manifest per split. Boxes are not clipped.
         skipped: Number of skipped records, by reason.
         source: Part of `dataset.json` that is needed to read boxes and masks from the annotations again.
-        stated_sizes: Mapping from image names to the annotated width and height.
+        stated_sizes: Mapping from each image name to its annotated width and height.
         recipe: Training recipe for this source.
         footnotes: Additional lines that `prepare` prints.
         published: Number of samples in each split according to the paper, printed next to the actual number.

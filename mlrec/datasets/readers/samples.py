@@ -40,7 +40,7 @@ def manifest_of(
         split: Name of the split.
         root: Folder to which image names are relative.
         labels: Label names, in the order of the columns.
-        targets: Mapping from image names to the targets of annotated labels.
+        targets: Mapping from each image name to a mapping from its annotated labels to targets.
         name: Name of the dataset; by default, the name of the root folder.
         default: Target of labels that are not annotated.
 

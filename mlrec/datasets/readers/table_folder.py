@@ -139,5 +139,6 @@ def check_sources(folder: Path, sources: Sequence[TableSource]) -> None:
     """
     if not sources:
         raise DataError(
-            f"{folder}: no tables found; expected one <split>.csv per split (extensions: {', '.join(ENDINGS)})"
+            f"{folder}: no tables found; expected one <split>.csv per split (supported extensions: "
+            f"{', '.join(ENDINGS)})"
         )

@@ -37,7 +37,7 @@ def class_lists(folder: Path) -> dict[str, dict[str, Path]]:
 def read_class_lists(
     root: Path, name: str, options: ReadOptions, findings: ValidationReport, *, labels: Sequence[str] | None = None
 ) -> Reading:
-    """Read the labels of `ImageSets/Main/<class>_<split>.txt`.
+    """Read the labels from the class lists `ImageSets/Main/<class>_<split>.txt`.
 
     In class lists, 1 means positive, -1 means negative, and 0 (difficult) means unknown.
 

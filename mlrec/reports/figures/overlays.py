@@ -153,7 +153,7 @@ def _outline(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
 
 
 def outlined(pixels: Pixels, box: Corners) -> Pixels:
-    """Return a copy of the image on which the outline of a box is drawn."""
+    """Return a copy of the image with the outline of a box drawn on it."""
     from PIL import Image, ImageDraw
 
     picture = Image.fromarray(pixels)

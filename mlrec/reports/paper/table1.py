@@ -33,8 +33,8 @@ ON_SCORED_NOTE = (
 )
 TITLE = "Table 1: λ · max added to a trained average-pooling model, without training"
 CAPTION = (
-    "mAP (%; top-1 accuracy for ImageNet) of trained average-pooling models when λ times the maximum over locations "
-    "is added to the mean without further training. The best λ was chosen on the scored split."
+    "mAP (%; top-1 accuracy for ImageNet) of trained average-pooling models when λ times the maximum score over "
+    "locations is added to the mean score without further training. The best λ was chosen on the scored split."
 )
 LABEL = "lambda"
 NOTES = (

@@ -119,7 +119,7 @@ def _scores(path: Path, manifests: Sequence[Manifest], *, every_split: bool) -> 
         missing = [sample for sample in manifest.sample_ids if sample not in rows]
         if missing and every_split:
             what = f"the file has no prediction for {counted(len(missing), 'image')} of split '{manifest.split}'"
-            raise PredictionsError(f"{path}: {what}, such as '{missing[0]}'; omit this split from --splits")
+            raise PredictionsError(f"{path}: {what} (first: '{missing[0]}'); omit this split from --splits")
         if not missing:
             try:
                 columns = label_order(predictions.labels, manifest.labels)
@@ -165,7 +165,7 @@ def _write_imagefolder(folder: Path, manifest: Manifest, _: SplitScores | None) 
             link_or_copy(path.resolve(), target)
         except OSError as error:
             raise DataError(
-                f"{path}: copying the file failed ({error.strerror}); check the permissions and disk space, or use a "
+                f"{path}: could not copy the file ({error.strerror}); check the permissions and disk space, or use a "
                 "different --format"
             ) from error
     write_text(place / METADATA, text)

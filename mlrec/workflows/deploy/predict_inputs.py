@@ -130,7 +130,7 @@ class _Converter:
         try:
             content = stream.read(MAX_FILE_BYTES + 1)
         except (OSError, ValueError) as error:
-            return _broken(name, DataError(f"{name}: reading failed ({type(error).__name__})"))
+            return _broken(name, DataError(f"{name}: could not read the file ({type(error).__name__})"))
         if not isinstance(content, bytes):
             raise DataError(f"{name}: the file is open in text mode; open it with open(path, 'rb')")
         if len(content) > MAX_FILE_BYTES:

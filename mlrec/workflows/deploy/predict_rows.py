@@ -71,7 +71,7 @@ class Writer(Protocol):
         ...
 
     def close(self) -> None:
-        """Complete the file; the stream stays open."""
+        """Finish writing the file, but do not close the stream."""
         ...
 
 
@@ -146,9 +146,9 @@ def joined(parts: Sequence[Path], form: Form, stream: IO[bytes]) -> None:
     """Concatenate files with predictions, and write the result to `stream`.
 
     Args:
-        parts: One or more files in the format `form`.
-        form: Format of the files.
-        stream: File to write to.
+        parts: One or more files to concatenate.
+        form: Format of `parts` and of the result.
+        stream: Open file to write to.
     """
     if form == "parquet":
         pyarrow = parquet_library()

@@ -76,8 +76,8 @@ class LambdaSweepConfig:
             raise UsageError(f"--lam {','.join(map(str, self.lams))}: each value must be finite and at least 0")
         if not all(t > 0 for t in self.temperatures):
             raise UsageError(
-                f"--temperatures {','.join(map(str, self.temperatures))}: each value must be greater than 0; inf "
-                "selects the maximum"
+                f"--temperatures {','.join(map(str, self.temperatures))}: each value must be greater than 0; use inf "
+                "for max pooling"
             )
 
     @property

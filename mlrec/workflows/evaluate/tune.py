@@ -119,7 +119,7 @@ def tune(
     predictions = _predictions(eval_target, record, machine, progress)
     if predictions.targets is None or not (predictions.targets == 1).any():
         raise PredictionsError(
-            f"{eval_target.manifest.name}/{split}: the split has no positive labels, which tuning requires; choose a "
+            f"{eval_target.manifest.name}/{split}: tuning requires positive labels, but the split has none; choose a "
             "different split"
         )
 

@@ -32,8 +32,8 @@ def runs(root: Path | str = "runs") -> DataFrame:
     The index is the path of the run below `root`. The columns `status`, `recipe`, `started` and `finished` describe the
     run. The settings are in the columns `config.<key>`; a list is stored as text, such as "1.0,inf". The scored data is
     in the columns `scored.<field>`. The metrics are named as in `Metrics.flat`, and the scoring conventions are in
-    `conventions`. The origin of the weights is in `lineage.<field>`, and the times are in `seconds.<part>`. A value
-    that is not available for a run is missing (NaN or None).
+    `conventions`. The origin of the weights is in `lineage.<field>`, and the times are in `seconds.<part>`. Values
+    that are not available for a run are NaN or None.
 
     Args:
         root: Folder that contains runs, directly or in subfolders.

@@ -216,7 +216,7 @@ def cost_table(costs: HeadCosts) -> Table:
         "ms: time per step of the whole model; ratio: median of the paired ratios to the first row, with 95% "
         "confidence interval",
         "MFLOPs: convolutions and matrix products in the forward pass for one image; a multiplication and an addition "
-        "count as two operations",
+        "count as two FLOPs",
     ]
     if not costs.heads[0].run:
         notes.append(_printed())

@@ -255,8 +255,8 @@ def _warn_of_shared_images(train: Manifest, held_out: Sequence[Manifest]) -> Non
         if both:
             count = counted(len(both), "image")
             logger.warning(
-                f"split '{manifest.split}' shares {count} with the training split '{train.split}', such as "
-                f"{min(both)}, so the metrics are likely too high; remove the shared images from one split"
+                f"split '{manifest.split}' shares {count} with the training split '{train.split}' (first: "
+                f"'{min(both)}'), so the metrics are likely too high; remove the shared images from one split"
             )
 
 

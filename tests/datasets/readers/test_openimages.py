@@ -66,7 +66,7 @@ def test_images_that_were_not_downloaded_are_left_out_and_counted(tmp_path: Path
         (
             "aa,v,/m/2,0.7\n",
             [-1],
-            "labels with a confidence between 0 and 1 are not verified and were set to unknown",
+            "labels with a confidence other than 0 or 1 are not verified and were set to unknown",
         ),
         ("aa,v,/m/9,1\n", [1], "labels without a description were named after their codes"),
     ],

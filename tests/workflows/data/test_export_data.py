@@ -137,7 +137,7 @@ def test_imagefolder_is_what_pandas_reads_with_the_images_next_to_it(tmp_path: P
         assert again.images == tuple(f"{split}/{image}" for image in manifest.images)
         assert again.targets.tolist() == manifest.targets.tolist()
     (tmp_path / "train" / "a, b 0.jpg").unlink()
-    with pytest.raises(DataError, match=r"a, b 0\.jpg: copying the file failed"):
+    with pytest.raises(DataError, match=r"a, b 0\.jpg: could not copy the file"):
         export_data(path, format_="imagefolder", out=tmp_path / "other")
     assert not (tmp_path / "other").exists()
 

@@ -165,7 +165,7 @@ def test_coco_results_are_read_by_pycocotools_and_give_the_same_ap(
 
 def test_predictions_of_other_images_or_labels_are_errors(tmp_path: Path, data: Path) -> None:
     run = tmp_path / "runs/mine"
-    with pytest.raises(PredictionsError, match=r"no prediction for 5 images of split 'train', such as 'train/0\.jpg'"):
+    with pytest.raises(PredictionsError, match=r"for 5 images of split 'train' \(first: 'train/0\.jpg'\)"):
         export_data(data, format_="fiftyone", out=tmp_path / "out", predictions=run, splits=["train"])
     with pytest.raises(
         UsageError,

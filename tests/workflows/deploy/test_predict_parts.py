@@ -290,7 +290,7 @@ def test_lists_and_packed_files_are_found(pictures: Path, tmp_path: Path) -> Non
     ]
     with tarfile.open(tmp_path / "b.tar", "w") as archive:
         archive.add(tmp_path / "a.png", "x.png")
-    with pytest.raises(UsageError, match="matches both images and packed files"):
+    with pytest.raises(UsageError, match=r"matches both images .* and packed files"):
         items_of([str(tmp_path / "*")])
     assert [item.id for item in items_of([str(tmp_path / "*.tar")])] == [f"{tmp_path}/b/x.png"]
     with tarfile.open(tmp_path / "empty.tar", "w"):

@@ -43,7 +43,7 @@ def test_images_that_are_trained_on_and_scored_are_a_warning(
     resolve_plan({"data": str(data), **flags})
     train = flags.get("train_split", "train")
     assert notes.warnings == [
-        f"split '{split}' shares {count} images with the training split '{train}', such as {first}, so the metrics "
+        f"split '{split}' shares {count} images with the training split '{train}' (first: '{first}'), so the metrics "
         "are likely too high; remove the shared images from one split"
         for split, count, first in shared
     ]
