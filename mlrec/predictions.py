@@ -196,7 +196,7 @@ def _read_arrays(path: Path) -> dict[str, Any]:
             arrays = {name: archive_[name] for name in ARRAYS if name in archive_ and name not in large}
         for name, array in arrays.items():
             if array.dtype.kind == "U" and not is_text(array):
-                raise PredictionsError(f"{path}: array '{name}' contains invalid characters; write the file again")
+                raise PredictionsError(f"{path}: array '{name}' contains invalid characters; save the file again")
         return arrays | large
     except PredictionsError:
         raise
@@ -218,7 +218,7 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
         )
     for name, entry in entries:
         if _claimed_bytes(archive, entry) > entry.file_size:
-            raise PredictionsError(f"{path}: array '{name}' is shorter than its header states; write the file again")
+            raise PredictionsError(f"{path}: array '{name}' is shorter than its header states; save the file again")
 
 
 def _large_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:

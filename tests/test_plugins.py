@@ -206,7 +206,7 @@ def test_parts_that_break_their_contract_are_errors(monkeypatch: pytest.MonkeyPa
         create_head("column", 8, 3)
     with pytest.raises(MlrecError, match="nowhere_at_all:Head: the plugin cannot be imported"):
         create_head("gone", 8, 3)
-    with pytest.raises(ModelError, match="Column has no method location_scores"):
+    with pytest.raises(ModelError, match="the method location_scores, but Column has none"):
         read_maps(create_head("column", 8, 1), torch.rand(2, 8, 3, 3))
     manifest = mlrec.Manifest("x", "all", Path(), ("a",), ("b.jpg",), np.ones((1, 1), np.int8))
     with pytest.raises(ConfigError, match=r"loss 'mean' returns values of shape \(\) for logits of shape \(2, 1\)"):

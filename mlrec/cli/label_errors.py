@@ -40,8 +40,8 @@ def label_errors(
 
     Trains one head per fold on features from a frozen backbone. Annotations that contradict the predictions on held-out
     samples are ranked by how likely they are to be wrong. Folds created by mlrec split are used if they exist;
-    otherwise, new folds are created. Confident learning sets a threshold for each label, which determines how many
-    annotations are listed and how many errors are expected.
+    otherwise, new folds are created. Confident learning sets a threshold for each label. The thresholds
+    determine how many annotations are listed and how many errors are expected.
 
     Example: mlrec label-errors --data data/voc2007 --head average
     """

@@ -165,8 +165,8 @@ def _without_endings(manifest: Manifest) -> list[str]:
     same = duplicates_in(names)
     if same:
         raise DataError(
-            f"{manifest.name}: multiple images have the name '{same[0]}' with different extensions, which FiftyOne "
-            "omits; rename all but one of these images"
+            f"{manifest.name}: multiple images have the name '{same[0]}' with different extensions, but FiftyOne "
+            "omits extensions; rename all but one of these images"
         )
     return names
 
@@ -211,7 +211,7 @@ def with_unknown_as_negative(manifest: Manifest) -> Manifest:
 def _refuse_boxes(manifest: Manifest) -> None:
     if manifest.boxes is not None:
         raise DataError(
-            f"{manifest.name}: the samples are boxes in images, which this format cannot represent; "
+            f"{manifest.name}: the samples are boxes in images, but this format supports only whole images; "
             f"use {manifest.split}.jsonl in the dataset folder instead"
         )
 

@@ -243,4 +243,4 @@ def _grid(tokens: int, size: torch.Size) -> tuple[int, int]:
 
 
 def _no_map(name: str) -> ModelError:
-    return ModelError(f"{name}: the model has no spatial feature map, which CSRA requires; choose a different backbone")
+    return ModelError(f"{name}: CSRA requires a spatial feature map, but the model has none; use a different backbone")

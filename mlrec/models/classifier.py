@@ -128,8 +128,8 @@ def check_has_maps(head: nn.Module) -> None:
     for method in ("location_scores", "contributions"):
         if not callable(getattr(head, method, None)):
             raise ModelError(
-                f"the head {type(head).__name__} has no method {method}, which this command requires; use a different "
-                "head"
+                f"this command requires a head with the method {method}, but {type(head).__name__} has none; use a "
+                "different head"
             )
 
 

@@ -49,8 +49,8 @@ PAPER_WEIGHTS = {
     "vit_large_patch16_224": ("orig_in21k_ft_in1k", "augreg_in21k_ft_in1k"),
 }
 STAND_IN = (
-    "AugReg weights (augreg_in21k_ft_in1k) replace the original ViT-L/16 weights of the paper, which timm no longer "
-    "provides"
+    "AugReg weights (augreg_in21k_ft_in1k) replace the original ViT-L/16 weights of the paper, because timm no longer "
+    "provides the original weights"
 )
 TRAINING = "training"  # for a model that was trained elsewhere, the only key besides its weights
 UNKNOWN_TRAINING = f"{TRAINING} unknown"

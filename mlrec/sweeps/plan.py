@@ -235,7 +235,7 @@ def _check_axes(
 ) -> None:
     """Raise UsageError if no key has multiple values, or if tuning is combined with folds."""
     if not (axes or study or tune_axes or folds) and len(seeds) < 2:
-        raise UsageError("nothing to sweep over; pass multiple values for a key, such as --lam 0,0.1,0.2")
+        raise UsageError("nothing to sweep over; pass multiple values for a key, for example --lam 0,0.1,0.2")
     if tune_axes and folds is not None:
         raise UsageError(
             "--tune cannot be used with --folds, because --tune already holds out part of the training split; use "
@@ -247,8 +247,8 @@ def _check_search(trials: int, axes: Mapping[str, Sequence[Any]], study: str | N
     """Raise UsageError if the number of trials is below 1, or an option is not supported by a search."""
     if trials < 1 or study or repeated or not axes:
         raise UsageError(
-            "--trials N requires N >= 1 and multiple values for a key, such as --lr 0.0001,0.1, and cannot be used "
-            "with --study, --tune, --folds or --seeds"
+            "--trials N requires N >= 1 and multiple values for a key (for example --lr 0.0001,0.1), and cannot be "
+            "used with --study, --tune, --folds or --seeds"
         )
     for key, values in axes.items():
         if any(isinstance(value, list | tuple) for value in values):

@@ -301,7 +301,7 @@ def _file_of(size: int) -> Path:
         finally:
             os.close(number)
     raise MlrecError(
-        f"{local_world()} processes need {size / 1e9:.1f} GB of shared memory, which is not available in "
+        f"{local_world()} processes need {size / 1e9:.1f} GB of shared memory, but there is not enough space in "
         f"{' or '.join(map(str, folders))}; free some space, set TMPDIR, or increase --shm-size "
         "in a container"
     )

@@ -87,8 +87,8 @@ def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -
             pixels = crop(stored.pixels, inside(item.box, width, height))
         if not pixels.size:
             raise DataError(
-                f"{item.path}: the box of '{item.id}' contains no pixels of the image, which is "
-                f"{width} x {height}; write x, y, width and height in pixels, counted from 0"
+                f"{item.path}: the box of '{item.id}' contains no pixels of the image "
+                f"({width} x {height}); write x, y, width and height in pixels, counted from 0"
             )
         pixels = upright(pixels, stored.orientation)
         return VIEWS[decode](pixels, None, preprocessing.size, preprocessing.interpolation)

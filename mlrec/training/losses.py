@@ -127,7 +127,7 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
     has_unknown = bool((manifest.targets == UNKNOWN).any())
     if config.loss in NEEDS_UNKNOWN and not has_unknown:
         raise ConfigError(
-            f"loss = {config.loss}: {manifest.name}/{manifest.split} has no unknown targets, which this loss requires; "
+            f"loss = {config.loss}: this loss requires unknown targets, but {manifest.name}/{manifest.split} has none; "
             "use bce, splc or hill"
         )
     if config.loss in TREATS_UNKNOWN and has_unknown and config.unknown == "ignore":

@@ -82,7 +82,9 @@ def demo(
         UsageError: There are fewer than two seeds, or `out` contains runs that are not from a demo.
     """
     if len(set(seeds)) < 2:
-        raise UsageError("a comparison of methods needs at least two different seeds, such as --seeds 0,1,2")
+        raise UsageError(
+            "a comparison of methods requires two or more different seeds; use, for example, --seeds 0,1,2"
+        )
     from mlrec.training.features import FeatureCache
 
     out = Path(out)

@@ -117,7 +117,7 @@ def test_a_gradient_reaches_the_first_layer() -> None:
 
 @pytest.mark.parametrize("name", ["crossvit_tiny_240", "pit_ti_224"])
 def test_a_name_without_a_map_is_refused(name: str) -> None:
-    with pytest.raises(ModelError, match=f"{name}.*no spatial feature map"):
+    with pytest.raises(ModelError, match=f"{name}.*requires a spatial feature map"):
         Backbone(name)
 
 

@@ -131,7 +131,7 @@ def test_without_unknown_targets_all_negatives_may_be_missing_positives() -> Non
 
 
 def test_losses_that_do_not_fit_the_targets_are_refused() -> None:
-    with pytest.raises(ConfigError, match="has no unknown targets, which this loss requires"):
+    with pytest.raises(ConfigError, match=r"this loss requires unknown targets, but .* has none"):
         loss_function(Config(loss="em"), manifest(np.eye(2)))
     with pytest.raises(ConfigError, match="set unknown = negative"):
         loss_function(Config(loss="ll-r", unknown="ignore"), manifest(np.array([[1, -1]])))
@@ -148,5 +148,5 @@ def test_class_aware_sampling_draws_labels_equally_often() -> None:
     assert set(range(990, 995)) <= set(drawn.tolist())
     assert (class_aware_order(train, 0, 3) == class_aware_order(train, 0, 3)).all()
     assert (class_aware_order(train, 0, 3) != class_aware_order(train, 1, 3)).any()
-    with pytest.raises(DataError, match="no positive label"):
+    with pytest.raises(DataError, match="requires positive labels"):
         class_aware_order(manifest(np.zeros((2, 2))), 0, 0)

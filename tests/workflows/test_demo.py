@@ -77,7 +77,7 @@ def test_a_second_demo_replaces_the_runs_and_gives_the_same_numbers(made: tuple[
 
 
 def test_one_seed_cannot_compare_methods(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="at least two different seeds"):
+    with pytest.raises(UsageError, match="two or more different seeds"):
         demo(tmp_path / "d", seeds=(1, 1))
     assert not (tmp_path / "d").exists()
 

@@ -270,7 +270,7 @@ class _Silence:
 
 @contextmanager
 def _metadata_ignored() -> Iterator[None]:
-    """Ignore Pillow's warnings about broken metadata, which do not change pixels.
+    """Ignore Pillow's warnings about broken metadata, because metadata does not change pixels.
 
     `warnings.catch_warnings` alone is not thread-safe: one thread would restore the warnings that another thread
     disabled.

@@ -136,7 +136,7 @@ def check_overlap(
             else:
                 continue
             if allowed:
-                findings.warn(f"splits '{held_out}' and '{other}' share images, which --allow-overlap permits", image)
+                findings.warn(f"splits '{held_out}' and '{other}' share images (permitted by --allow-overlap)", image)
             elif {held_out, other} == {"train", "val"} and "trainval" in by_split:
                 findings.warn("splits 'val' and 'train' share images", f"{image} {twin}")
             else:

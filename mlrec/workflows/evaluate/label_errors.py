@@ -119,7 +119,7 @@ def label_errors(
 
 
 def _warn_missing_classes(errors: LabelErrors) -> None:
-    """Warn about labels without a known positive or negative, whose errors cannot be estimated."""
+    """Warn about labels whose errors cannot be estimated, because no positive or no negative is known."""
     names = [name for name, enough in zip(errors.manifest.labels, errors.review.enough, strict=True) if not enough]
     if names:
         named = ", ".join(names)

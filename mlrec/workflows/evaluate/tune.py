@@ -111,7 +111,7 @@ def tune(
             raise UsageError(f"the minimum precision must be above 0 and at most 1, got {precision:g}")
         target = "precision"
     elif target_named(target) == "precision":
-        raise UsageError("--target precision requires a minimum precision; set one, such as --min-precision 0.9")
+        raise UsageError("--target precision requires a minimum precision; add, for example, --min-precision 0.9")
     metric = target_named(target)
     eval_target = resolve_eval_target(model, data, split, labels=None, runs_root=runs_root, data_root=data_root)
     record = record_at(eval_target.model)

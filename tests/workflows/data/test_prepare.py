@@ -285,7 +285,7 @@ def test_no_image_is_in_two_splits(tmp_path: Path, splits: tuple[str, ...], by_c
         prepare("csv", folder, out=tmp_path / "data", options=options)
     assert "--allow-overlap" in str(caught.value)
     prepare("csv", folder, out=tmp_path / "data", options=options, allow_overlap=True)
-    assert any("share images, which --allow-overlap permits" in line for line in notes.warnings)
+    assert any("share images (permitted by --allow-overlap)" in line for line in notes.warnings)
 
 
 def test_labels_are_a_choice_of_any_source_s_labels(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_box_is_cut_at_the_border_and_one_outside_is_a_bad_image(run: Run, tmp
     found = list(predict(run.path, [out, far, within], machine=HERE, on_error=lambda _, error: told.append(str(error))))
     np.testing.assert_array_equal(found[0].probabilities, found[1].probabilities)
     assert len(found) == 2
-    assert "contains no pixels of the image, which is 80 x 60" in told[0]
+    assert "contains no pixels of the image (80 x 60)" in told[0]
 
 
 def test_an_unreadable_image_is_reported_and_skipped_and_the_others_keep_their_order(
