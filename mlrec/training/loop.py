@@ -1,13 +1,13 @@
-"""Training loop `fit`, which yields events after steps and epochs, and the learning-rate schedule.
+"""Training loop `fit`, which yields events after steps and epochs.
 
-The caller handles the events: it logs, evaluates and saves. The learning rate depends only on the step and the config.
+The caller handles the events: it logs, evaluates and saves.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
 from mlrec.config import Config
 from mlrec.training import distributed
 from mlrec.training.dataloader import Batch
 from mlrec.training.devices import Precision, autocast
 from mlrec.training.losses import Loss
+from mlrec.training.optimizer import lr_at, set_lr, trainable
 from mlrec.training.state import State
 from mlrec.utils import processes
 from mlrec.utils.errors import RunError, first_of
@@ -217,40 +217,6 @@ def train_step(state: State, network: Network, batch: Batch, loss: Loss, config:
     if state.ema is not None:
         state.ema.update(state.model, step=state.step + 1)
     return total, norm
-
-
-def lr_at(step: int, steps_per_epoch: int, config: Config) -> float:
-    """Return the backbone learning rate for a step.
-
-    The head learning rate is `head_lr_mult` times the backbone learning rate.
-
-    Args:
-        step: Number of previous optimizer steps.
-        steps_per_epoch: Number of steps in one pass over the training split.
-        config: Config with `lr`, `lr_schedule` and the related keys. During the W steps of `warmup_epochs`, the
-            learning rate increases linearly from `lr` / W to `lr`. With `warmup_from_zero`, the learning rate increases
-            from 0 to `lr` (1 - 1/W), as in the paper's code.
-    """
-    warm = round(config.warmup_epochs * steps_per_epoch)
-    if step < warm:
-        return config.lr * (step + (0 if config.warmup_from_zero else 1)) / warm
-    if config.lr_schedule == "step":
-        return config.lr * config.step_gamma ** (step // steps_per_epoch // config.lr_step_epochs)
-    if config.lr_schedule == "cosine":
-        share = (step - warm) / max(1, config.epochs * steps_per_epoch - warm)
-        return config.lr * (1 + math.cos(math.pi * min(1.0, share))) / 2
-    return config.lr
-
-
-def set_lr(optimizer: Optimizer, lr: float) -> None:
-    """Set the learning rates of all parameter groups from the backbone learning rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_mult"]
-
-
-def trainable(optimizer: Optimizer) -> Iterable[nn.Parameter]:
-    """Return all parameters that the optimizer updates."""
-    return (parameter for group in optimizer.param_groups for parameter in group["params"])
 
 
 def step_seed(seed: int, epoch: int, step: int) -> int:
