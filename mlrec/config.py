@@ -78,7 +78,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             "Hidden width of the head [default: 768 for ml-decoder, 512 for q2l, feature width for attention-pool].",
         ),
     ] = None
-    decoder_layers: Annotated[int, _key("Model", "Number of decoder layers in q2l.", ge=1)] = 2
+    decoder_layers: Annotated[int, _key("Model", "Number of decoder layers in the q2l head.", ge=1)] = 2
     query_groups: Annotated[int, _key("Model", "Number of queries in ml-decoder.", ge=1)] = 100
     pooling: Annotated[Literal["max", "average"], _key("Model", "Feature pooling in the gcn head.")] = "max"
     word_vectors: Annotated[

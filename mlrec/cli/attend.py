@@ -47,7 +47,8 @@ def attend(
     Writes one figure per image, and contact sheets with up to 40 images each. A heat map shows how much each location
     contributes to the logit of the label, summed over all heads. Positive values are red and negative values are blue;
     the values of a map add up to the logit. With --temperature, a map shows the attention weights of one head, which
-    add up to 1.
+    add up to 1. For the heads attention-pool, ml-decoder and q2l, a map shows the attention weights of the label's
+    query, which also add up to 1.
 
     Example: mlrec attend photos --run runs/voc2007-resnet101-csra-1 --label person
     """

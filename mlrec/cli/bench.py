@@ -46,7 +46,8 @@ def bench(
 ) -> None:
     """Measure the parameter count, FLOPs and time per step of each head.
 
-    The heads are timed in turn on the same backbone, in evaluation and training steps. Without SWEEPS, average pooling
+    All heads share one backbone. Each round measures an evaluation step and a training step with every head. Without
+    SWEEPS, average pooling
     and CSRA are compared on a backbone with random weights.
 
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8

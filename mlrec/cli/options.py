@@ -78,7 +78,11 @@ Settings = Annotated[
 Resamples = Annotated[int, typer.Option(help="Number of bootstrap resamples (0 disables confidence intervals).", min=0)]
 
 Images = Annotated[
-    list[str] | None, typer.Argument(metavar="PATHS...", help="Images, folders, globs, or the .jsonl file of a split.")
+    list[str] | None,
+    typer.Argument(
+        metavar="PATHS...",
+        help="Images, folders, globs, .txt lists of paths, .jsonl files of splits, tar shards, or Parquet files.",
+    ),
 ]
 TrainedModel = Annotated[
     Path | None,

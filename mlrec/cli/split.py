@@ -18,7 +18,9 @@ def split(
     val: Annotated[float, typer.Option(help="Fraction of samples to hold out for validation.")] = 0.2,
     folds: Annotated[
         int | None,
-        typer.Option(help="Number of folds (fold0-train, fold0-val, ...) to create instead of train and val."),
+        typer.Option(
+            help="Number of folds to create instead of train and val; the splits are named fold0-train, fold0-val, ..."
+        ),
     ] = None,
     group: Annotated[
         str | None,

@@ -170,7 +170,7 @@ def pretrained_settings(name: str) -> Any:
     except RuntimeError as error:
         tags = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*"))
         advice = f"choose one of {tags}" if tags else "omit the tag, because timm has no weights for this backbone"
-        raise ModelError(f"timm {timm.__version__} has no weights '{name}'; {advice}") from error
+        raise ModelError(f"timm {timm.__version__} has no weights named '{name}'; {advice}") from error
     settings.architecture = settings.architecture or name.partition(".")[0]
     return settings
 

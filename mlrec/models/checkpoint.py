@@ -171,7 +171,8 @@ def read_metadata(path: Path | str) -> Metadata:
     except ModelError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        raise ModelError(f"{file}: the metadata is damaged ({error}); download the file again") from error
+        fault = f"the key {error} is missing" if isinstance(error, KeyError) else error
+        raise ModelError(f"{file}: the metadata is damaged ({fault}); download the file again") from error
     named, count = len(metadata.labels), metadata.architecture.num_labels
     if named != count:
         raise ModelError(

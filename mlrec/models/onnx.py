@@ -72,7 +72,8 @@ class OnnxModel:
             preprocessing = Preprocessing.from_dict(told["preprocessing"])
             return cls(tuple(map(str, told["labels"])), preprocessing, str(told.get("decode", "fast")), session)
         except (KeyError, TypeError, ValueError) as error:
-            raise ModelError(f"{shown}: the metadata is damaged ({error}); export the model again") from error
+            fault = f"the key {error} is missing" if isinstance(error, KeyError) else error
+            raise ModelError(f"{shown}: the metadata is damaged ({fault}); export the model again") from error
 
     def logits(self, images: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute the logits (B, C) of normalized images (B, 3, S, S)."""

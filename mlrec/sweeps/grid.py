@@ -24,7 +24,8 @@ class Setting:
     Attributes:
         label: Name of the study variant; "" if the values alone identify the setting.
         values: Values of the keys in which the settings of the sweep differ.
-        flags: Values of all `Config` keys for training, except seed, fold and tuned keys.
+        flags: `Config` keys that the sweep sets for this setting; seed, splits and tuned values are added for each
+            trial.
     """
 
     label: str
@@ -45,7 +46,7 @@ class Trial:
         name: Name of the run folder. The name contains the values and a hash of the configuration and the data.
         label: Label of the setting.
         values: Values of the setting, plus the seed and fold if the sweep has multiple seeds or folds.
-        flags: `Config` keys for training.
+        flags: `Config` keys that the sweep sets for this trial.
         stage: "tune" if the trial is used only to choose a value for other trials, otherwise "run".
     """
 

@@ -63,7 +63,8 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     """Return a table with the mean rank, wins and losses of each row over multiple studies.
 
     Args:
-        tables: Tables from `study_table`, with confidence intervals. The rows of all tables must have the same names.
+        tables: Tables from `study_table`, with confidence intervals. Each row must have a name. Only rows that are in
+            all tables are ranked.
         names: Name of each study, for errors and footnotes.
 
     Raises:

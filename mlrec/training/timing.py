@@ -1,6 +1,7 @@
 """Step times and FLOPs of different heads on the same backbone.
 
-Heads are timed in turn, one step each, so that other load on the machine affects all heads equally.
+Each round measures one forward pass and one training step with every head, so that other load on the machine affects
+all heads equally.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class _Photograph:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as class folders, or None if it is not.
+    """Return a short reason if `path` is recognized as class folders, otherwise None.
 
     A folder without annotation files is recognized if its subfolders contain images.
     """

@@ -43,7 +43,7 @@ class Part:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as a dataset in COCO format, or None if it is not."""
+    """Return a short reason if `path` is recognized as a dataset in COCO format, otherwise None."""
     files = [path]
     if path.is_dir():
         files = _annotation_files(path)

@@ -79,7 +79,7 @@ class _CvatTarget:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as a CVAT export for images, or None if it is not."""
+    """Return a short reason if `path` is recognized as a CVAT export for images, otherwise None."""
     file = file_in(path, FILE)
     if file.suffix.lower() == ".xml" and b"<annotations" in first_bytes(file):
         return f"{file.name} is a CVAT for images XML file"

@@ -32,7 +32,7 @@ class _LabelsFile(msgspec.Struct):
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as a FiftyOne export, or None if it is not."""
+    """Return a short reason if `path` is recognized as a FiftyOne export, otherwise None."""
     for file in _files(path):
         if _START.match(first_bytes(file)):
             return f"{file.name} has the keys of a FiftyOne image classification export"

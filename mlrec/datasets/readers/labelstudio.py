@@ -57,7 +57,7 @@ class _Task:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as a Label Studio export, or None if it is not."""
+    """Return a short reason if `path` is recognized as a Label Studio export, otherwise None."""
     for file in _files(path):
         head = first_bytes(file)
         full = b'"annotations"' in head and (b'"data"' in head or b'"was_cancelled"' in head or b'"result"' in head)

@@ -17,7 +17,7 @@ FOLDERS = ("Flickr", "images", "")  # usual image folders
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as NUS-WIDE, or None if it is not."""
+    """Return a short reason if `path` is recognized as NUS-WIDE, otherwise None."""
     places = (path, path / "ImageList", path / "ConceptsList")
     for name in (*LISTS.values(), CONCEPTS):
         if any((place / name).is_file() for place in places):

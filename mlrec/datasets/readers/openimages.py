@@ -26,7 +26,7 @@ _NAMES = re.compile(r"(?:oidv\d+-)?class-descriptions(?:-boxable)?", re.IGNORECA
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as Open Images, or None if it is not."""
+    """Return a short reason if `path` is recognized as Open Images, otherwise None."""
     for place in (path, path / "annotations", path / "labels"):
         for file in sorted(place.glob("*.csv")):
             if _LABELS.match(file.stem):

@@ -19,7 +19,7 @@ FOLDERS = ("release_data/release_data", "release_data", "data", "images", "")  #
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as PA-100K, or None if it is not."""
+    """Return a short reason if `path` is recognized as PA-100K, otherwise None."""
     return f"it contains {FILE}, like PA-100K" if (path / FILE).is_file() else None
 
 

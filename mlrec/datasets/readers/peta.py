@@ -22,7 +22,7 @@ PART = "the first random partition of PETA was used"
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as PETA, or None if it is not."""
+    """Return a short reason if `path` is recognized as PETA, otherwise None."""
     return f"it contains {FILE}" if (path / FILE).is_file() else None
 
 

@@ -113,7 +113,7 @@ class ImageFinder:
         Args:
             names: Annotated name, followed by alternative spellings, which are tried in this order.
             where: Position of the name in the annotation, for messages.
-            folders: Usual folders of images below the root.
+            folders: Folders where images of this source are usually stored, relative to the root, in search order.
         """
         spellings = [names] if isinstance(names, str) else list(names)
         for name in spellings:

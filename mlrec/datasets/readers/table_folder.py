@@ -33,7 +33,7 @@ class TableSource:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as a label table or a folder of label tables, or None if it is not."""
+    """Return a short reason if `path` is recognized as a label table or a folder of label tables, otherwise None."""
     if path.is_file():
         return _recognizes_file(path)
     if not path.is_dir():

@@ -31,7 +31,7 @@ _YEAR = re.compile(r"VOC(19|20)\d\d")
 
 
 def recognizes_voc2007(path: Path) -> str | None:
-    """Return why `path` is recognized as VOC2007, or None if it is not.
+    """Return a short reason if `path` is recognized as VOC2007, otherwise None.
 
     If the devkit also contains other years, the result is None.
     """
@@ -39,7 +39,7 @@ def recognizes_voc2007(path: Path) -> str | None:
 
 
 def recognizes_voc2012(path: Path) -> str | None:
-    """Return why `path` is recognized as VOC2012, or None if it is not.
+    """Return a short reason if `path` is recognized as VOC2012, otherwise None.
 
     If the devkit also contains other years, the result is None.
     """

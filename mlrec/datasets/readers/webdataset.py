@@ -44,7 +44,7 @@ class _Sample:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as a shard or a folder of shards, or None if it is not."""
+    """Return a short reason if `path` is recognized as a shard or a folder of shards, otherwise None."""
     for shard in _shards(path)[:1]:
         try:
             with tarfile.open(shard) as archive:

@@ -60,7 +60,7 @@ class _Person:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as WIDER-Attribute, or None if it is not."""
+    """Return a short reason if `path` is recognized as WIDER-Attribute, otherwise None."""
     for split in SPLITS:
         if file := _annotation_file(path, f"wider_attribute_{split}.json"):
             return f"it contains {file.name}"

@@ -23,7 +23,7 @@ _KEYS = re.compile(rb"^(names|train|val|valid|validation|test)[ \t]*:", re.MULTI
 
 
 def recognizes(path: Path) -> str | None:
-    """Return why `path` is recognized as a YOLO dataset, or None if it is not."""
+    """Return a short reason if `path` is recognized as a YOLO dataset, otherwise None."""
     files = [path / FILE, *_yaml_files(path), *sorted(path.glob("[!.]*.data"))]
     if path.is_file():
         files = [path]

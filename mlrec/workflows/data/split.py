@@ -76,7 +76,7 @@ def split(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> NewSplits:
-    """Divide one split of a dataset, and add the parts to the dataset.
+    """Divide one split of a dataset into parts and add them to the dataset as new splits.
 
     The parts are `train` and `val`, or `fold0-train`, `fold0-val`, `fold1-train`, ... If the pool is `train` and is
     divided into two parts, the whole pool is kept as `trainval`. `test` is never divided. Persons in the same image,

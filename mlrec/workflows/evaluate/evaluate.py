@@ -84,7 +84,8 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluate a trained model.
 
-    Predictions for all labels and the metrics are written to a new folder next to the model.
+    The metrics and the predictions for all labels are written to the folder `eval-DATA-SPLIT` next to the model. An
+    existing folder is replaced.
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file.
