@@ -138,7 +138,7 @@ def train_keys(
     Each key contains only the samples of the batch that process `rank` receives.
 
     Raises:
-        DataError: There are fewer samples than processes.
+        DataError: There are fewer samples than processes, or class-aware sampling finds no positive label.
     """
     if len(manifest) < world:
         raise DataError(
@@ -172,7 +172,7 @@ class Batch(NamedTuple):
     Attributes:
         images: Tensor (B, 3, S, S) of uint8 images in channels-last memory format, see `normalize`; or cached features
             (B, d, h, w).
-        targets: Int8 tensor (B, C) of 1 (positive), 0 (negative) or -1 (unknown).
+        targets: Int8 tensor (B, C) of 1 (positive), 0 (negative) or -1 (unknown); meaningless for padding copies.
         samples: Int64 positions (B,) of the samples in the manifest; -1 for copies that pad the last batch of an
             evaluation.
         share: Factor by which this process multiplies its mean loss. With this factor, the mean over processes is the
@@ -276,7 +276,8 @@ def train_batches(
     part of each batch. Workers run until all epochs are finished; close the iterator to stop the workers earlier.
 
     Raises:
-        DataError: An image cannot be read, or there are fewer samples than processes.
+        DataError: An image cannot be read, there are fewer samples than processes, or class-aware sampling finds no
+            positive label.
         MlrecError: A worker was killed or hangs.
     """
     keys = train_keys(manifest, config, epoch=epoch, start=start, epochs=epochs, rank=rank, world=world)
@@ -299,8 +300,9 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """Yield each sample once without augmentation, in batches of `batch_size`.
 
-    The batches are distributed over processes. All batches have the same size: the last batch is padded with copies,
-    which are marked by -1 in `samples`.
+    The batches are distributed over `world` processes, and process `rank` receives its part. All batches have the same
+    size, which is the number of samples if `batch_size` is greater. The last batch is padded with copies, which are
+    marked by -1 in `samples`.
 
     Raises:
         DataError: An image cannot be read; the message states the file.
@@ -329,7 +331,8 @@ def run(
         keys: Keys of the batches.
         largest: Number of samples in the largest batch.
         workers: Number of worker processes; None means the result of `default_workers`. With 0, this process creates
-            the batches and decodes images with all cores.
+            the batches and decodes images with all cores. The number is reduced if the shared memory or the limit on
+            open files requires it.
         total: Number of batches, which limits the number of workers.
         device: Device of the model. Memory is pinned for CUDA; if the model is on the CPU, workers have low priority.
 
@@ -365,7 +368,7 @@ def run(
 def default_workers(device: torch.device) -> int:
     """Return the default number of workers per process.
 
-    The default is one worker per core, but at most 16. For a model on the CPU, the default is 0.
+    The default is one worker per core, but at most 16. For a model on the CPU, or with only one core, the default is 0.
 
     A model on the CPU uses all cores. If a worker occupies a core, one thread of the model is slower, and all other
     threads wait for it. Decoding with all cores between two steps is therefore faster; measurements are in

@@ -28,7 +28,8 @@ def resolve_device(name: str = "auto") -> torch.device:
     process.
 
     Raises:
-        UsageError: This machine does not have the device.
+        UsageError: The device is unknown, is not available on this machine, is a GPU without kernels in this torch
+            build, or cannot be shared by the processes on this machine.
     """
     if name == "auto":
         name = "cpu"
@@ -124,7 +125,7 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
     slowly.
 
     Raises:
-        UsageError: The device does not support the precision.
+        UsageError: The precision is unknown, or the device does not support the precision.
     """
     if name == "auto":
         major = 0
@@ -145,8 +146,8 @@ def resolve_precision(name: str, device: torch.device) -> Precision:
 def prepare_device(device: torch.device, precision: Precision, threads: int | None = None) -> None:
     """Configure the GPU, TF32, CPU threads and memory reuse for the whole process.
 
-    TF32 is disabled for fp32. In half precision, TF32 is enabled, which affects only the head, because the head
-    computes in float32. Features in bf16 or fp16 are exact in TF32, so only the weights of the head are rounded (to 11
+    On CUDA, TF32 is disabled for fp32 and enabled for other precisions. In half precision, TF32 affects only the head,
+    because the head computes in float32. Features in bf16 or fp16 are exact in TF32, so only the weights of the head are rounded (to 11
     bits). Products in TF32 are summed in float32.
     """
     if device.type == "cuda":
@@ -165,7 +166,7 @@ def _allow_tf32(allowed: bool) -> None:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Context manager that disables TF32 for float32 matrix products."""
+    """Context manager that disables TF32 for float32 matrix products and convolutions."""
     before = torch.backends.cudnn.allow_tf32
     _allow_tf32(False)
     try:

@@ -85,7 +85,7 @@ def compute_features(
 
     Raises:
         DataError: An image cannot be read; the message states the file.
-        MlrecError: The features or a batch do not fit into memory; the message states the required memory.
+        MlrecError: The split has no samples, or the features or a batch do not fit into memory.
     """
     opened = open_on(model, device, precision, batch_flag="--eval-batch-size")
     images = ImageBatches(manifest, model.preprocessing, config.image_backend, config)

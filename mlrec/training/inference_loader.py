@@ -26,7 +26,7 @@ class Loaded:
     Attributes:
         items: Pairs (item, error); the error is None if the image is readable.
         images: Tensor (B, 3, S, S) with the uint8 images of the readable items, in order, padded with copies of the
-            last image to the batch size of the stream. B is 0 if no item can be read.
+            last image to the size of the first batch in the stream. B is 0 if no item can be read.
     """
 
     items: list[tuple[Item, DataError | None]]
@@ -44,7 +44,7 @@ def load_stream(
     """Yield batches of `items` in order, keeping only a few batches in memory.
 
     As in `eval_batches`, all batches have the same size as the first batch, because the last bits of the scores depend
-    on the batch size.
+    on the batch size. Only a batch without readable items is empty.
 
     Args:
         items: Items to load, consumed on demand.
@@ -74,7 +74,9 @@ def load_stream(
 
 
 def view_of(item: Item, preprocessing: Preprocessing, decode: Decode = "fast") -> Tensor | DataError:
-    """Return the uint8 model input (3, S, S) for an item, or an error if the image is unreadable.
+    """Return the uint8 model input (3, S, S) for an item, or the error if there is no usable image.
+
+    An image is not usable if it cannot be read, or if its box contains no pixels of the image.
 
     The image, cropped to its box if there is one, is resized to a square. Boxes are clipped to the image, as in
     `prepare`.

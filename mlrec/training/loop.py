@@ -35,14 +35,14 @@ NAMED_SAMPLES = 3  # number of samples in a batch that an error lists
 
 @dataclass(frozen=True)
 class Steps:
-    """Event after one or more steps with finite losses; the caller may save the state.
+    """Event after one or more steps; the caller may save the state.
 
     Attributes:
         epoch: Current epoch, starting from 0.
         step: Number of optimizer steps so far.
         steps: Number of steps since the previous event.
         samples: Number of samples that this process has used in these steps.
-        loss: Mean loss of these steps.
+        loss: Mean loss of these steps over all processes. With fp16, the mean may be NaN or infinite.
         lr: Learning rate of the backbone in the last step.
         grad_norm: Gradient norm of all parameters in the last step, before clipping.
         waited: Time in seconds spent waiting for the batches of these steps.
@@ -118,8 +118,9 @@ def fit(
     """Train from the position of `state` to the end of the last epoch.
 
     On a CPU, `Steps` is yielded after each step. On a GPU, each transfer of a loss waits for the device, so `Steps` is
-    yielded only every 20 steps, or earlier if training should stop. `Epoch` is yielded after each epoch. At each event,
-    `state` is complete and may be saved or evaluated, and the caller may stop training.
+    yielded only every 20 steps, every `save_every` steps, after the last step of an epoch, and if training should stop.
+    `Epoch` is yielded after each epoch. At each event, `state` is complete and may be saved or evaluated, and the
+    caller may stop training.
 
     Args:
         state: Training state, which is changed in place.
@@ -136,7 +137,8 @@ def fit(
         `Steps` and `Epoch`.
 
     Raises:
-        RunError: A loss or gradient is NaN or infinite; the message states the step and samples. Earlier checkpoints
+        RunError: A loss or gradient norm is NaN or infinite; with fp16, only if this is the case in more than 50
+            consecutive steps. The message states the step and, with `sample_ids`, some samples. Earlier checkpoints
             remain valid.
     """
     flag = distributed.SharedFlag(network.device)
@@ -264,8 +266,8 @@ def _sync_is_due(state: State, device: torch.device, config: Config, steps_per_e
 def sync_metrics(state: State, window: _Window, precision: Precision, sample_ids: Sequence[str] = ()) -> Steps:
     """Copy the losses and gradient norms of multiple steps from the device in one transfer.
 
-    A RunError is raised if a value is NaN or infinite. With fp16, a few consecutive steps with NaN or infinite values
-    are permitted.
+    A RunError is raised if a value is NaN or infinite. With fp16, up to 50 consecutive steps with NaN or infinite
+    values are permitted.
     """
     losses = distributed.mean(torch.stack(window.losses))
     values, norms = torch.stack([losses, torch.stack(window.norms).to(losses)]).tolist()

@@ -1,9 +1,10 @@
 """Multi-label losses, selected by name.
 
-A loss has one value per sample and label; the weighted values are averaged over the known targets. The paper averages
-over samples and labels; a sum over labels would scale the learning rate by the number of labels. Losses are computed in
-float32, even under autocast. A new loss requires a function and one line in `LOSSES`; another package can add a loss
-with an entry point in the group `mlrec.losses`.
+A loss has one value per sample and label; the weighted values are averaged over all targets or over the known targets,
+see `loss_function`. The paper averages over samples and labels; a sum over labels would scale the learning rate by the
+number of labels. Losses are computed in float32, even under autocast. A new loss requires a function, one line in
+`LOSSES` and its name in `mlrec.config.PARTS`; another package can add a loss with an entry point in the group
+`mlrec.losses`.
 """
 
 from __future__ import annotations
@@ -112,9 +113,9 @@ TREATS_UNKNOWN = ("splc", "ll-r", "ll-ct", "em")  # losses with their own treatm
 def loss_function(config: Config, manifest: Manifest) -> Loss:
     """Return the loss function for a config and the training split `manifest`.
 
-    Depending on `config.unknown`, unknown targets (-1) are either treated as negatives or excluded from the mean. For a
-    batch without known targets, the loss is 0. `config.pos_weight` multiplies the loss of positives; "auto" weights are
-    computed from `manifest`, the training split.
+    Depending on `config.unknown`, unknown targets (-1) are either treated as negatives or excluded from the mean. If
+    unknown targets are excluded, the loss of a batch without known targets is 0. `config.pos_weight` multiplies the
+    loss of positives; "auto" weights are computed from `manifest`.
 
     `config.logit_adjust` adds τ times the prior log odds to the logits, see `prior_log_odds`.
 
@@ -168,7 +169,8 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
 def prior_log_odds(context: LossContext) -> Tensor:
     """Return the prior log odds log(π / (1 - π)) of each label, where π is its prevalence.
 
-    The result is a (C,) tensor. To estimate π, 0.5 is added to the counts of positives and of negatives.
+    The result is a (C,) tensor. To estimate π, 0.5 is added to the number of positives and to the number of other
+    samples; samples with an unknown target count as negatives.
 
     Logit adjustment adds τ times the log odds to the logits, but only in the loss. The scores of the model therefore do
     not include the prior, which improves the results for rare labels. Source: Menon et al., Long-tail learning via
@@ -181,11 +183,14 @@ def prior_log_odds(context: LossContext) -> Tensor:
 def positive_weight(config: Config, manifest: Manifest) -> np.ndarray[tuple[int], np.dtype[np.float32]] | None:
     """Return an array (C,) with the loss weight of the positives of each label.
 
-    With "auto", the weight of a label is its number of negatives divided by its number of positives. Weights can also
-    be read from a file. Without weights, None is returned. Labels without positives or without negatives have weight 1.
+    If `config.pos_weight` is "none", None is returned. If it is "auto", the weight of a label is its number of
+    negatives divided by its number of positives; labels without positives or without negatives have weight 1. With
+    `config.unknown` = "negative", unknown targets count as negatives. Any other value is the path of a file with
+    weights.
 
     Raises:
-        ConfigError: The file does not contain one `label,weight` line with a positive weight for each label.
+        ConfigError: The file cannot be read, or does not contain exactly one `label,weight` line with a positive weight
+            for each label.
     """
     if config.pos_weight == "none":
         return None

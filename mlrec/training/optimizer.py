@@ -29,12 +29,13 @@ def make_optimizer(model: nn.Module, config: Config) -> Optimizer:
 
 
 def parameter_groups(model: nn.Module, config: Config) -> list[dict[str, Any]]:
-    """Return the non-empty parameter groups with `lr_mult` and `weight_decay`.
+    """Return the groups of trainable parameters, each with `lr_mult` and `weight_decay`.
 
     With `decay_norm_bias`, weight decay is applied to all parameters, as in the paper; otherwise, vectors (norms,
-    biases) and embeddings are excluded. With `layer_decay` δ < 1 (Clark et al., ELECTRA, ICLR 2020), the last layer of
-    the backbone has a learning-rate factor of 1. The factor of each earlier layer is δ times the factor of the next
-    layer.
+    biases) and the position and token embeddings of the backbone are excluded. The learning-rate factor `lr_mult` is
+    `head_lr_mult` for the head and 1 for the backbone. With `layer_decay` δ < 1 (Clark et al., ELECTRA, ICLR 2020),
+    only the last layer of the backbone has the factor 1. The factor of each earlier layer is δ times the factor of the
+    next layer.
 
     Raises:
         ConfigError: `layer_decay` is used with a backbone whose layers timm does not number.

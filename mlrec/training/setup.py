@@ -45,7 +45,8 @@ def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, P
     Raises:
         UsageError: This machine does not support the device or precision, or the batch size is not divisible by the
             number of processes.
-        ConfigError: The file with label weights is invalid.
+        ConfigError: The loss is unknown or cannot be used with the config or the targets, or the `pos_weight` file is
+            invalid.
     """
     device = resolve_device(config.device)
     per_process(config)
@@ -53,7 +54,10 @@ def resolve_runtime(config: Config, manifest: Manifest) -> tuple[torch.device, P
 
 
 def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool = False) -> Classifier:
-    """Create the model for a run; the head is initialized from the seed.
+    """Create the model for a run.
+
+    Random weights are drawn with the seed of the config. With `init_head`, the head is copied from the `init_from`
+    model.
 
     Args:
         config: Config of the run.
@@ -63,7 +67,8 @@ def build_model(config: Config, manifest: Manifest, *, paper: bool, empty: bool 
             checkpoint.
 
     Raises:
-        ModelError: A name is unknown, or weights cannot be loaded. Random weights are never used as a fallback.
+        ModelError: A name is unknown, weights cannot be loaded, or `init_head` is set and the labels or the heads of
+            the models differ. Random weights are never used as a fallback.
     """
     torch.manual_seed(config.seed)
     source = None if empty else config.init_from or config.weights
@@ -241,7 +246,7 @@ def eval_batch_size(config: Config, device: torch.device) -> int:
 def facts(model: Classifier, config: Config) -> dict[str, Any]:
     """Return information about the model for `run.json`.
 
-    The backbone name includes the tag of the initial weights.
+    The backbone name includes the weights tag only if the run starts from timm's pretrained weights.
     """
     tagged = model.backbone.name
     source = config.init_from or config.weights

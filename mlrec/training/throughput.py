@@ -257,7 +257,7 @@ def computing_seconds(
     On a CPU, the time of a step is estimated from a forward pass.
 
     Args:
-        model: Model of the run, which is moved to the device and trained.
+        model: Model of the run. On a GPU, the model is moved to the device and, unless the backbone is frozen, trained.
         manifest: Training split, which defines the labels.
         config: Config of the run.
         device: Device of the run.

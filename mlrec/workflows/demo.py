@@ -75,11 +75,12 @@ def demo(
         out: Output folder; runs from an earlier demo are replaced.
         seeds: Random seeds for head initialization and sample order.
         images: Number of scenes per split.
-        flags: Keys of `Config` that differ from the recipe `demo`.
+        flags: Keys of `Config` that override the recipe `demo`; `data`, `head` and `seed` are always set by the demo.
         progress: Progress display.
 
     Raises:
-        UsageError: There are fewer than two seeds, or `out` contains runs that are not from a demo.
+        UsageError: There are fewer than two different seeds, or the folder `out/runs` contains files or folders that
+            are not from a demo.
     """
     if len(set(seeds)) < 2:
         raise UsageError(

@@ -124,12 +124,12 @@ def doctor(
 
     Args:
         data: Folder of a prepared dataset [default: the most recently prepared dataset, or synthetic images].
-        device: Training device.
+        device: Training device [default: as in training].
         workers: Number of dataloader workers [default: as in training].
         flags: Additional keys of `Config`, see `train`.
         file: TOML file with keys, see `train`.
         recipe: Name of a recipe, see `train`.
-        out: Folder of runs.
+        out: Folder of runs, for which permissions and disk space are checked.
         data_root: Folder of prepared datasets.
         progress: Progress display with one step per check.
 

@@ -1,6 +1,7 @@
 """`mlrec export-data`: export a prepared dataset for other tools.
 
-After `mlrec prepare` has read the exported files, the splits have the same digests as before the export.
+After `mlrec prepare` has read the exported files, the splits have the same digests as before the export, unless unknown
+labels were exported as negatives.
 """
 
 from __future__ import annotations
@@ -56,27 +57,29 @@ def export_data(
     unknown_as_negative: bool = False,
     predictions: Path | None = None,
 ) -> tuple[Path, str]:
-    """Export a prepared dataset to a new folder, and check the files by reading them back.
+    """Export a prepared dataset to a folder, and check the files by reading them back.
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
         format_: Output format. `csv` writes `<split>.csv`. `coco` writes `<split>.json`. `imagefolder` (Hugging Face)
             writes `<split>/metadata.csv` next to the images. `labelstudio` writes `<split>.json` and a labeling
             configuration. `fiftyone` writes `<split>/labels.json`.
-        out: New folder [default: `<name>-<format>`].
+        out: Folder that is empty or does not exist [default: `<name>-<format>`].
         splits: Splits to export; by default all.
         unknown_as_negative: Whether to write unknown labels as negatives.
         predictions: Run, evaluation folder or `predictions.npz` with predictions to export. `labelstudio` stores them
             in the tasks, `fiftyone` in `<split>/predictions.json`, and `coco` in `<split>-results.json`, in the COCO
-            results format. Only splits with predictions are exported.
+            results format. Only splits with predictions for all images are exported.
 
     Returns:
         Folder of the exported files, and the command that prepares a dataset from this folder.
 
     Raises:
-        DataError: The format cannot represent the dataset, the folder already exists, or images are missing.
+        DataError: The format cannot represent the dataset, the folder is not empty, or images are missing.
         UsageError: The format cannot store predictions.
-        PredictionsError: The predictions are for different images or labels.
+        PredictionsError: The labels of the predictions differ, no split has predictions for all of its images, or a
+            split in `splits` does not.
+        MlrecError: A split changes when it is read back.
     """
     if predictions is not None and format_ not in WITH_PREDICTIONS:
         raise UsageError(

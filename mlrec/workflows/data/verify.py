@@ -28,7 +28,7 @@ class Verified:
 
     Attributes:
         size: Width and height of the stored image; None if the image cannot be used.
-        digest: Digest of the pixels, equal for files that differ only in format or metadata.
+        digest: Digest of the decoded pixels, equal for files with the same pixels; empty if the image cannot be used.
         fault: Reason why the image cannot be used, or an empty string.
         animated: Whether the file contains more than one frame or page; only the first one is used.
     """
@@ -113,7 +113,8 @@ def check_overlap(
 ) -> None:
     """Report images that are shared by splits that must be disjoint.
 
-    Shared images are reported as errors, or as warnings if `allowed` is set. Two splits are compared unless one of them
+    An image is shared if both splits contain its name or an image with the same pixels. Shared images are reported as
+    errors, or as warnings if `allowed` is set. Two splits are compared unless one of them
     contains the other, see `split_names.disjoint`. If there is a split `trainval`, which is used for training, images
     shared by `train` and `val` only cause a warning.
 

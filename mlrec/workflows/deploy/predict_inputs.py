@@ -48,7 +48,8 @@ def items_from(
 
     Raises:
         UsageError: A path does not exist, or a URL is passed without `allow_urls`.
-        DataError: An array or tensor has an unsupported shape, dtype or range, or an object is not an image.
+        DataError: An array or tensor has an unsupported shape, dtype or range, an object is not an image, or a file is
+            open in text mode.
     """
     converter = _Converter(how, allow_urls, policy or web.WebPolicy())
     if isinstance(images, (str, os.PathLike)):

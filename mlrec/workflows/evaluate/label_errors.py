@@ -73,10 +73,13 @@ def label_errors(
 ) -> LabelErrors:
     """Find likely label errors, and write the annotations to review as a CSV and a contact sheet.
 
-    Without `predictions`, a head is trained for each fold on features of a frozen backbone. The features are computed
-    once. Each sample is predicted by the model that was not trained on this sample. Existing folds from `mlrec split
-    --folds` are used; new folds are created if there are none, or if their number differs from `folds`. The number of
-    annotations to review is determined by one threshold per label, see `metrics.label_errors.to_review`.
+    For each label, the contact sheet shows at most six positives and six negatives.
+
+    Without `predictions`, a head is trained for each fold on features of a frozen backbone, unless `flags` specify
+    otherwise. The features are computed once. Each sample is predicted by the model that was not trained on this
+    sample. Existing folds from `mlrec split --folds` are used; new folds are added to the dataset if there are none, or
+    if their number differs from `folds`. The number of annotations to review depends on thresholds for each label, see
+    `metrics.label_errors.to_review`.
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
@@ -84,12 +87,13 @@ def label_errors(
         kind: Kind of the scores; if None, the kind is inferred from the values, see `read_scores`.
         split_name: Split to which `predictions` belong; by default `test`, or `val` if there is no `test`.
         folds: Number of folds; by default the existing folds of the dataset, or 5 if there are none.
-        flags: Keys of `Config` for training.
+        flags: Keys of `Config` for training; the dataset and the splits are set for each fold.
         recipe: Recipe for training.
-        out: Output folder.
+        out: Output folder. Existing results are replaced.
         progress: Progress display.
 
     Raises:
+        UsageError: `kind` or `split_name` is set, but `predictions` is None.
         MlrecError: The dataset does not exist, the predictions do not match the dataset, or training fails.
     """
     dataset = load_or_latest(data)

@@ -98,8 +98,8 @@ class LambdaSweepResult:
     Attributes:
         path: Written folder.
         sweep: Metrics at every λ.
-        size_bins: AP by size and number of objects, if requested.
-        tables: Tables to print.
+        size_bins: AP by object size and by number of objects; empty if not requested.
+        tables: Tables to print: metrics at every λ and, if `size_bins` is not empty, AP by object size and number.
     """
 
     path: Path
@@ -132,7 +132,8 @@ def lambda_sweep(
 ) -> LambdaSweepResult:
     """Score a trained model at each value of λ.
 
-    `lambda.json` and the predictions at the fixed λ are written to a new folder.
+    `lambda.json`, and the metrics and predictions at the fixed λ, are written to the folder `lambda-DATA-SPLIT` next to
+    the model. An existing folder is replaced.
 
     Args:
         model: Model, see `evaluate_run`.

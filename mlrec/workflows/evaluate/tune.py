@@ -57,7 +57,8 @@ class TuneResult:
     Attributes:
         file: Written file.
         tuned: Thresholds and calibration.
-        judged: Metrics before and after tuning.
+        judged: Two reports, before and after tuning, on the split for tuning (5-fold). If the run stores predictions
+            for a different split, two reports on this split follow; samples that were used for tuning are excluded.
     """
 
     file: Path
@@ -85,9 +86,10 @@ def tune(
 ) -> TuneResult:
     """Choose thresholds and calibrate a model.
 
-    `thresholds.json`, which is used by `--tuned`, is written next to the model.
+    `thresholds.json`, which is used by `--tuned`, is written next to the model; an existing file is replaced.
 
-    If predictions for the split are already stored, the model is not run.
+    If predictions of this model for the split are already stored, the model is not run. Otherwise, the split is
+    evaluated with `evaluate_run`, which stores the predictions.
 
     Args:
         model: Model, see `evaluate_run`.
@@ -103,8 +105,9 @@ def tune(
         progress: Progress display.
 
     Raises:
-        UsageError: The target metric is unknown.
-        MlrecError: The model, the data or the split does not exist, or the split has no positives.
+        UsageError: The target metric is unknown, `precision` is not above 0 and at most 1, or `target` is "precision"
+            but `precision` is None.
+        MlrecError: The model, the data or the split does not exist, or the split has no positives or only one image.
     """
     if precision is not None:
         if not 0 < precision <= 1:

@@ -87,8 +87,11 @@ def reachable(backbone: str | None, weights: str | None) -> list[Pretrained]:
 def image_side(manifest: Manifest, device: str) -> int:
     """Return the input size: 224 pixels on a CPU and 448 on a GPU, or less if the images are smaller.
 
+    For smaller images, the size is the median length of their shorter sides, rounded up to a multiple of 32, but at
+    least 64 pixels.
+
     Args:
-        manifest: Split whose first images are checked.
+        manifest: Split whose first 64 images are checked.
         device: Device type; values other than "cpu" are treated as GPUs.
     """
     largest = LARGEST_SIDE["cpu" if device == "cpu" else "gpu"]

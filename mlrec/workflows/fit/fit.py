@@ -110,7 +110,7 @@ def fit(
 
     Raises:
         UsageError: The time limit is not positive, `weights` is set without `backbone`, or the folder contains a
-            different or finished fit.
+            finished fit, a fit with different data or options, or other files.
         MlrecError: The data cannot be prepared or divided, or no backbone is available.
         Interrupted: SIGINT or SIGTERM was received; to resume, run the same command again.
     """

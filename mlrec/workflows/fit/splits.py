@@ -46,13 +46,15 @@ class FitSplits:
 def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> FitSplits:
     """Return the splits for `mlrec fit`, and add missing splits to the dataset.
 
-    Existing splits do not change. A dataset with the splits train, val and test, and without trainval, is used without
-    changes. In other datasets, a fifth of trainval (or train) is held out for model selection, and test (or val) is
-    reported. A dataset with a single split is divided into 60% for training, 20% for model selection, and 20% for
-    the report. Label prevalence is preserved, and near-duplicate images stay in the same part.
+    Existing splits do not change. Splits without positives are ignored. A dataset with the splits train, val and test,
+    and without trainval, is used without changes. In other datasets, test (otherwise val) is reported, and a fifth of
+    trainval (otherwise train, otherwise all) is held out for model selection; trainval is not used if val is reported.
+    Images that are also in the reported split are not used for training or model selection. In a dataset without test
+    and val, the split is divided into 60% for training, 20% for model selection, and 20% for the report. Label
+    prevalence is preserved, and near-duplicate images stay in the same part.
 
     Raises:
-        UsageError: No split can be divided.
+        UsageError: No split can be divided, or the split has too few samples.
     """
     made = dataset.info.source.get(MADE, {})
     own = [name for name in dataset.info.splits if name not in made and has_labels(dataset.manifest(name))]
@@ -95,7 +97,7 @@ def restored(splits: FitSplits, known: Mapping[str, str]) -> FitSplits:
         known: Names of the splits of the interrupted fit; files of earlier versions have no `sample`.
 
     Raises:
-        UsageError: The dataset has no such split any more.
+        UsageError: A split no longer exists, and its name does not end with a number of random samples.
     """
     if not known:
         return splits

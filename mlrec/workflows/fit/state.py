@@ -23,7 +23,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
         pair: Name of the backbone and head.
         stage: Training stage, "frozen" or "fine-tuned".
         mAP: mAP on the model-selection split, as a fraction; None if undefined.
-        seconds: Training time in seconds, without the time for features of a frozen backbone.
+        seconds: Time in seconds for training and evaluation, without the time for features of a frozen backbone.
         flags: Keys of `Config` for training the candidate.
     """
 
@@ -92,6 +92,7 @@ def state_at(folder: Path, minutes: float, dataset: Dataset, options: dict[str, 
 
     Raises:
         UsageError: The folder contains a finished fit, a fit with different data or options, or other files.
+        RunError: `fit.json` is damaged.
     """
     options = json.loads(json.dumps(options, default=str))
     if not (folder / FILE).is_file():

@@ -34,7 +34,7 @@ class Pace:
         total: Number of steps in the run.
         allowed: Maximum duration of the run in seconds.
         can_grow: Whether epochs may be added if time permits.
-        times: Time of each step in seconds.
+        times: Values of the monotonic clock in seconds, one after each step.
     """
 
     total: int

@@ -59,6 +59,7 @@ def bench_head(
         progress: Progress display.
 
     Raises:
+        UsageError: `steps` is less than 1, `heads` is empty, or the device or precision is not available.
         MlrecError: The backbone is unknown, or the paper has no temperatures for a value of H.
     """
     if steps < 1 or not heads:
@@ -81,19 +82,19 @@ def bench_head(
 def bench_sweep(
     folder: Path, *, steps: int = 10, machine: RuntimeOptions | None = None, progress: Progress = SILENT
 ) -> HeadCosts:
-    """Measure the cost of the head in each row of a sweep.
+    """Measure the cost of the head in each row of a sweep that has a finished run.
 
     The result is written to the sweep folder for `mlrec report --study`.
 
     Args:
-        folder: Folder of a sweep. All rows of the sweep must have the same backbone, input size and labels.
+        folder: Folder of a sweep. The measured rows must have the same backbone, input size and number of labels.
         steps: Number of measurements per model.
         machine: Runtime options: batch size [default: 16], device and precision.
         progress: Progress display.
 
     Raises:
-        RunError: The folder contains no sweep, no row has a finished run, or the rows differ in settings other than the
-            head.
+        RunError: The folder contains no sweep, no row has a finished run, or the rows differ in the backbone, the
+            input size or the number of labels.
     """
     runs = _first_runs(folder)
     models = [run.load_model() for _, run in runs]

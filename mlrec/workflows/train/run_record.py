@@ -147,8 +147,8 @@ def updated(record: RunRecord, status: Status, state: State, plan: TrainPlan) ->
 def best_epoch(history: Sequence[EpochScore], plan: TrainPlan) -> EpochScore | None:
     """Return the first epoch with the highest mAP on the selection split.
 
-    If there is no selection split, the scored split is used. Returns None if no epoch was evaluated, or if there is no
-    selection split and `eval_every` is not set.
+    If there is no selection split, the scored split is used. Returns None if no epoch has a defined mAP on this split,
+    or if there is no selection split and `eval_every` is not set.
     """
     if plan.select is None and not plan.config.eval_every:
         return None
@@ -259,9 +259,9 @@ def _as_json(value: Any) -> Any:
 
 
 def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """Return a warning if a resumed run uses a different torch version, device or number of threads.
+    """Return a warning if a resumed run will not be bit-exact, otherwise None.
 
-    With a different torch version, device, precision or number of threads, a resumed run is not bit-exact.
+    A resumed run is not bit-exact if the torch version, device, GPU model, precision or number of threads is different.
     """
     keys = ("torch", "device", "gpu", "precision", "threads")
     changed = [f"{key} was {was.get(key)}, is now {now.get(key)}" for key in keys if was.get(key) != now.get(key)]
@@ -271,9 +271,10 @@ def other_machine(was: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
 
 
 def little_room(folder: Path, checkpoint: int) -> str | None:
-    """Return a warning if the disk has little space for checkpoints and weights.
+    """Return a warning if the disk has little space for checkpoints and weights, otherwise None.
 
-    A run needs space for two checkpoints of `checkpoint` bytes each, and for the weights.
+    A run needs space for two checkpoints of `checkpoint` bytes each, and for the weights. The warning is returned if
+    the free space is at most 6 * `checkpoint` bytes.
     """
     free = shutil.disk_usage(folder).free
     if free > 6 * checkpoint:
@@ -313,8 +314,9 @@ class TrainEvent:
         loss: In `on_step`, mean loss over the steps since the last call (up to 20 steps on a GPU, one step on a CPU).
             In `on_epoch` and `on_end`, mean loss over the epoch.
         lr: Learning rate of the backbone in the last step.
-        metrics: Defined metrics by name, as fractions. `on_epoch` receives the mAP on each split that was evaluated
-            after the epoch, such as "val/mAP". `on_end` receives mAP, CP, CR, CF1, OP, OR and OF1 on the scored split.
+        metrics: Defined metrics, as fractions, by split and name, such as "val/mAP". In `on_step`, `metrics` is empty.
+            In `on_epoch`, it contains the mAP on each split that was evaluated after the epoch. In `on_end`, it
+            contains mAP, CP, CR, CF1, OP, OR and OF1 on the scored split.
 
     Example:
         >>> class EpochLog:

@@ -63,8 +63,8 @@ def train(
         recipe: Name of a recipe [default: `base` in the file, otherwise the recipe of the dataset].
         out: Folder of runs.
         name: Name of the run folder [default: dataset, backbone, head and a number].
-        data_root: Folder of prepared datasets. The most recently prepared dataset is used if `flags` do not contain
-            `data`.
+        data_root: Folder of prepared datasets. The most recently prepared dataset is used if `data` is not set in the
+            config.
         command: Command line to store in the record [default: the command line of this process].
         features: Cache of features from frozen backbones, shared with other runs.
         callbacks: Objects with any of the methods `on_step`, `on_epoch` and `on_end`, see `TrainEvent`.
@@ -76,9 +76,11 @@ def train(
     Raises:
         ConfigError: A key or value in the config is invalid; nothing was written.
         UsageError: `name` is not a valid folder name.
+        RunError: The folder `out/name` already exists.
         MlrecError: The data, weights or machine cannot be used for the run, or the loss is NaN or infinite.
         Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
-        Exception: A callback raised this exception, which is passed on unchanged. The run can be resumed.
+        Exception: A callback raised this exception, which is passed on unchanged. The run can be resumed, except after
+            `on_end`, which is called when the run is finished.
     """
     out = Path(out)
     if name is not None:
@@ -107,7 +109,8 @@ def resume(
 ) -> Run:
     """Resume a run that was stopped or killed.
 
-    On a CPU, and on CUDA with `deterministic`, the result is bit-identical to that of an uninterrupted run.
+    On a CPU, and on CUDA with `deterministic`, the result is bit-identical to that of an uninterrupted run, if the
+    torch version, device, precision and number of threads are the same.
 
     Args:
         run: Run folder.
@@ -124,6 +127,9 @@ def resume(
         RunError: The run is already finished, or has no checkpoint.
         UsageError: The config, the data or the number of processes differs from the original run. The message lists
             each difference.
+        MlrecError: The data or the machine cannot be used for the run, or the loss is NaN or infinite.
+        Interrupted: SIGINT or SIGTERM was received; the run can be resumed again.
+        Exception: A callback raised this exception, see `train`.
     """
     folder = Path(run)
     if processes.rank() != 0:
@@ -154,7 +160,7 @@ class TrainPlan:
         dataset: Prepared dataset.
         train: Training split.
         scored: Split for evaluation.
-        select: Held-out split for selecting the best epoch, if any.
+        select: Held-out split for selecting the best epoch; None if `select_split` is not set.
     """
 
     resolved: Resolved
@@ -187,15 +193,17 @@ def resolve_plan(
         flags: Keys of `Config` from the command line.
         file: TOML file with additional keys; the key `base` is the name of a recipe.
         recipe: Name of a recipe [default: `base` in the file, otherwise the recipe of the dataset].
-        data_root: Folder of prepared datasets. The most recently prepared dataset is the default.
-        dataset: Opened dataset; None to open the dataset that `flags` or `file` select.
+        data_root: Folder of prepared datasets. The most recently prepared dataset is used if `dataset` is None and the
+            config does not contain `data`.
+        dataset: Opened dataset; None to open the dataset in `data` or `data_root`.
         resumed: Whether an existing run is resumed. If so, the initial weights need not exist.
 
     Raises:
         ConfigError: A key or value is invalid.
         ModelError: The backbone is unknown, or the weights do not exist.
-        UsageError: The package of a tracker is not installed.
-        DataError: There is no dataset, or the dataset has no split for training or evaluation.
+        UsageError: The package of a tracker is not installed, or the selection split is also used for training or
+            evaluation.
+        DataError: There is no dataset, or the dataset has no usable split for training or evaluation.
     """
     layers, recipe = _named_layers(flags, file, recipe)
     named = resolve(*layers, *_recipe_layers(recipe)).config

@@ -1,6 +1,6 @@
 """`Trainer`: one training run, from the plan to the files in the run folder.
 
-Methods are listed in call order.
+The methods are grouped by phase: setup, training, evaluation, and writing of files.
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ LONG_TRAINING = 600.0  # seconds of training on a CPU from which a warning gives
 class Trainer:
     """Trainer for one run, with all steps from setup to the final record.
 
-    `run` calls `setup`, `start`, `train` and `finish`; `train` calls `train_epoch`, `save_checkpoint` and `evaluate`.
+    `run` calls `run_explained`, which calls `setup`, `start`, `train` and `finish`. For each epoch, `train` calls
+    `train_epoch`, `save_epoch_checkpoint` and `evaluate`.
     With multiple processes, each process has a trainer, but only the first trainer has a folder and writes files.
 
     Args:
@@ -67,7 +68,7 @@ class Trainer:
     Raises:
         UsageError: The device or precision is not available, or the batch size is not divisible by the number of
             processes.
-        ConfigError: A file referenced in the config is invalid.
+        ConfigError: The loss cannot be used with the config or the targets, or the `pos_weight` file is invalid.
     """
 
     # Set by `setup`.
@@ -103,12 +104,12 @@ class Trainer:
         self.saved_at = 0.0  # when the newest checkpoint was written, by the monotonic clock
 
     def run(self) -> Run:
-        """Train until the last epoch and write the run folder.
+        """Train until the last epoch, or until training stops early, and write the run folder.
 
         Raises:
             MlrecError: The data, weights or machine cannot be used for the run, or the loss is NaN or infinite.
             Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
-            Exception: A callback raised this exception; the run can be resumed.
+            Exception: A callback raised this exception. The run can be resumed, except after `on_end`.
         """
         try:
             scores = self.run_explained()
@@ -241,7 +242,7 @@ class Trainer:
     # Training: epochs of steps, each followed by a checkpoint and, when due, an evaluation.
 
     def train(self) -> Predictions:
-        """Run all remaining epochs, and return the predictions on the scored split after the last epoch."""
+        """Run the remaining epochs, and return the predictions on the scored split after the last one."""
         steps = steps_per_epoch(len(self.plan.train), self.config.batch_size, processes.world_size())
         if self.config.head_epochs and self.state.step == 0:  # a run that was interrupted in this phase repeats it
             from mlrec.training.head_phase import train_head
@@ -342,10 +343,10 @@ class Trainer:
     def evaluate(self, epoch: int) -> Predictions | None:
         """Run the evaluations that are due after an epoch.
 
-        After the last epoch, returns the predictions on the scored split; otherwise, returns None.
+        If training ends after this epoch, returns the predictions on the scored split; otherwise, returns None.
 
-        The selection split determines the best epoch. If `patience` is set, the selection split also determines when
-        training stops early.
+        If there is a selection split, it determines the best epoch, whose weights are written. If `patience` is also
+        set, the selection split determines when training stops early.
         """
         plan, config = self.plan, self.config
         last = epoch == config.epochs
