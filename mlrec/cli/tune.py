@@ -34,7 +34,7 @@ def tune(
     precision: options.Precision = "auto",
     runs_root: options.RunsRoot = Path("runs"),
 ) -> None:
-    """Tune a threshold for each label and calibrate the probabilities.
+    """Tune a threshold for each label and calibrate probabilities.
 
     Use a split whose metrics you do not report. The result is written to thresholds.json next to the model; mlrec
     predict --tuned and mlrec eval --tuned use this file. The printed metrics are cross-fitted: each sample is evaluated
