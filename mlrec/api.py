@@ -37,17 +37,19 @@ def train(
     """Train a model and evaluate it, as `mlrec train` does.
 
     Args:
-        data: Folder of a prepared dataset [default: the most recently prepared dataset].
-        recipe: Name of a recipe [default: the recipe for the dataset].
+        data: Folder of a prepared dataset [default: the most recently prepared dataset in the folder "data"].
+        recipe: Name of a recipe [default: the `base` key in `config`, otherwise the recipe for the dataset].
         config: TOML configuration file; its `base` key sets the base recipe.
-        out: Parent folder of the run folders.
+        out: Parent folder of the new run folder; has no effect with `resume`.
         name: Name of the run folder [default: dataset-backbone-head-number].
-        resume: Run to resume. The resumed run keeps its folder, recipe and settings.
+        resume: Run to resume. The resumed run keeps its folder, recipe and settings. Only `data`, `device`, `threads`,
+            `workers`, `save_every`, `trackers` and `tensorboard` may be changed.
         callbacks: Objects that define any of the methods `on_step`, `on_epoch` and `on_end`. Each method receives a
-            `TrainEvent`. The methods are called only in the first process. On a GPU, `on_step` is called every 20
-            steps.
+            `TrainEvent`. The methods are called only in the first process. On a GPU, `on_step` is called after every
+            20 steps and at the end of an epoch.
         progress: If True, progress bars, notes and warnings are printed to stderr. If False, warnings are issued as
-            Python warnings. If an object with a method `task` is passed, this object draws the progress bars.
+            Python warnings. If an object with a method `task` is passed, this object draws the progress bars, and
+            warnings are issued as Python warnings.
         **settings: Configuration keys; strings are parsed as on the command line. These settings override `config`,
             which overrides the recipe.
 
@@ -56,6 +58,7 @@ def train(
 
     Raises:
         ConfigError: A key is unknown or a value is invalid; nothing has been written.
+        UsageError: `recipe`, `config` or `name` is set together with `resume`, or `name` is not a valid folder name.
         MlrecError: The data, weights or machine cannot be used for the run, or the loss is NaN or infinite.
         Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
         Exception: A callback raised an exception, which is propagated unchanged. A checkpoint has been saved, so the
@@ -106,15 +109,19 @@ def evaluate_run(
     precision: str = "auto",
     progress: bool | Progress = True,
 ) -> Metrics:
-    """Evaluate a trained model, as `mlrec eval` does, and write predictions and metrics next to the model.
+    """Evaluate a trained model, as `mlrec eval` does, and return the metrics.
+
+    The metrics and the predictions for all labels are also written to a folder. The folder is in the model folder, or
+    next to the model file. An existing folder with the same name is replaced.
 
     Args:
         run: `Run` object, run folder, imported model, or `.safetensors` file.
-        data: Folder of a prepared dataset with the same labels [default: the run's dataset].
-        split: Split to evaluate on [default: the run's split, otherwise test or val].
+        data: Folder of a prepared dataset with the same labels [default: the dataset of the run, otherwise the most
+            recently prepared dataset].
+        split: Split to evaluate on [default: the evaluation split of the run, otherwise test, val or the only split].
         labels: Labels to score [default: all labels].
         conventions: Name of the scoring conventions.
-        tuned: Whether to use the thresholds and calibration from `mlrec tune`.
+        tuned: Whether to use the thresholds from `mlrec tune`.
         top: Number of labels K. If set, `Metrics.top` contains the precision, recall and F1 of predicting the K
             highest-scoring labels of each sample.
         tta: Views for test-time augmentation, such as "flip" or "flip,1,1.25" (see `mlrec eval --tta`). If None, only
@@ -167,12 +174,13 @@ def attention(
     """Compute the heat maps that `mlrec attend` draws: one map per image and label.
 
     A map shows the contribution of each location to the logit of a label, summed over all heads. The sum of a map over
-    all locations is the logit.
+    all locations is the logit. For the heads attention-pool, ml-decoder and q2l, a map instead shows the attention of
+    the label's query.
 
     Args:
         model: Model, run, model folder or model file.
-        images: Images in any form that `predict` accepts: paths, globs, manifests (`.jsonl`), items with boxes, Pillow
-            images, arrays, tensors or bytes.
+        images: Images in any form that `predict` accepts, except URLs: paths, globs, manifests (`.jsonl`), items with
+            boxes, Pillow images, arrays, tensors, bytes or open files.
         labels: Labels for which to compute maps [default: the `top` most probable labels of each image].
         top: Number of labels per image if `labels` is None.
         temperature: Temperature of a head. If set, attention maps of this head are returned instead of contribution
@@ -189,9 +197,9 @@ def attention(
         for K labels.
 
     Raises:
-        DataError: An image cannot be read.
+        DataError: An image cannot be read, or an object is not an image.
         PredictionsError: A label is unknown.
-        UsageError: A path does not exist, or no head has the requested temperature.
+        UsageError: A path does not exist, a URL is passed, or no head has the requested temperature.
         ModelError: The model does not exist or cannot be used.
 
     Example:
@@ -246,8 +254,8 @@ def load_run(path: PathLike) -> Run:
 def _reported(progress: bool | Progress) -> Iterator[Progress]:
     """Print progress bars, notes and warnings.
 
-    If `progress` is False, warnings are issued as Python warnings instead. If `progress` is an object, this object
-    draws the progress bars.
+    If `progress` is not True, warnings are issued as Python warnings, and notes are not printed. If `progress` is an
+    object, this object draws the progress bars.
     """
     if progress is True:
         from mlrec.cli.console import Records, Terminal

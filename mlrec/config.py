@@ -464,7 +464,8 @@ def first_keys(values: Mapping[str, Any]) -> dict[str, Any]:
 def old_keys(values: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, str, bool]]:
     """Iterate over old key names in config values and nested tables.
 
-    Yields the old name, the current name, and whether both are set.
+    Yields the old name, the current name, and whether both are set. A name in `ALIASES` is yielded only if both are
+    set.
     """
     for key, value in values.items():
         name = OLD_KEYS.get(key) or ALIASES.get(key)

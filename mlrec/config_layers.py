@@ -81,7 +81,9 @@ def resolve(
         recipe: Name of the recipe, stored in the result.
 
     Raises:
-        ConfigError: Keys are unknown or values are invalid; the message lists all errors with the name of the layer.
+        ConfigError: Keys are unknown, values are invalid, or valid values are inconsistent. The message lists all
+            unknown keys and invalid values with the name of the layer. If there are none, the message states the first
+            inconsistent value.
     """
     faults = [fault for source, layer in layers for fault in _faults(source, layer)]
     if faults:
@@ -106,8 +108,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        ConfigError: The file cannot be read, is not UTF-8, is too long for a configuration, or has a syntax error. For
-            a syntax error, the message quotes the line.
+        ConfigError: The file cannot be read, is not UTF-8, is too long for a configuration, has a line that is too
+            long, or cannot be parsed (see `parse_toml`).
     """
     text = read_text(path, ConfigError)
     if len(text) > LONGEST_TEXT or max(map(len, text.splitlines()), default=0) > LONGEST_LINE:
@@ -119,7 +121,8 @@ def parse_toml(text: str, name: str) -> dict[str, Any]:
     """Parse TOML text; error messages start with `name`.
 
     Raises:
-        ConfigError: The syntax is invalid; the message quotes the line.
+        ConfigError: The syntax is invalid, tables are nested too deeply, or a number is too long. For a syntax error,
+            the message quotes the line.
     """
     try:
         return tomllib.loads(text)
@@ -152,7 +155,7 @@ def parse_value(key: str, text: str) -> Any:
     `check_values` rejects it.
 
     Raises:
-        ConfigError: The key is unknown, or a list of numbers is invalid.
+        ConfigError: The key is unknown, or a list of numbers or names is invalid.
 
     Example:
         >>> parse_value("lr", "1e-2"), parse_value("ema", "true"), parse_value("scale", "0.5,1")

@@ -121,7 +121,8 @@ class Predictions:
         memory-mapped.
 
         Raises:
-            PredictionsError: An array is missing, shapes do not match, or the logits are not floats.
+            PredictionsError: The file cannot be read, an array is missing, shapes do not match, the logits are not
+                floats, a label or sample id is repeated, or a target is not 1, 0 or -1.
         """
         path = Path(path)
         arrays = _read_arrays(path)

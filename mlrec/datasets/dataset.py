@@ -57,7 +57,7 @@ class Dataset:
     Attributes:
         path: Folder of the dataset.
         info: Content of `dataset.json`.
-        loaded: Manifests that are already in memory because they have just been written.
+        loaded: Manifests that are already in memory, by split; they are not read from their files.
     """
 
     path: Path
@@ -69,7 +69,7 @@ class Dataset:
         """Open the folder of a prepared dataset.
 
         Raises:
-            DataError: The folder is missing or was not written by `mlrec prepare`.
+            DataError: The folder is missing, is not a prepared dataset, or has an invalid `dataset.json`.
         """
         path = Path(path)
         if not (path / DATASET_FILE).is_file():

@@ -94,8 +94,8 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
             receives one line about the skipped files.
 
     Raises:
-        UsageError: A path does not exist, or a folder or glob contains no images. The error is raised before the first
-            image is returned.
+        UsageError: A path does not exist or is neither a file nor a folder, or a folder or glob contains no images. The
+            message lists all invalid paths. The error is raised before the first image is returned.
     """
     findings, sources = ValidationReport(), []
     for path in paths:

@@ -53,11 +53,11 @@ class Manifest:
         targets: (N, C) int8 array of 1 (positive), 0 (negative) or -1 (unknown).
         boxes: (N, 4) float64 array of boxes as x, y, width, height in pixels of the stored image, or None if the
             samples are whole images.
-        sample_ids: Unique names of the N samples. Each name is the image path, or `image#k` for the k-th person
-            annotated in the image, counted from 0.
+        sample_ids: Unique names of the N samples [default: `images`]. A name is usually the image path, or `image#k`
+            for box k of the image, counted from 0.
 
     Raises:
-        DataError: The shapes of the arrays do not match.
+        DataError: The shapes of the arrays or the numbers of images and names do not match.
 
     Example:
         >>> manifest = Manifest("pets", "val", Path("/data"), ("cat", "dog"), ("a.jpg",), np.array([[1, -1]], np.int8))
@@ -137,7 +137,7 @@ class Manifest:
                 accepts these values as targets.
 
         Raises:
-            DataError: A label has the same name as another column.
+            DataError: A label has the same name as another column, and `labels_only` is False.
 
         Example:
             >>> manifest = Manifest("pets", "val", Path("/data"), ("cat",), ("a.jpg", "b.jpg"), np.array([[1], [-1]]))
@@ -166,8 +166,8 @@ class Manifest:
                 column with the values 1 or True (positive), 0 or False (negative), and -1, NaN or None (unknown).
             root: Folder of the images; absolute paths below this folder are converted to relative paths.
             name: Name of the dataset.
-            split: Split to select from the column `split`. If there is no such column, this is the name of the new
-                split.
+            split: Split to select from the column `split` [default: the only split in this column]. If there is no such
+                column, this is the name of the new split [default: "all"].
             labels: Names of the label columns. By default, all columns except the columns for the image, id, split and
                 box.
 
@@ -213,11 +213,11 @@ class Manifest:
 
         Args:
             dataset: Dataset with an `image` column and either a `labels` column or one column per label with the
-                values 1, 0 and -1.
+                values 1, 0 and -1. The columns `id`, `box` and, in addition to `labels`, `unknown` are optional.
             root: Folder of the image files. If the dataset contains image data, the images are written to this
                 folder.
             name: Name of the dataset in the manifest.
-            split: Name of the split. By default, the split name of the dataset.
+            split: Name of the split. By default, the split name of the dataset, or "all" if it has none.
             labels: Names of the label columns. By default, the labels are the class names of the column `labels`.
 
         Raises:
@@ -263,7 +263,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the labels and samples, but not of `root`; moving the files does not change the digest."""
+        """SHA-256 of the labels and samples; `name`, `split` and `root` do not affect the digest."""
         content = hashlib.sha256(msgspec.json.encode(self.labels))
         for line in self._lines():
             content.update(b"\n" + line)
@@ -334,7 +334,7 @@ class Manifest:
         return self.of_columns(chosen, label_columns(self.labels, chosen, f"{self.name}/{self.split}"))
 
     def of_columns(self, labels: Sequence[str], columns: Sequence[int] | NDArray[np.intp]) -> Manifest:
-        """Return a manifest of the same samples with only these target columns, renamed to `labels`."""
+        """Return a manifest of the same samples with only these columns, in this order; `labels` are their names."""
         if np.array_equal(columns, np.arange(len(self.labels))):
             return self
         sparse = self.__dict__.get("_sparse")
@@ -344,7 +344,7 @@ class Manifest:
     def save(self, path: Path) -> None:
         """Write the manifest to `path` atomically.
 
-        For a large manifest, a binary copy is also written next to the file.
+        For a large manifest, a binary copy is also written next to the file. Otherwise, an old binary copy is removed.
 
         Raises:
             DataError: The path of `root` cannot be encoded as UTF-8.
@@ -374,9 +374,11 @@ class Manifest:
     def load(cls, path: Path | str) -> Manifest:
         """Read a manifest file. A large manifest is read from its binary copy if the copy is up to date.
 
+        If a large manifest has no such copy, a new copy is written.
+
         Raises:
-            DataError: The file is not a manifest, a line is invalid, a label is not in the header, or an id is
-                repeated. The message states the file and line.
+            DataError: The file is not a manifest, a line is invalid, a label is not in the header, an id is repeated,
+                or only some samples have boxes. The message states the file and, for an invalid line, its number.
         """
         path = Path(path)
         check_regular(path)

@@ -47,7 +47,7 @@ Block = tuple[int, NDArray[np.int64], NDArray[np.int64], NDArray[np.int8]]
 class SparseTargets:
     """(N, C) targets in sparse form; only positive and unknown labels are stored, as integer codes.
 
-    Each stored label takes two bytes, or four bytes if there are more than 32,767 labels.
+    Each stored label takes two bytes, or four bytes if there are more than 32,768 labels.
 
     Attributes:
         codes: (E,) array with the codes of the stored labels: k if the label in column k is positive, and `-1 - k` if

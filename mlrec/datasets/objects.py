@@ -28,10 +28,11 @@ from mlrec.utils.errors import DataError, ValidationReport
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """The K annotated objects in one image.
+    """The K annotated objects in one image that have a box and a label in the manifest.
 
     Attributes:
-        ids: (K,) array of annotation ids (COCO), or of object positions in the file, counted from 1 (VOC).
+        ids: (K,) array of annotation ids, or -1 if there is no id (COCO), or of object positions in the file, counted
+            from 1 (VOC).
         labels: (K,) array with the position of each object's label in the labels of the manifest.
         boxes: (K, 4) array of boxes as x, y, width, height in pixels of the stored image, counted from 0.
         areas: (K,) array of areas in square pixels: the annotated area, or the area of the box if no area is annotated.

@@ -64,7 +64,8 @@ def parse_names(text: str) -> dict[str, str]:
     """Parse the value `NAME=val,...` of `--splits`; the original split names are not case-sensitive.
 
     Raises:
-        UsageError: The text is malformed, a split occurs twice, or a split name is not a valid file name.
+        UsageError: The text is malformed, an original split name occurs twice, or a new split name is not a valid file
+            name.
 
     Example:
         >>> parse_names("Fold0=train, holdout=val")
@@ -89,7 +90,8 @@ def resolve_names(
 
     Names are looked up in `--splits`, then among the known names. If two names mean the same split, an error is
     reported, because the names may refer to different sets of images. The option `--splits` can join multiple names
-    into one split. In one column of a table, names that differ only in case are joined with a warning.
+    into one split. In one column of a table, names that differ only in case are joined with a warning. A name in
+    `--splits` that is not in the source is an error.
 
     Args:
         places: All names in the source, with their positions for messages.

@@ -61,11 +61,14 @@ class SweepExecutor:
     command: Sequence[str] = field(default_factory=lambda: tuple(sys.argv))
 
     def run(self) -> Iterator[States]:
-        """Train the unfinished trials, and yield the states of all trials in the stage twice per second.
+        """Train the unfinished trials, and yield the states of all trials in the stage about twice per second.
+
+        Tuning trials are a separate stage, which is run first.
 
         Raises:
             UsageError: The number of jobs is invalid, or the command was started by torchrun.
-            RunError: The storage cannot be opened, or the workers cannot be started.
+            RunError: The storage cannot be opened, a worker exited before it took a trial, or all tuning trials of a
+                setting failed.
             Interrupted: SIGINT or SIGTERM was received; running trials are saved, and the same command resumes them.
         """
         self._prepare()
@@ -83,7 +86,7 @@ class SweepExecutor:
         """Return the states of the trials that are known before the sweep starts.
 
         If the sweep tunes values, the states of the tuning trials are returned. For a search, the states of the
-        existing trials are returned. The storage is not created if it does not exist.
+        existing trials are returned. The default storage is not created if it does not exist.
         """
         plan = self.plan
         trials: Sequence[Trial]
@@ -218,7 +221,10 @@ class SweepExecutor:
 
 
 class WorkerPool:
-    """Worker processes on this machine for one stage of a sweep; the worker in slot k uses GPU k."""
+    """Worker processes on this machine for one stage of a sweep.
+
+    If the workers share GPUs, the worker in slot k uses GPU k modulo the number of GPUs.
+    """
 
     def __init__(self, task: WorkerTask) -> None:
         self._task = task

@@ -23,9 +23,9 @@ class Setting:
 
     Attributes:
         label: Name of the study variant; "" if the values alone identify the setting.
-        values: Values of the keys in which the settings of the sweep differ.
-        flags: `Config` keys that the sweep sets for this setting; seed, splits and tuned values are added for each
-            trial.
+        values: Values of the axes, except for keys that the study variant sets.
+        flags: Values of the `Config` keys that the sweep sets for this setting. Seed, splits and tuned values are added
+            for each trial.
     """
 
     label: str
@@ -43,10 +43,12 @@ class Trial:
     """One training run in a sweep.
 
     Attributes:
-        name: Name of the run folder. The name contains the values and a hash of the configuration and the data.
+        name: Name of the run folder. The name contains the label and the values, shortened to 100 characters, and a
+            hash of the configuration and the data.
         label: Label of the setting.
-        values: Values of the setting, plus the seed and fold if the sweep has multiple seeds or folds.
-        flags: `Config` keys that the sweep sets for this trial.
+        values: Values of the setting and the tuned or searched values. The fold is included if the sweep has multiple
+            folds, and the seed if the sweep has multiple seeds; a tuning trial has neither.
+        flags: Values of the `Config` keys that the sweep sets for this trial.
         stage: "tune" if the trial is used only to choose a value for other trials, otherwise "run".
     """
 
@@ -70,11 +72,14 @@ def axis_values(key: str, text: str) -> list[Any]:
 
     Args:
         key: Configuration key, a field of `Config`.
-        text: Values as `a,b,c` or `start:stop:step`. If a value is itself a list, the values are separated by
-            semicolons.
+        text: Values as `a,b,c` or, for numbers, `start:stop:step`. If a value is itself a list, the values are
+            separated by semicolons.
+
+    Returns:
+        Parsed values. A value that cannot be parsed remains a string, which `check_values` rejects.
 
     Raises:
-        ConfigError: The key is unknown, or a value is invalid.
+        ConfigError: The key is unknown, or a list or range is invalid.
         UsageError: A value is listed twice.
 
     Example:
@@ -99,9 +104,13 @@ def split_axes(texts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, list
     Args:
         texts: Dict from key to value. Values are texts typed by the user, or parsed values.
 
+    Returns:
+        A dict from key to value for keys with one value, and a dict from key to values for the axes. Old key names are
+        replaced.
+
     Raises:
-        ConfigError: A value is invalid.
-        UsageError: A key is unknown.
+        ConfigError: A list or range is invalid.
+        UsageError: A key is unknown, or a value is listed twice.
 
     Example:
         >>> split_axes({"heads": "2", "lam": "0,0.5"})
@@ -124,7 +133,8 @@ def check_texts(texts: Mapping[str, str], source: str) -> None:
         source: Name of the source in error messages.
 
     Raises:
-        ConfigError: A key is unknown, or a value is invalid.
+        ConfigError: A value is invalid.
+        UsageError: A key is unknown, or a value is listed twice.
     """
     fixed, axes = split_axes(texts)
     for key, values in {**{key: [value] for key, value in fixed.items()}, **axes}.items():

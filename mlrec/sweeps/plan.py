@@ -32,20 +32,21 @@ class SweepPlan:
     Attributes:
         title: Title of the table.
         notes: Footnotes of the table.
-        folder: Folder of all runs.
+        folder: Folder of the sweep, which contains the run folders.
         base: Training plan with the keys that all runs share.
         file: Configuration file of all runs.
         recipe: Recipe of all runs.
-        settings: Settings of the sweep. Each setting is trained once for every combination of a pair in `splits` and a
-            seed.
+        settings: Settings of the sweep. In a grid, each setting is trained once for every combination of a pair in
+            `splits` and a seed. A search has one setting, to which the searched values are added.
         axes: Axes of the grid, or ranges of the search.
-        tune: Axes whose best value is chosen separately for each setting.
+        tune: Keys with the values to try; the best combination is chosen separately for each setting.
         seeds: Seeds for each setting.
         splits: Pairs of a training split and a scored split; one pair per fold if folds are used.
-        pool: Split that is divided into folds or held-out parts; None if no split is divided.
-        dataset: Dataset that keeps the manifests of `splits` in memory, so that each manifest is read only once.
+        pool: Training split, from which folds or held-out data are taken; None without folds and tuning.
+        dataset: Dataset that keeps the manifests of all splits in the sweep in memory, so that each manifest is read
+            only once.
         tuning: Trials that choose the tuned values; they run before all other trials.
-        max_trials: Number of search trials; None for a grid.
+        max_trials: Maximum number of search trials; None for a grid.
     """
 
     title: str
@@ -65,7 +66,7 @@ class SweepPlan:
     max_trials: int | None = None
 
     def trials(self, choices: Mapping[str, Mapping[str, Any]]) -> list[Trial]:
-        """Return the trials of the sweep.
+        """Return the trials of the grid in the order of setting, fold and seed, without tuning trials.
 
         Args:
             choices: Dict from the description of a setting to the values chosen for this setting; empty without tuning.
@@ -91,7 +92,11 @@ class SweepPlan:
         return self._trial("", values, {**flags, "train_split": train_split, "split": scored_split})
 
     def tuning_trials(self, splits: tuple[str, str]) -> list[Trial]:
-        """Return one tuning trial per setting and combination of tuned values."""
+        """Return one tuning trial per setting and combination of tuned values, with the first seed.
+
+        Args:
+            splits: Training split and scored split of the tuning trials.
+        """
         trials = []
         for setting in self.settings:
             for chosen in combinations(self.tune):
@@ -131,25 +136,31 @@ def plan_sweep(
 ) -> SweepPlan:
     """Plan a sweep and check the configuration of every trial.
 
+    If folds or tuning require splits that do not exist, these splits are added to the dataset.
+
     Args:
         flags: Values of `Config` keys. A string with multiple values, `a,b,c` or `start:stop:step`, defines an axis.
         study: Name of a study in `sweeps.studies`; the study variants are combined with the axes.
         paper_only: Whether to train only the runs in the paper's table or figure. If set, the default number of seeds
             is one.
-        tune: Axes whose best value is chosen for each setting on data held out from the training split.
-        seeds: Seeds for each setting.
+        tune: Dict from key to values, as in `flags`. The best combination of values is chosen for each setting on data
+            held out from the training split. By default, the values that the study tunes.
+        seeds: Seeds for each setting. By default, the values of `seed` in `flags`; otherwise 0, 1 and 2 for a study
+            without `paper_only`, or 0.
         folds: Number of folds for cross-validation on the training split; None to use the training and scored splits.
-        trials: Number of trials of a hyperparameter search; None trains all combinations of the values.
+        trials: Maximum number of trials of a hyperparameter search; None trains all combinations of the values.
         file: Configuration file; see `train`.
         recipe: Name of a recipe; see `train`.
         out: Folder in which the sweep folder is created.
-        name: Name of the sweep folder; by default, the name of the study, or the names of the axes.
+        name: Name of the sweep folder. By default, the name of the study (followed by "-paper" with `paper_only`), or
+            "sweep" followed by the names of the axes and tuned keys.
         data_root: Folder of datasets; see `train`.
         progress: Progress display.
 
     Raises:
         ConfigError: A key or value of any trial is invalid.
-        UsageError: No key has multiple values, or options cannot be used together.
+        UsageError: There is nothing to sweep over, a key or study is unknown, or options cannot be used together.
+        MlrecError: The data cannot be used.
     """
     if name is not None:
         check_name(name)

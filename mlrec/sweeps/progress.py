@@ -35,13 +35,13 @@ class TrialState:
     """Snapshot of the state of a trial.
 
     Attributes:
-        detail: Text with the epoch and the loss of a running trial.
-        error: Last error of the trial in one line; "" if the trial has not failed. The error is kept while the trial is
-            retried.
-        failures: Number of failures.
-        log: File that contains the complete error.
-        mAP: mAP of a finished trial, as a fraction.
-        seconds: Duration of a finished trial in seconds. The time needed to compute shared features is not included.
+        detail: Text with the epoch and the loss of a running trial; "" for other trials.
+        error: Last error, in one line, of a trial that failed or waits for a retry; "" for other trials.
+        failures: Number of failures of a trial that failed or waits for a retry; 0 for other trials.
+        log: File that contains the complete error, if `error` is set.
+        mAP: mAP of a finished trial, as a fraction; None if the trial is not finished or its mAP is undefined.
+        seconds: Duration of a finished trial in seconds, without the time needed to compute shared features; None for
+            other trials.
     """
 
     trial: Trial

@@ -24,10 +24,10 @@ def proposals(
     The proposals are deterministic: they depend only on the arguments.
 
     Args:
-        axes: Dict from key to values. Numbers are proposed from the range between the smallest and the largest value.
-            Values of other types are chosen from the list.
+        axes: Dict from key to values. If all values are numbers, proposals are from the range between the smallest and
+            the largest number. Otherwise, the values are chosen from the list.
         results: Combinations that have been trained, with their mAP.
-        count: Number of proposals. Fewer proposals are returned if fewer combinations are left.
+        count: Number of proposals. Fewer proposals are returned if not enough new combinations are found.
         running: Combinations that are being trained.
     """
     import optuna

@@ -1,8 +1,8 @@
 """Predefined sweeps: the paper's ablations, CSRA compared with the baseline, and all heads.
 
-The ablations reproduce Tables 6-8 and Figure 5 of the paper. By default, each table uses the settings of the paper;
-command-line flags override these settings. Control experiments that are not in the paper are marked as such, and are
-excluded by `paper_only`.
+The ablations reproduce Tables 6-8 and Figure 5 of the paper. By default, each ablation uses the paper's λ and number
+of heads, unless they are varied; command-line flags override these values. Control experiments that are not in the
+paper are marked as such, and are excluded by `paper_only`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ class Study:
         title: Title of the table.
         defaults: Values of `Config` keys for all runs; the user's flags override these values.
         variants: Rows of the table, as a dict from label to the `Config` keys that the row sets.
-        axes: Additional axes.
-        tune: Axis whose value is chosen separately for each variant, on data held out from training.
+        axes: Keys with the values to combine with each variant.
+        tune: Key with the values to try; the best value is chosen separately for each variant, on data held out from
+            training.
         notes: Footnotes of the table.
     """
 

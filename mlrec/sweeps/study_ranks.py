@@ -33,7 +33,8 @@ def study_reports(
     """Return the table of each sweep and, if there are multiple sweeps, an overall table.
 
     Args:
-        folders: Folders of sweeps whose rows have the same names, for example of one study on multiple datasets.
+        folders: Folders of sweeps, for example of one study on multiple datasets. The rows of multiple sweeps are
+            matched by name.
         labels: Labels to score; by default, all labels.
         conventions: Conventions for scoring the stored predictions; by default, those of the runs.
         intervals: Whether to add 95% confidence intervals for mAP and mAP differences. With multiple sweeps, the
@@ -41,7 +42,7 @@ def study_reports(
 
     Raises:
         RunError: A folder contains no sweep, or no finished run.
-        UsageError: A folder is listed twice, or the rows of multiple sweeps cannot be matched by name.
+        UsageError: A folder is listed twice, or the rows of multiple sweeps cannot be matched; see `overall_table`.
     """
     several = len(folders) > 1
     if len({folder.resolve() for folder in folders}) < len(folders):
@@ -63,12 +64,12 @@ def overall_table(tables: Sequence[Table], names: Sequence[str]) -> Table:
     """Return a table with the mean rank, wins and losses of each row over multiple studies.
 
     Args:
-        tables: Tables from `study_table`, with confidence intervals. Each row must have a name. Only rows that are in
-            all tables are ranked.
-        names: Name of each study, for errors and footnotes.
+        tables: Tables from `study_table`, with confidence intervals. Each row must have a unique name. Only rows that
+            have an mAP in all tables are ranked.
+        names: Name of each study, for errors and the title.
 
     Raises:
-        UsageError: The rows of a study have no names, or the studies have no row name in common.
+        UsageError: A row has no name, two rows of a table have the same name, or no row has an mAP in all tables.
     """
     studies = [_rows_by_name(table, name) for table, name in zip(tables, names, strict=True)]
     shared = [name for name in studies[0] if all(_has_map(study.get(name)) for study in studies)]

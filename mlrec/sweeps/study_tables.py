@@ -39,7 +39,8 @@ class TrialResult:
         logits: (N, C) array of the logits of the scored labels.
         targets: (N, C) array of the targets of the scored labels.
         samples: Ids of the N samples.
-        history: Pairs of epoch number and mAP over all labels, one pair for each evaluated epoch.
+        history: Pairs of epoch number and mAP over all labels on the scored split, one pair for each evaluated epoch
+            with a defined mAP.
         losses: Mean training loss of each epoch.
         head_parameters: Number of parameters of the head; None if the run record does not contain this number.
     """
@@ -60,9 +61,10 @@ class SettingResult:
     Attributes:
         label: Label of the setting.
         values: Values of the setting by configuration key.
-        trials: Results over seeds and folds.
+        trials: Results of the finished trials, one per seed and fold.
         missing: Number of unfinished trials.
-        at_edge: Tuned keys for which the chosen value is the smallest or the largest value that was tried.
+        at_edge: Tuned keys with a number as value for which the smallest or the largest of more than two tried numbers
+            was chosen.
     """
 
     label: str
@@ -108,6 +110,10 @@ def comparison_tables(folder: Path | str, labels: Sequence[str] | None = None) -
     Args:
         folder: Folder of the sweep.
         labels: Labels to score; by default, all labels.
+
+    Returns:
+        One table for each row that has finished runs. The list is empty if CSRA has no finished run, or if the sweep
+        has additional axes or folds.
     """
     folder = Path(folder)
     groups = SweepFile.load(folder).settings()
@@ -140,7 +146,8 @@ def study_table(
 
     Args:
         title: Title of the table.
-        settings: Rows of the table; differences are relative to the first row.
+        settings: Settings of the sweep. Settings without finished trials have no row. Differences are relative to the
+            first row.
         intervals: Whether to add 95% confidence intervals for mAP and mAP differences (bootstrap over images and
             runs).
         notes: Additional footnotes.

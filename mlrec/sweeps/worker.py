@@ -56,7 +56,9 @@ class WorkerTask:
 
 
 def run_worker(task: WorkerTask, slot: int) -> None:
-    """Train trials until no trial is waiting or a signal stops the worker, then exit the process.
+    """Train trials until no trial is waiting, then exit the process.
+
+    The process also exits after a signal, and after an exception that is not an `MlrecError`.
 
     Args:
         task: Task for the worker.
@@ -96,9 +98,10 @@ class Worker:
         self._features: FeatureCache | None = None
 
     def train(self, name: str) -> float | None:
-        """Train or resume a trial, and return the mAP.
+        """Train or resume a trial, and return the mAP; a finished trial is not trained again.
 
-        The result is None if training was interrupted or if another worker has claimed the trial.
+        The result is None if training was interrupted, another worker has claimed the trial, the trial does not belong
+        to this sweep, or the mAP is undefined.
 
         Raises:
             TrialFailed: Training failed; the complete error is in the log of the trial.

@@ -32,8 +32,9 @@ def unpack(archive: Path, folder: Path, limit: int) -> int:
         Number of bytes written.
 
     Raises:
-        DataError: The archive is damaged, is larger than `limit` bytes when unpacked, or contains a link, a device or a
-            path outside the folder. Files written before the error remain in `folder`.
+        DataError: The archive is damaged, is larger than `limit` bytes when unpacked, or contains a link, a device, or
+            a path that is absolute, contains "..", or has an invalid character. Files written before the error remain
+            in `folder`.
     """
     written = 0
     try:

@@ -103,7 +103,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as indented JSON. NaN raises an error; undefined numbers must be None.
+    """Write `value` atomically as indented JSON. NaN and infinity raise ValueError; undefined numbers must be None.
 
     Invalid text, such as a path that is not valid UTF-8, is replaced by question marks to keep the file readable.
     """
@@ -126,7 +126,11 @@ def writing(path: Path, needed: int = 0) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replace_folder(path: Path) -> Iterator[Path]:
-    """Yield an empty folder, which replaces `path` when the block ends without an error."""
+    """Yield an empty folder, which replaces `path` when the block ends without an error.
+
+    Raises:
+        MlrecError: An `OSError` was raised, for example because the disk is full; `path` is unchanged.
+    """
     path = Path(path)
     temporary = _temporary(path)
     retired = path.with_name(f".{path.name}.old.tmp-{os.getpid()}")
@@ -195,12 +199,12 @@ def check_name(name: str) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Return whether a file or folder has a temporary name that this module created."""
+    """Return whether a file or folder has a temporary name from this module, except from `shared` writes."""
     return _TEMPORARY.match(path.name) is not None
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove temporary files of killed processes.
+    """Remove the temporary files and folders of killed processes in `folder`.
 
     A folder that `replace_folder` had moved away, but not yet replaced, is restored.
     """

@@ -32,8 +32,8 @@ def image_name(name: str, where: str, findings: ValidationReport) -> str:
     Args:
         name: Name in the annotation.
         where: Position of the name for messages: file, record and field.
-        findings: Report that receives the errors. Absolute paths, drives, URLs, `..`, control characters, and names
-            that are too long for a file system are errors.
+        findings: Report that receives the errors. Empty names, absolute paths, drives, URLs, `..`, control characters,
+            and names that are too long for a file system are errors.
 
     Example:
         >>> image_name("./a//b.jpg", "train.csv: line 2", ValidationReport())
@@ -110,7 +110,7 @@ def _fault(name: str) -> str:
 def clean_label(name: str, where: str, findings: ValidationReport) -> str:
     """Strip whitespace around a label name and convert it to Unicode form NFC.
 
-    Each change is reported as a warning.
+    Each change is reported as a warning. An empty name or a control character is reported as an error.
 
     Example:
         >>> clean_label(" cat ", "a.csv", ValidationReport())

@@ -81,7 +81,7 @@ def find_part(kind: str, name: str, own: Mapping[str, str], error: type[MlrecErr
         error: Class of the error for an unknown name.
 
     Raises:
-        MlrecError: The component cannot be imported, or the name is unknown. For an unknown name, the error is of class
+        MlrecError: The plugin cannot be imported, or the name is unknown. For an unknown name, the error is of class
             `error`, and the message lists the known names.
 
     Example:

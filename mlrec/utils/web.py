@@ -102,7 +102,7 @@ def fetch(url: str, policy: WebPolicy | None = None) -> bytes:
 
     Args:
         url: http or https URL without a user name and password.
-        policy: Limits for the download.
+        policy: Limits for the download [default: `WebPolicy()`].
 
     Raises:
         DataError: The URL is not allowed or the download failed; the message does not contain secrets from the URL.

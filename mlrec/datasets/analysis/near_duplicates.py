@@ -67,7 +67,7 @@ def pairs(fingerprints: Sequence[Fingerprint], alike: float = ALIKE) -> list[Dup
     """Find all pairs of duplicates and near-duplicates, sorted by position.
 
     Thumbnails are compared by their correlation, which does not depend on brightness and contrast. Nearly uniform
-    images are compared only by file content.
+    images are compared only by file content, and each is paired only with the first identical file.
 
     Args:
         fingerprints: Fingerprints of the images.

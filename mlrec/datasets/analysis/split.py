@@ -123,7 +123,8 @@ def random_parts(groups: NDArray[np.intp], shares: Sequence[float], seed: int) -
 def prevalence_error(targets: NDArray[np.int8] | SparseTargets, chosen: NDArray[np.bool_]) -> float:
     """Return the mean absolute difference in label prevalence between a subset and all samples.
 
-    Prevalences are fractions from 0 to 1.
+    The prevalence of a label is the number of its positives divided by the number of samples. The result is 1 if the
+    subset is empty.
     """
     if not chosen.any():
         return 1.0

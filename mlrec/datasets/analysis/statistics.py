@@ -66,7 +66,7 @@ class SplitStatistics:
 class Shift:
     """Significant difference in the prevalence of a label between two splits.
 
-    `first` and `second` are the prevalences as fractions, and `z` is the difference divided by its standard error.
+    `first` and `second` are the prevalences as fractions, and `z` is `second - first` divided by its standard error.
     """
 
     label: str
@@ -236,7 +236,7 @@ def sizes(values: NDArray[np.floating] | Sequence[float]) -> Sizes | None:
 
 
 def independent(manifests: Sequence[Manifest]) -> list[Manifest]:
-    """Return the splits that are not part of a larger split, in their original order.
+    """Return the splits with at least one sample that is in no larger split, in their original order.
 
     For VOC, for example, the result contains trainval and test.
     """
