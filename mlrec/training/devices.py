@@ -147,8 +147,8 @@ def prepare_device(device: torch.device, precision: Precision, threads: int | No
     """Configure the GPU, TF32, CPU threads and memory reuse for the whole process.
 
     On CUDA, TF32 is disabled for fp32 and enabled for other precisions. In half precision, TF32 affects only the head,
-    because the head computes in float32. Features in bf16 or fp16 are exact in TF32, so only the weights of the head are rounded (to 11
-    bits). Products in TF32 are summed in float32.
+    because the head computes in float32. Features in bf16 or fp16 are exact in TF32, so only the weights of the head
+    are rounded (to 11 bits). Products in TF32 are summed in float32.
     """
     if device.type == "cuda":
         torch.cuda.set_device(device)  # pinned memory, streams and third-party code use the current device

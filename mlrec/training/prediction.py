@@ -133,8 +133,8 @@ def _backbone(model: Classifier, device: torch.device, precision: Precision) -> 
 def in_half(backbone: nn.Module, size: int, device: torch.device, dtype: torch.dtype) -> nn.Module:
     """Return a copy of a backbone for fast inference in half precision.
 
-    BatchNorm is folded into convolutions, and weights are cast only once. A ViT on a CPU is returned unchanged: it has
-    no BatchNorm, and casting its weights only once does not make it faster.
+    BatchNorm is folded into convolutions, and weights are cast only once. On a CPU, a backbone without BatchNorm, such
+    as a ViT, is returned unchanged, because casting its weights only once does not make it faster.
 
     Args:
         backbone: Backbone of a model on `device`, in float32.
@@ -295,7 +295,7 @@ def read_features(
 def predict_features(model: Classifier, features: Features, *, batch_size: int = 16) -> Predictions:
     """Compute logits like `predict`, from features without augmentation.
 
-    The features must have been computed with the same batch size.
+    The logits are bit-identical to those of `predict` if the features were computed with the same batch size.
 
     Raises:
         MlrecError: A logit is NaN or infinite; the message states the sample.

@@ -59,7 +59,7 @@ class State:
         skipped: Number of consecutive steps that the fp16 scaler skipped.
         history: Scores of the epochs that have been evaluated.
         seconds: Time in seconds spent so far on each part of the run: "train", "eval", "features" and "head".
-        saved: Step of the newest checkpoint.
+        saved: Step of the newest checkpoint; None before the first checkpoint.
     """
 
     model: Classifier

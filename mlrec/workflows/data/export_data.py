@@ -62,8 +62,8 @@ def export_data(
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
         format_: Output format. `csv` writes `<split>.csv`. `coco` writes `<split>.json`. `imagefolder` (Hugging Face)
-            writes `<split>/metadata.csv` next to the images. `labelstudio` writes `<split>.json` and a labeling
-            configuration. `fiftyone` writes `<split>/labels.json`.
+            writes `<split>/metadata.csv` and links to the images, or copies. `labelstudio` writes `<split>.json` and a
+            labeling configuration. `fiftyone` writes `<split>/labels.json`.
         out: Folder that is empty or does not exist [default: `<name>-<format>`].
         splits: Splits to export; by default all.
         unknown_as_negative: Whether to write unknown labels as negatives.

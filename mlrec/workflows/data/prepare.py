@@ -63,8 +63,9 @@ def prepare(
 ) -> Dataset:
     """Read third-party annotations and write `out/name`: one manifest per split, and `dataset.json`.
 
-    All checks run before an error is raised. If there is more than one error, all errors are listed in
-    `out/name.bad.log`. No partial output remains after an error.
+    An existing prepared dataset with this name is replaced. Errors are collected while the annotations are read, and
+    again while all checks run, before an error is raised. If there is more than one error, all errors are listed in
+    `out/name.bad.log`, except in a dry run. No partial output remains after an error.
 
     Args:
         kind: Name of a reader, see `known_readers`; by default, the reader is detected from `path`.

@@ -78,13 +78,15 @@ def split(
 ) -> NewSplits:
     """Divide one split of a dataset into parts and add them to the dataset as new splits.
 
-    The parts are `train` and `val`, or `fold0-train`, `fold0-val`, `fold1-train`, ... If the pool is `train` and is
-    divided into two parts, the whole pool is kept as `trainval`. `test` is never divided. Persons in the same image,
-    samples with the same value of `group`, and duplicate images stay in the same part.
+    The parts are `train` and `val`, or `fold0-train`, `fold0-val`, `fold1-train`, ..., after `prefix`. If the pool is
+    `train` and a part has the same name, the whole pool is kept as `trainval`. Parts with these names from an earlier
+    division are replaced, and all earlier folds with this prefix are removed if new folds are created. `test` is never
+    divided, and images that are also in `test` are omitted. Persons in the same image, samples with the same value of
+    `group`, and (with `near_duplicates`) duplicate images stay in the same part.
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
-        val: Fraction of the samples to hold out.
+        val: Fraction of the samples to hold out, not used with `folds`.
         folds: Number of folds for cross-validation, instead of one validation split.
         group: Column of `groups_file`; samples with equal values stay together.
         groups_file: Table with a column of image names and the column `group`; by default the file from which the
@@ -96,7 +98,8 @@ def split(
         progress: Progress display.
 
     Raises:
-        UsageError: The fraction, the number of folds or the pool is invalid, or a name is already in use.
+        UsageError: The fraction, the number of folds, the pool or the prefix is invalid, a part would be empty, or a
+            part has the name of an original split.
         DataError: The dataset, split or column does not exist.
     """
     if folds is None and not 0 < val < 1:

@@ -102,16 +102,20 @@ def export(
 ) -> ExportResult:
     """Write a bundle: model, labels, preprocessing, tuned thresholds (if any), and a model card.
 
+    An existing bundle in this folder is replaced.
+
     Args:
-        model: Model, see `evaluate_run`.
+        model: Model, see `evaluate_run`; by default the most recently finished run under `runs_root`.
         form: Export format.
-        out: Folder of the bundle; by default `export-FORM` in the model folder.
+        out: Folder of the bundle; by default `export-FORM` in the model folder, or `STEM-export-FORM` next to the model
+            file.
         data: Dataset for the comparison; by default the dataset of the run, otherwise the most recently prepared
             dataset. Random images are used if there is no dataset with the labels of the model.
-        split: Split for the comparison; by default the scored split of the run.
-        images: Number of images for the comparison.
+        split: Split for the comparison; by default the scored split of the run, otherwise `test`, `val` or the only
+            split.
+        images: Maximum number of images from the split for the comparison; always 8 for random images.
         push_to: Repository on the Hugging Face hub, `user/name`, to which the bundle is uploaded.
-        public: Whether a new repository is public.
+        public: Whether the repository is public if `push_to` creates it.
         runs_root: Folder of runs, used if `model` is None.
         data_root: Folder of datasets, used if the run has no dataset.
         progress: Progress display.

@@ -55,7 +55,8 @@ class Evaluation:
         metrics: Metrics over the scored labels.
         model: Folder or file of the model.
         dataset, split: Dataset and split that were scored.
-        training: Number of training positives for each scored label; None if the training split is unknown.
+        training: Number of training positives by label; None if `metrics.by_frequency` is empty, for example because
+            the training split is unknown.
     """
 
     path: Path
@@ -224,7 +225,9 @@ def record_at(model: Path) -> RunRecord | None:
 
 
 def seen_in_training(record: RunRecord | None, manifest: Manifest) -> int:
-    """Return how many samples of the split were used to train the run; 0 if the training split is missing.
+    """Return how many samples of the split were used to train the run; 0 if this is unknown.
+
+    The number is unknown if there is no record, or if its training split is missing or belongs to a different dataset.
 
     Args:
         record: Record of the run.

@@ -132,8 +132,8 @@ def lambda_sweep(
 ) -> LambdaSweepResult:
     """Score a trained model at each value of λ.
 
-    `lambda.json`, and the metrics and predictions at the fixed λ, are written to the folder `lambda-DATA-SPLIT` next to
-    the model. An existing folder is replaced.
+    `lambda.json`, and the metrics and predictions at the fixed λ, are written to the folder `lambda-DATA-SPLIT` in the
+    model folder, or next to the model file. An existing folder is replaced.
 
     Args:
         model: Model, see `evaluate_run`.

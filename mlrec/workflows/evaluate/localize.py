@@ -70,7 +70,7 @@ class Localization:
         grid: Number of rows and columns in the maps.
         pairs: Image-label pairs, in the order of the manifest.
         groups: Mean measures over all pairs, over the pairs of each object size, and over the pairs of each label.
-        sharpness: Effective number of attended locations for each head, by temperature.
+        sharpness: Effective number of attended locations for each CSRA head, by temperature; empty for other heads.
     """
 
     name: str
@@ -116,7 +116,7 @@ def localize(
 ) -> Localization:
     """Compare the heat maps of an evaluated model with the objects in the split.
 
-    JSON and CSV files are written to the folder of the evaluation.
+    The files `localization.json` and `localization.csv` are written to the folder of the evaluation.
 
     Args:
         evaluation: Evaluation of the model.
@@ -125,6 +125,7 @@ def localize(
         progress: Progress display.
 
     Raises:
+        UsageError: There is more than one process.
         DataError: The dataset has no annotated objects, or no object in the split has a scored label.
     """
     if processes.world_size() > 1:

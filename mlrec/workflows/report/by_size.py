@@ -25,7 +25,7 @@ def size_report(
     labels: Sequence[str] | None = None,
     resamples: int = RESAMPLES,
 ) -> Table:
-    """Return AP by size and number of objects, with differences from the first run.
+    """Return AP by size and number of objects, with differences from the first method.
 
     Runs that differ only in the seed form one method; the AP of a method is the mean over its runs, and intervals are
     computed by resampling images and seeds.

@@ -69,17 +69,19 @@ def compare_runs(
         ours: Method A, with one entry per seed: a run folder, an evaluation folder, or a score file as for `mlrec
             score`.
         theirs: Method B, in the same form as A.
-        truth: Ground truth, as for `mlrec score`; by default the targets stored in the first run.
+        truth: Ground truth, as for `mlrec score`; by default the targets stored in the first entry of `ours`.
         split: Split of the ground truth, if there are multiple splits.
         kind: Kind of the scores in CSV files; if None, the kind is inferred from the values, see `read_scores`.
-        conventions: Scoring conventions; by default those of the runs, or `mlrec` if the runs have different
-            conventions.
+        conventions: Scoring conventions; by default those of the runs, or `mlrec` if the conventions differ or are
+            unknown.
         labels: Labels to compare; by default all.
         resamples: Number of bootstrap resamples of images (and seeds).
         seed: Random seed of the resamples.
 
     Raises:
-        PredictionsError: The methods differ in samples, labels or targets.
+        PredictionsError: The methods differ in samples, labels or targets, an entry is listed twice for one method, or
+            there is no ground truth.
+        MlrecError: A file cannot be read.
     """
     findings = ValidationReport()
     for side in (ours, theirs):

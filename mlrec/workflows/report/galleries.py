@@ -75,7 +75,7 @@ class _Pictures:
 
 
 def probability_text(probability: float) -> str:
-    """Format a probability as a whole percentage; only exactly 0 and 1 become 0% and 100%.
+    """Format a probability as a whole percentage, or as "< 1%" or "> 99%" below 0.01 or above 0.99.
 
     Example:
         >>> probability_text(0.04), probability_text(0.9991), probability_text(0.0)
@@ -89,7 +89,9 @@ def probability_text(probability: float) -> str:
 
 
 def galleries(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> list[PageGallery]:
-    """Return the hardest images and the annotations to review, based on the best run for each dataset.
+    """Return the hardest images and the annotations to review for each scored split.
+
+    For each split, they are based on the first run of the row with the highest mAP.
 
     Args:
         report: Report that contains the runs.

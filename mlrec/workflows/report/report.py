@@ -74,8 +74,8 @@ class Report:
     Attributes:
         table: Table of the report.
         runs: Runs in the table.
-        rows: Results, one per row of the table.
-        series: Curves for Figure 5.
+        rows: Results of the runs: one per method or, with `each`, one per run.
+        series: Curves for Figure 5; empty unless this figure was requested.
     """
 
     table: Table
@@ -110,7 +110,8 @@ def report(
         each: Whether to show one row per run. By default, runs that differ only in the seed share one row.
         intervals: Whether to add 95% confidence intervals for mAP, CF1 and OF1, by bootstrap over images (and over
             seeds if there are multiple seeds).
-        layout: "paper" for the paper's layout, or "full" (default) for one row per method with all columns.
+        layout: Layout of `table`: "paper" for the paper's layout, or "full" (default) for one row per method with all
+            columns.
 
     Raises:
         MlrecError: There is no run, or files of a run cannot be read.
