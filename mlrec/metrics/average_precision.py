@@ -79,13 +79,15 @@ def average_of_steps(
 ) -> NDArray[np.float64]:
     """Compute AP from the counts of samples and positives ranked at or above each positive.
 
+    Positives with equal scores can share one entry.
+
     Args:
         hits_above: (P, ...) array. Entry p is the total weight of the positives whose score is at least that of
             positive p. Positives are sorted by score, lowest first.
         all_above: (P, ...) array. Entry p is the total weight of all samples whose score is at least that of positive
             p.
         weights: (P, ...) array. Entry p is the weight of positive p: the number of times that positive p occurs in a
-            resample.
+            resample, or the sum of these numbers if positives share the entry.
         conventions: Conventions that define the kind of AP.
 
     Returns:
@@ -151,7 +153,7 @@ def by_frequency(
     Head labels have more than 100 positives in training, medium labels 20 to 100, and tail labels fewer than 20.
 
     Args:
-        average_precision: AP of each label.
+        average_precision: AP of each label; None if undefined.
         positives: Number of positives of each label in the training split.
 
     Returns:

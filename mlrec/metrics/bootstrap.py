@@ -3,9 +3,9 @@
 Intervals can also be computed for the gain of the best candidate over a baseline.
 
 The units of a test set (samples or groups of samples) are drawn with replacement; see `resamples`. If the samples are
-persons, the units are the images that contain them. Two predictions are always compared on the same resamples. To make
-a claim about a method rather than one trained model, pass the predictions from multiple runs, so that seeds are also
-resampled.
+persons, the groups should be the images that contain them. Two predictions are always compared on the same resamples.
+To make a claim about a method rather than one trained model, pass the predictions from multiple runs, so that seeds are
+also resampled.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Bootstrap:
         groups: Group of each sample, such as its image. Samples in the same group are drawn together. By default, each
             sample is its own group.
         conventions: Scoring conventions.
-        threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
+        threshold: Minimum score of a predicted label. The default is 0, for logits; use 0.5 for probabilities.
         resamples: Number of resamples.
         seed: Random seed.
     """
@@ -51,7 +51,7 @@ class Bootstrap:
 
     @property
     def units(self) -> Units:
-        """Units (images or samples) that are resampled."""
+        """Units (samples or groups of samples) that are resampled."""
         return Units.of(len(np.asarray(self.targets)), self.groups)
 
     def score(self, scores: ArrayLike) -> Metrics:
@@ -179,7 +179,8 @@ def paired_seeds(
 ) -> Interval | None:
     """Compute `paired_difference` for methods whose runs are paired by seed.
 
-    The same runs are drawn for both methods, so run k of both methods must come from the same model.
+    The same runs are drawn for both methods, so both must have the same number of runs, and run k of both methods must
+    come from the same model.
     """
     bootstrap = Bootstrap(targets, **options)
     return bootstrap.estimate(ours).minus(bootstrap.estimate(theirs)).metric("mAP")

@@ -64,6 +64,7 @@ def fit_calibration(logits: Floats, targets: NDArray[np.int8], *, least: int = L
 
     For labels with fewer than `least` positives, one common slope a is fitted to all labels together. The common slope
     is also used for a label whose own slope is not positive, because a negative slope would reverse the ranking.
+    If the common slope is not positive either, it is set to 1.
 
     Args:
         logits: (N, C) logits.

@@ -27,7 +27,7 @@ Floats = NDArray[np.floating[Any]]
 class Conventions:
     """Rules for computing metrics from scores.
 
-    Equal scores always share one rank, regardless of the order of the rows.
+    In AP, equal scores always share one rank, regardless of the order of the rows.
 
     Attributes:
         name: Name of this set of rules, which is also used on the command line.
@@ -40,9 +40,10 @@ class Conventions:
             as `negative`.
         class_f1: Definition of CF1. `of-means`: harmonic mean of CP and CR. `mean`: mean of the F1 values of the
             labels.
-        top_k: Which of the three highest-scoring labels of a sample are counted as predicted. `above-threshold`: only
-            labels that reach the threshold. `all`: all three labels.
-        phantom: Whether the denominator of OP is increased by 1 for each label that is never predicted.
+        top_k: Which of the K highest-scoring labels of a sample are counted as predicted; K is 3 for top-3.
+            `above-threshold`: only labels that reach the threshold. `all`: all K labels.
+        phantom: Whether the denominator of OP is increased by 1 for each label that is never predicted. Labels that are
+            excluded from CP are not counted.
         threshold: Text that describes the minimum score of a predicted label.
         scores: Kind of the scores, `logits` or `probabilities`.
     """

@@ -54,24 +54,27 @@ def evaluate(
             Scores are compared in their own float type. Two data frames are matched by column and index; rows of arrays
             are not reordered.
         targets: (N, C) array or data frame of 1 (positive), 0 (negative) or -1 (unknown).
-        labels: C unique label names. Default: the column names of a data frame, otherwise "0", "1", ...
+        labels: C unique label names. For a data frame, these are its column names in the requested order. Default: the
+            column names of a data frame, otherwise "0", "1", ...
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         scores: Kind of the scores, "logits" or "probabilities". It can be omitted only if a value is negative, because
             the scores are then logits.
         threshold: Minimum score of a predicted label, on the scale of the scores: one number, or a (C,) array with one
             number per label. Default: 0 for logits, 0.5 for probabilities.
         sample_ids: N names of the rows, used in error messages. Default: the index of a data frame.
-        top: K, from 1 to C. If set, precision, recall and F1 are also computed with the K highest-scoring labels of
-            each sample as predictions.
+        top: K, from 1 to C. If set, precision, recall and F1 are also computed for the K highest-scoring labels of each
+            sample; see `TopRates`.
 
     Returns:
         `Metrics` object; its values are fractions, or None if undefined.
 
     Raises:
         PredictionsError: Shapes or names differ, a score is NaN or infinite, a target is not 1, 0 or -1, the kind of
-            the scores is unclear, or a probability is outside [0, 1] by more than 1e-4. Probabilities with smaller
-            deviations are clipped.
-        UsageError: There are no conventions with that name, or `top` is not from 1 to C.
+            the scores is unclear, a probability is outside [0, 1] by more than 1e-4 (probabilities with smaller
+            deviations are clipped), or `threshold` has the wrong shape, is NaN, or is not from 0 to 1 for
+            probabilities.
+        UsageError: There are no conventions with that name, `scores` is not a kind of scores, or `top` is not from 1 to
+            C.
 
     Example:
         >>> evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]]).OF1
@@ -160,7 +163,8 @@ def evaluate_scores(
         top: See `evaluate`.
 
     Raises:
-        PredictionsError: See `evaluate`.
+        PredictionsError: Shapes differ, a label is repeated, a score is NaN or infinite, or a target is not 1, 0 or -1.
+        UsageError: There are no conventions with that name, or `top` is not from 1 to C.
     """
     rules = conventions_named(conventions)
     ranked, truth = checked(scores, targets, labels, sample_ids)
@@ -344,7 +348,8 @@ def aligned(
 ) -> tuple[ArrayLike, ArrayLike, list[str] | None, list[str] | None]:
     """Reorder scores and targets so that their samples and labels match.
 
-    Two data frames must have the same columns and the same index; the targets determine the order. The rows of an array
+    Two data frames must have the same columns and the same index, in any order. The rows are returned in the order of
+    the targets, and the columns in the order of `labels`, or of the targets if `labels` is None. The rows of an array
     must be in the order of the data frame. The columns of an array must be in the order of `labels`, or in the order of
     the data frame if `labels` is None. pandas is imported only if an input is a data frame.
 

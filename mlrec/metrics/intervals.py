@@ -31,7 +31,7 @@ class Interval:
     Attributes:
         value: Statistic on the whole test set: a fraction, or a difference of fractions.
         low, high: Lower and upper end of the interval.
-        units: Number of units (images) in the test set.
+        units: Number of units (samples or groups of samples) in the test set.
         resamples: Number of resamples.
         seeds: Number of runs of each method; the interval for a single run does not account for other seeds.
     """
@@ -57,9 +57,10 @@ class Interval:
 def bias_corrected(value: float, drawn: NDArray[np.float64]) -> tuple[float, float]:
     """Compute the bias-corrected percentile confidence interval for a statistic.
 
-    The percentiles are shifted by 2 z, where z is the normal quantile of the fraction of resamples whose statistic is
-    below `value`. A resample whose statistic is equal to `value` counts as one half. If the fraction is one half, the
-    percentiles are not shifted.
+    The ends of the interval are the quantiles Φ(2z - 1.96) and Φ(2z + 1.96) of the statistic over the resamples. Φ is
+    the normal distribution function, and z is the normal quantile of the fraction of resamples whose statistic is below
+    `value`. A resample whose statistic is equal to `value` counts as one half. If the fraction is one half, z is
+    0 and the interval is that of `percentiles`.
 
     If the fraction of resamples below or above the value is less than `FEWEST_BESIDE`, the mean bias is subtracted from
     the plain percentiles, because shifted percentiles would depend on a few extreme resamples. The fraction is small if
@@ -128,6 +129,8 @@ def expected_half_width(positives: Sequence[int], average_precision: float) -> f
 
 def images_needed(images: int, half_width: float, wanted: float) -> int:
     """Estimate how many images are needed for an mAP confidence interval with the half-width `wanted`.
+
+    `half_width` is the half-width of the interval with `images` images.
 
     Example:
         >>> images_needed(1000, half_width=0.02, wanted=0.01)

@@ -83,7 +83,7 @@ class Review:
         expected: (2, C) array with the expected number of wrong annotations of each label. Row 0: annotated negatives
             (missing labels); row 1: annotated positives (wrong labels).
         enough: (C,) bool array: True if the label has both annotated positives and annotated negatives. Otherwise,
-            errors cannot be estimated.
+            errors cannot be estimated; `flags` are False and `expected` is 0.
     """
 
     flags: NDArray[np.bool_]
@@ -100,7 +100,8 @@ def to_review(logits: ArrayLike, targets: NDArray[np.int8]) -> Review:
     target is used. With a single threshold of 0.5, all positives of a label would be flagged if their probabilities are
     low. An annotation should be reviewed if the model is confident in the opposite target and the opposite target is
     more probable. The expected number of errors follows from the fractions of confident predictions that contradict and
-    confirm the annotations. Within a label, the annotations to review are the first ones in `likely_errors`.
+    confirm the annotations. Among the annotated positives of a label, and among its annotated negatives, the
+    annotations to review are the first ones in `likely_errors`.
 
     Args:
         logits: (N, C) logits of a model that was not trained on these samples.

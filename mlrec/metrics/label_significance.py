@@ -40,8 +40,9 @@ class LabelTest(LabelInterval):
     """Difference in AP between two methods for one label.
 
     Attributes:
+        interval: Difference in AP with its confidence interval; None for a label without positives or negatives.
         p: Two-sided p-value, from the normal approximation with the bootstrap standard deviation; None if undefined.
-        p_holm: p-value after Holm's correction for the number of labels tested.
+        p_holm: p-value after Holm's correction for the number of labels tested; None if undefined.
     """
 
     p: float | None
@@ -84,7 +85,8 @@ def normal_p(value: float, drawn: ArrayLike) -> float:
     """Return the two-sided p-value of a difference under a normal distribution.
 
     The standard deviation of the normal distribution is estimated with the bootstrap. Percentiles of 1,000 resamples
-    cannot resolve p = 0.0005, which Holm's correction for 80 labels requires.
+    cannot resolve p = 0.0005, which Holm's correction for 80 labels requires. If the standard deviation is 0, the
+    p-value is 1 for a difference of 0, otherwise 0.
     """
     deviation = float(np.nanstd(np.asarray(drawn, dtype=np.float64)))
     if deviation == 0:

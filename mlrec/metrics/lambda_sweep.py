@@ -96,7 +96,8 @@ def chosen_here(
     """Choose the setting with the highest mAP on these samples; the first one in case of ties.
 
     λ = 0 is one of the settings, so the gain is never negative, and a positive gain is not evidence of an improvement.
-    For the interval, the best setting is chosen again in each resample.
+    For the interval, the best setting is chosen again in each resample. `scores` contains the mAP of each setting. If
+    `resamples` is 0, the gain is not computed.
     """
     place = int(np.argmax(scores))
     if not resamples:
@@ -108,7 +109,10 @@ def chosen_here(
 
 
 def chosen_before(parts: Parts, setting: LambdaSetting, resamples: int, **options: Any) -> Choice:
-    """Compute the mAP gain over λ = 0 of a setting that was not chosen on these samples."""
+    """Compute the mAP gain over λ = 0 of a setting that was not chosen on these samples.
+
+    If `resamples` is 0, the gain is not computed.
+    """
     if not resamples:
         return Choice(setting, None)
     gain = paired_difference(parts.logits(setting), parts.average, parts.targets, resamples=resamples, **options)

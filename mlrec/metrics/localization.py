@@ -30,8 +30,9 @@ class LabeledMap:
     Attributes:
         sample, label: Row of the sample and column of the label in the manifest.
         area: Fraction of the image covered by the largest object of the label.
-        hit: 1 if the peak points at an object, 0 if it does not, NaN if the peak is in an ignored region.
-        hit_by_chance: Fraction of the cells that point at an object.
+        hit: 1 if the peak points at an object, NaN if it points only at an ignored region, otherwise 0.
+        hit_by_chance: Fraction of the cells that point at an object; cells that point only at an ignored region are not
+            counted.
         hit_by_centre: 1 if the center of the image points at an object, otherwise 0.
         attended: Fraction of the attention (softmax of the scores) that is inside objects. The softmax temperature is T
             = 1 for all heads.
@@ -156,7 +157,7 @@ def effective_locations(attention: Map) -> NDArray[np.float64]:
 def mean_intervals(values: NDArray[np.float64], groups: Sequence[int]) -> list[Interval | None]:
     """Compute the mean of each column with its confidence interval.
 
-    The result is None if all values of a column are NaN.
+    The entry of a column is None if all values in the column are NaN.
 
     Args:
         values: (P, K) array with K values for each of P image-label pairs; NaN is ignored.

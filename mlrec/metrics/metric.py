@@ -22,8 +22,9 @@ class Metric:
     so all scores are kept in CPU memory in their own dtype, with one byte per target. For example, 40,000 samples and
     80 labels in float32 need 16 MB. bfloat16 scores are kept as float32.
 
-    With `ids`, a sample that occurs twice is counted once. Copies that a distributed sampler adds to the last batch are
-    therefore ignored. The metrics of all processes can be combined exactly with `merge`.
+    With `ids`, a sample that occurs twice is counted once, with the scores that were added first. Copies that a
+    distributed sampler adds to the last batch are therefore ignored. The metrics of all processes can be combined
+    exactly with `merge`.
 
     Args:
         labels: C unique label names. Default: the column names of a data frame, otherwise "0", "1", ...
@@ -31,7 +32,7 @@ class Metric:
         scores: Kind of the scores, "logits" or "probabilities". It can be None only if a score is negative.
         threshold: Minimum score of a predicted label: one number, or a (C,) array with one number per label. By
             default, logit 0 or probability 0.5.
-        top: K, from 1 to C. If set, metrics are also computed with the K highest-scoring labels as predictions; see
+        top: K, from 1 to C. If set, precision, recall and F1 are also computed for the K highest-scoring labels; see
             `evaluate`.
 
     Raises:
@@ -85,7 +86,9 @@ class Metric:
                 count. Pass ids with every batch or with none.
 
         Raises:
-            PredictionsError: An input is invalid (see `evaluate`), or a sample was added before with different targets.
+            PredictionsError: An input is invalid (see `evaluate`), the number of labels differs from that of earlier
+                batches, ids were passed with only some of the batches, or a sample was added before with different
+                targets.
         """
         values, truth, names, rows = aligned(scores, targets, self.labels)
         keys = None
@@ -106,7 +109,9 @@ class Metric:
         """Return the metrics over all added samples.
 
         Raises:
-            PredictionsError: No sample was added, or the kind of the scores is unclear (see `evaluate`).
+            PredictionsError: No sample was added, or the kind of the scores is unclear or the threshold is invalid (see
+                `evaluate`).
+            UsageError: `scores` is not a kind of scores, or `top` is not from 1 to C.
         """
         if not self._scores:
             raise PredictionsError(
@@ -127,9 +132,11 @@ class Metric:
     def merge(self, *others: Metric) -> Metric:
         """Add the samples of other metrics, such as those of other processes, and return this metric.
 
+        Metrics without samples are ignored.
+
         Raises:
-            PredictionsError: The labels, conventions, kind of scores, threshold or `top` differ, or a sample has
-                different targets.
+            PredictionsError: The labels, conventions, kind of scores, threshold or `top` differ, only some of the
+                metrics have ids, or a sample has different targets.
 
         Example:
             >>> first, second = Metric(), Metric()

@@ -27,7 +27,7 @@ class Extents:
 
     Attributes:
         labels: C label names.
-        share: (N, C) array with the fraction of the image covered by the largest object; NaN if no object is annotated.
+        share: (N, C) array with the fraction of the image covered by the largest object; NaN if no object has a size.
         number: (N, C) array with the number of annotated objects.
     """
 
@@ -74,8 +74,9 @@ class SizeBin:
         name: Name of the range.
         pairs: Number of positive sample-label pairs.
         labels: Number of labels with a positive pair.
-        mAP: mAP of each method, averaged over runs.
-        gains: Difference in mAP between each other method and the first method, with a confidence interval.
+        mAP: mAP of each method, averaged over runs; None if undefined.
+        gains: mAP of each method after the first one minus mAP of the first one, with a confidence interval; None
+            without resamples or if undefined.
     """
 
     kind: str

@@ -1,7 +1,7 @@
 """Precision, recall and F1 of predicted labels, per label and overall.
 
-CP, CR and CF1 are averages over labels; OP, OR and OF1 are computed over all sample-label pairs. Rates for the three
-highest-scoring labels of each sample (top-3) are also supported.
+CP and CR are means over labels; OP, OR and OF1 are computed over all sample-label pairs. Rates for the K
+highest-scoring labels of each sample are also supported.
 """
 
 from __future__ import annotations
@@ -146,8 +146,9 @@ def rates(counts: Counts, conventions: Conventions) -> dict[str, NDArray[np.floa
     """Compute CP, CR, CF1, OP, OR and OF1 as fractions; NaN if undefined.
 
     CP is the mean precision over labels with a known sample, with 0 for labels that are never predicted. CR is the mean
-    recall over labels with a positive. F1 is the harmonic mean of precision and recall, or 0 if both are 0. If no label
-    is known, all rates are NaN.
+    recall over labels with a positive. CF1 is the harmonic mean of CP and CR (or, if `conventions.class_f1` is `mean`,
+    the mean F1 over labels with a positive), and OF1 is the harmonic mean of OP and OR. A harmonic mean is 0 if both
+    values are 0. If no label is known, all rates are NaN.
     """
     precision, recall, F1 = label_rates(counts)
     has_positive, has_known = counts.positive > 0, counts.known > 0

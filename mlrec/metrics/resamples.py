@@ -41,7 +41,11 @@ class Units:
 
     @classmethod
     def of(cls, samples: int, groups: Sequence[object] | NDArray[Any] | None = None) -> Units:
-        """Create one unit per sample, or one unit per distinct entry in `groups`."""
+        """Create one unit per sample, or one unit per distinct entry in `groups`.
+
+        Raises:
+            PredictionsError: The number of entries in `groups` is not `samples`.
+        """
         if groups is None:
             return cls(np.arange(samples), samples)
         if len(groups) != samples:

@@ -110,6 +110,7 @@ class Scores:
 
         Raises:
             PredictionsError: There are no targets, or a score is NaN or infinite.
+            UsageError: There are no conventions with that name, or `top` is not from 1 to C.
         """
         if self.targets is None:
             raise PredictionsError(
@@ -134,18 +135,21 @@ def read_scores(
 ) -> Scores:
     """Read scores from an `.npz` file, a CSV file, or the output of `mlrec predict`.
 
-    An `.npz` file always contains logits. The columns of a CSV file are `filename,<label>...`.
+    An `.npz` file always contains logits, and a `.jsonl` file always contains probabilities. The columns of a CSV file
+    are `filename,<label>...`, or `id,labels,<label>...` as written by `mlrec predict`.
 
     Args:
         path: File with the extension `.npz`, `.csv` or `.jsonl` (from `mlrec predict --format jsonl`).
         findings: Report to which warnings are added.
-        kind: Kind of the scores. By default, the kind is inferred from the values: logits if any value is negative
-            (with a warning), or probabilities if all values are in [0, 1] (reported in `Scores.note`).
-        labels: Labels to read; None reads all labels.
+        kind: Kind of the scores. By default, the kind of the scores in a CSV file is inferred from the values: logits
+            if any value is negative (with a warning), or probabilities if all values are in [0, 1] (reported in
+            `Scores.note`).
+        labels: Labels to read, in this order; None reads all labels.
 
     Raises:
         PredictionsError: The file cannot be read, a cell is not a number, an id is repeated, a label is missing, or the
-            values do not match the kind (for example, percentages, or probabilities outside [0, 1] by more than 1e-4).
+            file or its values do not match the kind (for example, percentages, or probabilities outside [0, 1] by more
+            than 1e-4).
     """
     path = Path(path)
     suffix = path.suffix.lower()

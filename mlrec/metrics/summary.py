@@ -34,7 +34,8 @@ class LabelMetrics:
     Rates are fractions, or None if undefined.
 
     Attributes:
-        precision: Precision; 0 if the label is never predicted (as in CP), None if the label is unknown in all samples.
+        precision: Precision; 0 if the label is never predicted (as in CP). None if the label is unknown in all samples
+            and the conventions ignore unknown samples.
         recall, F1: Recall and F1; None if the label has no known positive (as in CR).
         support: Number of known positives.
         negatives, unknown: Number of samples annotated as negative, and number of samples whose target is unknown.
@@ -59,7 +60,8 @@ class LabelMetrics:
 class Rates:
     """Precision, recall and F1 of the predicted labels.
 
-    CP, CR and CF1 are averages over labels. OP, OR and OF1 are computed over all sample-label pairs.
+    CP and CR are means over labels. CF1 is the harmonic mean of CP and CR, or the mean F1 over labels, depending on
+    `Conventions.class_f1`. OP, OR and OF1 are computed over all sample-label pairs.
     """
 
     CP: float | None
@@ -72,7 +74,9 @@ class Rates:
 
 @dataclass(frozen=True)
 class TopRates(Rates):
-    """Precision, recall and F1 when the K highest-scoring labels of each sample are predicted.
+    """Precision, recall and F1 for the K highest-scoring labels of each sample.
+
+    For CP, CR, CF1, OP, OR and OF1, `Conventions.top_k` defines whether these labels must also reach the threshold.
 
     Attributes:
         F1: F1@K as reported for NUS-WIDE: F1 over all sample-label pairs when K labels are predicted for every sample,
@@ -91,15 +95,18 @@ class Metrics:
     Attributes:
         mAP: Mean AP over the labels that have a known positive and a known negative.
         CP, CR, CF1, OP, OR, OF1: Precision, recall and F1 of the labels at or above the threshold.
-        top3: CP, CR, CF1, OP, OR and OF1 for the three highest-scoring labels of each sample.
+        top3: CP, CR, CF1, OP, OR and OF1 for the three highest-scoring labels of each sample. `Conventions.top_k`
+            defines whether these labels must also reach the threshold.
         average_precision: AP of each label; None for a label without a known positive or without a known negative.
         counts: Counts by name: `samples`, `labels`, `positives` and `unknown` (sample-label pairs), and `undefined`
             (labels without AP). `without_negative` (labels whose known targets are all positive) is included only if it
             is above 0.
         conventions: Scoring conventions that were used.
-        per_label: Precision, recall, F1 and support of each label; empty in files written by earlier versions.
-        by_frequency: mAP of frequent, medium and rare labels; empty if the training split is not known.
-        top: Precision, recall and F1@K of the K highest-scoring labels. The key is K; only the requested K is included.
+        per_label: Precision, recall, F1 and counts of each label; empty in files written by earlier versions.
+        by_frequency: mAP of frequent ("head"), medium ("medium") and rare ("tail") labels; empty if the training split
+            is not known or does not contain all labels.
+        top: Precision, recall, F1 and F1@K for the K highest-scoring labels. The key is K; only the requested K is
+            included, and the dict is empty if no K was requested.
 
     Example:
         >>> from mlrec.metrics.evaluate import evaluate
@@ -136,8 +143,9 @@ class Metrics:
     def to_frame(self) -> DataFrame:
         """Return a data frame with one row per label, as in `per_label.csv`.
 
-        The columns are `AP`, `precision`, `recall`, `F1`, `support` (known positives), `negatives`, `unknown`,
-        `predicted`, `threshold` and `few_positives` (support below 30). Undefined values are NaN.
+        The index contains the labels. The columns are `AP`, `precision`, `recall`, `F1`, `support` (known positives),
+        `negatives`, `unknown`, `predicted`, `threshold` and `few_positives` (support below 30). Undefined values are
+        NaN.
 
         Example:
             >>> from mlrec.metrics.evaluate import evaluate
@@ -148,7 +156,10 @@ class Metrics:
         return label_frame(self)
 
     def flat(self, prefix: str = "", *, per_label: bool = False) -> dict[str, float]:
-        """Return all metrics as floats by name, for trackers and `log_dict`; undefined metrics are NaN.
+        """Return metrics as floats by name, for trackers and `log_dict`; undefined metrics are NaN.
+
+        The metrics are mAP, CP, CR, CF1, OP, OR and OF1, their counterparts for the top-3 labels (without mAP), and
+        the metrics in `top`.
 
         Args:
             prefix: Prefix of each name, such as "val/".

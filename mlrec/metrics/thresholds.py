@@ -1,7 +1,8 @@
 """Per-label thresholds that maximize a target metric, chosen on a split other than the reported one.
 
 A threshold separates the ranked samples of a label into predicted and not predicted. Only a threshold directly below a
-positive can be optimal, so a label has one candidate per positive, plus one candidate that never predicts the label.
+positive can be optimal, so a label has one candidate per distinct score of its positives, plus one candidate that never
+predicts the label.
 """
 
 from __future__ import annotations
@@ -89,7 +90,8 @@ def find_thresholds(
         logits: (N, C) finite logits.
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown, ignored).
         target: Metric to maximize: `CF1`, `OF1` or `F1` (per label). With `precision`, the recall of each label is
-            maximized, subject to the minimum precision in the argument `precision`.
+            maximized, subject to the minimum precision in the argument `precision`. A label that does not reach the
+            minimum precision at any threshold is never predicted.
         precision: Minimum precision for the target `precision`, above 0.
         least: Minimum number of positives for a label-specific threshold; other labels use the best common threshold.
         prior: Number of virtual samples that smooth the precision of each label for the target `CF1`. The precision of

@@ -32,16 +32,17 @@ class Backbone(nn.Module):
     Args:
         name: timm model name, with or without a weights tag.
         img_size: Side length of the square input images in pixels [default: the native size of the model].
-        pretrained: Whether to load the weights with the tag in `name`. If loading fails, an error is raised; random
-            weights are never used instead.
+        pretrained: Whether to load the weights with the tag in `name`, or with timm's default tag if `name` has none.
+            If loading fails, an error is raised; random weights are never used instead.
 
     Attributes:
         timm_model: timm model without its classifier.
-        name: Name with the tag of the pretrained weights.
+        name: timm model name with a weights tag; without a tag if timm has no weights for the model.
         num_features: Number of channels d.
-        origin: Text that states the source of the weights and the number of matching tensors.
-        grid: Number of rows and columns of the feature map at the current input size.
-        preprocessing: Preprocessing that the pretrained weights expect, at the current input size.
+        origin: Text that states the source of the weights and the number of matching tensors, for weights loaded with
+            `load_backbone_weights`; otherwise "".
+        grid: Number of rows and columns of the feature map for images of the size in `preprocessing`.
+        preprocessing: Preprocessing that the pretrained weights expect, with the size `img_size`.
 
     Raises:
         ModelError: The name is unknown, the model has no spatial feature map, the input size is not supported, or the

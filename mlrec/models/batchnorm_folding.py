@@ -20,11 +20,12 @@ NORMS = (nn.BatchNorm2d, BatchNormAct2d, nn.SyncBatchNorm, SyncBatchNormAct)  # 
 
 
 def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
-    """Return a copy of `backbone` in eval mode, with each BatchNorm folded into the preceding convolution.
+    """Return a copy of `backbone` in eval mode, with BatchNorms folded into the preceding convolutions.
 
     Folding uses the identity γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. A forward pass on `image`
     determines the convolution that precedes each norm. A norm is not folded if another module also uses the output of
-    the convolution, because folding would then change the features.
+    the convolution, because folding would then change the features. If the features of `image` change nevertheless,
+    nothing is folded.
 
     Args:
         backbone: Float32 module with one input and one output. The forward pass of the backbone must call each norm as

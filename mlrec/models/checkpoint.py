@@ -102,8 +102,8 @@ def digest(state: Mapping[str, Tensor]) -> str:
 def load_model(path: Path | str) -> Classifier:
     """Load a model in eval mode on the CPU.
 
-    The model can be in a run folder, in the output folder of an export, in a `.safetensors` file, or on the Hugging
-    Face Hub.
+    The model can be in a run folder, in the output folder of an import or export, in a `.safetensors` file, or on the
+    Hugging Face Hub. ONNX models cannot be loaded.
 
     Args:
         path: Run folder; output folder of `mlrec import` or `mlrec export`; model file; or address on the Hugging Face
@@ -137,10 +137,13 @@ def load_model(path: Path | str) -> Classifier:
 
 
 def read_metadata(path: Path | str) -> Metadata:
-    """Read the metadata of a model file without the weights.
+    """Read the metadata of a model without its weights.
+
+    Args:
+        path: Location of the model; see `load_model`.
 
     Raises:
-        ModelError: The file is not an mlrec model file.
+        ModelError: The model file is missing, unreachable, damaged or not written by mlrec.
     """
     from mlrec.models.weights import model_file
 
@@ -185,7 +188,10 @@ def read_metadata(path: Path | str) -> Metadata:
 def stored_preprocessing(source: Path | str, own: Preprocessing) -> Preprocessing:
     """Return a copy of `own` with the mean, std and interpolation of the mlrec model at `source`.
 
-    If `source` is not an mlrec model, `own` is returned unchanged.
+    If `source` is not a folder and not an mlrec model file, `own` is returned unchanged.
+
+    Raises:
+        ModelError: `source` is a folder without an mlrec model, or the metadata is damaged.
     """
     path = Path(source)
     if not path.is_dir():

@@ -74,7 +74,7 @@ class AveragePooling(nn.Module):
         return at_least_float32(self.linear(locations).transpose(1, 2))
 
     def contributions(self, features: Tensor) -> Tensor:
-        """Compute the contribution of each location to the logit: the score divided by N."""
+        """Compute the contribution of each location to the logit: the score divided by N; shape (B, C, N)."""
         scores = self.location_scores(features)
         return scores / scores.shape[-1]
 
@@ -98,7 +98,8 @@ def create_head(name: str, in_features: int, num_labels: int, **options: Any) ->
     """Create a head; options that this head does not have are ignored.
 
     Raises:
-        ModelError: The name is unknown, a value is out of range, or a head from another package does not return logits.
+        ModelError: The name is unknown, a value is out of range, or a head from another package fails or returns
+            logits of the wrong shape.
     """
     kind = find_part("head", name, HEADS, ModelError)
     own = {key: value for key, value in options.items() if key in getattr(kind, "OPTIONS", ())}
@@ -149,10 +150,10 @@ class Architecture:
         head_dropout: Fraction of feature channels dropped in training.
         logit_scale: Scale factor of the logits.
         pooling: Pooling in the gcn head.
-        word_dim: Dimension of the word vectors in the gcn head.
-        decoder_dim: Width of the attention-pool, ml-decoder and q2l heads.
+        word_dim: Dimension of the word vectors in the gcn head; None without a label graph.
+        decoder_dim: Width of the attention-pool, ml-decoder and q2l heads; None for the default of the head.
         decoder_layers: Number of decoder layers in the q2l head.
-        query_groups: Number of queries in the ml-decoder head.
+        query_groups: Maximum number of queries in the ml-decoder head.
     """
 
     backbone: str
@@ -261,7 +262,7 @@ def create_model(
     Args:
         backbone: timm model name, with or without a weights tag.
         num_labels: Number of labels C.
-        head: Name of the head, a key in `HEADS`.
+        head: Name of the head: a key in `HEADS`, or the name of a head from another package.
         heads: Number of CSRA heads H [default: the number of `temperatures` if they are set, otherwise 1].
         lam: Weight λ of the attention (Eq. 5).
         pretrained: Whether to load the weights of the backbone from the model hub.
@@ -270,17 +271,18 @@ def create_model(
         img_size: Side length of the input in pixels [default: the native size of the backbone].
         head_dropout: Fraction of feature channels dropped in training.
         logit_scale: Scale factor of the logits; see `scale` in `CSRA`.
-        weights: File with backbone weights, or a name in `weight_packages.PACKAGES`. These weights are used instead of
-            weights from the hub.
+        weights: Backbone weights that are used instead of weights from the hub; see `source` in
+            `weights.load_backbone_weights`.
         labels: C label names [default: "0", "1", ...].
         pooling: Pooling in the gcn head, "max" or "average".
-        graph: Label graph for the gcn head, created by `gcn.label_graph` from the training split.
+        graph: Label graph, required for the gcn head and created by `gcn.label_graph` from the training split.
         decoder_dim: Width of the attention-pool, ml-decoder and q2l heads [default: d, 768 and 512, respectively].
         decoder_layers: Number of decoder layers in the q2l head.
-        query_groups: Number of queries in the ml-decoder head.
+        query_groups: Maximum number of queries in the ml-decoder head.
 
     Raises:
-        ModelError: A name is unknown, a value is out of range, or weights cannot be loaded or do not match the model.
+        ModelError: A name is unknown, a value is out of range, the number of labels is not `num_labels`, a label is
+            repeated, the gcn head has no graph, or weights cannot be loaded or do not match the model.
 
     Example:
         >>> model = create_model("test_resnet", 3, heads=2, img_size=64, labels=["cat", "dog", "person"]).eval()

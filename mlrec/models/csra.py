@@ -113,7 +113,8 @@ class CSRA(nn.Module):
     def reset_parameters(self) -> None:
         """Initialize the classifiers from U(-1/√d, 1/√d), as in a 1×1 convolution.
 
-        The norm of a classifier does not change the scores, but determines the effective learning rate.
+        If `normalize` is True, the norm of a classifier does not change the scores, but determines the effective
+        learning rate.
         """
         nn.init.kaiming_uniform_(self.weight.flatten(0, 1), a=math.sqrt(5))
 
@@ -162,7 +163,10 @@ class CSRA(nn.Module):
         return self._attention(scores).reshape(*scores.shape[:3], *self.layout.locations(features))
 
     def contributions(self, features: Tensor) -> Tensor:
-        """Compute the contribution Σ_h (1/N + λ p_hj) s_hj of each location j; the sum over j is the logit."""
+        """Compute the contribution Σ_h (1/N + λ p_hj) s_hj of each location j, multiplied by `scale`.
+
+        The shape is (B, C, N); the sum over j is the logit.
+        """
         scores = self.scores(features)
         return (self.location_weights(scores) * scores).sum(1) * self.scale
 
@@ -171,7 +175,10 @@ class CSRA(nn.Module):
         return 1 / scores.shape[-1] + self.lam * self._attention(scores)
 
     def location_scores(self, features: Tensor) -> Tensor:
-        """Compute the scores (B, C, N), summed over heads; the mean over locations is the logit at λ = 0."""
+        """Compute the scores (B, C, N), summed over heads and multiplied by `scale`.
+
+        The mean over locations is the logit at λ = 0.
+        """
         return self.scores(features).sum(1) * self.scale
 
     def _attention(self, scores: Tensor) -> Tensor:
@@ -229,7 +236,7 @@ class FeatureLayout:
         prefix_tokens: Number of tokens before the location tokens; 0 unless the layout is "tokens".
 
     Raises:
-        ModelError: The layout is unknown, or does not support prefix tokens.
+        ModelError: The layout is unknown or does not support prefix tokens, or `prefix_tokens` is negative.
     """
 
     channels: int

@@ -49,7 +49,7 @@ class ExternalCheckpoint:
         backbone_tensors: Tensors of the backbone, with timm names.
         weight: Weights of the classifier: (H, C, d) for CSRA, (C, d) for a linear classifier; None if there is no
             classifier.
-        bias: Bias (C,) of a linear classifier; None for CSRA.
+        bias: Bias (C,) of a linear classifier; None for CSRA or without a classifier.
     """
 
     naming: str
@@ -62,7 +62,7 @@ class ExternalCheckpoint:
 
     @property
     def heads(self) -> int:
-        """Number of CSRA heads H; 0 for a linear classifier."""
+        """Number of CSRA heads H; 0 for a linear classifier or without a classifier."""
         if self.weight is None or self.weight.ndim == 2:
             return 0
         return self.weight.shape[0]
@@ -72,7 +72,7 @@ def recognize(tensors: Mapping[str, Tensor]) -> ExternalCheckpoint:
     """Infer the naming scheme, the architecture and the image size from tensor names and shapes.
 
     Raises:
-        ModelError: The heads have different shapes.
+        ModelError: The heads are not numbered from 0 without gaps, or have unequal or unsuitable shapes.
     """
     for naming, pattern in _HEADS.items():
         found = {int(match[1]): tensor for key, tensor in tensors.items() if (match := pattern.fullmatch(key))}
@@ -92,11 +92,11 @@ def assemble(
 ) -> tuple[Classifier, list[str]]:
     """Convert a checkpoint to an mlrec model; return the model and the names of unused tensors.
 
-    For example, the tensors of a second classifier are not used.
+    For example, the tensors of a second classifier are not used. The checkpoint must have a classifier.
 
     Raises:
-        ModelError: The tensors do not match `backbone`; the message states the numbers of matched, missing and
-            unexpected tensors.
+        ModelError: The tensors do not match `backbone` or the number of labels. If tensor names differ, the message
+            states the numbers of matched, missing and unexpected tensors.
     """
     assert foreign.weight is not None
     head, heads = ("csra", foreign.heads) if foreign.heads else ("average", None)

@@ -84,7 +84,11 @@ class GraphConvolution(nn.Module):
         self.second = nn.Linear(HIDDEN, in_features, bias=False)
 
     def set_graph(self, graph: LabelGraph) -> None:
-        """Set the label graph, which is saved with the weights."""
+        """Set the label graph, which is saved with the weights.
+
+        Raises:
+            ModelError: A matrix of the graph does not have the shape that this head requires.
+        """
         for name, values in (("adjacency", graph.adjacency), ("words", graph.words)):
             own: Tensor = getattr(self, name)
             if own.shape != values.shape:
@@ -129,7 +133,8 @@ class GraphConvolution(nn.Module):
 def label_graph(targets: NDArray[np.int8], labels: Sequence[str], word_vectors: Path | str | None = None) -> LabelGraph:
     """Create the label graph from training targets and word vectors; by default, the vectors are one-hot.
 
-    `targets` is an (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
+    `targets` is an (N, C) array of 1 (positive), 0 (negative) or -1 (unknown). `word_vectors` is a file in the GloVe
+    format; see `read_vectors`.
     """
     if word_vectors is None:
         words = np.eye(len(labels), dtype=np.float32)
@@ -161,7 +166,8 @@ def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
     If a label with multiple words is not in the file, the mean of the vectors of its words is used. Case is ignored.
 
     Raises:
-        ModelError: The file cannot be read, a number is invalid, or some labels have no vector. The message lists the
+        ModelError: The file cannot be read, a number is invalid, vectors have different lengths, or some labels have no
+            vector. The message lists the
             labels without a vector.
     """
     found = _lines_of(path, {name for label in labels for name in (label.casefold(), *_words(label))})

@@ -57,7 +57,8 @@ def find_weights(name: str, settings: Any) -> str:
     """Return a text that states where the published weights are, without downloading the weights.
 
     Raises:
-        ModelError: See `load_from_hub`.
+        ModelError: No weights are published under this name, or the weights are not cached and the hub does not
+            respond.
     """
     _check_published(name, settings, WITHOUT_HUB)
     if settings.file or _cached(settings):
@@ -117,12 +118,14 @@ ADDRESS = re.compile(rf"hf:/{{1,2}}({REPOSITORY})(?:@([\w./-]+))?/?")  # `Path` 
 def fetch_model(address: Path | str) -> Path:
     """Return the path of a model file from the hub; download the file unless the newest version is cached.
 
+    If the hub is unreachable, the cached version is used.
+
     Args:
         address: `hf://user/name`, or `hf://user/name@revision` with a branch, tag or commit.
 
     Raises:
-        ModelError: The repository, revision or file does not exist, access is denied, or the hub is unreachable and the
-            file is not in the cache.
+        ModelError: The address is invalid, the repository, revision or file does not exist, access is denied, or the
+            hub is unreachable and the file is not in the cache.
     """
     parts = ADDRESS.fullmatch(str(address))
     if parts is None:

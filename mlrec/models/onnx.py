@@ -84,6 +84,8 @@ class OnnxModel:
 def export_onnx(model: Classifier, path: Path, config: Mapping[str, Any]) -> None:
     """Write a model as an ONNX file that contains the weights and has a dynamic batch size.
 
+    The passed model is converted to float32, moved to the CPU and set to eval mode.
+
     Raises:
         ModelError: The model cannot be converted, or the packages in the extra `onnx` are not installed.
     """
@@ -136,7 +138,10 @@ CARD = "README.md"
 
 
 def onnx_file(model: Path | str) -> Path | None:
-    """Return the path of the ONNX file if `model` is an ONNX file or an exported folder, otherwise None."""
+    """Return the path of the ONNX file if `model` is an `.onnx` path or an exported folder, otherwise None.
+
+    A folder that also contains `model.safetensors` does not count as an exported folder.
+    """
     path = Path(model)
     if path.suffix == ".onnx":
         return path

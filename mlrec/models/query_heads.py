@@ -59,7 +59,7 @@ class AttentionPooling(_QueryHead):
         num_labels: Number of labels C.
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
         decoder_dim: Width to which the features are projected before pooling [default: d, without a projection]. The
-            pooling layer has about 10 · width² parameters.
+            pooling layer has about 12 · width² parameters.
     """
 
     OPTIONS: ClassVar[tuple[str, ...]] = ("dropout", "decoder_dim")
@@ -103,7 +103,7 @@ class MLDecoder(_QueryHead):
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
-        decoder_dim: Width e of the decoder [default: 768, as published].
+        decoder_dim: Width e of the decoder, a multiple of 8 [default: 768, as published].
         groups: Number of queries K [default: 100, as published]. If C is smaller than K, there are C queries.
     """
 
@@ -162,7 +162,7 @@ class Query2Label(_QueryHead):
         in_features: Number of feature channels d.
         num_labels: Number of labels C.
         dropout: Fraction of feature channels dropped in training, with one mask per image for all locations.
-        decoder_dim: Width e of the decoder [default: 512].
+        decoder_dim: Width e of the decoder, a multiple of 4 [default: 512].
         layers: Number of decoder layers [default: 2, as published].
     """
 

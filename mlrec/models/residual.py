@@ -38,7 +38,7 @@ def residual_parts(head: Head, features: Tensor, temperatures: Sequence[float] =
         Tensor (B, 1 + T, C) with the logits at λ = 0 and, for each temperature, the term that is added at λ = 1.
 
     Raises:
-        ModelError: The head is the spatial head, which has no average over locations.
+        ModelError: The head has no scores at locations, or is the spatial head, which has no average over locations.
     """
     check_has_maps(head)
     if isinstance(head, SpatialAttention):

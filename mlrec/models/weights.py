@@ -62,7 +62,7 @@ _STAGES = {
 
 
 def read_tensors(path: Path) -> Any:
-    """Read the dict in a weights file. The values in the dict are tensors or dicts of tensors.
+    """Read the content of a weights file, usually a dict whose values are tensors or dicts of tensors.
 
     Raises:
         ModelError: The file is missing, is not a weights file, is damaged, or contains objects other than plain data.
@@ -93,7 +93,13 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def model_file(path: Path | str) -> Path:
-    """Return the path of the weights file for a run folder, imported folder, hub address or weights file."""
+    """Return the path of the weights file for a run folder, imported folder, hub address or weights file.
+
+    A model on the hub is downloaded; see `hub.fetch_model`.
+
+    Raises:
+        ModelError: The path contains no model or only an ONNX model, or the model cannot be downloaded.
+    """
     if str(path).startswith("hf:/"):  # a hub address: hf://user/name or hf://user/name@revision
         from mlrec.models.hub import fetch_model
 
@@ -116,10 +122,12 @@ def model_file(path: Path | str) -> Path:
 def unwrapped(content: Any, source: str = "checkpoint") -> dict[str, Tensor]:
     """Return the state dict in `content`, without wrappers and prefixes.
 
-    Wrappers are keys such as `state_dict` and `model`. A typical prefix of tensor names is `module.`.
+    Wrappers are keys such as `state_dict` and `model`; at most two nested wrappers are removed. The prefixes `module.`
+    and `_orig_mod.` are removed if all tensor names have them. Values other than tensors are dropped.
 
     Raises:
-        ModelError: There are no named tensors, or the shape of a tensor requires more bytes than the file contains.
+        ModelError: There are no named tensors, a tensor is sparse, nested or quantized or has no values, or the shape
+            of a tensor requires more bytes than the file contains.
     """
     for _ in range(2):
         inner = next((content[key] for key in WRAPPERS if _is_dict(content) and _is_dict(content.get(key))), None)
@@ -271,8 +279,9 @@ def backbone_state(tensors: Mapping[str, Tensor], backbone: Backbone) -> dict[st
 def resampled_positions(positions: Tensor, wanted: Tensor, backbone: Backbone) -> Tensor:
     """Resample a positional embedding (1, prefix + N, d) to a different grid.
 
-    The interpolation is bicubic with antialiasing, and the rows of prefix tokens do not change. If the grids are equal,
-    the embedding is unchanged. Grids must be square, as in ViTs for image classification.
+    The interpolation is bicubic with antialiasing, and the rows of prefix tokens do not change. If the shapes are
+    equal, or differ in more than the number of rows, the embedding is unchanged. Grids must be square, as in ViTs for
+    image classification.
     """
     if (
         positions.shape == wanted.shape
@@ -288,6 +297,8 @@ def resampled_positions(positions: Tensor, wanted: Tensor, backbone: Backbone) -
 
 def fit(module: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
     """Load `state` into `module`, which must have the same tensor names and shapes.
+
+    Only the counters `num_batches_tracked` may be missing in `state`.
 
     Raises:
         ModelError: Names, shapes or dtypes differ, or a weight is NaN or infinite; the module is then unchanged.
@@ -334,8 +345,9 @@ def check_finite(state: Mapping[str, Tensor], source: str) -> None:
 def file_lineage(file: Path, backbone: str, declared: str | None = None) -> Lineage:
     """Return the lineage of a third-party weights file.
 
-    If the file has the SHA-256 of a file published by timm, the lineage of the published file is returned. Otherwise,
-    the lineage contains the declared origin if there is one.
+    If the first eight hex digits of the file's SHA-256 are those of a file published by timm or torchvision for this
+    backbone, the lineage of the published file is returned. Otherwise, the lineage contains the declared origin if
+    there is one.
 
     Args:
         file: Weights file or folder. A folder has no SHA-256 and is never recognized as published.

@@ -60,7 +60,9 @@ class _ScoredEntry(msgspec.Struct, tag_field="event", tag="scored"):
 
 
 def new_run(out: Path, name: str | None, stem: str) -> Path:
-    """Create and return an empty run folder.
+    """Create a run folder and return its path.
+
+    The folder of a run that was killed at the start is reused; see `check_free`.
 
     Args:
         out: Parent folder for runs.
@@ -68,7 +70,7 @@ def new_run(out: Path, name: str | None, stem: str) -> Path:
         stem: Stem of the default name.
 
     Raises:
-        RunError: A folder with this name already exists.
+        RunError: The path OUT/NAME exists and cannot be reused.
     """
     out.mkdir(parents=True, exist_ok=True)
     if name is not None:
@@ -92,7 +94,7 @@ def check_free(path: Path) -> None:
     A run that is killed at the start leaves no run record, so its folder can be reused.
 
     Raises:
-        RunError: The path already exists and contains other files.
+        RunError: The path exists and is not the folder of such a run.
     """
     if os.path.lexists(path) and not only_begun(path):
         raise RunError(f"{path}: the folder already exists; choose a different --name, or resume the run with --resume")
@@ -109,6 +111,8 @@ def only_begun(path: Path) -> bool:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Lock a run folder for writing; the kernel releases the lock when the process ends.
+
+    If the folder does not exist, it is created. If the file system does not support locks, nothing is locked.
 
     Raises:
         RunError: Another process holds the lock; the message states the PID, host and start time of that process.
@@ -156,6 +160,8 @@ def finite_or_none(value: float) -> float | None:
 def log_entries(folder: Path) -> list[dict[str, Any]]:
     """Return all events in the log of a run, except an incomplete last line.
 
+    The list is empty if there is no log.
+
     Raises:
         RunError: A line was not written by `mlrec train`.
     """
@@ -177,8 +183,7 @@ def _entry(line: bytes, path: Path) -> dict[str, Any]:
 def rewind_log(folder: Path, step: int) -> None:
     """Remove the events that a resumed run will log again.
 
-    All events after `step` are removed. If an epoch ends at `step`, the event for the end of this epoch is also
-    removed.
+    All events after `step` are removed. Of the events at `step`, only those of type "steps" are kept.
     """
     kept = [e for e in log_entries(folder) if e["step"] < step or (e["step"] == step and e["event"] == "steps")]
     write_text(folder / LOG, "".join(json.dumps(entry) + "\n" for entry in kept))

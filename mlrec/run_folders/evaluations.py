@@ -30,9 +30,10 @@ class _EvaluationRecord(msgspec.Struct, frozen=True):
 
 
 def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
-    """Return the evaluation in `folder`, or all evaluations in subfolders, sorted by path.
+    """Return the evaluation in `folder`, or else all evaluations up to two levels below, sorted by path.
 
-    Evaluations in run folders are skipped because the metrics of the runs are stored separately.
+    In the second case, evaluations in run folders are skipped, because the metrics of these runs are stored separately.
+    Evaluations whose `eval.json` does not contain the settings of the model are always skipped.
 
     Args:
         folder: Folder of an evaluation, of an imported model, or of multiple imported models.

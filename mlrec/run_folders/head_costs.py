@@ -27,8 +27,8 @@ class HeadCost(msgspec.Struct, frozen=True, kw_only=True):
         flops: FLOPs of the head in the forward pass for one image; a multiply-add counts as two FLOPs.
         forward_ms, training_ms: Median time of one evaluation step and of one training step of the whole model, in
             milliseconds.
-        forward_ratio, training_ratio: Step time divided by the step time of the first head, as the median over paired
-            measurements; None for the first head.
+        forward_ratio, training_ratio: Step time divided by the step time of the first head: median over paired
+            measurements, then the lower and upper end of its 95% confidence interval. None for the first head.
     """
 
     head: str

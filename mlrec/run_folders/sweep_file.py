@@ -56,7 +56,10 @@ class SweepFile(msgspec.Struct, frozen=True):
     format: str = "mlrec-sweep/1"
 
     def settings(self) -> list[list[Entry]]:
-        """Group the runs by setting: runs in the same group differ only in the seed and fold."""
+        """Group the runs by setting, without runs of the stage "tune".
+
+        Runs in the same group differ only in the seed and fold.
+        """
         groups: dict[str, list[Entry]] = {}
         for entry in self.runs:
             if entry.stage == "run":

@@ -58,7 +58,7 @@ class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     format: str = FORMAT
 
     def save(self, model: Path) -> Path:
-        """Write the thresholds file atomically next to the model, and return the path of the file."""
+        """Write the thresholds file of a model (see `tuned_file`) atomically, and return the path of the file."""
         file = tuned_file(model)
         write_json(file, msgspec.to_builtins(self))
         return file
