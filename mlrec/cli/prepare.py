@@ -92,7 +92,8 @@ def prepare(
     separator: Annotated[
         str | None,
         typer.Option(
-            help="csv: separator between the labels in a cell; '' means one label per cell [default: detected].",
+            help="csv: separator between the labels in a cell; '' means one label per cell [default: detected]. "
+            "folders: separator between the labels in a folder name.",
             metavar="TEXT",
         ),
     ] = None,

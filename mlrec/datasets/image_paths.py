@@ -206,7 +206,7 @@ class ImageIndex:
         self._by_base: dict[str, list[str]] = {}
         for name in self.names:
             base = normal(name).rpartition("/")[2]
-            for key in {base, without_ending(base)}:
+            for key in {base, without_ending(base), _lower_ending(base)}:
                 self._by_base.setdefault(key, []).append(name)
 
     def find(self, name: str) -> list[str]:
@@ -215,7 +215,8 @@ class ImageIndex:
         The list is empty if there is no such file, and contains multiple files if the name is ambiguous.
 
         Backslashes are treated as folder separators. Names that differ only in their Unicode form (NFC or NFD) are
-        treated as equal. A name without an image extension matches any extension. A file in a subfolder is also found
+        treated as equal. A name without an image extension matches any extension, and a name with an extension in
+        another case (`a.jpg` and `a.JPG`) matches if no file has the exact name. A file in a subfolder is also found
         if its path ends with the name. An absolute path may be from another machine, so the longest ending of the path
         that matches a file is used.
         """
@@ -227,11 +228,19 @@ class ImageIndex:
         for start in range(longest_ends):
             tail = "/".join(parts[start:])
             files = [file for file in self._by_base.get(parts[-1], []) if _ends_with(normal(file), tail)]
+            if not files:
+                tail = _lower_ending(tail)
+                others = self._by_base.get(_lower_ending(parts[-1]), [])
+                files = [file for file in others if _ends_with(_lower_ending(normal(file)), tail)]
             same = [file for file in files if normal(file) == tail]
             same = same or [file for file in files if without_ending(normal(file)) == tail]
             if files:
                 return same or files
         return []
+
+
+def _lower_ending(name: str) -> str:
+    return without_ending(name) + Path(name).suffix.lower()
 
 
 def _ends_with(file: str, tail: str) -> bool:

@@ -9,7 +9,7 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,8 @@ from mlrec.utils.errors import DataError, MlrecError, ValidationReport, counted,
 LONGEST_PATH, LONGEST_PART = 4096, 255
 SHOWN = 5  # names of a difference that an error lists
 SPLIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")  # split names are used as file names
+JOINS = ("+", "/", "&")  # possible separators of labels that are joined to one name
+JOINED = "label names that may contain multiple labels were kept; use --separator to split them"
 _USUAL = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)  # most names: valid without further checks
 _ELSEWHERE = re.compile(r"^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://|\\)")
 
@@ -69,6 +71,21 @@ def normal(name: str) -> str:
         True
     """
     return unicodedata.normalize("NFC", name.replace("\\", "/"))
+
+
+def joined_name(names: Collection[str]) -> tuple[str, str] | None:
+    """Return a name that may contain multiple names, and their separator, or None.
+
+    Example:
+        >>> joined_name(["beach", "beach+sunset"]), joined_name(["sea/lake", "mountain"])
+        (('beach+sunset', '+'), None)
+    """
+    there = set(names)
+    for name in names:
+        for sign in JOINS:
+            if sign in name and any(part.strip() in there for part in name.split(sign)):
+                return name, sign
+    return None
 
 
 def alike(path: Path) -> Path | None:

@@ -18,7 +18,7 @@ from mlrec.datasets.readers.registry import Reading, ReadOptions
 from mlrec.datasets.split_names import WHOLE, known_split, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
 from mlrec.utils.files import read_bytes
-from mlrec.utils.names import clean_label, image_name, normal
+from mlrec.utils.names import JOINED, clean_label, image_name, joined_name, normal
 
 # Extensions of files that may contain labels, and folders in which other layouts keep images or annotations.
 ANNOTATIONS = (
@@ -26,6 +26,7 @@ ANNOTATIONS = (
     *(".xls", ".xlsx", ".parquet", ".arrow", ".mat", ".npy", ".npz", ".pkl", ".tar", ".tgz"),
 )
 NO_CLASSES = ("images", "labels", "annotations", "jpegimages", "imagesets", "data", "image", "img", "imgs", "masks")
+NOTES = ("readme", "license", "licence")  # text files that contain no labels
 OUTSIDE = "images outside the class folders were not used"
 
 
@@ -52,7 +53,7 @@ def recognizes(path: Path) -> str | None:
         classes = [inner for folder in splits for inner in _visible_folders(folder)]
     for place in (path, *splits, *classes):
         if any(
-            file.suffix.lower() in ANNOTATIONS and not file.name.lower().startswith("readme") for file in _files(place)
+            file.suffix.lower() in ANNOTATIONS and not file.name.lower().startswith(NOTES) for file in _files(place)
         ):
             return None
     named = [folder for folder in classes if folder.name.casefold() not in NO_CLASSES and not known_split(folder.name)]
@@ -71,6 +72,7 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
     An image is positive for the class of its folder and negative for all other classes.
 
     If files in multiple class folders have the same name and content, they are read as one sample with multiple labels.
+    If `options.separator` is set, the folder name of an image is split into multiple classes (`beach+sunset`).
     If the class folders are inside folders named `train`, `valid` (or `val`) and `test`, these folders are the splits.
     Without split folders, the only split is `all`. Labels are sorted by name.
 
@@ -83,12 +85,18 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
         raise DataError(f"{root}: no such folder; specify the folder that contains the class folders")
     omitted = Omitted()
     folders_by_split = _folders_by_split(root, options.split_names, omitted, findings)
-    found = {split: _images_by_class(folders, omitted, findings) for split, folders in folders_by_split.items()}
+    found = {
+        split: _images_by_class(folders, options.separator, omitted, findings)
+        for split, folders in folders_by_split.items()
+    }
     omitted.warn(findings)
     labels = tuple(sorted({label for images in found.values() for label in images}))
     if not labels:
         raise DataError(f"{root}: no images in class folders; expected {root}/<class>/<image>")
     _check_spelling(labels, root, findings)
+    joined = joined_name(labels) if options.separator is None else None
+    if joined:
+        findings.warn(JOINED, f"{joined[0]} (set --separator '{joined[1]}')")
     manifests = []
     for split, images in found.items():
         photographs = _merged(root, images, findings)
@@ -99,7 +107,7 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
         manifests.append(Manifest(root.name, split, root, labels, names, targets))
     reading = Reading(root.name, manifests, {"kind": "folders", "path": str(root)})
     several = sum(int(np.count_nonzero((manifest.targets == POSITIVE).sum(axis=1) > 1)) for manifest in manifests)
-    if several:
+    if several and not options.separator:
         reading.footnotes.append(
             f"{counted(several, 'image occurs', 'images occur')} in multiple class folders; each image became one "
             "sample with the labels of all its folders"
@@ -202,7 +210,9 @@ def _warn_outside(root: Path, files: Sequence[Path], findings: ValidationReport)
         findings.warn(OUTSIDE, file.relative_to(root).as_posix())
 
 
-def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: ValidationReport) -> dict[str, list[Path]]:
+def _images_by_class(
+    folders: Sequence[Path], separator: str | None, omitted: Omitted, findings: ValidationReport
+) -> dict[str, list[Path]]:
     """Return the images of each class that has images, sorted by name."""
     found: dict[str, list[Path]] = {}
     for folder in folders:
@@ -216,7 +226,10 @@ def _images_by_class(folders: Sequence[Path], omitted: Omitted, findings: Valida
                     "images in subfolders of a class folder were assigned to that class",
                     f"{image} has class {folder.name}",
                 )
-        found.setdefault(clean_label(folder.name, str(folder), findings), []).extend(images)
+        names = folder.name.split(separator) if separator else [folder.name]
+        labels = {clean_label(name, str(folder), findings) for name in map(str.strip, names) if name}
+        for label in sorted(labels):
+            found.setdefault(label, []).extend(images)
     return found
 
 
@@ -239,7 +252,7 @@ def _merged(root: Path, images: dict[str, list[Path]], findings: ValidationRepor
     Files with equal content but different names are separate samples, with a warning if their labels differ, because
     the same photograph would be both positive and negative for a class.
     """
-    identity = _identities([file for files in images.values() for file in files], findings)
+    identity = _identities(list(dict.fromkeys(file for files in images.values() for file in files)), findings)
     first: dict[tuple[str, str], str] = {}
     classes: dict[tuple[str, str], list[str]] = {}
     for label, files in sorted(images.items()):

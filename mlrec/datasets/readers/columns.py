@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ FLAG, KEY = "is", "id"  # is_flipped, isLabelled; patient_id, Patient ID, patien
 MEANINGS: dict[float | str, int] = {1.0: POSITIVE, 0.0: NEGATIVE, -1.0: UNKNOWN, "true": POSITIVE, "false": NEGATIVE}
 EMPTY = {"negative": NEGATIVE, "unknown": UNKNOWN}
 _SEVERAL_NUMBERS = re.compile(r"\d+([ ,;|]+\d+)+")
+_DECIMAL_COMMA = re.compile(r"\s*(-?[01]),0+\s*")  # a label value with a decimal comma
 SAMPLED = 1000  # rows used to determine roles; every cell is checked when it is read
 # Usual names, compared by letters and digits only: `File Name` and `file_name` are compared as `filename`.
 IMAGE_NAMES = (
@@ -58,9 +60,22 @@ class Roles:
     value: int | None = None
 
 
+class NoImageColumnError(DataError):
+    """No column of a table seems to contain image names."""
+
+
 def cell_key(text: str) -> float | str:
-    """Return a key for comparing cells: `1`, `1.0` and ` 1` have the same key, and case is ignored."""
-    return float(text) if is_number(text) else text.strip().casefold()
+    """Return a key for comparing cells: `1`, `1.0`, `1,0` and ` 1` have the same key, and case is ignored.
+
+    The key of `NaN` is the key of a blank cell.
+    """
+    decimal = _DECIMAL_COMMA.fullmatch(text)
+    if decimal:
+        return float(decimal[1])
+    if not is_number(text):
+        return text.strip().casefold()
+    value = float(text)
+    return "" if math.isnan(value) else value
 
 
 def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
@@ -186,7 +201,7 @@ class RoleFinder:
             raise DataError(
                 f"{table.path}: multiple columns may contain the image names; choose one of {shown} with --image-column"
             )
-        raise DataError(f"{table.path}: no image column found; choose one of {shown} with --image-column")
+        raise NoImageColumnError(f"{table.path}: no image column found; choose one of {shown} with --image-column")
 
     def _reported_as_no_label(self, column: int, chosen: Sequence[str] | None) -> bool:
         """Report a label column without any label value, with one error instead of one error per cell."""
@@ -242,8 +257,8 @@ class RoleFinder:
 
     def _is_text(self, column: int) -> bool:
         """Return whether a cell is text, and no cell is a label value."""
-        cells = [cell for cell in self._cells[column] if cell]
-        if all(cell.casefold() in ANSWERS for cell in cells):
+        cells = [cell for cell in self._cells[column] if cell_key(cell) != ""]
+        if all(cell.casefold() in ANSWERS or _DECIMAL_COMMA.fullmatch(cell) for cell in cells):
             return False
         words = [cell for cell in cells if not is_number(cell)]
         if words and all(_SEVERAL_NUMBERS.fullmatch(cell) for cell in words):
@@ -251,8 +266,8 @@ class RoleFinder:
         return bool(words) and not any(cell_key(cell) in self._meanings for cell in cells)
 
     def _all(self, column: int, test: Callable[[str], bool]) -> bool:
-        """Return whether the column has cells, and all cells pass the test."""
-        cells = [cell for cell in self._cells[column] if cell]
+        """Return whether the column has cells that are not blank, and all of them pass the test."""
+        cells = [cell for cell in self._cells[column] if cell_key(cell) != ""]
         return bool(cells) and all(map(test, cells))
 
 

@@ -68,7 +68,7 @@ def read_csv(
     drop_index: bool = False,
     leading: tuple[str, ...] = (),
 ) -> TextTable:
-    """Read a comma-separated file in UTF-8, with or without a byte order mark.
+    """Read a comma-separated file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
     Line endings of any kind are accepted, and blank lines are skipped. If a record has too few or too many cells, it is
     skipped, and an error is added to `findings`. With `drop_index`, an unnamed column that numbers the records (the
@@ -99,27 +99,37 @@ def table_text(path: Path, kind: type[MlrecError] = DataError) -> Iterator[IO[st
     Large files are never loaded completely into memory.
 
     Raises:
-        MlrecError: The file is not UTF-8 or contains a NUL byte. The class of the error is `kind`.
+        MlrecError: The file is not UTF-8 or UTF-16, or contains a NUL byte. The class of the error is `kind`.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")()
+    with open_bytes(path, kind) as stream:
+        encoding = encoding_of(stream.read(2))
+    decoder = codecs.getincrementaldecoder(encoding)()
     with open_bytes(path, kind) as stream:
         try:
+            lines = 1
             while piece := stream.read(PIECE):
-                decoder.decode(piece)
-                if b"\0" in piece:
-                    _refuse_nul(path, kind)
+                text = decoder.decode(piece)
+                if "\0" in text:
+                    line = lines + text.count("\n", 0, text.index("\0"))
+                    raise kind(f"{path}: line {line}: a NUL byte means that the file is not text; save it as CSV again")
+                lines += text.count("\n")
             decoder.decode(b"", final=True)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
+            if encoding == "utf-16":
+                raise kind(f"{path}: not valid UTF-16; save it as UTF-8") from error
             read_text(path, kind)  # reports the position of the byte
-    with path.open(encoding="utf-8-sig") as text:
-        yield text
+    with path.open(encoding=encoding) as text_stream:
+        yield text_stream
 
 
-def _refuse_nul(path: Path, kind: type[MlrecError]) -> None:
-    text = read_text(path, kind)
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise kind(f"{path}: line {line}: a NUL byte means that the file is not text; save it as CSV again")
+def encoding_of(head: bytes) -> str:
+    r"""Return the encoding of a text file that starts with `head`: UTF-8, or UTF-16 as written by Excel.
+
+    Example:
+        >>> encoding_of(b"\xff\xfei\x00"), encoding_of(b"image,cat")
+        ('utf-16', 'utf-8-sig')
+    """
+    return "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
 def split_records(
@@ -131,7 +141,7 @@ def split_records(
     skip_blanks: bool = False,
     first_line: int = 1,
 ) -> Iterator[Record]:
-    """Iterate over records, each with the number of its first line; blank lines are skipped.
+    """Iterate over records, each with the number of its first line; records with only blank cells are skipped.
 
     If `skip_blanks` is set, spaces after a delimiter are ignored.
     """
@@ -139,7 +149,7 @@ def split_records(
     begun = first_line
     try:
         for cells in reader:
-            if cells and (len(cells) > 1 or cells[0].strip()):
+            if any(map(str.strip, cells)):
                 yield begun, cells
             begun = reader.line_num + first_line
     except csv.Error as error:

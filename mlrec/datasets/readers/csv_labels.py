@@ -13,7 +13,7 @@ import numpy as np
 
 from mlrec.datasets.manifest import Manifest
 from mlrec.datasets.manifest_storage import joined as joined_targets
-from mlrec.datasets.readers.columns import RoleFinder, cell_key, cell_meanings
+from mlrec.datasets.readers.columns import NoImageColumnError, RoleFinder, cell_key, cell_meanings
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.registry import Reading, ReadOptions, usual_name
 from mlrec.datasets.readers.table_file import PARQUET, read_table
@@ -35,6 +35,7 @@ from mlrec.datasets.readers.table_store import TextColumn, constant
 from mlrec.datasets.split_names import WHOLE, resolve_names, usual_order
 from mlrec.utils.errors import DataError, ValidationReport, nearest
 from mlrec.utils.files import folder_of
+from mlrec.utils.names import JOINED, joined_name
 from mlrec.utils.texts import Texts, repeated
 from mlrec.utils.texts import joined as joined_texts
 
@@ -81,7 +82,7 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; specify the image folder with --images")
     images = TableImages(root, findings)
-    rows = _all_rows(tables, images, options, meanings, findings)
+    tables, rows = _all_rows(tables, images, options, meanings, findings)
     if len(rows) < len(tables):
         return Reading(usual_name(path), [], {})
     if path.is_dir() and (len(tables) > 1 or tables[0].source.split is not None):
@@ -138,20 +139,29 @@ def _all_rows(
     options: ReadOptions,
     meanings: Mapping[float | str, int],
     findings: ValidationReport,
-) -> list[TableRows]:
-    """Return the roles and images of all tables.
+) -> tuple[list[_Table], list[TableRows]]:
+    """Return the tables of images, and the roles and images of these tables.
 
-    Each table with ambiguous roles is reported as a separate error.
+    Each table with ambiguous roles is reported as a separate error. A table without images, such as a list of the
+    classes, is skipped with a warning if it is not named after a split and other tables contain images.
     """
-    rows = []
+    rows, others = [], {}
     for table in tables:
         try:
             rows.append(_rows(table, images, options, meanings, findings))
         except DataError as error:
             if len(tables) == 1:
                 raise
-            findings.errors.append(str(error))
-    return rows
+            if isinstance(error, NoImageColumnError) and table.source.split is None:
+                others[table.source.path] = str(error)
+            else:
+                findings.errors.append(str(error))
+    if not rows:
+        findings.errors.extend(others.values())
+        return list(tables), []
+    for file in others:
+        findings.warn("tables without an image column were not used", str(file))
+    return [table for table in tables if table.source.path not in others], rows
 
 
 def _rows(
@@ -168,7 +178,7 @@ def _rows(
     roles = RoleFinder(texts, options, meanings, images.exists, findings).roles()
     names: Sequence[str] = texts.column(roles.image)
     if table.image_column is None:  # file names, not images stored in the table
-        names = images.names(texts, roles.image)
+        names = images.names(texts, roles.image, table.source.split)
     return TableRows(texts, roles, names, constant(WHOLE, len(names)))
 
 
@@ -221,6 +231,9 @@ def _samples(
             f"{rows[0].table.path}: the label column contains no labels; choose a different column with --label-column"
         )
     _warn_spelling(labels, findings)
+    joined = joined_name(labels) if cells and options.separator is None else None
+    if joined:
+        findings.warn(JOINED, f"{joined[0]} (set --separator '{joined[1]}')")
     samples = []
     for k, read in enumerate(rows):
         if k not in cells:

@@ -49,7 +49,8 @@ def detect(path: Path) -> Detection:
             return Detection(kind, reason)
     raise DataError(
         f"{path}: {describe(path)}; the kind of dataset was not recognized; run mlrec prepare KIND {path} "
-        f"(kinds: {', '.join(known_readers())})"
+        f"(kinds: {', '.join(known_readers())}), or convert the annotations to a CSV file with the columns "
+        "filename,label and one row per image and label"
     )
 
 

@@ -20,8 +20,8 @@ from mlrec.utils.files import check_regular
 
 NOT_THERE = "annotated images that are missing"
 COLUMNS = ("ImageID", "LabelName", "Confidence")
-_LABELS = re.compile(r"(?P<split>[a-z]+)-annotations-(?:human-)?imagelabels(?:-boxable)?", re.IGNORECASE)
-_MACHINE = re.compile(r"[a-z]+-annotations-machine-imagelabels", re.IGNORECASE)
+_LABELS = re.compile(r"(?:oidv\d+-)?(?P<split>[a-z]+)-annotations-(?:human-)?imagelabels(?:-boxable)?", re.IGNORECASE)
+_MACHINE = re.compile(r"(?:oidv\d+-)?[a-z]+-annotations-machine-imagelabels", re.IGNORECASE)
 _NAMES = re.compile(r"(?:oidv\d+-)?class-descriptions(?:-boxable)?", re.IGNORECASE)
 
 

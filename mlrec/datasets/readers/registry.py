@@ -36,8 +36,8 @@ class ReadOptions:
         empty: Meaning of a blank cell, "negative" or "unknown" (only for the kind `csv`).
         image_column, label_column: Names of the columns that contain image names and label names (only for the kind
             `csv`).
-        separator: Text between two labels in a cell of the label column. An empty string means one label per cell (only
-            for the kind `csv`).
+        separator: Text between two labels in a cell of the label column, or in the name of a class folder. An empty
+            string means one label per cell (only for the kinds `csv` and `folders`).
         no_label_value: Text in the label column that means no label (only for the kind `csv`).
         ignore_columns: Columns that are not labels (only for the kind `csv`).
         keep_empty: Whether to keep images without any annotation (by default, COCO skips them, as in the paper).
@@ -138,7 +138,7 @@ USED: dict[str, tuple[str, ...]] = {
     "voc": ("images", "split_names"),
     "coco": ("images", "annotations", "splits", "split_names", "year", "keep_empty"),
     "yolo": ("split_names",),
-    "folders": ("split_names",),
+    "folders": ("split_names", "separator"),
     "labelstudio": ("images", "split_names"),
     "cvat": ("images", "split_names"),
     "openimages": ("images", "split_names"),

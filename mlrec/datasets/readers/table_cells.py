@@ -12,21 +12,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.datasets.manifest import POSITIVE, UNKNOWN
 from mlrec.datasets.manifest_storage import CELLS, SparseTargets, joined
-from mlrec.datasets.readers.columns import cell_key
+from mlrec.datasets.readers.columns import MEANINGS, cell_key
 from mlrec.datasets.readers.csv_file import TextTable
 from mlrec.datasets.readers.table_store import TextColumn
-from mlrec.utils.errors import DataError, ValidationReport, nearest
+from mlrec.utils.errors import DataError, ValidationReport, counted, nearest
 from mlrec.utils.names import clean_label
 
 MEANINGLESS, BLANK_CELL = 100, 101  # codes in place of a target
 SEPARATORS = ("|", ";", ",")
 BLANK = " "
 LIST = "list"  # in place of a separator if the cells are lists
-CHOICES = ("choices", "labels")  # JSON keys that Label Studio writes for multiple choices
+# JSON keys of label names: Label Studio's multiple choices, and Hugging Face's objects.
+CHOICES = ("choices", "labels", "category", "categories")
 # One item of a list as Python and NumPy print it: a quoted text or a bare word, then commas and blanks.
 _ITEM = re.compile(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s,'"\[\]]+)[\s,]*""")
 _BRACKETS = {"[": "]", "('": ")", '("': ")", "{'": "}", "()": ")", "set()": ")"}
+# Values that other programs write for a blank cell; `cell_key` recognizes NaN.
+MISSING = frozenset({"na", "n/a", "<na>", "null", "none"})
 # Label names that usually mean that there is no label.
 NO_LABEL_NAMES = frozenset({"no finding", "none", "no label", "nothing", "background", "normal", "n/a", "nan", "null"})
 
@@ -100,26 +104,31 @@ class _Values:
 
 
 def _meaning(text: str, meanings: Mapping[float | str, int]) -> int:
-    text = text.strip()
-    value = meanings.get(cell_key(text))
+    key = cell_key(text)
+    if key in MISSING and key not in meanings:
+        key = ""
+    value = meanings.get(key)
     if value is not None:
         return value
-    return MEANINGLESS if text else BLANK_CELL
+    return BLANK_CELL if key == "" else MEANINGLESS
 
 
 def _report_value(table: TextTable, row: int, column: int, findings: ValidationReport) -> None:
     text, name = table.rows[row][column].strip(), table.columns[column]
     quoted = shlex.quote(text)
+    class_numbers = f"; if it contains class numbers, use --label-column '{name}'" if text.isdecimal() else ""
     findings.error(
         table.where(row, column),
         f"'{text}' is not 0, 1 or -1 (unknown); set its meaning with --positive, --negative or --unknown {quoted}. "
-        f"If the column is not a label, use --ignore-columns '{name}', or list the label columns with --labels",
+        f"If the column is not a label, use --ignore-columns '{name}', or list the label columns with --labels"
+        f"{class_numbers}",
     )
 
 
 def report_blanks(table: TextTable, first: tuple[int, int], amount: int, findings: ValidationReport) -> None:
     """Report all blank cells as one error; the message states the position of the first blank cell."""
-    what = "the cell is empty"
+    text = table.rows[first[0]][first[1]].strip()
+    what = f"'{text}' means that the cell is empty" if text else "the cell is empty"
     if amount > 1:
         what += f" (one of {amount:,} blank cells)"
     remedy = "write 0, 1 or -1 (unknown), or use --empty negative or --empty unknown"
@@ -134,14 +143,21 @@ class NameCells:
         labels: Mapping from each distinct cell to its label names, as written.
         separator: Separator of the names: a string, `LIST` if the cells are lists, or None if no cell has multiple
             names.
+        classes: All labels in order if `--labels` names the values or the class numbers in the cells, otherwise empty.
     """
 
     labels: Mapping[str, tuple[str, ...]]
     separator: str | None
+    classes: tuple[str, ...] = ()
 
 
 def parse_name_cells(
-    places: Mapping[str, str], column: str, separator: str, no_label_value: str | None, findings: ValidationReport
+    places: Mapping[str, str],
+    column: str,
+    separator: str,
+    no_label_value: str | None,
+    labels: Sequence[str] | None,
+    findings: ValidationReport,
 ) -> NameCells:
     """Parse all distinct cells in a column of label names.
 
@@ -150,14 +166,23 @@ def parse_name_cells(
         column: Name of the column in messages.
         separator: Text between two labels; an empty string means one label per cell. Lists do not need a separator.
         no_label_value: Value of `--no-label-value`.
+        labels: Value of `--labels`, which names the values if cells contain one value per label, such as `[1, 0, 1]`.
         findings: Report that receives one error for each cell that cannot be parsed.
+
+    Raises:
+        DataError: The cells contain one value per label, and `labels` does not name the values.
     """
     lists = [cell for cell in places if is_list(cell)]
     parsed: dict[str, tuple[str, ...]] = {}
     clean: dict[str, str] = {}
     with_others = False
+    classes: tuple[str, ...] = ()
+    written = {cell: _parsed(cell, separator, where, findings) for cell, where in places.items()}
+    if _are_values([names for names in written.values() if names]):
+        written = _named_values(written, column, labels)
+        classes = tuple(labels or ())
     for cell, where in places.items():
-        names = _parsed(cell, separator, where, findings)
+        names = written[cell]
         if no_label_value is not None and no_label_value.strip() in names:
             with_others = with_others or len(names) > 1
             names = [name for name in names if name != no_label_value.strip()]
@@ -169,10 +194,40 @@ def parse_name_cells(
     if with_others:
         findings.warn("some cells contain both labels and the value of --no-label-value; the labels were kept", column)
     if lists:
-        return NameCells(parsed, LIST)
+        return NameCells(parsed, LIST, classes)
     if separator and any(separator in cell for cell in places):
-        return NameCells(parsed, separator)
+        return NameCells(parsed, separator, classes)
     return NameCells(parsed, None)
+
+
+def _are_values(cells: Sequence[Sequence[str]]) -> bool:
+    """Return whether the cells list label values, not names: cells of one length, and repeated or unsorted 0 and 1."""
+    if len({len(values) for values in cells}) != 1 or all(sorted(set(values)) == list(values) for values in cells):
+        return False
+    return all(cell_key(value) in MEANINGS for values in cells for value in values)
+
+
+def _named_values(
+    written: Mapping[str, Sequence[str]], column: str, labels: Sequence[str] | None
+) -> dict[str, list[str]]:
+    """Return the names of the positive labels in cells that contain one value per label.
+
+    Raises:
+        DataError: `labels` is not set or has another number of labels, or a value is unknown.
+    """
+    example, values = next((cell, values) for cell, values in written.items() if values)
+    if labels is None or len(labels) != len(values):
+        raise DataError(
+            f"{column}: each cell contains one value per label, such as {example}; name the "
+            f"{counted(len(values), 'label')} in this order with --labels A,B,..."
+        )
+    meanings = {cell: [MEANINGS[cell_key(value)] for value in values] for cell, values in written.items()}
+    if any(UNKNOWN in values for values in meanings.values()):
+        raise DataError(f"{column}: lists with unknown values (-1) are not supported; write one column per label")
+    return {
+        cell: [label for label, value in zip(labels, values, strict=False) if value == POSITIVE]
+        for cell, values in meanings.items()
+    }
 
 
 def detect_separator(cells: Iterable[str], column: str) -> str:
@@ -262,7 +317,7 @@ def _listed(text: str) -> list[str] | None:
 
 
 def _names_in(value: object) -> list[str] | None:
-    """Return the names in parsed JSON: a list of strings or numbers, or Label Studio choices."""
+    """Return the names in parsed JSON: a list of strings or numbers, or an object that contains one."""
     if isinstance(value, dict):
         held = [value[key] for key in CHOICES if isinstance(value.get(key), list)]
         return _names_in(held[0]) if len(held) == 1 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -24,6 +25,7 @@ from mlrec.utils.errors import ValidationReport
 ALIGNED = " "  # any number of blanks
 CANDIDATES = (",", ";", "\t", "|")
 LINES_TRIED = 20
+_SEP_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)  # Excel reads the delimiter from such a first line
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,14 @@ class Dialect:
     Attributes:
         delimiter: One of `CANDIDATES`, or `ALIGNED`.
         skip_blanks: Whether to ignore spaces after a delimiter.
-        count_line: Whether the first line contains only the number of records, as in CelebA.
+        skip_line: Whether the first line is not part of the table: the number of records, as in CelebA, or the
+            delimiter (`sep=;`), as in Excel.
         unnamed_key: Whether the header has no name for the first column.
     """
 
     delimiter: str
     skip_blanks: bool = False
-    count_line: bool = False
+    skip_line: bool = False
     unnamed_key: bool = False
 
 
@@ -56,6 +59,9 @@ def detect_dialect(text: str) -> Dialect | None:
     lines = [line for line in islice(io.StringIO(text), LINES_TRIED) if line.strip()]
     if not lines:
         return None
+    sep_line = _SEP_LINE.fullmatch(lines[0])
+    if sep_line and len(lines) > 1:
+        return Dialect(sep_line[1], skip_blanks=f"{sep_line[1]} " in lines[1], skip_line=True)
     present = [sign for sign in CANDIDATES if _width(lines[0], sign) > 1]
     alike = [sign for sign in present if len({_width(line, sign) for line in lines}) == 1]
     for sign in alike or present:
@@ -67,7 +73,7 @@ def detect_dialect(text: str) -> Dialect | None:
         return None
     missing = widths.pop() - len(rows[0])
     if missing in (0, 1):
-        return Dialect(ALIGNED, count_line=count_line, unnamed_key=missing == 1)
+        return Dialect(ALIGNED, skip_line=count_line, unnamed_key=missing == 1)
     return None
 
 
@@ -82,10 +88,10 @@ def read_delimited(path: Path, findings: ValidationReport) -> TextTable:
         text.seek(0)
         if dialect.delimiter == ALIGNED:
             records = _aligned(text)
-            if dialect.count_line:
-                next(records)
         else:
             records = split_records(text, path, delimiter=dialect.delimiter, skip_blanks=dialect.skip_blanks)
+        if dialect.skip_line:
+            next(records)
         header_line, header = next(records, (1, []))
         if dialect.unnamed_key:
             header = [NO_NAME, *header]

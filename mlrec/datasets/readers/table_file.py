@@ -1,4 +1,4 @@
-"""Reader for tables (delimited text, JSON Lines, Excel or Parquet); each cell is read as a string.
+"""Reader for tables (delimited text, JSON Lines, JSON, Excel or Parquet); each cell is read as a string.
 
 Cells of other types are converted to strings. A list becomes JSON, a missing value becomes an empty string, and a
 boolean becomes `True` or `False`. Cells have the same meaning in all formats.
@@ -20,8 +20,9 @@ from mlrec.utils.files import check_regular, read_text
 EXCEL = (".xlsx", ".xlsm")
 PARQUET = (".parquet", ".pq")
 JSON_LINES = (".jsonl", ".ndjson")
+JSON = (".json",)  # an array of objects
 DELIMITED = (".csv", ".tsv")
-ENDINGS = (*DELIMITED, *PARQUET, *JSON_LINES, *EXCEL)
+ENDINGS = (*DELIMITED, *PARQUET, *JSON_LINES, *EXCEL, *JSON)
 EXTRA = "pip install 'mlrec[tables]'"
 
 
@@ -43,6 +44,8 @@ def _reader(path: Path) -> Callable[[Path, ValidationReport], TextTable]:
         return _read_parquet
     if ending in JSON_LINES:
         return _read_json_lines
+    if ending in JSON:
+        return _read_json_records
     return read_delimited
 
 
@@ -79,6 +82,21 @@ def _read_json_lines(path: Path, findings: ValidationReport) -> TextTable:
     check_header(columns, path)
     records = ((number, [cell_text(value.get(key)) for key in columns]) for number, value in objects)
     return checked_table((1, columns), records, path, findings)
+
+
+def _read_json_records(path: Path, findings: ValidationReport) -> TextTable:
+    """Read a JSON array of objects, one per image, or an object that maps image names to labels."""
+    try:
+        value = json.loads(read_text(path), object_pairs_hook=_unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: {error}; expected a JSON array with one object per image") from error
+    if isinstance(value, dict):
+        value = [{"filename": name, "labels": labels} for name, labels in value.items()]
+    if not isinstance(value, list) or not all(isinstance(record, dict) for record in value):
+        raise DataError(f'{path}: expected a JSON array of objects, [{{"file_name": ...}}, ...]')
+    columns = list(dict.fromkeys(key for record in value for key in record))
+    records = ([cell_text(record.get(key)) for key in columns] for record in value)
+    return table_of_texts(columns, records, path, findings)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,15 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlrec.datasets.image_paths import Omitted, files_below
+from mlrec.datasets.images.decode import SUFFIXES
 from mlrec.datasets.readers.columns import letters
+from mlrec.datasets.readers.csv_file import encoding_of
 from mlrec.datasets.readers.table_dialect import holds_images
-from mlrec.datasets.readers.table_file import DELIMITED, ENDINGS, EXCEL, JSON_LINES, PARQUET
-from mlrec.datasets.split_names import known_split, usual_order
+from mlrec.datasets.readers.table_file import DELIMITED, ENDINGS, EXCEL, JSON, JSON_LINES, PARQUET
+from mlrec.datasets.split_names import WHOLE, known_split, usual_order
 from mlrec.utils.errors import DataError, ValidationReport
 
-OTHER_TABLES = (".txt", ".xls", ".json")
-FORMATS = (DELIMITED, PARQUET, JSON_LINES, EXCEL)  # only the first format that a folder contains is read
+OTHER_TABLES = (".txt", ".xls")
+FORMATS = (DELIMITED, PARQUET, JSON_LINES, EXCEL, JSON)  # only the first format that a folder contains is read
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}")  # Hugging Face: train-00000-of-00002
+# JSON: an array of objects with an image name, or an object whose first key is an image name and that holds lists.
+_IMAGE = rb"[^\"]+\.(?:" + "|".join(suffix[1:] for suffix in SUFFIXES).encode() + rb")\""
+_JSON_RECORDS = re.compile(
+    rb"\s*(?:\xef\xbb\xbf)?\s*(?:\[\s*\{[^{}]*:\s*\"" + _IMAGE + rb"|\{\s*\"" + _IMAGE + rb"\s*:\s*\[)", re.IGNORECASE
+)
 HEAD_BYTES = 16384
 EXAMPLE_ANSWERS = "samplesubmission"  # Kaggle: a table in the right format with meaningless labels
 MOST_FILES = 20_000  # maximum number of files checked to recognize a folder
@@ -60,10 +67,12 @@ def _recognizes_file(path: Path) -> str | None:
         return "a Parquet table"
     if ending in JSON_LINES and not head.startswith(MANIFEST_HEAD) and any(b'"' + key in head for key in IMAGE_KEYS):
         return "JSON Lines with image names"
+    if ending in JSON and _JSON_RECORDS.match(head):
+        return "a JSON table with image names"
     if ending in DELIMITED:
         return f"a table ({ending})"
     if ending in (".txt", ".dat", ""):
-        text = head.decode("utf-8", errors="replace")
+        text = head.decode(encoding_of(head), errors="replace")
         if "\0" not in text and holds_images(text):
             return "a table with image names"
     return None
@@ -74,6 +83,7 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
 
     If the folder itself contains no tables, its subfolders are searched. A subfolder is used if it is named after a
     split (`train/metadata.csv`), or if it contains files named after a split (`data/train-00000-of-00001.parquet`).
+    If all file names contain a different split name (`train_labels.csv` and `test_labels.csv`), these are the splits.
     Only tables in one format are read; tables in other formats are skipped with a warning.
 
     Args:
@@ -100,11 +110,14 @@ def table_sources(folder: Path, given: Mapping[str, str], findings: ValidationRe
             if file not in (*used, *answers) and file.suffix.lower() in (*ENDINGS, *OTHER_TABLES):
                 findings.warn("tables whose format differs from that of the first table were not used", str(file))
     sources = [TableSource(file, _split_of(file, folder, given)) for file in used]
+    named = [_split_in(file.stem) for file in used]
+    if len(set(named)) == len(used) > 1 and None not in named and not any(source.split for source in sources):
+        sources = [TableSource(file, split) for file, split in zip(used, named, strict=True)]
     return sorted(sources, key=lambda source: (usual_order(known_split(source.split or "") or ""), str(source.path)))
 
 
 def _is_table(file: Path) -> bool:
-    if file.suffix.lower() in JSON_LINES:
+    if file.suffix.lower() in (*JSON_LINES, *JSON):
         return _recognizes_file(file) is not None
     return file.suffix.lower() in ENDINGS
 
@@ -129,6 +142,17 @@ def _split_of(file: Path, folder: Path, given: Mapping[str, str]) -> str | None:
         if known_split(name) is not None or name.casefold() in given:
             return name
     return None
+
+
+def _split_in(stem: str) -> str | None:
+    """Return the only split name among the words of a file name.
+
+    Example:
+        >>> _split_in("train_labels"), _split_in("labels-Test"), _split_in("train_test"), _split_in("labels")
+        ('train', 'Test', None, None)
+    """
+    found = [word for word in re.split(r"[\W_]+", stem) if known_split(word) not in (None, WHOLE)]
+    return found[0] if len(found) == 1 else None
 
 
 def check_sources(folder: Path, sources: Sequence[TableSource]) -> None:

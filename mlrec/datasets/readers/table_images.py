@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from mlrec.datasets.image_paths import ImageIndex
 from mlrec.datasets.readers.csv_file import TextTable
+from mlrec.datasets.split_names import VOCABULARY, known_split
 from mlrec.utils.errors import ValidationReport, counted
 from mlrec.utils.names import image_name, is_usual, normal
 from mlrec.utils.texts import Texts
@@ -39,16 +40,17 @@ class TableImages:
         """Return whether exactly one image below the root matches the name in a cell."""
         return len(self._index.find(_plain(cell))) == 1
 
-    def names(self, table: TextTable, column: int) -> Texts:
+    def names(self, table: TextTable, column: int, split: str | None = None) -> Texts:
         """Return the image of each row, as a path relative to the root.
 
-        A name may be relative to the root or to the folder of the table. If the names start with the name of the root
+        A name may be relative to the root, to the folder of the table, or to a folder named after the `split` of the
+        table. If the names start with the name of the root
         folder, this prefix is removed if more files are found without it. For an absolute name from another machine,
         the image is found by the end of the path. Names with another extension, with missing folders or with
         backslashes are matched later, when image files are searched.
         """
         cells = table.column(column)
-        move = self._move([_plain(cell.strip()) for cell in cells[:PROBED]], table.path.parent)
+        move = self._move([_plain(cell.strip()) for cell in cells[:PROBED]], table.path.parent, split)
         return Texts.of(self._checked(cell.strip(), move, table, row, column) for row, cell in enumerate(cells))
 
     def _checked(self, cell: str, move: Callable[[str], str], table: TextTable, row: int, column: int) -> str:
@@ -58,12 +60,12 @@ class TableImages:
             return self._elsewhere(cell, _plain(cell), table.where(row, column))
         return image_name(move(cell), table.where(row, column), self._findings)
 
-    def _move(self, names: Sequence[str], folder: Path) -> Callable[[str], str]:
+    def _move(self, names: Sequence[str], folder: Path, split: str | None) -> Callable[[str], str]:
         """Return the name change with which most of the probed files exist; no change if none exist."""
-        moves = [_unchanged]
+        moves: list[Callable[[str], str]] = [_unchanged]
         if folder != self.root and folder.is_relative_to(self.root):
-            below = folder.relative_to(self.root).as_posix()
-            moves.append(lambda name: f"{below}/{name}" if name else name)
+            moves.append(_inside(folder.relative_to(self.root).as_posix()))
+        moves += [_inside(place) for place in self._split_folders(split)]
         own = f"{self.root.name}/"
         if any(name.startswith(own) for name in names):
             moves.append(lambda name: name.removeprefix(own))
@@ -71,6 +73,18 @@ class TableImages:
             return _unchanged
         counts = [sum(os.path.lexists(self.root / move(name)) for name in names if name) for move in moves]
         return moves[counts.index(max(counts))]
+
+    def _split_folders(self, split: str | None) -> list[str]:
+        """Return the folders below the root, or below a folder in the root, that are named after a split."""
+        if split is None:
+            return []
+        spellings = [name for name, known in VOCABULARY.items() if known == known_split(split)]
+        with os.scandir(self.root) as entries:
+            parents = sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+        names = [name for own in spellings for name in (own, own.capitalize(), own.upper())]
+        folders = [*names, *(f"{parent}/{name}" for parent in parents for name in names)]
+        folders = [folder for folder in folders if (self.root / folder).is_dir()]
+        return [*folders, *(f"{folder}/images" for folder in folders if (self.root / folder / "images").is_dir())]
 
     def _elsewhere(self, cell: str, name: str, where: str) -> str:
         """Return the image below the root for an absolute path or a Label Studio path."""
@@ -108,6 +122,10 @@ class TableImages:
 
 def _unchanged(name: str) -> str:
     return name
+
+
+def _inside(folder: str) -> Callable[[str], str]:
+    return lambda name: f"{folder}/{name}" if name else name
 
 
 def _plain(cell: str) -> str:

@@ -27,7 +27,7 @@ from mlrec.datasets.readers.table_cells import (
 )
 from mlrec.datasets.readers.table_store import TextColumn
 from mlrec.utils import ragged
-from mlrec.utils.errors import ValidationReport
+from mlrec.utils.errors import DataError, ValidationReport
 from mlrec.utils.texts import first_places, taken
 
 
@@ -75,7 +75,7 @@ def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: Valid
     The separator is detected from all tables together, because the cells of a single table may be ambiguous.
 
     Raises:
-        DataError: The separator of label names is ambiguous.
+        DataError: The separator of label names is ambiguous, or the cells are lists of label values.
     """
     places, names = [], []
     for read in rows:
@@ -89,10 +89,30 @@ def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: Valid
         plain = [k for k, cells in enumerate(places) if not any(map(is_list, cells))]
         texts = [cell for k in plain for cell in places[k] if cell.strip() != options.no_label_value]
         separator = detect_separator(texts, names[plain[0]]) if plain else ""
-    return [
-        parse_name_cells(cells, name, separator, options.no_label_value, findings)
+    parsed = [
+        parse_name_cells(cells, name, separator, options.no_label_value, options.labels, findings)
         for cells, name in zip(places, names, strict=True)
     ]
+    return _named_numbers(parsed, options.labels, names[0]) if parsed else []
+
+
+def _named_numbers(parsed: Sequence[NameCells], labels: Sequence[str] | None, column: str) -> list[NameCells]:
+    """Replace class numbers by the names in `--labels`, in order, starting from number 0.
+
+    Raises:
+        DataError: A class number has no name.
+    """
+    numbers = labels_of(parsed)
+    if not labels or not numbers or not all(map(str.isdecimal, numbers)) or set(numbers) & set(labels):
+        return list(parsed)
+    if int(numbers[-1]) >= len(labels):
+        raise DataError(
+            f"{column}: class number {numbers[-1]} has no name; --labels names the numbers 0 to {len(labels) - 1}"
+        )
+    named = [
+        {cell: tuple(labels[int(name)] for name in found) for cell, found in cells.labels.items()} for cells in parsed
+    ]
+    return [replace(cells, labels=own, classes=tuple(labels)) for cells, own in zip(parsed, named, strict=True)]
 
 
 def is_long(read: TableRows, cells: NameCells) -> bool:
@@ -197,7 +217,14 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
 
 
 def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
-    """Return all labels that occur, sorted by name, or sorted by value if all labels are integers."""
+    """Return all labels that occur, sorted by name, or sorted by value if all labels are integers.
+
+    If `--labels` names the values or class numbers in the cells, all these names are returned, in this order.
+    """
+    cells = list(cells)
+    classes = next((parsed.classes for parsed in cells if parsed.classes), None)
+    if classes:
+        return classes
     names = {name for parsed in cells for found in parsed.labels.values() for name in found}
     if all(name.isdecimal() for name in names):
         return tuple(sorted(names, key=lambda name: (int(name), name)))

@@ -266,12 +266,14 @@ def _images_of(
 def _find_any(index: ImageIndex, stem: str) -> list[str]:
     """Return candidate images of an annotation.
 
-    The images are found even if each split has its own `Annotations` and `JPEGImages`.
+    The images are found even if each split has its own folders, such as `Annotations` and `JPEGImages`, or `xmls` and
+    `images`.
     """
     parts = stem.split("/")
     stems = [stem]
-    if ANNOTATIONS in parts[:-1]:
-        stems += ["/".join(other if part == ANNOTATIONS else part for part in parts) for other in (IMAGES, "images")]
+    for k, part in enumerate(parts[:-1]):
+        if known_split(part) is None:
+            stems += ["/".join((*parts[:k], other, *parts[k + 1 :])) for other in (IMAGES, "images")]
     for name in stems:
         files = index.find(name)
         if files:

@@ -186,6 +186,13 @@ class _Listing:
             name = self._name_of(candidate)
             if name is not None:
                 return self._root / name
+        for tail in _tails(entry):
+            if self._name_of(self._root / tail) is not None:
+                self._findings.warn(
+                    "paths from another machine were matched by their last components",
+                    f"{where}: {entry} matched {tail}",
+                )
+                return self._root / tail
         near = alike(self._root / entry)
         there = f"; did you mean {near}?" if near else ""
         self._findings.error(
@@ -302,6 +309,23 @@ class _LabelFiles:
             f"no image has a label file ({counted(len(images), 'image')}); expected {looked}, but {there} the label "
             f"files, or remove this split (its line in {FILE}, or its folder)"
         )
+
+
+def _tails(entry: str) -> Iterator[str]:
+    """Iterate over the ends of an absolute path, or a path with `..`, from another machine; the longest end is first.
+
+    An end must contain the name of the split, if the path has one: `/x/test/images` must not match `images`.
+
+    Example:
+        >>> list(_tails("/content/pets/train/images"))
+        ['pets/train/images', 'train/images']
+    """
+    parts = normal(entry).strip("/").split("/")
+    if not entry.startswith(("/", "\\", "..")) and not parts[0].endswith(":"):
+        return
+    for start in range(1, len(parts)):
+        if any(map(known_split, parts[start:])) or not any(map(known_split, parts)):
+            yield "/".join(parts[start:])
 
 
 def _spellings_in(folder: Path) -> dict[str, str]:

@@ -5,10 +5,12 @@ The description file is `data.yaml`, Darknet's `obj.data`, or `classes.txt`.
 
 from __future__ import annotations
 
+import glob
 import re
 from pathlib import Path
 from typing import Any
 
+from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.readers.samples import first_bytes, first_existing, lines_of
 from mlrec.datasets.split_names import WHOLE, known_split
 from mlrec.utils.errors import DataError, counted
@@ -19,6 +21,8 @@ FILE, YAML = "data.yaml", (".yaml", ".yml")
 DARKNET, NAMES, CLASSES = "obj.data", "obj.names", "classes.txt"
 DARKNET_PREFIX = "data/"  # Darknet paths are relative to the folder of the program
 MAX_DEPTH = 100
+FILES_TRIED = 100  # label files that are opened to recognize a folder
+_BOX = re.compile(rb"\s*\d+([ \t]+[\d.eE+-]+){4}")
 _KEYS = re.compile(rb"^(names|train|val|valid|validation|test)[ \t]*:", re.MULTILINE)
 
 
@@ -36,7 +40,15 @@ def recognizes(path: Path) -> str | None:
     for file in (path / CLASSES, path / "labels" / CLASSES):
         if file.is_file() and (path / "labels").is_dir():
             return f"it contains {CLASSES} and a label folder, like YOLO"
+    if (path / CLASSES).is_file() and any(map(_has_boxes, sorted(path.glob("[!.]*.txt"))[:FILES_TRIED])):
+        return f"it contains {CLASSES} and label files next to the images, like YOLO"
     return None
+
+
+def _has_boxes(file: Path) -> bool:
+    """Return whether a text file next to an image with the same name has lines `class x y width height`."""
+    beside = any(is_image(other.name) for other in file.parent.glob(f"{glob.escape(file.stem)}.*"))
+    return beside and _BOX.match(first_bytes(file)) is not None
 
 
 def find_description(path: Path) -> Path:

@@ -102,7 +102,7 @@ def test_chosen_labels_leave_other_columns_alone(tmp_path: Path) -> None:
     [
         ("b.jpg,yes,0", "line 3, column 'cat': 'yes' is not 0, 1 or -1"),
         ("b.jpg,0,0.5", "line 3, column 'dog': '0.5' is not 0, 1 or -1"),
-        ("b.jpg,nan,0", "'nan' is not 0, 1 or -1"),
+        ("b.jpg,nan,0", "'nan' means that the cell is empty"),
         ("b.jpg,2,0", "'2' is not 0, 1 or -1"),
         ("b.jpg,,0", "line 3, column 'cat': the cell is empty; write 0, 1 or -1"),
         (",1,0", "line 3, column 'filename'"),

@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
         ("b", ("images/train", ""), "images/train/b.png", False),  # without ending is common
         ("b", ("",), "images/train/b.png", True),
         ("/home/me/val/a.jpg", ("",), "images/val/a.jpg", True),
-        ("C:\\me\\down\\c.jpg", ("",), None, False),  # capitals count
+        ("C:\\me\\down\\c.jpg", ("",), "deep/down/c.JPG", True),  # the case of the extension does not matter
         ("cafe\u0301.jpg", ("",), "caf\u00e9.jpg", True),
         ("a.jpg", ("images/val", "images/train"), "images/val/a.jpg", False),
         ("none.jpg", ("images", ""), "images/none.jpg", False),  # reported when images are verified
