@@ -164,7 +164,7 @@ class SharedFlag:
     def exchange(self, flag: bool) -> bool:
         """Exchange the flag of this process and return the common flag of an earlier step.
 
-        Every process must call this method once per step.
+        Every process must call this method once per step. In a single process, the flag is returned without delay.
         """
         if world_size() == 1:
             return flag

@@ -1,8 +1,8 @@
 """Trackers that log the numbers and images of a run, for example to TensorBoard.
 
 There are trackers for TensorBoard, Weights & Biases, MLflow and trackio. `log.jsonl` is always written and is
-authoritative; trackers receive the same numbers. A new tracker requires a class and one line in `TRACKERS`; another
-package can add a tracker with an entry point in the group `mlrec.trackers`.
+authoritative; trackers receive the same numbers. A new tracker requires a class, one line in `TRACKERS` and its name in
+`mlrec.config.TRACKERS`; another package can add a tracker with an entry point in the group `mlrec.trackers`.
 """
 
 from __future__ import annotations
@@ -242,7 +242,8 @@ def check_trackers(names: Sequence[str]) -> None:
     """Check that the packages required by trackers are installed, before a run starts.
 
     Raises:
-        UsageError: A package is missing or cannot be imported; the message contains the command that installs it.
+        UsageError: A tracker is unknown, or its package is missing or cannot be imported. For a missing package, the
+            message contains the command that installs it.
     """
     for name in names:
         find_part("tracker", name, TRACKERS, UsageError)
@@ -268,6 +269,9 @@ class TrackerGroup:
         names: Tracker names.
         run: Information about the run. The ids that the trackers return are stored in the run folder.
         warn: Function that prints a warning.
+
+    Raises:
+        RunError: The file with the stored ids is damaged.
     """
 
     def __init__(self, names: Sequence[str], run: TrackedRun, warn: Callable[[str], None]) -> None:

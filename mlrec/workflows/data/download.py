@@ -41,12 +41,14 @@ def download(
 ) -> Path:
     """Download, check and unpack the official files of a dataset; a repeated call resumes the download.
 
+    If the folder of the unpacked dataset already exists, nothing is downloaded or checked.
+
     Args:
         name: Name of a dataset in `OFFICIAL`.
         out: Folder to write to. Archives are stored in its subfolder `archives`, and the unpacked dataset in a
             subfolder with the name of the dataset.
         url_base: URL of a mirror, or path of a local folder; either must contain the files under their official names.
-        keep_archives: Whether to keep archives after unpacking.
+        keep_archives: Whether to keep downloaded archives after unpacking; files in a local folder are always kept.
         progress: Progress display.
         wait: Function that waits for a given number of seconds; it is called between two attempts.
 
@@ -54,8 +56,8 @@ def download(
         Folder of the unpacked dataset.
 
     Raises:
-        UsageError: The name is unknown, or the files cannot be downloaded automatically; the message explains how to
-            obtain the files.
+        UsageError: The name is unknown, `url_base` is invalid, or the files cannot be downloaded automatically. In the
+            last case, the message explains how to obtain the files.
         MlrecError: There is not enough disk space, the server does not respond, or the SHA-256 digest of a file
             differs.
     """

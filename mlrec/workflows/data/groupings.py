@@ -38,7 +38,7 @@ def sample_groups(
     Args:
         dataset: Dataset of the samples; its folder contains the cached image fingerprints.
         manifest: Split of the dataset.
-        column: Column of the table; images with equal values form one group.
+        column: Column of the table; images with equal values form one group. If None, no table is read.
         file: Table with an image column; by default the table from which the dataset was prepared.
         near_duplicates: Whether near-duplicate images are kept in the same group.
         progress: Progress display.

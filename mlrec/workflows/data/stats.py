@@ -40,14 +40,15 @@ def stats(
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.
-        assumed_ap: AP that the power analysis assumes for every label, from 0 to 1.
-        predictions: Scores for the test split. If set, the confidence interval is computed from these scores by
-            bootstrap, instead of from the assumed AP.
+        assumed_ap: AP that the power analysis assumes for every label, greater than 0 and less than 1.
+        predictions: Scores for the split `test` (otherwise `val`, otherwise the last split with positives). If set, the
+            confidence interval is computed from these scores by bootstrap, instead of from the assumed AP.
         kind: Kind of the scores; if None, the kind is inferred from the values, see `read_scores`.
         objects: Whether to read boxes and masks from the annotations (COCO, VOC); boxes of persons are always
             available.
 
     Raises:
+        UsageError: `assumed_ap` is not between 0 and 1, or `kind` is set without `predictions`.
         MlrecError: The dataset does not exist, or the predictions do not match the dataset.
     """
     if not 0 < assumed_ap < 1:

@@ -75,11 +75,12 @@ def import_checkpoint(
 
     Args:
         checkpoint: Checkpoint file written by the paper's code, mmpretrain, CutMix, torchvision or timm.
-        out: Folder to create; by default `imported/` followed by the stem of the file name.
+        out: Folder that is empty or does not exist; by default `imported/` followed by the stem of the file name.
         lam: Value of λ, which checkpoints do not contain; by default the published value for the dataset, backbone and
             number of heads.
-        dataset: `voc2007`, `coco2014`, `wider` or the folder of a prepared dataset; by default inferred from the number
-            of labels.
+        dataset: `voc2007`, `coco2014`, `wider` or the folder of a prepared dataset, which defines the label names; by
+            default inferred from the number of labels. If no published dataset has this number, the names are
+            `label_0`, `label_1` and so on.
         backbone: timm name of the backbone, required if the tensor names do not identify the backbone.
         img_size: Side length of the input in pixels; by default, the size that matches the position embeddings. Without
             position embeddings, the default is 448 for CSRA, and the backbone default for other heads.
@@ -87,8 +88,9 @@ def import_checkpoint(
             the normalization of the source.
 
     Raises:
-        ModelError: The file does not contain plain weights, the tensor names or λ are unknown, or the tensors do not
-            match the model.
+        ModelError: The file does not contain plain weights, the tensor names or λ are unknown, the tensors do not match
+            the model or the dataset, or `out` is not empty.
+        UsageError: `normalization` or `dataset` is unknown, or `lam` is set but the head is not CSRA.
     """
     from mlrec.models.external_checkpoint import assemble, recognize
     from mlrec.models.weights import check_finite, read_tensors, unwrapped

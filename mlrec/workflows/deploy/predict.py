@@ -114,6 +114,7 @@ def predict(
         DataError: An array has an unsupported shape, dtype or range, or an image cannot be read and `on_error` is None.
         UsageError: A path does not exist, or a URL is passed without `allow_urls`.
         ModelError: The model does not exist or cannot be used.
+        MlrecError: A logit is NaN or infinite.
 
     Example:
         >>> from mlrec import create_model
@@ -302,7 +303,7 @@ class Gallery:
         self._folder, self._names, self._decode = folder, FileNames(), decode
 
     def add(self, found: Prediction) -> Path:
-        """Write the image of a prediction, with the outline of the predicted box, and return the path."""
+        """Write the image of a prediction, with the outline of its box if there is one, and return the path."""
         pixels, box = picture_of(found.item, SIDE, self._decode)
         scores = found.scores
         lines = tuple(f"{label}  {scores[label]:.2f}" for label in found.predicted) or ("no label",)

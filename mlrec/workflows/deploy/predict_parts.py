@@ -51,7 +51,7 @@ class PredictJob:
         model: Folder or file of the model.
         out: Output folder, or a file with one of the extensions .csv, .jsonl and .parquet.
         form: Format of the output.
-        threshold: Minimum probability of a predicted label; None means 0.5, or the tuned thresholds.
+        threshold: Minimum probability of a predicted label, not used with `tuned`; None means 0.5.
         tuned: Whether to use thresholds and calibration from `mlrec tune`.
         top: Number of labels to predict per image: the most probable labels are predicted, and no threshold is used.
         part_size: Number of images per part; the images in a packed file form one part.
@@ -94,7 +94,7 @@ class Unit:
 
     Attributes:
         number: Number of the part.
-        digest: Digest of the image names; for a packed file, digest of the file name and size.
+        digest: Digest of the image ids and boxes; for a packed file, digest of the file path and size.
         items: Images that are files or URLs.
         packed: Tar or Parquet file that contains the images, if they are not in `items`.
     """
@@ -126,11 +126,12 @@ class Summary:
 
     Attributes:
         parts: Number of parts.
-        resumed: Number of parts finished by an earlier run.
-        rows: Number of predictions written to the output.
-        unreadable: Number of images that could not be read.
+        resumed: Number of parts of this process that were finished by an earlier run.
+        rows: Number of predictions written to the output; 0 if not `complete`.
+        unreadable: Number of images that could not be read; 0 if not `complete`.
         unreadable_file: File that lists the unreadable images, if there are any.
-        complete: Whether all parts are finished; if not, another process writes the remaining parts.
+        complete: Whether this process found all parts finished and completed the output. If not, another process writes
+            the remaining parts or has completed the output.
     """
 
     parts: int
@@ -173,6 +174,8 @@ def write_predictions(
         progress: Progress display.
 
     Raises:
+        UsageError: The output file already exists, or the output folder contains files that were not written by this
+            function.
         RunError: The output was started with a different model, settings or images.
         DataError: A packed file is damaged.
         MlrecError: A part cannot be written.
@@ -263,7 +266,7 @@ class PartWriter:
 
 
 def units_of(sources: Iterable[Source], size: int) -> Iterator[Unit]:
-    """Divide images into parts: one per packed file, and one per `size` consecutive image files.
+    """Divide images into parts: one per packed file, and one per `size` or fewer consecutive items.
 
     Example:
         >>> items = [Item(f"{k}.jpg", Path(f"{k}.jpg")) for k in range(5)]

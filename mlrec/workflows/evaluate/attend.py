@@ -94,7 +94,7 @@ def attend(
         model: Folder of a run or of an imported model, or a `.safetensors` file.
         items: Images or boxes in images.
         labels: Labels whose maps are drawn; by default the `top` most probable labels of each image.
-        top: Number of labels per image.
+        top: Number of labels per image, used if `labels` is None.
         temperature: Temperature of a head. If set, the attention of this head is drawn instead of the contributions of
             all heads.
         scale: "image" for a separate color scale per image, or "sheet" for one scale for all images.
@@ -106,7 +106,7 @@ def attend(
         Paths of the written files; the contact sheets are last.
 
     Raises:
-        UsageError: No head has this temperature.
+        UsageError: The model has no head with this temperature.
         PredictionsError: A label is unknown.
         DataError: Some images cannot be read; all other images have been drawn.
     """
@@ -138,7 +138,7 @@ def attend(
 def draw_maps(
     maps: Sequence[AttentionMaps], out: Path, shared: ColorScale | None, note: str, progress: Progress = SILENT
 ) -> list[Path]:
-    """Write one JPEG file per image, and contact sheets with 40 images each.
+    """Write one JPEG file per image, and contact sheets with at most 40 images each.
 
     Args:
         maps: Heat maps of the images.

@@ -85,8 +85,8 @@ def evaluate_run(
 ) -> Evaluation:
     """Evaluate a trained model.
 
-    The metrics and the predictions for all labels are written to the folder `eval-DATA-SPLIT` next to the model. An
-    existing folder is replaced.
+    The metrics and the predictions for all labels are written to the folder `eval-DATA-SPLIT` in the model folder, or
+    next to the model file. With `tuned`, the folder is `eval-tuned-DATA-SPLIT`. An existing folder is replaced.
 
     Args:
         model: Folder of a run or of an imported model, or a `.safetensors` file.

@@ -78,7 +78,7 @@ def evaluate_published(
         progress: Progress display.
 
     Raises:
-        UsageError: Neither `pretrained` nor `weights` is set.
+        UsageError: Neither `pretrained` nor `weights` is set, or `data` is None.
         MlrecError: The weights cannot be loaded, a folder name does not identify a class, or the model does not use
             average pooling.
     """

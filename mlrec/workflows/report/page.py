@@ -49,7 +49,7 @@ def title(report: Report) -> str:
 
 
 def summary(rows: Sequence[Result]) -> Iterator[SummaryCard]:
-    """Yield the cards of a page: the best result in each group, and its gain over average pooling."""
+    """Yield the cards of a page: the best result in each of the first three groups, and the number of runs."""
     blocks: dict[object, list[Result]] = {}
     for row in rows:
         blocks.setdefault(row.block, []).append(row)
