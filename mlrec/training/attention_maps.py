@@ -26,7 +26,7 @@ class HeadMaps:
         logits: Array (B, C) with the logit of each image and label.
         scores: Classifier scores (B, C, h, w) at each location, summed over heads.
         contributions: Contributions (B, C, h, w) of each location to the logit.
-        attention: Attention maps (B, H, C, h, w) of CSRA with H heads; None for other heads.
+        attention: Attention maps (B, H, C, h, w) of a CSRA or spatial head with H attention heads; None for others.
     """
 
     logits: NDArray[np.float32]
@@ -39,7 +39,7 @@ def read_maps(head: Head, features: Tensor) -> HeadMaps:
     """Compute the logits and maps of a head from `features` (B, d, h, w), which are on the device of the head.
 
     Raises:
-        ModelError: The head is from another package and does not provide maps.
+        ModelError: The head does not provide maps, such as a head in `query_heads`.
     """
     check_has_maps(head)
     features = features.to(torch.float32)
@@ -58,13 +58,14 @@ def read_shown_maps(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Compute the logits (B, C) and heat maps (B, C, h, w) of a head from `features` (B, d, h, w).
 
-    The maps are either the contributions to the logit, or the attention of one CSRA head. For a head in `query_heads`,
-    whose logit is not a sum over locations, the maps are the attention of each label's query.
+    The maps are either the contributions to the logit, or the attention of one of the attention heads of CSRA. For a
+    head in `query_heads`, whose logit is not a sum over locations, the maps are the attention of each label's query.
 
     Args:
         head: Head that computes the logits.
         features: Features on the device of the head.
-        temperature_head: Index of the CSRA head whose attention is returned instead of contributions.
+        temperature_head: Index of the attention head whose attention is returned instead of the contributions; only
+            used for CSRA and spatial heads. None returns the contributions.
 
     Raises:
         ModelError: The head is from another package and does not provide maps.

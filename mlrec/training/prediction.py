@@ -227,7 +227,8 @@ def predict_parts(
     and at λ = 0.
 
     Args:
-        model: Classifier with any head except the spatial head, which has no average over locations.
+        model: Classifier whose head has scores at locations, except the spatial head, which has no average over
+            locations.
         manifest: Manifest of the split.
         options: Batch size, device and other options.
         progress: Progress display.

@@ -72,9 +72,10 @@ def demo(
     All files are written to the folder `out`.
 
     Args:
-        out: Output folder; runs from an earlier demo are replaced.
+        out: Output folder; runs and other results from an earlier demo are replaced.
         seeds: Random seeds for head initialization and sample order.
-        images: Number of scenes per split.
+        images: Number of scenes by split; by default, the number in an existing folder `out/scenes`, otherwise the
+            usual number.
         flags: Keys of `Config` that override the recipe `demo`; `data`, `head` and `seed` are always set by the demo.
         progress: Progress display.
 

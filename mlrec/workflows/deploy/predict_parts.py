@@ -126,7 +126,8 @@ class Summary:
 
     Attributes:
         parts: Number of parts.
-        resumed: Number of parts of this process that were finished by an earlier run.
+        resumed: Number of parts that were finished by an earlier run; with the local engine, only parts of this process
+            are counted.
         rows: Number of predictions written to the output; 0 if not `complete`.
         unreadable: Number of images that could not be read; 0 if not `complete`.
         unreadable_file: File that lists the unreadable images, if there are any.

@@ -43,7 +43,7 @@ class LabelErrors:
 
     Attributes:
         manifest: Samples and annotations.
-        found: All annotations, most likely errors first.
+        found: All known annotations, most likely errors first.
         review: Selection of the annotations to review.
         folder: Written folder.
     """
@@ -89,7 +89,8 @@ def label_errors(
         folds: Number of folds; by default the existing folds of the dataset, or 5 if there are none.
         flags: Keys of `Config` for training; the dataset and the splits are set for each fold.
         recipe: Recipe for training.
-        out: Output folder. Existing results are replaced.
+        out: Output folder. An existing CSV and contact sheet are replaced, and new runs are added to the subfolder
+            `folds`.
         progress: Progress display.
 
     Raises:

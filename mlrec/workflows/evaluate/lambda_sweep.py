@@ -51,8 +51,8 @@ class LambdaSweepConfig:
 
     Attributes:
         lams: Values of λ. The value 0 is always included.
-        temperatures: Temperatures of the added attention; by default the temperatures of a CSRA head, or the maximum
-            for any other head.
+        temperatures: Temperatures of the added attention, each greater than 0; by default the temperatures of a CSRA
+            head, or ∞ (the maximum) for any other head.
         select_on: Split on which λ is chosen. By default, λ is chosen on the scored split, and the result is marked
             accordingly.
         divide: Whether to divide the stored logits by 1 + λ. Metrics are always computed both with and without the
@@ -148,8 +148,8 @@ def lambda_sweep(
         progress: See `evaluate_run`.
 
     Raises:
-        MlrecError: `evaluate_run` would fail, the head does not use average pooling, or the split `select_on` contains
-            scored images or has no positives.
+        MlrecError: `evaluate_run` would fail, λ cannot be applied to the head (see `residual_parts`), or the split
+            `select_on` contains scored images or has no positives.
     """
     if processes.rank() != 0:
         progress = SILENT

@@ -70,7 +70,8 @@ class Localization:
         grid: Number of rows and columns in the maps.
         pairs: Image-label pairs, in the order of the manifest.
         groups: Mean measures over all pairs, over the pairs of each object size, and over the pairs of each label.
-        sharpness: Effective number of attended locations for each CSRA head, by temperature; empty for other heads.
+        sharpness: Effective number of attended locations for each attention head, by temperature; empty for a model
+            without CSRA or spatial head.
     """
 
     name: str

@@ -41,7 +41,8 @@ def score(
             targets in the `.npz` file are used.
         split: Split of the ground truth, if there are multiple splits.
         kind: "logits" or "probabilities". If None, the kind is inferred from the values in a CSV file: logits if any
-            value is negative, probabilities if all values are in [0, 1]. The inferred kind is logged.
+            value is negative, probabilities if all values are in [0, 1]. The inferred kind is logged. An `.npz` file
+            always contains logits, and a `.jsonl` file always contains probabilities.
         labels: Labels to score; all other labels are removed before metrics are computed.
         conventions: Scoring conventions: a name in `CONVENTIONS`, or a `Conventions` object.
         top: Number K of labels per sample. If set, precision, recall and F1 are also computed with the K
@@ -85,7 +86,8 @@ def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, find
         findings: Report to which warnings about a CSV file are added.
 
     Raises:
-        DataError: The file, the split or a label does not exist.
+        DataError: The file or the split does not exist, or a CSV file has no column for a label.
+        PredictionsError: A manifest or a dataset does not have a label in `labels`.
         UsageError: There are multiple splits, and `split` is None.
     """
     path = Path(path)

@@ -50,8 +50,8 @@ def fit_splits(dataset: Dataset, seed: int = 0, progress: Progress = SILENT) -> 
     and without trainval, is used without changes. In other datasets, test (otherwise val) is reported, and a fifth of
     trainval (otherwise train, otherwise all) is held out for model selection; trainval is not used if val is reported.
     Images that are also in the reported split are not used for training or model selection. In a dataset without test
-    and val, the split is divided into 60% for training, 20% for model selection, and 20% for the report. Label
-    prevalence is preserved, and near-duplicate images stay in the same part.
+    and val, the first of these splits is divided into 60% for training, 20% for model selection, and 20% for the
+    report. Label prevalence is preserved as far as possible, and near-duplicate images stay in the same part.
 
     Raises:
         UsageError: No split can be divided, or the split has too few samples.

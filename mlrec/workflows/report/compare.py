@@ -62,8 +62,8 @@ def compare_runs(
 ) -> list[Table]:
     """Compare two methods (A − B) with paired bootstrap confidence intervals.
 
-    Returns a metrics table, a label table and, if the training split is known and has rare labels, a table of mAP by
-    label frequency.
+    Returns a metrics table and a label table. If all runs have the same known training split, and it has medium or rare
+    labels, a table of mAP by label frequency is inserted between them.
 
     Args:
         ours: Method A, with one entry per seed: a run folder, an evaluation folder, or a score file as for `mlrec

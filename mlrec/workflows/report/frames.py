@@ -105,7 +105,8 @@ def report(
             precision, recall and F1 of each method; the column names end with the method number.
 
     Returns:
-        `pandas.DataFrame` with the columns of `--format csv`; metrics are fractions.
+        `pandas.DataFrame` with the columns of `--format csv`; metrics are fractions. With `by_label`, the index contains
+        the labels, and the column `data` contains the dataset and the split.
 
     Raises:
         MlrecError: A run does not exist, or files of a run cannot be read.
@@ -161,7 +162,8 @@ def compare(
 
     Returns:
         Data frames by name: `metrics` with one row per metric, and `labels` with one row per label and its p-value. If
-        the training split is known and has rare labels, `frequency` contains the mAP of head, medium and tail labels.
+        the methods have the same known training split, and it has medium or rare labels, `frequency` contains the mAP
+        of head, medium and tail labels.
 
     Raises:
         MlrecError: Files cannot be read, or their samples, labels or targets differ.

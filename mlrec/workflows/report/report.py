@@ -232,7 +232,10 @@ def label_report(
     each: bool = False,
     intervals: bool = False,
 ) -> list[Table]:
-    """Return AP by label, one table per block of comparable runs; for the arguments, see `report`."""
+    """Return tables of AP by label, one for each block of comparable runs; for the arguments, see `report`.
+
+    If the training split of a block is known and has medium or rare labels, a table of mAP by label frequency follows.
+    """
     report_of_runs = report(runs, root=root, conventions=conventions, labels=labels, each=each)
     if not intervals:
         return label_tables(report_of_runs.rows)

@@ -76,7 +76,7 @@ def train(
     Raises:
         ConfigError: A key or value in the config is invalid; nothing was written.
         UsageError: `name` is not a valid folder name.
-        RunError: The folder `out/name` already exists.
+        RunError: The folder `out/name` already exists and contains more than the first files of a killed run.
         MlrecError: The data, weights or machine cannot be used for the run, or the loss is NaN or infinite.
         Interrupted: SIGINT or SIGTERM was received; the run can be resumed.
         Exception: A callback raised this exception, which is passed on unchanged. The run can be resumed, except after
