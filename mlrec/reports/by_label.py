@@ -37,8 +37,8 @@ LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None) -> list[Table]:
     """Return one table of per-label metrics for each group of comparable results.
 
-    If the number of training positives of each label is known, a table of the mAP by label frequency in the training
-    split is added.
+    If all results of a group have the same training split, its label counts are known, and any label is not frequent
+    ("head"), a table of the mAP by label frequency in the training split follows.
 
     Args:
         rows: Results, each of which has separate columns in its table.

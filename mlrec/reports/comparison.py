@@ -32,7 +32,7 @@ class Side:
     Attributes:
         name: Name of the method in tables.
         scores: One (N, C) score array per run. Rows and columns have the same order for both methods.
-        threshold: Minimum score of a predicted label: 0 for logits, 0.5 for probabilities.
+        threshold: Minimum score of a predicted label. The default is 0, for logits; use 0.5 for probabilities.
         models: Folder of the trained model of each run; empty if unknown.
     """
 
@@ -96,7 +96,7 @@ def comparison_tables(
 ) -> list[Table]:
     """Return two tables of the differences A − B: one with a row per metric, and one with a row per label.
 
-    If the label frequencies are known, a table with one row per frequency group is added.
+    Between them is a table with one row per frequency group if `training` is set and a label is not frequent ("head").
 
     Args:
         ours: Method A.
@@ -104,7 +104,8 @@ def comparison_tables(
         comparison: Comparison of the two methods.
         bootstrap: Bootstrap settings of the comparison.
         what: Description of the samples and labels, used in the title.
-        training: Number of positive samples of each label in the training split of A; None if unknown.
+        training: Number of positive samples of each label in the training split that all runs share; None if there is
+            no such split, or it is unknown.
     """
     names = (f"A {ours.name}", f"B {theirs.name}")
     notes = _notes(ours, theirs, comparison, bootstrap)

@@ -33,6 +33,9 @@ TOP3 = ("CP", "CR", "CF1", "OP", "OR", "OF1")
 class Result:
     """Metrics, evaluation data and settings of a method.
 
+    For multiple runs (seeds), metrics are means over the runs, and a mean is undefined if the metric of one run is
+    undefined. Settings are those of the first run.
+
     Attributes:
         paths: Run folders, one per seed.
         names: Names of the runs.
@@ -46,9 +49,9 @@ class Result:
         method: Name of the method as in the paper.
         backbone: Name of the backbone as in the paper.
         timm_name: timm name of the backbone, with the weights tag if it is known.
-        resolution: Side length of the square input in pixels.
-        extra: Datasets, other than ImageNet and the scored dataset, on which the weights were trained; "" if there are
-            none.
+        resolution: Side length of the square input in pixels; None if unknown.
+        extra: Text that lists the training data other than ImageNet and the data of the last training run; "" if there
+            are none. Unknown weights are also listed.
         values: Dict from column key (mAP, CP, ..., OF1, CP_3, ..., OF1_3) to metric, as a fraction; None if undefined.
         average_precision: Dict from label to AP, as a fraction; None if undefined.
         label_rates: Precision, recall and F1 of each label; empty for metrics from an earlier version of mlrec.
@@ -56,7 +59,7 @@ class Result:
         lineage: Origin of the initial weights.
         train: Training split; None for a model that mlrec did not train.
         settings: Settings, other than the method, that affect the metrics; see `settings.settings_of`.
-        spread: Standard deviation of mAP over the seeds; None for one seed.
+        spread: Standard deviation of mAP over the seeds; None for one seed, or if mAP is undefined.
         best_epoch: mAP of the best epoch, if that epoch was chosen on the scored split; otherwise None.
         notes: Footnotes that every table with this result must show.
     """
@@ -138,7 +141,7 @@ def heads_of(config: Mapping[str, Any]) -> int | None:
     """Return the number of heads H in a configuration, or None if the head is not `csra` or `spatial`.
 
     Args:
-        config: Configuration keys of a run.
+        config: Values of the configuration keys of a run.
 
     Example:
         >>> heads_of({"head": "csra", "temperatures": [1.0, 2.0]})
@@ -154,10 +157,13 @@ def heads_of(config: Mapping[str, Any]) -> int | None:
 def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str] | None = None) -> Result:
     """Return the `Result` of a finished run.
 
+    The stored metrics are used if `conventions` and `labels` allow it; otherwise, the stored predictions are scored
+    again.
+
     Args:
         run: Finished run.
-        conventions: Conventions for scoring the stored predictions; by default, the stored metrics are used.
-        labels: Labels to score; by default, all labels.
+        conventions: Name of the conventions; by default, those of the stored metrics.
+        labels: Labels to score; by default, all labels. If set, the predictions are always scored again.
 
     Raises:
         MlrecError: Files of the run cannot be read, or the predictions have no targets.
@@ -170,7 +176,7 @@ def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str]
 
 
 def rescored(run: Run, conventions: str, labels: Sequence[str] | None = None) -> Metrics:
-    """Score the stored predictions of a run again, with different conventions.
+    """Score the stored predictions of a run again.
 
     Args:
         run: Run with predictions.
@@ -203,8 +209,8 @@ def scores_and_truth(run: Run, labels: Sequence[str] | None = None) -> tuple[Flo
 def over_seeds(results: Iterable[Result]) -> list[Result]:
     """Combine results that differ only in the seed into one result with mean metrics.
 
-    The combined result also contains the standard deviation of mAP. If two runs have the same seed, the second run is
-    kept as a separate result.
+    The combined result also contains the standard deviation of mAP. Runs with the same seed are never combined with
+    each other.
     """
     methods: dict[object, list[Result]] = {}
     for result in results:
@@ -338,7 +344,7 @@ def undefined_note(labels: Sequence[str], total: int) -> str:
     """Return a footnote that lists the labels that are not included in mAP.
 
     Args:
-        labels: Labels whose AP is undefined.
+        labels: Labels whose AP is undefined. The footnote names at most 20 of them.
         total: Number of all scored labels.
     """
     names = first_of(labels, NAMES_SHOWN)

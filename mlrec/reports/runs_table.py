@@ -68,7 +68,7 @@ ALWAYS = ("method", "backbone", "resolution", *(column.key for column in SCORES)
 def runs_table(results: Iterable[Result], *, intervals: Intervals | None = None, title: str = "Finished runs") -> Table:
     """Return a table with one row per result, in groups of comparable results.
 
-    The best result in each group is marked.
+    The best value of each metric in each group is marked. Optional columns without values are omitted.
 
     Args:
         results: Results, one per row.
@@ -220,6 +220,7 @@ def scored_tables(
 ) -> list[Table]:
     """Return a table of the metrics of one model, and a table of its labels.
 
+    Between them is a table of the mAP by label frequency if `metrics.by_frequency` has a group other than "head".
     Footnotes name the scoring conventions. Metrics for the K highest-scoring labels are added if `metrics.top` contains
     them.
 
@@ -227,8 +228,9 @@ def scored_tables(
         metrics: Metrics of one model on one split.
         title: Title of the first table.
         top3: Whether to add the metrics for the three highest-scoring labels of each sample.
-        all_labels: Whether to show the AP of every label. If not set and there are more than 20 labels, only the lowest
-            and highest AP values are shown.
+        all_labels: Whether to show every label. If not set and more than 20 labels have an AP, only the five labels
+            with the lowest AP and the five labels with the highest AP are shown. Labels with fewer than 30 positives
+            are then left out if at least ten other labels have an AP.
         training: Number of positive samples of each label in the training split; None if the split is unknown.
     """
     cells, columns = [getattr(metrics, name) for name in METRICS], list(SCORES[: len(METRICS)])

@@ -139,7 +139,8 @@ def compare_with_paper(
     Returns:
         Recipe in `EQUIVALENT` that the run followed ("" if there is none), and one text for each kind of difference
         from the paper. There are no differences if the run followed a recipe in `EQUIVALENT` and started from the
-        paper's weights.
+        paper's weights, which must not have been trained on the same data before. If `train` is None, the only
+        difference is that the training is unknown.
     """
     if train is None:
         return "", [UNKNOWN_TRAINING]
@@ -161,7 +162,8 @@ def compare_with_paper(
 def differing_settings(ours: Mapping[str, Any], theirs: Mapping[str, Any], kind: str) -> list[str]:
     """Return the settings, other than the method, in which two runs differ.
 
-    If both runs follow the paper recipe, settings that the recipe chooses by head are ignored.
+    A setting is ignored if both runs have the value that the paper recipe has for their head. If mlrec did not train
+    one of the models, the result only states that the training is unknown.
 
     Args:
         ours: Settings of a run. The key "head" contains the head.

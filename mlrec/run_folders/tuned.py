@@ -26,7 +26,7 @@ class TunedLabel(msgspec.Struct, frozen=True):
         threshold: Logit at or above which the label is predicted; None if the label is never predicted.
         slope, offset: Calibration parameters. The calibrated logit is slope · logit + offset.
         positives: Number of positives used for tuning.
-        own: True if the threshold and slope are specific to this label, False if they are common to all labels.
+        own: True if the threshold is fitted to this label, False if the common threshold of all labels is used.
     """
 
     threshold: float | None

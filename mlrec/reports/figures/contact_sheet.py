@@ -50,11 +50,12 @@ def write_sheet(rows: Sequence[SheetRow], path: Path) -> int:
     """Write a contact sheet of thumbnails as a PNG file.
 
     Args:
-        rows: Rows of thumbnails. Rows that would make the sheet taller than 30,000 pixels are omitted.
+        rows: Rows of thumbnails, broken into lines of six thumbnails. The sheet ends before the first line that would
+            make it taller than 30,000 pixels.
         path: PNG file to write.
 
     Returns:
-        Number of thumbnails on the sheet.
+        Number of thumbnails on the sheet, including placeholders for images that cannot be read.
 
     Raises:
         UsageError: The file name does not end in `.png`.

@@ -68,7 +68,7 @@ def labels_to_show(predictions: Predictions, sample: int) -> list[PredictedLabel
 def draw_gallery(
     images: Sequence[NDArray[np.uint8]], labels: Sequence[Sequence[PredictedLabel]], path: Path, *, title: str
 ) -> None:
-    """Draw images with the labels below each image.
+    """Draw images with the labels below each image, and write the figure to a file.
 
     Args:
         images: Images as (H, W, 3) arrays.

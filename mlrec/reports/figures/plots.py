@@ -113,8 +113,8 @@ def sweep_figure(series: Sequence[Series], key: str) -> Figure:
 def learning_figure(logs: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]]) -> Figure:
     """Draw the training loss and the mAP of methods against the epoch.
 
-    Curves show the mean over seeds, with a band of one standard deviation. A run that is evaluated only once has no mAP
-    curve. If no run has an mAP curve, the mAP panel is omitted.
+    Curves show the mean over seeds, with a band of one standard deviation. If no method was evaluated in more than one
+    epoch, the mAP panel is omitted.
 
     Args:
         logs: Dict from method name to a list of logs, one per seed. A log is the list of entries in `log.jsonl`.
@@ -174,8 +174,8 @@ def precision_recall_figure(
 ) -> Figure:
     """Draw precision against recall, with one panel per label.
 
-    Each panel shows the AP, the number of positives n, and a dot for the threshold p = 0.5. Labels without positive
-    samples have no panel.
+    Each panel shows the AP, the number of positives n, and a dot for the threshold p = 0.5, if any sample reaches the
+    threshold. Labels without positive samples have no panel; only the first 100 other labels have one.
 
     Args:
         logits: (N, C) array of logits.
@@ -236,6 +236,9 @@ def curve(
 def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | None], names: tuple[str, str]) -> Figure:
     """Draw the AP of each label in two runs as two points on a line, with the largest gain at the top.
 
+    The gain is the AP in the first run minus the AP in the second run. Labels whose AP is undefined in one of the runs
+    are omitted.
+
     Args:
         ours: AP of each label in the first run.
         theirs: AP of each label in the second run.
@@ -263,8 +266,8 @@ def ap_figure(ours: Mapping[str, float | None], theirs: Mapping[str, float | Non
 def cooccurrence_figure(targets: NDArray[np.int8], labels: Sequence[str]) -> Figure:
     """Draw the percentage of the samples with the row label that also have the column label.
 
-    If there are at most 20 labels, the percentage is also printed in each cell. Rows of labels without positive samples
-    are blank.
+    If there are at most 20 labels, percentages of at least 0.5 are also printed in the cells. The diagonal and the rows
+    of labels without positive samples are blank.
 
     Args:
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown).
@@ -299,7 +302,7 @@ def draw_cooccurrence(axes: Any, share: NDArray[np.float64], *, annotated: bool)
     Args:
         axes: matplotlib axes.
         share: (C, C) matrix of percentages.
-        annotated: Whether to print the percentage in each cell.
+        annotated: Whether to print percentages of at least 0.5 in the cells.
     """
     axes.imshow(share, cmap="Blues", vmin=0, vmax=100, interpolation="nearest", aspect="equal")
     axes.grid(visible=False)

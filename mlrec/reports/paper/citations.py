@@ -39,7 +39,8 @@ def citation(row: PublishedRow) -> str:
     """Return the BibTeX citation key for a published row.
 
     Args:
-        row: Row of a table in the paper. For all rows with CSRA, the key is that of the paper itself.
+        row: Row of a table in the paper. If its method is not in `KEYS`, as for CSRA, the key is that of the paper
+            itself.
     """
     return KEYS.get(row.method, CSRA)
 

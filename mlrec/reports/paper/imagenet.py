@@ -78,7 +78,7 @@ class AccuracySweep(msgspec.Struct, frozen=True):
         """Read an ImageNet λ sweep from the file `accuracy.json`.
 
         Raises:
-            RunError: The file was not written by `mlrec imagenet`.
+            RunError: The file cannot be read or was not written by `mlrec imagenet`.
         """
         try:
             return msgspec.json.decode(read_bytes(path, RunError), type=cls)
@@ -95,6 +95,8 @@ class AccuracySweep(msgspec.Struct, frozen=True):
 
 def accuracy_table(sweep: AccuracySweep) -> Table:
     """Return a table of ImageNet accuracies: published classifier, fixed λ, and best λ.
+
+    If the published classifier uses the class token, there is also a row for λ = 0.
 
     Args:
         sweep: Accuracy at many values of λ.

@@ -71,9 +71,10 @@ def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def variation(config: dict[str, Any]) -> str:
-    """Describe how the temperatures and logit scale of a CSRA head differ from those of the paper.
+    """Describe the temperatures and the logit scale that are set in a configuration with a CSRA head.
 
-    The result is "" if there are no differences.
+    For a head from another package, the options that differ from their defaults are listed. The result is "" if nothing
+    is set, and for all other heads.
 
     Args:
         config: Configuration keys of a run.

@@ -127,7 +127,8 @@ def row_of_result(result: Result, dataset: str, resolution: int) -> PaperRow:
     """Return the `PaperRow` for one of the user's runs.
 
     The row is in the same group as published rows only if the run is comparable with them. A comparable run uses the
-    paper's recipe (or an equivalent recipe), weights and training split, and is scored on the whole test set.
+    paper's recipe (or an equivalent recipe), weights and training split, the resolution of the table and no extra
+    training data, and is scored on the whole test set.
 
     Args:
         result: Result of the run.
@@ -201,7 +202,7 @@ def compare_training(result: Result, dataset: str) -> tuple[str, list[str]]:
         dataset: Dataset of the published rows.
 
     Returns:
-        Recipe that the run followed, and one text for each difference from the paper.
+        Recipe that the run followed ("" if there is none), and one text for each kind of difference from the paper.
     """
     recipe, differences = compare_with_paper(result.config, result.settings, result.lineage, result.kind, result.train)
     full, train = DATASETS[dataset], result.train

@@ -154,7 +154,8 @@ def extra_rows(path: Path | None) -> list[PublishedRow]:
             optional. If the path is None, no rows are returned.
 
     Raises:
-        UsageError: A column is missing, or a number is not a percentage.
+        UsageError: The file cannot be read or has no rows, a required column is missing, a cell is not a number, or a
+            metric is not a percentage (above 1, at most 100).
     """
     if path is None:
         return []

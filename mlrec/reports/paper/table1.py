@@ -65,7 +65,7 @@ COLUMNS = (
 
 
 class Gain(msgspec.Struct, frozen=True):
-    """mAP difference from λ = 0, as a fraction, with a 95% confidence interval."""
+    """Difference in mAP or accuracy from λ = 0, as a fraction, with a 95% confidence interval."""
 
     value: float
     low: float
@@ -85,14 +85,14 @@ class LambdaSweep(msgspec.Struct, frozen=True):
         best_lam: Best λ.
         best: mAP on the scored split at `best_lam`.
         dataset, split, samples, kind, labels: Description of the scored data.
-        gain, fixed_gain: Gain of the best λ and of the fixed λ over λ = 0. If λ was chosen on the scored split, the
-            bootstrap chooses λ again in each resample.
+        gain, fixed_gain: Gain of the best λ and of the fixed λ over λ = 0; None if it was not computed. If the best λ
+            was chosen on the scored split, the bootstrap chooses it again in each resample.
         head, backbone: Head and backbone of the model.
         form: "raw" if the logits are used as in Figure 1, "divided" if they are divided by 1 + λ.
         metrics: For each form, the metrics mAP, CP, CR, CF1, OP, OR and OF1 at the "zero", "fixed" and "best" λ.
         temperatures: Temperatures of the attention that is added. `mAP` is computed with the first temperature. Empty
             if the temperatures of the head are used.
-        by_temperature: mAP at each λ for each temperature.
+        by_temperature: mAP at each λ for each temperature; empty unless there are multiple temperatures.
         best_temperature: Temperature chosen together with `best_lam`.
     """
 
@@ -136,7 +136,7 @@ class MethodSweeps:
     Attributes:
         result: Mean result of the method over its seeds.
         sweeps: One sweep per seed. All sweeps have the same values of λ and the same scored data.
-        gain: Gain of the fixed λ over λ = 0.
+        gain: Gain of the fixed λ over λ = 0; None if it was not computed.
     """
 
     result: Result
@@ -151,6 +151,8 @@ def sweeps_of(folder: Path) -> dict[Path, LambdaSweep]:
 
 def table_1(own: Sequence[MethodSweeps], classifiers: Sequence[Row] = ()) -> Table:
     """Return Table 1, with the user's results below the published rows for the same dataset.
+
+    Results that are not comparable with the published rows are in separate groups.
 
     Args:
         own: Sweeps of the user's models.
@@ -256,11 +258,12 @@ def table1_cells(
         method: Name of the method.
         source: Source of the row, "paper" or "own".
         resolution: Side length of the square input in pixels.
-        numbers: mAP of the baseline, mAP at the best λ, and mAP at the fixed λ, as fractions.
+        numbers: mAP of the baseline, mAP at the best λ, and mAP at the fixed λ, as fractions. For ImageNet, these are
+            top-1 accuracies.
         lams: Best and fixed λ.
         run: Name of the run.
-        gain: Gain of the fixed λ.
-        seeds: Number of runs, if there are multiple runs.
+        gain: Gain of the fixed λ, from which only the confidence interval is shown; None omits the interval.
+        seeds: Number of runs if there are multiple runs, otherwise None.
     """
     base, best, fixed = numbers
     bounds: tuple[Cell, Cell] = (None, None)

@@ -198,8 +198,8 @@ class Table:
     def with_best(self) -> Table:
         """Return the table with the best cells marked.
 
-        The best cell is the largest number in a ranked column within a group. Equal numbers are all marked; a group
-        with only one number has no mark.
+        The best cell is the largest number in a ranked column within a group. Numbers that are equal as
+        printed are all marked; a column with only one number in a group has no mark.
         """
         ranked = [k for k, column in enumerate(self.columns) if column.ranked]
         rows = [replace(row, best=_best(row, rows, ranked)) for _, rows in self.groups() for row in rows]

@@ -30,8 +30,9 @@ def render_text(tables: Sequence[Table], *, styled: bool = False, columns: int |
         styled: Whether the best value in a group is bold (ANSI). If not set, the best value is marked with an asterisk.
         columns: Width of the terminal. In a table that is too wide, long texts are wrapped. If the table is still too
             wide, it is split into parts, and each part repeats the identity columns. If None, the width is not limited.
-        full: Whether to print all columns and footnotes. If not set, a table that is wider than the terminal keeps only
-            the essential columns, and the conventions are named but not explained.
+        full: Whether to print all columns and footnotes. If not set, a table that is wider than the terminal and has
+            essential columns keeps only these, and the identity columns if they fit. The conventions are then named but
+            not explained. If `columns` is None, everything is printed.
     """
     parts = [part for table in tables for part in _fitted(table, columns, full)]
     if columns is not None and not full:
