@@ -115,7 +115,8 @@ class Records(logging.Handler):
 class Terminal:
     """Progress display on stderr.
 
-    On a terminal, progress is shown as bars; otherwise, a plain line is printed every 5% or every 30 seconds.
+    On a terminal, progress is shown as bars. Otherwise, a plain line is printed every 5% (at most every two seconds),
+    or every 30 seconds.
     """
 
     def say(self, text: str) -> None:

@@ -181,7 +181,12 @@ def score_kind(logits: bool, probabilities: bool) -> ScoreKind | None:
 
 
 def whole_numbers(text: str, flag: str, least: int = 0) -> list[int]:
-    """Parse `a,b,c` or `start:stop:step` into integers; each integer must be at least `least`."""
+    """Parse `a,b,c` or `start:stop:step` into integers; each integer must be at least `least`.
+
+    Raises:
+        UsageError: A number is not an integer, is less than `least`, or is listed twice.
+        ConfigError: The text is neither a list of numbers nor a range.
+    """
     numbers = config_layers.parse_numbers(text, flag)
     if not all(number.is_integer() and number >= least for number in numbers):
         raise UsageError(f"{flag} {text}: expected integers >= {least}, as 'a,b,c' or 'start:stop:step'")
@@ -223,6 +228,7 @@ def with_settings(settings: list[str] | None, flags: dict[str, Any]) -> dict[str
 
     Raises:
         ConfigError: A key is unknown or a value is invalid.
+        UsageError: A setting does not have the form `key=value`, or a key is set twice with `--set`.
     """
     values = {key: config_layers.parse_value(key, text) for key, text in pairs(settings or [], "--set").items()}
     config_layers.check_values("--set", values)

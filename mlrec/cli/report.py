@@ -186,8 +186,11 @@ class Output:
         name: Name of the format.
         out: File to write; None for stdout.
         full: Whether to print all columns and footnotes, even on a narrow terminal.
-        columns: Number of text columns in the LaTeX document, 1 or 2.
-        notes: Whether to typeset footnotes in LaTeX.
+        columns: Number of text columns in the LaTeX document, 1 or 2; None for the default, 2.
+        notes: Whether to typeset footnotes in LaTeX instead of writing them as comments.
+
+    Raises:
+        UsageError: `columns` or `notes` is set, but the format is neither LaTeX nor PDF.
     """
 
     name: str

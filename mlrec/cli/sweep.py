@@ -139,6 +139,10 @@ def run_and_show(
     """Run a sweep, show its progress, and print the result tables.
 
     If `compared` is set, the tables of the study "compare" are also printed.
+
+    Raises:
+        RunError: At least one run failed; the tables of the finished runs have been printed.
+        Exit: The sweep was stopped by a signal.
     """
     from mlrec.sweeps.progress import failures
     from mlrec.sweeps.study_tables import comparison_tables, study_report

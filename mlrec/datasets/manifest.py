@@ -344,7 +344,8 @@ class Manifest:
     def save(self, path: Path) -> None:
         """Write the manifest to `path` atomically.
 
-        For a large manifest, a binary copy is also written next to the file. Otherwise, an old binary copy is removed.
+        For a large manifest, a binary copy is also written next to the file, if possible. Otherwise, an old binary copy
+        is removed.
 
         Raises:
             DataError: The path of `root` cannot be encoded as UTF-8.
@@ -374,7 +375,7 @@ class Manifest:
     def load(cls, path: Path | str) -> Manifest:
         """Read a manifest file. A large manifest is read from its binary copy if the copy is up to date.
 
-        If a large manifest has no such copy, a new copy is written.
+        If a large manifest has no such copy, a new copy is written, unless the folder is read-only.
 
         Raises:
             DataError: The file is not a manifest, a line is invalid, a label is not in the header, an id is repeated,

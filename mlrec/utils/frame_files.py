@@ -46,7 +46,8 @@ def write_frames(frames: Mapping[str, DataFrame], path: Path, *, index: bool = F
     Args:
         frames: Mapping from names to data frames.
         path: File with the extension `.csv`, `.xlsx` or `.parquet`.
-        index: Whether to write the index as the first column.
+        index: Whether to write the index as the first column. The indices of multiple frames are not written to a
+            Parquet file.
 
     Raises:
         UsageError: The extension is not supported, or a package from the extra `tables` is not installed.

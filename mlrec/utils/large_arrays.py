@@ -1,6 +1,6 @@
 """Large arrays in an `.npz` file.
 
-The arrays are written block by block without compression, and memory-mapped for reading.
+Numeric arrays are written block by block without compression, and memory-mapped for reading. Strings are compressed.
 """
 
 from __future__ import annotations

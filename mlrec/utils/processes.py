@@ -78,7 +78,8 @@ def keep_freed_memory() -> None:
 def launcher() -> str:
     """Return the command-line prefix that starts the same number of processes as this job.
 
-    The subcommand follows the prefix. To use multiple machines, the user has to add the torchrun options.
+    The subcommand follows the prefix. If the job uses multiple machines, the prefix contains a placeholder for the
+    torchrun options.
     """
     if world_size() == 1:
         return "mlrec"

@@ -29,7 +29,7 @@ class Step(Protocol):
 
 
 class Progress(Protocol):
-    """Progress bars for long-running work; workflows update them, and the console draws them on stderr."""
+    """Interface for progress bars of long-running work, such as those that the console draws on stderr."""
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
         """Start a progress bar for `total` units of work; `total` is None if the number is unknown."""
@@ -53,12 +53,12 @@ SILENT = Silent()
 
 @dataclass(frozen=True)
 class RunProgress:
-    """A `Progress` for one run in a series of runs; the progress bars of epochs are hidden."""
+    """A `Progress` for one run in a series of runs; the progress bars of epochs and scoring are hidden."""
 
     progress: Progress
 
     def task(self, name: str, total: int | None = None) -> AbstractContextManager[Step]:
-        """Start a progress bar; epochs have no bar."""
+        """Start a progress bar; epochs and scoring have no bar."""
         return (SILENT if name.startswith(("epoch", "scoring")) else self.progress).task(name, total)
 
 
@@ -76,6 +76,8 @@ class PythonWarnings(logging.Handler):
 @contextlib.contextmanager
 def logged_to(handler: logging.Handler) -> Iterator[None]:
     """Context manager that also sends notes and warnings to `handler` while the `with` block runs.
+
+    A handler with the level WARNING or higher receives no notes.
 
     Example:
         >>> with logged_to(PythonWarnings()):

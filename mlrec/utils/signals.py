@@ -59,7 +59,8 @@ def blocked_signals() -> Iterator[None]:
 
     SIGINT and SIGTERM stay blocked in the forked processes. Python catches all exceptions while a process is forked, so
     an exception raised by a handler would be lost. Blocking the signals in this thread is not sufficient: another
-    thread may receive a signal, and the handler would still run in this thread.
+    thread may receive a signal, and the handler would still run in this thread. Outside the main thread, signals are
+    not delayed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -128,7 +129,7 @@ def deferred_signals() -> Iterator[Stop]:
     """Context manager that delays SIGINT and SIGTERM; signals that were already ignored stay ignored.
 
     The first signal is stored in `Stop.number`. The trainer then finishes the step, saves a checkpoint and stops. A
-    second signal ends the process immediately.
+    second signal ends the process immediately. Outside the main thread, signals are not delayed.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

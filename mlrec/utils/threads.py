@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 def thread_map(
     function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None = None, ahead: int | None = None
 ) -> Iterator[Iterator[Result]]:
-    """Yield the results of `function` in the order of `items`.
+    """Context manager that yields an iterator over the results of `function`, in the order of `items`.
 
     All threads are stopped at the end of the `with` block, even after an error. Threads are used instead of processes
     because a process that receives a signal during startup prints a traceback or hangs.

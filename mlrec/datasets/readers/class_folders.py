@@ -73,8 +73,9 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
 
     If files in multiple class folders have the same name and content, they are read as one sample with multiple labels.
     If `options.separator` is set, the folder name of an image is split into multiple classes (`beach+sunset`).
-    If the class folders are inside folders named `train`, `valid` (or `val`) and `test`, these folders are the splits.
-    Without split folders, the only split is `all`. Labels are sorted by name.
+    If the class folders are inside folders that are named after splits (such as `train`, `valid` and `test`, or names
+    in `--splits`), these folders are the splits. Without split folders, the only split is `all`. Labels are sorted by
+    name.
 
     Raises:
         DataError: The folder does not exist, no class folder contains images, or it is unclear whether the folders are
@@ -118,13 +119,14 @@ def read_folders(path: Path, options: ReadOptions, findings: ValidationReport) -
 def read_class_folders(root: Path, classes: Sequence[str]) -> Manifest:
     """Read the images in all class folders as samples with the given `classes`.
 
-    The images are sorted by class, then by name.
+    The images are sorted by class, in the order of `classes`, then by name.
 
     The name of a class folder is the class name (for ImageNet, the WordNet id such as `n01440764`) or the class
     index, counted from 0. The target columns are in the order of `classes`, and each image has one class.
 
     Raises:
-        DataError: There are no class folders, a folder name is not one of the classes, or there are no images.
+        DataError: The folder does not exist, a folder name is neither a class nor an index, two folders are for the
+            same class, or there are no images.
     """
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; specify a folder that contains one folder per class")

@@ -101,8 +101,9 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     are their splits, and images are below `options.images` (default: `path`).
 
     Raises:
-        DataError: There is no annotation file, a file cannot be read, or there are multiple years and `options.year`
-            is not set.
+        DataError: There is no annotation file, there are multiple years and `options.year` is not set, or there is no
+            file for `options.year`. A file that cannot be read is reported in `findings`.
+        UsageError: `options.splits` and `options.annotations` do not match.
     """
     name, parts = find_parts(path, options, findings)
     splits: list[_Split] = []

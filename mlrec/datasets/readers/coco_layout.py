@@ -68,8 +68,10 @@ def find_parts(path: Path, options: ReadOptions, findings: ValidationReport) -> 
     """Return the default name of the dataset and its splits.
 
     Raises:
-        DataError: There is no annotation file, or there are multiple years and `options.year` is not set.
-        UsageError: A split of a custom annotation file is missing, invalid or repeated.
+        DataError: There is no annotation file, there are multiple years and `options.year` is not set, there is no
+            file for `options.year`, or the split of a file is unknown.
+        UsageError: A split of a custom annotation file is missing, invalid or repeated, or `options.splits` is set
+            without `options.annotations`.
     """
     if options.annotations:
         _check_names(options.annotations, options.split_names, "--annotations", findings)

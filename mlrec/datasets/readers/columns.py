@@ -82,8 +82,8 @@ def cell_meanings(options: ReadOptions) -> dict[float | str, int]:
     """Return a mapping from cell keys (see `cell_key`) to targets, including the values set by options.
 
     Raises:
-        UsageError: Two options specify the same value, an option specifies a value with a fixed meaning, or the value
-            of `--empty` is neither "negative" nor "unknown".
+        UsageError: Two options specify the same value, an option contradicts the fixed meaning of a value (for example,
+            `--negative 1` or `--positive 0`), or the value of `--empty` is neither "negative" nor "unknown".
     """
     given = (
         ("positive", options.positive, POSITIVE),
@@ -141,8 +141,8 @@ class RoleFinder:
         """Return the roles of all columns.
 
         Raises:
-            DataError: There is no image column or no label column, or multiple columns match equally well. The message
-                states which option to set.
+            DataError: There is no image column or no label column, multiple columns match equally well, or a column
+                that the user named does not exist.
         """
         image = self.image()
         split = split_column(self._table, image, self._options, self._findings)
@@ -316,6 +316,9 @@ def split_column(table: TextTable, image: int, options: ReadOptions, findings: V
 
     A numeric column named `split` is ignored unless `--splits` maps its numbers to splits. A column named `set`,
     `partition` or similar is used if all its cells are split names.
+
+    Raises:
+        DataError: Two columns are named `split`.
     """
     free = [k for k in range(len(table.columns)) if k != image and table.columns[k] not in (options.labels or ())]
     free = [k for k in free if table.columns[k] not in options.ignore_columns]
@@ -355,8 +358,8 @@ def label_columns(
     used.
 
     Metadata columns are skipped, and a warning lists their names. Columns named `fold`, `split`, `id`, `index`,
-    `width`, `height`, `*_id` or `is_*` are metadata, in any case and with any separator. If the names of all columns
-    start with `is_`, these columns are used as labels.
+    `width`, `height`, `image_width`, `*_id`, `is_*` and similar are metadata, in any case and with any separator. If
+    all columns other than these start with `is_`, the columns named `is_*` are used as labels.
 
     Raises:
         DataError: A column in `--labels` does not exist, or no label column remains.

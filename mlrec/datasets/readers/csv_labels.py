@@ -65,7 +65,8 @@ def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport
     Images are below `options.images` (default: the folder of the file), or inside a Parquet file.
 
     Raises:
-        DataError: The file or folder does not exist, or a file is not a label table.
+        DataError: The file or image folder does not exist, or the only file is not a label table. If there are
+            multiple files, unreadable files are reported in `findings`.
         UsageError: Two options contradict each other.
     """
     path = path.absolute()

@@ -94,7 +94,7 @@ def read_cvat(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     The subsets of a project are the splits; without subsets, the only split is `all`.
 
     Raises:
-        DataError: The file does not exist or cannot be read.
+        DataError: The file does not exist, cannot be read, or contains no labels or no images.
     """
     file = file_in(path.absolute(), FILE)
     if not file.exists():

@@ -47,7 +47,7 @@ def read_fiftyone(path: Path, options: ReadOptions, findings: ValidationReport) 
     Labels are in the order of `classes`. Without `classes`, all labels that occur are used, sorted by name.
 
     Raises:
-        DataError: There is no labels.json, or the file is not an image classification export.
+        DataError: There is no labels.json, a file is not an image classification export, or there are no labels.
     """
     home = folder_of(path.absolute())
     root = (options.images or home).absolute()

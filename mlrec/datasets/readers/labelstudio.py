@@ -72,13 +72,14 @@ def read_labelstudio(path: Path, options: ReadOptions, findings: ValidationRepor
 
     The export is a JSON file, or a folder with one JSON file or one file per split (`train.json`).
 
-    If the folder contains the XML file of the labeling configuration, labels are in the order of this file. Without
-    this XML file, all labels that occur are used, sorted by name. Images are in `options.images` or below the folder of
-    the file. Label Studio adds a prefix of 8 hexadecimal digits to the names of uploaded files; images are also found
-    without this prefix.
+    If the folder contains the XML file of the labeling configuration, the labels in this file come first, in the order
+    of the file. All other labels that occur follow, sorted by name. Images are in `options.images` or below the folder
+    of the file. Label Studio adds a prefix of 8 hexadecimal digits to the names of uploaded files; images are also
+    found without this prefix.
 
     Raises:
-        DataError: There is no export file, or the export has no images or no labels.
+        DataError: There is no export file, there are multiple files that are not named after splits, or the export has
+            no images or no labels.
     """
     files = _files(path.absolute())
     if path.is_dir():

@@ -39,11 +39,11 @@ def read_openimages(path: Path, options: ReadOptions, findings: ValidationReport
 
     Images are named `<ImageID>.jpg`. The images are in folders named after the splits, or anywhere below `path` or
     `options.images`. The annotations usually list many more images than were downloaded. Missing images are skipped and
-    counted, unless all images are missing. All labels that are verified at least once are used, in the order of the
-    class descriptions.
+    counted, unless all images of a split are missing. All labels that are verified at least once are used, in the order
+    of the class descriptions.
 
     Raises:
-        DataError: A file is missing or cannot be read.
+        DataError: There is no annotation file, or a file cannot be read.
     """
     base = path.absolute()
     root = (options.images or base).absolute()

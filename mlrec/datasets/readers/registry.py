@@ -28,7 +28,8 @@ class ReadOptions:
     Attributes:
         images: Folder of the images if it is not in the usual place for this kind of source.
         annotations, splits: Paths of custom COCO JSON files, and the split of each file.
-        labels: Labels to use, in this order. In a custom VOC folder, any other label is an error.
+        labels: Labels to use, in this order. In a custom VOC folder with XML files and in WebDataset, any other label
+            is an error.
         year: Year to read if a COCO folder contains multiple years.
         split_names: Mapping from unusual split names in the source, in lower case, to splits.
         positive, negative, unknown: Cell values that mean positive, negative or unknown, in addition to 1, 0 and -1
@@ -40,7 +41,8 @@ class ReadOptions:
             string means one label per cell (only for the kinds `csv` and `folders`).
         no_label_value: Text in the label column that means no label (only for the kind `csv`).
         ignore_columns: Columns that are not labels (only for the kind `csv`).
-        keep_empty: Whether to keep images without any annotation (by default, COCO skips them, as in the paper).
+        keep_empty: Whether to keep images without any annotation in COCO 2014 and 2017. By default, they are skipped,
+            as in the paper.
         seed: Random seed for the scenes (only for the kind `shapes`).
     """
 
@@ -72,7 +74,7 @@ class Reading:
         manifests: One manifest per split. Boxes are not clipped.
         skipped: Number of skipped records, by reason.
         source: Part of `dataset.json` that is needed to read boxes and masks from the annotations again.
-        stated_sizes: Mapping from each image name to its annotated width and height.
+        stated_sizes: Mapping from image names to annotated widths and heights; images without them are omitted.
         recipe: Training recipe for this source.
         footnotes: Additional lines that `prepare` prints.
         published: Number of samples in each split according to the paper, printed next to the actual number.
@@ -167,7 +169,7 @@ def usual_name(path: Path) -> str:
 
 
 def known_readers() -> dict[str, str]:
-    """Return a mapping from kinds to reader functions, first from mlrec, then from other packages.
+    """Return a mapping from kinds to reader functions, including those of other packages.
 
     Example:
         >>> known_readers()["coco"]

@@ -107,8 +107,9 @@ class ImageFinder:
     def find(self, names: str | Sequence[str], where: str, folders: Sequence[str] = ("",)) -> str:
         """Return the path of an annotated image, relative to the root; ambiguous names are reported as errors.
 
-        If no file is found, the result is a path in the first folder. The missing file is reported later, when images
-        are verified. A name that is not a path inside the folder is reported as an error.
+        If a name matches multiple images, the first one is returned. If no file is found, the result is a path in the
+        first folder. The missing file is reported later, when images are verified. A name that is not a path inside the
+        root is reported as an error.
 
         Args:
             names: Annotated name, followed by alternative spellings, which are tried in this order.

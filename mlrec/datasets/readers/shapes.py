@@ -28,7 +28,9 @@ QUALITY = 92
 
 
 def read_shapes(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
-    """Draw the dataset into the folder `path` if it does not exist, and read it as COCO.
+    """Draw the dataset into the folder `path` unless it is already there, and read it as COCO.
+
+    A dataset that was drawn with a different seed or version is replaced.
 
     Raises:
         DataError: `path` contains files that are not part of the dataset.

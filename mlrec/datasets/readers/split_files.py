@@ -67,8 +67,9 @@ def divide(
 ) -> list[Manifest]:
     """Divide the samples of a source into splits, according to files that list the images of each split.
 
-    A listed image is found by its path or by its file name, with or without the extension. Images that are not listed
-    are skipped with a warning. Listed images that are not in the source are also skipped with a warning.
+    A listed image is found by its path or by its file name, with or without the extension. A short name that multiple
+    images share is an error. Images that are not listed are skipped with a warning. Listed images that are not in the
+    source are also skipped with a warning.
 
     Args:
         manifests: Manifest of the only split in the source.
@@ -77,7 +78,8 @@ def divide(
         findings: Report that receives errors and warnings.
 
     Raises:
-        DataError: The source already has splits, or a file cannot be read.
+        DataError: The source already has splits, a file cannot be read, a line of a table has no split, or no listed
+            image is in the source.
     """
     if len(manifests) != 1:
         own = ", ".join(manifest.split for manifest in manifests)

@@ -140,7 +140,7 @@ class NameCells:
     """Label names in the distinct cells of a column.
 
     Attributes:
-        labels: Mapping from each distinct cell to its label names, as written.
+        labels: Mapping from each distinct cell, as written, to its normalized label names without duplicates.
         separator: Separator of the names: a string, `LIST` if the cells are lists, or None if no cell has multiple
             names.
         classes: All labels in order if `--labels` names the values or the class numbers in the cells, otherwise empty.
@@ -167,7 +167,8 @@ def parse_name_cells(
         separator: Text between two labels; an empty string means one label per cell. Lists do not need a separator.
         no_label_value: Value of `--no-label-value`.
         labels: Value of `--labels`, which names the values if cells contain one value per label, such as `[1, 0, 1]`.
-        findings: Report that receives one error for each cell that cannot be parsed.
+        findings: Report that receives one error for each cell that cannot be parsed, and an error if `no_label_value`
+            does not occur.
 
     Raises:
         DataError: The cells contain one value per label, and `labels` does not name the values.
@@ -233,8 +234,8 @@ def _named_values(
 def detect_separator(cells: Iterable[str], column: str) -> str:
     """Return the label separator: `|`, `;`, `,` or a space; empty if each cell is one label.
 
-    A space is the separator only if, after splitting, there are fewer distinct parts than cells, and at least one
-    part is also a whole cell.
+    A space is the separator only if, after splitting, there are fewer distinct parts than distinct cells, and at least
+    one part is also a whole cell.
 
     Raises:
         DataError: Multiple separators occur, or it is unclear whether spaces separate labels.

@@ -50,7 +50,8 @@ def detect_dialect(text: str) -> Dialect | None:
     r"""Detect the dialect from the first lines of a table. Return None if the table has only one column.
 
     The delimiter must occur in the header. If the header contains multiple delimiters, the result is the delimiter
-    that splits the following lines consistently.
+    that splits the following lines consistently. If the header contains no delimiter, the columns may be aligned with
+    spaces.
 
     Example:
         >>> detect_dialect("filename;cat\na.jpg;1\n").delimiter

@@ -34,7 +34,7 @@ class ParquetTable:
         """Open the file and read its schema.
 
         Raises:
-            DataError: The file is not a Parquet file, or pyarrow is not installed.
+            DataError: The file is not a Parquet file, multiple columns contain bytes, or pyarrow is not installed.
         """
         try:
             import pyarrow.parquet

@@ -22,8 +22,8 @@ class TextColumn(Sequence[str]):
     """Cells of one table column; if possible, stored as distinct strings and integer codes.
 
     Attributes:
-        texts: Distinct strings, in order of first appearance, or all N strings if `codes` is None.
-        codes: (N,) uint8 array with the index of each cell in `texts`.
+        texts: Strings to which `codes` refers, or all N strings if `codes` is None.
+        codes: (N,) uint8 array with the index of each cell in `texts`, or None.
     """
 
     __slots__ = ("codes", "texts")

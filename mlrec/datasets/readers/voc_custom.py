@@ -75,7 +75,7 @@ def read_own_voc(path: Path, options: ReadOptions, findings: ValidationReport) -
     the class lists in `ImageSets/Main`.
 
     Raises:
-        DataError: There are neither XML annotations nor class lists.
+        DataError: There are neither XML annotations nor class lists, or there are no labels.
     """
     root = path.absolute()
     years = year_folders(root)

@@ -61,12 +61,13 @@ def recognizes(path: Path) -> str | None:
 def read_webdataset(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a tar file or a folder of tar files.
 
-    The split is determined by the file name (`train-000000.tar`) or the folder name. If `options.labels` is set, these
-    labels are used, and numbers in the files are positions in this list, counted from 0. By default, all labels that
-    occur are used, sorted by name. The path of an extracted image is `<shard>/<name>`.
+    The split is determined by the file name (`train-000000.tar`) or the folder name. If no name contains a split, the
+    only split is `all`. If `options.labels` is set, these labels are used, any other label is an error, and numbers in
+    the files are positions in this list, counted from 0. By default, all labels that occur are used, sorted by name.
+    The path of an extracted image is `<shard>/<name>`.
 
     Raises:
-        DataError: There are no shards, or a shard cannot be read.
+        DataError: There are no shards or no labels, a shard cannot be read, or only some shards are named after splits.
     """
     place = path.absolute()
     shards = _shards(place)
