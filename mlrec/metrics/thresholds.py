@@ -90,8 +90,9 @@ def find_thresholds(
         logits: (N, C) finite logits.
         targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown, ignored).
         target: Metric to maximize: `CF1`, `OF1` or `F1` (per label). With `precision`, the recall of each label is
-            maximized, subject to the minimum precision in the argument `precision`. A label that does not reach the
-            minimum precision at any threshold is never predicted.
+            maximized, subject to the minimum precision in the argument `precision`. If no threshold of a
+            label reaches this precision, the label is never predicted. Labels with the common threshold may have a
+            lower precision.
         precision: Minimum precision for the target `precision`, above 0.
         least: Minimum number of positives for a label-specific threshold; other labels use the best common threshold.
         prior: Number of virtual samples that smooth the precision of each label for the target `CF1`. The precision of

@@ -33,7 +33,8 @@ def evaluations(folder: Path, *, lam_at_test: bool = False) -> list[Run]:
     """Return the evaluation in `folder`, or else all evaluations up to two levels below, sorted by path.
 
     In the second case, evaluations in run folders are skipped, because the metrics of these runs are stored separately.
-    Evaluations whose `eval.json` does not contain the settings of the model are always skipped.
+    Evaluations whose `eval.json` does not contain the settings of the model, such as those with tuned thresholds, are
+    always skipped.
 
     Args:
         folder: Folder of an evaluation, of an imported model, or of multiple imported models.

@@ -131,18 +131,19 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
         status: Status of the run: "running", "interrupted", "failed" or "finished".
         config: Values of all keys in `Config`.
         sources: Origin of each value in `config`.
-        recipe: Name of the recipe.
+        recipe: Name of the recipe; None if there is none.
         command: Command line as entered by the user.
-        started, finished: Start and end times in ISO format.
+        started, finished: Start and end times in ISO format; `finished` is None unless the run is finished.
         train, scored: Splits for training and scoring.
-        model: Properties of the model, such as `backbone` (with the weights tag), `parameters`, `head_parameters` and
-            `input_size`.
+        model: Properties of the model, such as `backbone` (with a weights tag only if the run started from timm's
+            pretrained weights), `parameters`, `head_parameters` and `input_size`.
         environment: Versions, device, threads, precision and other values needed to reproduce the metrics.
-        seconds: Duration in seconds of each part of the run ("train", "eval", "features").
+        seconds: Duration in seconds of each part of the run ("train", "eval", "features", "head").
         notes: Footnotes for every table that contains the run, such as "frozen, no augmentation".
-        best: Epoch, split and mAP of the best epoch, if multiple epochs were evaluated.
+        best: Epoch, split and mAP of the best epoch; None without a selection split and without `eval_every`, or before
+            the first epoch with a defined mAP.
         lineage: Origin of the initial weights; None in records written by earlier versions of mlrec (see `lineage_of`).
-        warnings: Warnings that were logged during the run, one line per kind of warning.
+        warnings: Warnings from the preparation of the dataset, one line per kind of warning.
         format: Name and version of the file format.
     """
 
@@ -276,7 +277,7 @@ def finished_runs(root: Path | str = "runs") -> list[Run]:
 
 
 def latest_run(root: Path | str = "runs") -> Run:
-    """Return the run in `root` that finished last.
+    """Return the run that finished last among the runs up to two levels below `root`.
 
     Raises:
         RunError: There is no finished run.
@@ -332,12 +333,15 @@ def metrics_of(
         conventions: Name of the scoring conventions.
         labels: Labels to score; all other labels are removed first [default: all labels].
         tuned: Tuned thresholds [default: a label is predicted if its probability is at least 0.5].
-        trained_on: Training split of the model, used to compute the mAP of frequent and rare labels.
-        top: Number K of labels per sample. If set, precision, recall and F1 are also computed with the K
-            highest-scoring labels of each sample as predictions.
+        trained_on: Training split of the model, used to compute the mAP of frequent, medium and rare labels. If it is
+            None or lacks a label, this mAP is not computed.
+        top: Number K of labels per sample. If set, precision, recall and F1 are also computed for the K
+            highest-scoring labels of each sample; see `TopRates`.
 
     Raises:
-        PredictionsError: A label is unknown, or there are no targets.
+        PredictionsError: A label is unknown, a logit is NaN or infinite, or there are no targets.
+        RunError: The tuned thresholds are for different labels.
+        UsageError: There are no conventions with that name, or `top` is not from 1 to the number of scored labels.
     """
     if predictions.targets is None:
         raise PredictionsError(
@@ -376,7 +380,7 @@ def lineage_of(record: RunRecord, seen: frozenset[Path] = frozenset()) -> Lineag
     """Return the lineage of the initial weights of a run.
 
     If the record was written by an earlier version of mlrec and has no lineage, the lineage is inferred from the
-    settings of the run. The inferred lineage is unknown if the initial model is missing or has been replaced.
+    settings of the run. The inferred lineage is unknown if the initial model is missing or has no known lineage.
 
     Args:
         record: Record of the run.

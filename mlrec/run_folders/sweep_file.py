@@ -27,7 +27,8 @@ class Entry(msgspec.Struct, frozen=True):
     Attributes:
         name: Name of the run folder.
         label: Label of the setting.
-        settings: Values of the keys in which the runs of the sweep differ, including seed and fold.
+        settings: Values of the setting and the tuned or searched values. The seed is included if the sweep has multiple
+            seeds, and the fold if it has multiple folds; runs of the stage "tune" have neither.
         stage: "tune" if the run was only used to choose a value for later runs, otherwise "run".
     """
 
@@ -38,7 +39,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     @property
     def values(self) -> dict[str, Any]:
-        """Values of the setting, without the seed and fold."""
+        """Values in `settings`, without the seed and fold."""
         return {key: value for key, value in self.settings.items() if key not in REPEATED}
 
 

@@ -54,8 +54,8 @@ def latex(tables: Sequence[Table], *, columns: int | None = None, notes: bool = 
     Args:
         tables: Tables.
         columns: Number of document columns, 1 or 2. In a two-column document (default), a wide table spans both columns
-            (`table*`). If a table is wider than the page, long texts are moved to footnotes; a table that is still too
-            wide is rotated.
+            (`table*`). If a table is wider than the page, columns of text that do not identify the row are moved to
+            footnotes; a table that is still too wide is rotated.
         notes: Whether to typeset the footnotes below the tables.
     """
     body = "\n\n".join(_environment(table, columns or 2, notes) for table in tables)
