@@ -111,8 +111,9 @@ def evaluate_run(
 ) -> Metrics:
     """Evaluate a trained model, as `mlrec eval` does, and return the metrics.
 
-    The metrics and the predictions for all labels are also written to a folder. The folder is in the model folder, or
-    next to the model file. An existing folder with the same name is replaced.
+    The metrics and the predictions for all labels are also written to the folder `eval-DATA-SPLIT` in the model folder,
+    or next to the model file. With `tuned` or `tta`, the folder name contains "-tuned" or "-tta". An existing folder is
+    replaced.
 
     Args:
         run: `Run` object, run folder, imported model, or `.safetensors` file.

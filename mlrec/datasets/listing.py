@@ -84,9 +84,9 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
     """Iterate over the image sources in `paths`, in order.
 
     Folders and globs are read lazily; see `image_paths`. A file that is specified directly may have any extension.
-    Samples of a manifest (`.jsonl`) keep their ids and boxes; for other images, the path is used as the id. Packed
-    files are tar shards and Parquet files; they are also read from a folder that contains no image files. A list
-    (`.txt`) has one path per line, relative to the folder of the list.
+    Samples of a manifest (`.jsonl`) keep their ids and boxes. The id of an image file is its path; for images in packed
+    files, see `packed_items`. Packed files are tar shards and Parquet files; they are also read from a folder that
+    contains no image files. A list (`.txt`) has one path per line, relative to the folder of the list.
 
     Args:
         paths: Paths of files, folders (including subfolders), lists, manifests and packed files, or globs.

@@ -103,7 +103,8 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     Raises:
         DataError: There is no annotation file, there are multiple years and `options.year` is not set, or there is no
             file for `options.year`. A file that cannot be read is reported in `findings`.
-        UsageError: `options.splits` and `options.annotations` do not match.
+        UsageError: A split of a custom annotation file is missing, invalid or repeated, or `options.splits` is set
+            without `options.annotations`.
     """
     name, parts = find_parts(path, options, findings)
     splits: list[_Split] = []

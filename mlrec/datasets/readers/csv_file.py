@@ -70,15 +70,15 @@ def read_csv(
 ) -> TextTable:
     """Read a comma-separated file in UTF-8, with or without a byte order mark, or in UTF-16 with one.
 
-    Line endings of any kind are accepted, and blank lines are skipped. If a record has too few or too many cells, it is
-    skipped, and an error is added to `findings`. With `drop_index`, an unnamed column that numbers the records (the
-    pandas index) is skipped with a warning. If the header starts with the column names in `leading`, later columns may
-    have the same names.
+    Line endings of any kind are accepted, and records with only blank cells are skipped. If a record has too few or too
+    many cells, it is skipped, and an error is added to `findings`. With `drop_index`, an unnamed column that numbers
+    the records (the pandas index) is skipped with a warning. If the header starts with the column names in `leading`,
+    later columns may have the same names.
 
     Raises:
-        MlrecError: The file is not UTF-8, has no header row or no records, or contains a NUL byte, an unclosed
-            quotation mark, a cell larger than 128 KiB, or a delimiter other than the comma. The class of the error is
-            `kind`.
+        MlrecError: The file is neither UTF-8 nor UTF-16, has no header row, only one column or no records, or contains
+            a NUL byte, an unclosed quotation mark, a cell larger than 128 KiB, or a delimiter other than the comma. The
+            class of the error is `kind`.
     """
     with table_text(path, kind) as text:
         records = split_records(text, path, kind)

@@ -59,14 +59,15 @@ class _Table:
 def read_csv_labels(path: Path, options: ReadOptions, findings: ValidationReport) -> Reading:
     """Read a label table, or a folder of tables.
 
-    A table can be delimited text in any dialect, or an Excel, Parquet or JSON Lines file. The splits of a file are read
-    from its split column; without a split column, the only split is `all`. If a folder contains a single table that is
-    not named after a split, the splits are also read from its split column. Split names are resolved by `split_names`.
-    Images are below `options.images` (default: the folder of the file), or inside a Parquet file.
+    A table can be delimited text in any dialect, or an Excel, Parquet, JSON or JSON Lines file. The splits of a file
+    are read from its split column; without a split column, the only split is `all`. In a folder, each table is one
+    split; if the folder contains a single table that is not named after a split, the splits are also read from its
+    split column. Split names are resolved by `split_names`. Images are below `options.images` (default: the folder of
+    the file), or inside a Parquet file.
 
     Raises:
-        DataError: The file or image folder does not exist, or the only file is not a label table. If there are
-            multiple files, unreadable files are reported in `findings`.
+        DataError: The file or image folder does not exist, the only file is not a label table, or one of multiple
+            files has a split column. Other faults of multiple files are reported in `findings`.
         UsageError: Two options contradict each other.
     """
     path = path.absolute()

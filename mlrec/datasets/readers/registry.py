@@ -34,12 +34,13 @@ class ReadOptions:
         split_names: Mapping from unusual split names in the source, in lower case, to splits.
         positive, negative, unknown: Cell values that mean positive, negative or unknown, in addition to 1, 0 and -1
             (only for the kind `csv`).
-        empty: Meaning of a blank cell, "negative" or "unknown" (only for the kind `csv`).
+        empty: Meaning of a blank cell, "negative" or "unknown"; if None, a blank label value is an error (only for the
+            kind `csv`).
         image_column, label_column: Names of the columns that contain image names and label names (only for the kind
             `csv`).
         separator: Text between two labels in a cell of the label column, or in the name of a class folder. An empty
             string means one label per cell (only for the kinds `csv` and `folders`).
-        no_label_value: Text in the label column that means no label (only for the kind `csv`).
+        no_label_value: Name in the label column that means no label (only for the kind `csv`).
         ignore_columns: Columns that are not labels (only for the kind `csv`).
         keep_empty: Whether to keep images without any annotation in COCO 2014 and 2017. By default, they are skipped,
             as in the paper.

@@ -171,7 +171,7 @@ def parse_name_cells(
             does not occur.
 
     Raises:
-        DataError: The cells contain one value per label, and `labels` does not name the values.
+        DataError: The cells contain one value per label, and `labels` does not name the values, or a value is unknown.
     """
     lists = [cell for cell in places if is_list(cell)]
     parsed: dict[str, tuple[str, ...]] = {}

@@ -33,7 +33,7 @@ class Dialect:
     """Dialect of a delimited text file.
 
     Attributes:
-        delimiter: One of `CANDIDATES`, or `ALIGNED`.
+        delimiter: One of `CANDIDATES`, `ALIGNED`, or the character in a first line such as `sep=;`.
         skip_blanks: Whether to ignore spaces after a delimiter.
         skip_line: Whether the first line is not part of the table: the number of records, as in CelebA, or the
             delimiter (`sep=;`), as in Excel.
@@ -49,9 +49,9 @@ class Dialect:
 def detect_dialect(text: str) -> Dialect | None:
     r"""Detect the dialect from the first lines of a table. Return None if the table has only one column.
 
-    The delimiter must occur in the header. If the header contains multiple delimiters, the result is the delimiter
-    that splits the following lines consistently. If the header contains no delimiter, the columns may be aligned with
-    spaces.
+    If the first line is `sep=;`, it specifies the delimiter. Otherwise, the delimiter must occur in the header. If the
+    header contains multiple delimiters, the result is the delimiter that splits the following lines consistently. If
+    the header contains no delimiter, the columns may be aligned with spaces.
 
     Example:
         >>> detect_dialect("filename;cat\na.jpg;1\n").delimiter

@@ -44,10 +44,9 @@ class TableImages:
         """Return the image of each row, as a path relative to the root.
 
         A name may be relative to the root, to the folder of the table, or to a folder named after the `split` of the
-        table. If the names start with the name of the root
-        folder, this prefix is removed if more files are found without it. For an absolute name from another machine,
-        the image is found by the end of the path. Names with another extension, with missing folders or with
-        backslashes are matched later, when image files are searched.
+        table. If the names start with the name of the root folder, this prefix is removed if more files are found
+        without it. For an absolute name from another machine, the image is found by the end of the path. Names with
+        another extension, with missing folders or with backslashes are matched later, when image files are searched.
         """
         cells = table.column(column)
         move = self._move([_plain(cell.strip()) for cell in cells[:PROBED]], table.path.parent, split)

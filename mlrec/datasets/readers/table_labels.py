@@ -75,7 +75,8 @@ def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: Valid
     The separator is detected from all tables together, because the cells of a single table may be ambiguous.
 
     Raises:
-        DataError: The separator of label names is ambiguous, or the cells are lists of label values.
+        DataError: The separator of label names is ambiguous, the cells are lists of label values without names in
+            `options.labels`, or a class number has no name in `options.labels`.
     """
     places, names = [], []
     for read in rows:
