@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.utils.arrays import array_of
 from mlrec.utils.errors import PredictionsError, counted
 from mlrec.utils.files import atomic_write, check_regular
 from mlrec.utils.large_arrays import LARGE, is_text, large_texts, mapped, save_large
@@ -35,8 +36,10 @@ class Predictions:
     Attributes:
         labels: Unique names of the C labels, in column order.
         sample_ids: Unique ids of the N samples, in row order.
-        logits: (N, C) array of floats; the probability of a label is sigmoid(logit).
+        logits: (N, C) array of floats; the probability of a label is sigmoid(logit). Lists, and tensors on any device,
+            are converted to arrays.
         targets: (N, C) int8 array of 1 (positive), 0 (negative) or -1 (unknown); None if the targets are not known.
+            Lists and tensors are converted to arrays.
         digest: Digest of the manifest for which the logits were computed, or an empty string.
 
     Raises:
@@ -56,6 +59,10 @@ class Predictions:
     digest: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("logits", "targets"):
+            values = getattr(self, name)
+            if values is not None and not isinstance(values, np.ndarray):
+                object.__setattr__(self, name, array_of(values, name))
         samples, labels = len(self.sample_ids), len(self.labels)
         if self.logits.shape != (samples, labels):
             raise PredictionsError(
@@ -189,6 +196,8 @@ def _read_arrays(path: Path) -> dict[str, Any]:
     An array whose header states more bytes than the file contains is rejected before memory is allocated.
     """
     check_regular(path, PredictionsError)
+    if not path.exists():
+        raise PredictionsError(f"{path}: no such file; check the path")
     try:
         with zipfile.ZipFile(path) as archive:
             _check_members(archive, path)
@@ -212,6 +221,12 @@ def _check_members(archive: zipfile.ZipFile, path: Path) -> None:
     entries = [(name, entry) for name, entry in entries if name in ARRAYS]
     if twice := duplicates_in(name for name, _ in entries):
         raise PredictionsError(f"{path}: array '{twice[0]}' is repeated; array names must be unique")
+    for name, entry in entries:
+        if _header(archive, entry)[1].hasobject:
+            raise PredictionsError(
+                f"{path}: array '{name}' contains Python objects; convert it before saving, for example names with "
+                "np.array(names, dtype=str)"
+            )
     unpacked = sum(entry.file_size for _, entry in entries)
     if unpacked > max(SMALL, MOST_UNPACKED * path.stat().st_size):
         raise PredictionsError(
@@ -235,8 +250,13 @@ def _large_arrays(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
 
 
 def _claimed_bytes(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> int:
+    shape, dtype = _header(archive, entry)
+    return math.prod(shape) * dtype.itemsize
+
+
+def _header(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with archive.open(entry) as stream:
         first = np.lib.format.read_magic(stream) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
-    return math.prod(shape) * dtype.itemsize
+    return shape, dtype

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mlrec import Predictions
 from mlrec import predictions as module
@@ -40,6 +41,22 @@ def test_round_trip_and_equal_bytes(tmp_path: Path) -> None:
     assert back.targets.dtype == np.int8
     np.testing.assert_array_equal(back.logits, whole.logits)
     np.testing.assert_array_equal(back.targets, whole.targets)
+
+
+def test_lists_and_tensors_are_converted(tmp_path: Path) -> None:
+    rows = torch.tensor([[1.5, -2.0], [0.25, 3.0]], dtype=torch.bfloat16, requires_grad=True)
+    for logits, targets in ((rows, torch.tensor([[1, 0], [-1, 1]])), (rows.tolist(), [[1, 0], [-1, 1]])):
+        predictions = Predictions(["cat", "dog"], ["a.jpg", "ü/b.jpg"], logits, targets)
+        assert predictions.to_frame().loc["a.jpg", "dog"] == -2.0
+        predictions.save(tmp_path / "p.npz")
+        np.testing.assert_array_equal(Predictions.load(tmp_path / "p.npz").logits, GOOD["logits"])
+    with pytest.raises(PredictionsError, match="logits cannot be converted to a numeric array"):
+        Predictions(["cat", "dog"], ["a.jpg", "b.jpg"], [[1.0, 2.0], [3.0]])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PredictionsError, match=r"p\.npz: no such file; check the path"):
+        Predictions.load(tmp_path / "p.npz")
 
 
 @pytest.fixture
@@ -118,7 +135,7 @@ def test_targets_may_be_absent_and_double_precision_is_kept_when_read(tmp_path: 
         ({"sample_ids": np.array(["a.jpg", "a.jpg"])}, "sample id 'a.jpg' is repeated"),
         ({"labels": np.array(["cat", "cat"])}, "label 'cat' is repeated"),
         ({"labels": np.array([0.5, 1.5])}, "save them as text"),
-        ({"labels": np.array(["cat", None], dtype=object)}, "not a readable .npz file with plain arrays"),
+        ({"labels": np.array(["cat", None], dtype=object)}, "'labels' contains Python objects; convert it"),
     ],
 )
 def test_invalid_predictions_files_are_reported(tmp_path: Path, changes: dict, told: str) -> None:

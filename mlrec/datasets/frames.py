@@ -95,6 +95,10 @@ def from_frame(
     frame: DataFrame, root: Path | str, *, name: str, split: str | None, labels: Sequence[str] | None
 ) -> Manifest:
     """Create a manifest from a data frame; see `Manifest.from_frame`."""
+    import pandas as pd
+
+    if not isinstance(frame, pd.DataFrame):
+        raise DataError(f"expected a pandas.DataFrame, got {type(frame).__name__}; convert it with pandas.DataFrame")
     rows = _rows_of_split(frame, split)
     findings = ValidationReport()
     columns = _label_columns(rows, labels)

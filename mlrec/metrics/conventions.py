@@ -167,6 +167,12 @@ def implied_kind(values: Floats) -> ScoreKind | None:
     return None
 
 
+def check_kind(kind: str | None) -> None:
+    """Raise UsageError unless `kind` is a kind of scores, or None."""
+    if kind is not None and kind not in THRESHOLDS:
+        raise UsageError(f"scores must be 'logits' or 'probabilities', but got '{kind}'")
+
+
 def clipped(probabilities: Floats) -> tuple[Floats, int]:
     """Clip probabilities that are outside [0, 1] only because of rounding errors.
 

@@ -7,7 +7,7 @@ position. All metrics are fractions from 0 to 1, or None if undefined.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mlrec.metrics.average_precision import average_precisions
-from mlrec.metrics.conventions import THRESHOLDS, Conventions, ScoreKind, clipped, conventions_named, implied_kind
+from mlrec.metrics.conventions import (
+    THRESHOLDS,
+    Conventions,
+    ScoreKind,
+    check_kind,
+    clipped,
+    conventions_named,
+    implied_kind,
+)
 from mlrec.metrics.precision_recall import (
     FEW_POSITIVES,
     Counts,
@@ -27,11 +35,11 @@ from mlrec.metrics.precision_recall import (
     row_blocks,
 )
 from mlrec.metrics.summary import LabelMetrics, Metrics, Rates, TopRates
+from mlrec.utils.arrays import array_of, as_array
 from mlrec.utils.errors import PredictionsError, UsageError, counted, first_of
 from mlrec.utils.names import duplicates_in
 
 SHOWN = 3  # names listed in a message
-_FLOATS_OF_NUMPY = ("torch.float64", "torch.float32", "torch.float16")
 
 
 def evaluate(
@@ -41,7 +49,7 @@ def evaluate(
     labels: Sequence[str] | None = None,
     conventions: str | Conventions = "mlrec",
     scores: ScoreKind | None = None,
-    threshold: Threshold | None = None,
+    threshold: Threshold | Mapping[str, float] | None = None,
     sample_ids: Sequence[str] | None = None,
     top: int | None = None,
 ) -> Metrics:
@@ -60,7 +68,8 @@ def evaluate(
         scores: Kind of the scores, "logits" or "probabilities". It can be omitted only if a value is negative, because
             the scores are then logits.
         threshold: Minimum score of a predicted label, on the scale of the scores: one number, or a (C,) array with one
-            number per label. Default: 0 for logits, 0.5 for probabilities.
+            number per label. A dict or a `pandas.Series` is matched by label. Default: 0 for logits, 0.5 for
+            probabilities.
         sample_ids: N names of the rows, used in error messages. Default: the index of a data frame.
         top: K, from 1 to C. If set, precision, recall and F1 are also computed for the K highest-scoring labels of each
             sample; see `TopRates`.
@@ -71,10 +80,10 @@ def evaluate(
     Raises:
         PredictionsError: Shapes or names differ, a score is NaN or infinite, a target is not 1, 0 or -1, the kind of
             the scores is unclear, a probability is outside [0, 1] by more than 1e-4 (probabilities with smaller
-            deviations are clipped), or `threshold` has the wrong shape, is NaN, or is not from 0 to 1 for
+            deviations are clipped), or `threshold` has the wrong shape or names, is NaN, or is not from 0 to 1 for
             probabilities.
-        UsageError: There are no conventions with that name, `scores` is not a kind of scores, or `top` is not from 1 to
-            C.
+        UsageError: There are no conventions with that name, `scores` is not a kind of scores, or `top` is not an
+            integer from 1 to C.
 
     Example:
         >>> evaluate([[2.0, -1.0], [-3.0, 0.5]], [[1, 0], [0, 1]]).OF1
@@ -94,7 +103,7 @@ def evaluate(
     rules = replace(conventions_named(conventions), scores=kind)
     cut: Threshold = THRESHOLDS[kind]
     if threshold is not None:
-        cut = _threshold(threshold, kind, ranked.shape[1])
+        cut = _threshold(threshold, kind, names or [str(k) for k in range(ranked.shape[1])])
         rules = replace(rules, threshold=_threshold_in_words(cut, kind))
     return evaluate_scores(
         ranked, known, threshold=cut, labels=names, conventions=rules, sample_ids=sample_ids, top=top
@@ -103,8 +112,7 @@ def evaluate(
 
 def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | None) -> ScoreKind:
     """Return the stated kind of the scores, or infer the kind from the values."""
-    if stated is not None and stated not in THRESHOLDS:
-        raise UsageError(f"scores must be 'logits' or 'probabilities', but got '{stated}'")
+    check_kind(stated)
     if dtype == "b" and stated == "logits":
         raise PredictionsError("boolean scores are decisions, not logits; pass scores='probabilities'")
     if stated is not None:
@@ -120,11 +128,18 @@ def _kind(dtype: str, values: NDArray[np.floating[Any]], stated: ScoreKind | Non
     return kind
 
 
-def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
-    cut = np.asarray(threshold, dtype=np.float64)
-    if cut.shape not in ((), (labels,)):
+def _threshold(threshold: Threshold | Mapping[str, float], kind: ScoreKind, labels: Sequence[str]) -> Threshold:
+    values: Any = threshold
+    if hasattr(values, "keys"):  # a dict or a pandas.Series
+        values = _by_label(values, labels)
+    try:
+        cut = as_array(values).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise PredictionsError(f"threshold is not numeric ({error}); pass numbers") from error
+    if cut.shape not in ((), (len(labels),)):
         raise PredictionsError(
-            f"threshold has shape {cut.shape}; expected one number, or shape ({labels},) with one threshold per label"
+            f"threshold has shape {cut.shape}; expected one number, or shape ({len(labels)},) with one threshold per "
+            "label"
         )
     if np.isnan(cut).any():
         raise PredictionsError("threshold contains NaN; pass numbers")
@@ -132,6 +147,15 @@ def _threshold(threshold: Threshold, kind: ScoreKind, labels: int) -> Threshold:
         outside = cut[(cut < 0) | (np.isfinite(cut) & (cut > 1))].flat[0]
         raise PredictionsError(f"threshold {outside:g} is outside [0, 1]; pass thresholds from 0 to 1")
     return float(cut) if cut.ndim == 0 else cut
+
+
+def _by_label(thresholds: Mapping[str, float], labels: Sequence[str]) -> Any:
+    """Return the thresholds in the order of the labels."""
+    by_name = {str(name): thresholds[name] for name in thresholds.keys()}  # noqa: SIM118 - a Series iterates over values
+    for one, others, which in ((labels, by_name, "is missing"), (by_name, labels, "has no label of this name")):
+        if different := [name for name in one if name not in others]:
+            raise PredictionsError(f"threshold '{different[0]}' {which}; pass one threshold for each label name")
+    return [by_name[name] for name in labels]
 
 
 def _threshold_in_words(cut: Threshold, kind: ScoreKind) -> str:
@@ -203,9 +227,9 @@ def check_top(top: int | None, labels: int) -> None:
     """Check that K, the number of predicted labels per sample, is valid.
 
     Raises:
-        UsageError: K is below 1 or above the number of labels.
+        UsageError: K is not an integer, is below 1, or is above the number of labels.
     """
-    if top is not None and not 1 <= top <= labels:
+    if top is not None and not (hasattr(top, "__index__") and 1 <= top <= labels):
         raise UsageError(f"top must be from 1 to {labels} (the number of scored labels), but got {top}")
 
 
@@ -251,7 +275,7 @@ def checked(
     Raises:
         PredictionsError: See `evaluate`.
     """
-    ranked, truth = _array(scores, "logits"), _array(targets, "targets")
+    ranked, truth = array_of(scores, "logits"), array_of(targets, "targets")
     if ranked.dtype.kind in "biu":
         ranked = ranked.astype(np.float64)
     if ranked.ndim != 2 or ranked.dtype.kind != "f" or not ranked.shape[1]:
@@ -269,11 +293,15 @@ def checked(
             )
         if twice := duplicates_in(labels):
             raise PredictionsError(f"label '{twice[0]}' is listed twice; remove the duplicate")
+    if sample_ids is not None and len(sample_ids) != len(ranked):
+        raise PredictionsError(
+            f"got {counted(len(sample_ids), 'id')} for {counted(len(ranked), 'sample')}; pass one id per sample"
+        )
     if not all(np.isfinite(ranked[rows]).all() for rows in row_blocks(ranked.shape)):
         raise PredictionsError(_not_finite(ranked, labels, sample_ids))
     blocks = row_blocks(truth.shape)
     if truth.dtype.kind not in "biuf" or not all(np.isin(truth[rows], (1, 0, -1)).all() for rows in blocks):
-        raise PredictionsError("targets contain invalid values; use 1 (positive), 0 (negative) or -1 (unknown)")
+        raise PredictionsError(_not_targets(truth, labels, sample_ids))
     return ranked, truth.astype(np.int8, copy=False)
 
 
@@ -318,24 +346,28 @@ def _counts(targets: NDArray[np.int8], value: int) -> NDArray[np.int64]:
     return counts
 
 
-def _array(values: ArrayLike, what: str) -> NDArray[Any]:
-    try:
-        return as_array(values)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, sparse tensors
-        raise PredictionsError(
-            f"{what} cannot be converted to a numeric array ({error}); pass rows of equal length"
-        ) from error
-
-
 def _not_finite(scores: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:
     bad = np.argwhere(~np.isfinite(scores))
     row, column = bad[0].tolist()
-    sample = f"sample '{sample_ids[row]}'" if sample_ids is not None else f"sample {row}"
-    label = f"label '{labels[column]}'" if labels is not None else f"label {column}"
+    place = _place(row, column, labels, sample_ids)
     kind = "NaN" if np.isnan(scores[row, column]) else "infinite"
     if len(bad) == 1:
-        return f"1 {kind} score: {sample}, {label}; scores must be finite numbers"
-    return f"{len(bad)} NaN or infinite scores; the first is {kind} ({sample}, {label}); scores must be finite numbers"
+        return f"1 {kind} score: {place}; scores must be finite numbers"
+    return f"{len(bad)} NaN or infinite scores; the first is {kind} ({place}); scores must be finite numbers"
+
+
+def _not_targets(targets: NDArray[Any], labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:
+    row, column = np.argwhere(~np.isin(targets, (1, 0, -1)) | (targets.dtype.kind not in "biuf"))[0].tolist()
+    first = f"{targets[row, column]!s} ({_place(row, column, labels, sample_ids)})"
+    if targets.dtype.kind not in "biuf":
+        first += f", dtype {targets.dtype}"
+    return f"targets contain invalid values, first {first}; use 1 (positive), 0 (negative) or -1 (unknown)"
+
+
+def _place(row: int, column: int, labels: Sequence[str] | None, sample_ids: Sequence[str] | None) -> str:
+    sample = f"sample '{sample_ids[row]}'" if sample_ids is not None else f"sample {row}"
+    label = f"label '{labels[column]}'" if labels is not None else f"label {column}"
+    return f"{sample}, {label}"
 
 
 def _number(value: NDArray[np.float64]) -> float | None:
@@ -381,23 +413,6 @@ def aligned(
     arrays = {what: _columns_array(frame, columns, first.index, what) for what, frame in frames.items()}
     names, samples = [str(name) for name in columns], [str(name) for name in first.index]
     return arrays.get("scores", scores), arrays.get("targets", targets), names, samples
-
-
-def as_array(values: ArrayLike) -> NDArray[Any]:
-    """Convert a list, an array, or a tensor on any device to a numpy array.
-
-    numpy has no bfloat16 and no 8-bit floats, so tensors with these dtypes are converted to float32 without loss. torch
-    is not imported.
-
-    Raises:
-        ValueError, TypeError, RuntimeError: The values cannot be converted to an array.
-    """
-    if not hasattr(values, "detach"):
-        return np.asarray(values)
-    tensor: Any = values.detach().cpu()
-    if tensor.is_floating_point() and str(tensor.dtype) not in _FLOATS_OF_NUMPY:
-        tensor = tensor.float()
-    return np.asarray(tensor)
 
 
 def _is_table(table: Any, what: str) -> bool:

@@ -60,7 +60,8 @@ def rows_of(sample_ids: Sequence[str], predicted: Sequence[str], shown: str) -> 
     if unknown:
         raise PredictionsError(
             f"{shown}: no matching sample for {len(unknown)} of {len(predicted)} predictions (first: '{unknown[0]}'); "
-            "choose the split for which the predictions were made"
+            "choose the split for which the predictions were made, and use the sample ids of the ground truth "
+            f"(first: '{sample_ids[0]}')"
         )
     missing = [sample for sample in sample_ids if sample not in row_of]
     if missing:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mlrec.metrics.conventions import Conventions, ScoreKind, conventions_named
-from mlrec.metrics.evaluate import aligned, as_array, checked, evaluate
+from mlrec.metrics.conventions import Conventions, ScoreKind, check_kind, conventions_named
+from mlrec.metrics.evaluate import aligned, checked, evaluate
 from mlrec.metrics.precision_recall import Threshold
 from mlrec.metrics.summary import Metrics
+from mlrec.utils.arrays import as_array
 from mlrec.utils.errors import PredictionsError, counted
 
 
@@ -31,12 +32,12 @@ class Metric:
         conventions: Name in `CONVENTIONS`, or a `Conventions` object.
         scores: Kind of the scores, "logits" or "probabilities". It can be None only if a score is negative.
         threshold: Minimum score of a predicted label: one number, or a (C,) array with one number per label. By
-            default, logit 0 or probability 0.5.
+            default, logit 0 or probability 0.5. A dict or a `pandas.Series` is matched by label.
         top: K, from 1 to C. If set, precision, recall and F1 are also computed for the K highest-scoring labels; see
             `evaluate`.
 
     Raises:
-        UsageError: There are no conventions with that name.
+        UsageError: There are no conventions or no kind of scores with that name.
 
     Example:
         >>> metric = Metric(["cat", "dog"])
@@ -52,11 +53,12 @@ class Metric:
         conventions: str | Conventions = "mlrec",
         *,
         scores: ScoreKind | None = None,
-        threshold: Threshold | None = None,
+        threshold: Threshold | Mapping[str, float] | None = None,
         top: int | None = None,
     ) -> None:
         self.labels = None if labels is None else list(labels)
         self.conventions = conventions_named(conventions)
+        check_kind(scores)
         self.scores = scores
         self.threshold = threshold
         self.top = top

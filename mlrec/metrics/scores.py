@@ -196,7 +196,7 @@ def _of_kind(scores: Scores, stated: ScoreKind | None, findings: ValidationRepor
 
 def _read_csv_scores(path: Path, findings: ValidationReport, labels: Sequence[str] | None) -> Scores:
     """Read the numbers in a CSV file; the kind of the scores is inferred later."""
-    file = read_csv(path, findings, PredictionsError, leading=PREDICT_COLUMNS)
+    file = read_csv(path, findings, PredictionsError, drop_index=True, leading=PREDICT_COLUMNS)
     ids = Texts.of(cell.strip() for cell in file.column(0))
     for row, name in enumerate(ids):
         if not name:

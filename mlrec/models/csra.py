@@ -8,10 +8,10 @@ Shapes: B images, d channels, h × w locations, N = h·w, C labels, H heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -109,6 +109,14 @@ class CSRA(nn.Module):
         # (H, 1, 1). A buffer is moved with the module, so that it is not copied to the device in each step; not saved.
         self.register_buffer("_temperature", torch.tensor(self.temperatures)[:, None, None], persistent=False)
         self.reset_parameters()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Convert the head, but never round the temperatures, and restore them after `to_empty`."""
+        module: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        values = torch.tensor(self.temperatures, dtype=dtype, device=self.weight.device)
+        self._temperature = values[:, None, None]
+        return module
 
     def reset_parameters(self) -> None:
         """Initialize the classifiers from U(-1/√d, 1/√d), as in a 1×1 convolution.

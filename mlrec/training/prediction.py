@@ -102,6 +102,7 @@ def open_on(
     precision: str = "auto",
     *,
     batch_flag: str = "--batch-size",
+    keep_mode: bool = False,
 ) -> InferenceModel:
     """Prepare the device and the model for inference, and move the model to the device.
 
@@ -110,6 +111,8 @@ def open_on(
         device: Device, see `resolve_device`.
         precision: Precision of the backbone, see `resolve_precision`; with fp32, TF32 is not used on CUDA.
         batch_flag: Command-line flag that sets the batch size, used in out-of-memory messages.
+        keep_mode: Whether a model in training mode stays in training mode. A copy in eval mode that shares its weights
+            is then used.
 
     Raises:
         UsageError: This machine does not support the device or precision.
@@ -120,8 +123,17 @@ def open_on(
     resolved = resolve_precision(precision, device)
     prepare_device(device, resolved)
     with memory_explained(batch_flag, device, resolved):
-        model = model.to(device, memory_format=memory_format(device)).eval()  # type: ignore[call-overload]
+        model = model.to(device, memory_format=memory_format(device))  # type: ignore[call-overload]
+        model = _evaluated_copy(model) if keep_mode else model.eval()
         return InferenceModel(model, device, resolved, _backbone(model, device, resolved), batch_flag)
+
+
+def _evaluated_copy(model: Classifier) -> Classifier:
+    """Return a copy in eval mode that shares the weights of the model; a model in eval mode is returned unchanged."""
+    if not any(module.training for module in model.modules()):
+        return model
+    shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    return copy.deepcopy(model, shared).eval()
 
 
 def _backbone(model: Classifier, device: torch.device, precision: Precision) -> Callable[[Tensor], Tensor]:

@@ -11,9 +11,9 @@ import torchmetrics
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from mlrec.metrics.evaluate import as_array
 from mlrec.metrics.metric import Metric
 from mlrec.metrics.summary import Metrics
+from mlrec.utils.arrays import as_array
 
 STATES = ("scores", "targets", "ids")
 

@@ -14,7 +14,7 @@ from mlrec.metrics.conventions import Conventions, ScoreKind
 from mlrec.metrics.metric import Metric
 from mlrec.metrics.precision_recall import Threshold
 from mlrec.metrics.summary import FLAT_NAMES
-from mlrec.utils.errors import MlrecError, UsageError, nearest
+from mlrec.utils.errors import DataError, MlrecError, UsageError, nearest
 
 if TYPE_CHECKING:
     from mlrec.training.torch_metric import TorchMetric
@@ -60,7 +60,8 @@ def torch_dataset(manifest: Manifest, transform: Callable[[Any], Any] | None = N
         -1 from the loss.
 
     Raises:
-        DataError: An image is missing or cannot be read; raised when the sample is accessed.
+        DataError: An image is missing or cannot be read (raised when the sample is accessed), or `manifest` is not a
+            manifest.
 
     Example:
         >>> import numpy as np
@@ -72,6 +73,8 @@ def torch_dataset(manifest: Manifest, transform: Callable[[Any], Any] | None = N
         >>> image.size, target
         ((2, 2), tensor([ 1., -1.]))
     """
+    if not isinstance(manifest, Manifest):
+        raise DataError(f"expected a Manifest, got {type(manifest).__name__}; load it with Manifest.load(path)")
     return ManifestDataset(manifest, transform)
 
 

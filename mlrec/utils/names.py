@@ -181,6 +181,8 @@ def label_columns(
         >>> label_columns(["cat", "dog", "person"], ["person", "cat"], "pets/val")
         [2, 0]
     """
+    if isinstance(chosen, str):
+        raise error(f"labels are the text '{chosen}'; pass a list of names, for example ['{chosen}']")
     column = {name: k for k, name in enumerate(labels)}
     for name in chosen:
         if name not in column:

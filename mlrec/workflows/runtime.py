@@ -28,7 +28,7 @@ class RuntimeOptions:
         tta: Views of each image for test-time augmentation, see `training.tta.Views`; by default only the image itself.
 
     Raises:
-        ConfigError: The device or precision is unknown.
+        ConfigError: The device or precision is unknown, or the batch size is below 1.
 
     Example:
         >>> import torch
@@ -44,6 +44,8 @@ class RuntimeOptions:
 
     def __post_init__(self) -> None:
         check_values("flag", {"device": self.device, "precision": self.precision})
+        if self.batch_size is not None:
+            check_values("flag", {"batch_size": self.batch_size})
 
     def batch_size_for(self, config: Mapping[str, Any], device: torch.device) -> int:
         """Return the batch size for a model trained with `config`, the same as for evaluation during training.

@@ -211,3 +211,8 @@ def test_columns_of_labels_and_faults_of_hugging_face_datasets(manifest: Manifes
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MlrecError, match=r"pip install 'mlrec\[datasets\]'"):
         manifest.to_hf()
+
+
+def test_only_data_frames_of_pandas_are_read() -> None:
+    with pytest.raises(DataError, match=r"expected a pandas\.DataFrame, got list; convert it"):
+        Manifest.from_frame([{"image": "a.jpg", "cat": 1}], "photos")  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import average_precision_score
 
 from mlrec import Metrics, MlrecError, evaluate
@@ -214,3 +215,40 @@ def test_a_table_without_an_index_is_refused() -> None:
 def test_arrays_are_scored_without_pandas() -> None:
     code = "import sys, mlrec; mlrec.evaluate([[1.0], [-1.0]], [[1], [0]]); sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", [dict, pd.Series])
+def test_thresholds_with_names_are_matched_by_label(kind: type) -> None:
+    expected = evaluate(SCORED, TRUE, threshold=[0.1, -0.2, 0.3])
+    assert evaluate(SCORED, TRUE, threshold=kind({"hen": 0.3, "cat": 0.1, "dog": -0.2})) == expected
+    assert evaluate(VALUES, TRUTH, threshold=kind({1: -0.2, 0: 0.1, 2: 0.3}), scores="logits").CF1 == expected.CF1
+    with pytest.raises(PredictionsError, match="threshold 'hen' is missing; pass one threshold for each label name"):
+        evaluate(SCORED, TRUE, threshold=kind({"cat": 0.1, "dog": 0.2}))
+    with pytest.raises(PredictionsError, match="threshold 'cow' has no label of this name"):
+        evaluate(SCORED, TRUE, threshold=kind({"hen": 0.3, "cat": 0.1, "dog": 0.2, "cow": 0.4}))
+
+
+def test_masked_values_are_not_silently_unmasked() -> None:
+    masked = np.ma.masked_array(TRUTH, mask=VALUES > 0.5)
+    with pytest.raises(PredictionsError, match=r"targets cannot .* masked values; fill them, .*filled\(-1\)"):
+        evaluate(VALUES, masked)
+    assert evaluate(VALUES, masked.filled(-1)).counts["unknown"] == np.count_nonzero(VALUES > 0.5)
+    assert evaluate(VALUES, np.ma.masked_array(TRUTH, mask=False)) == evaluate(VALUES, TRUTH)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"top": 1.5}, "top must be from 1 to 3"),
+        ({"top": [1, 2]}, "top must be from 1 to 3"),
+        ({"threshold": "high"}, "threshold is not numeric"),
+        ({"threshold": torch.zeros(2, requires_grad=True)}, r"threshold has shape \(2,\)"),
+        ({"sample_ids": ["a"]}, "got 1 id for 30 samples"),
+        ({"logits": None}, "logits are of type NoneType"),
+        ({"targets": np.where(TRUTH == 1, 2, 0)}, r"invalid values, first 2 \(sample \d+, label \d\); use 1 "),
+        ({"targets": TRUTH.astype(str)}, "dtype <U"),
+    ],
+)
+def test_wrong_arguments_are_explained(options: dict, told: str) -> None:
+    with pytest.raises(MlrecError, match=told):
+        evaluate(**{"logits": VALUES, "targets": TRUTH, **options})

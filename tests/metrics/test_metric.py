@@ -16,7 +16,7 @@ from sklearn.metrics import precision_recall_fscore_support
 
 from mlrec import Metric, Metrics, evaluate
 from mlrec.metrics.conventions import CONVENTIONS
-from mlrec.utils.errors import PredictionsError
+from mlrec.utils.errors import PredictionsError, UsageError
 from tests.metrics.scoring_oracles import random_case
 
 LABELS = ["cat", "dog", "hen", "owl"]
@@ -227,3 +227,8 @@ def test_the_next_batch_may_be_written_into_the_same_memory() -> None:
     scores[:], targets[:] = [[-1.0, 2.0]], [[0, 1]]
     metric.update(scores, targets)
     assert metric.compute().OF1 == 1.0
+
+
+def test_an_unknown_kind_of_scores_is_reported_before_the_first_batch() -> None:
+    with pytest.raises(UsageError, match="scores must be 'logits' or 'probabilities', but got 'probs'"):
+        Metric(scores="probs")  # type: ignore[arg-type]

@@ -123,3 +123,19 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_scores(tmp_path / "pred.parquet", ValidationReport())
     with pytest.raises(PredictionsError, match="cannot read the file"):
         read_scores(tmp_path / "none.csv", ValidationReport())
+
+
+def test_the_index_of_a_data_frame_may_have_no_name(tmp_path: Path) -> None:
+    text = "filename,cat,dog\na/1.jpg,0.4,0.3\na/2.jpg,0.6,0.5\nb/2.jpg,0.2,0.1\n"
+    expected = read_scores(stored(tmp_path, text), ValidationReport()).against(TRUTH)
+    unnamed = read_scores(stored(tmp_path, text.replace("filename", "")), ValidationReport())
+    assert unnamed.against(TRUTH).values.tolist() == expected.values.tolist()
+    lines = text.splitlines()
+    findings = ValidationReport()
+    numbered = "\n".join([f",{lines[0]}", *(f"{k},{line}" for k, line in enumerate(lines[1:]))])
+    assert read_scores(stored(tmp_path, numbered), findings).against(TRUTH).values.tolist() == expected.values.tolist()
+    assert "row numbers was skipped" in findings.warnings[0]
+
+
+def test_ids_without_a_match_are_shown_with_an_id_of_the_truth(tmp_path: Path) -> None:
+    assert "use the sample ids of the ground truth (first: 'a/1.jpg')" in told(tmp_path, "id,cat,dog\n1,0.1,0.2\n")

@@ -257,3 +257,16 @@ def test_scale_multiplies_logits_and_location_scores_and_nothing_else(name: str)
     assert isinstance(plain, CSRA)
     assert isinstance(scaled, CSRA)
     torch.testing.assert_close(scaled.attention(features), plain.attention(features))
+
+
+def test_temperatures_are_exact_after_conversions() -> None:
+    head, features = CSRA(2, 3, temperatures=[0.3, math.inf, 2.7], lam=0.7), torch.randn(2, 2, 3, 3)
+    expected = by_head(head, features)
+    torch.testing.assert_close(copy.deepcopy(head).double()(features.double()), expected, rtol=0, atol=1e-12)
+    rounded = copy.deepcopy(head).half().float()
+    assert torch.equal(rounded.attended_scores(head.scores(features)), head.attended_scores(head.scores(features)))
+    with torch.device("meta"):
+        other = CSRA(2, 3, temperatures=[0.3, math.inf, 2.7], lam=0.7)
+    other = other.to_empty(device="cpu")
+    other.load_state_dict(head.state_dict())
+    assert torch.equal(other(features), head(features))

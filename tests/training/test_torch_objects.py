@@ -168,3 +168,8 @@ def test_two_processes_give_the_metrics_of_one(tmp_path: Path) -> None:
         assert seen == own == 12, "24 in all: one sample twice"
         assert whole == [EXPECTED] * 3
         assert values == [EXPECTED.mAP] * 2
+
+
+def test_a_path_is_no_manifest() -> None:
+    with pytest.raises(DataError, match=r"expected a Manifest, got str; load it with Manifest\.load"):
+        torch_dataset("data/pets/train.jsonl")  # type: ignore[arg-type]

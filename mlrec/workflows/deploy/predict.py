@@ -18,7 +18,7 @@ from mlrec.models.preprocessing import Preprocessing
 from mlrec.predictions import probabilities_of
 from mlrec.reports.figures.overlays import FileNames, Panel, Strip, draw_strip, jpeg, outlined, picture_of
 from mlrec.run_folders.tuned import Tuned, tuned_file
-from mlrec.utils.errors import DataError, MlrecError
+from mlrec.utils.errors import DataError, MlrecError, ModelError, UsageError
 from mlrec.utils.files import sha256, write_bytes
 from mlrec.utils.progress import SILENT, Progress, Step
 from mlrec.workflows.deploy.predict_inputs import Images, items_from
@@ -95,24 +95,28 @@ def predict(
     Images are read in batches, in input order, so any number of images can be processed.
 
     Args:
-        model: Model, or folder or file of a model.
+        model: Model, or folder or file of a model. A model in training mode stays in training mode, but is evaluated in
+            eval mode.
         images: One image or an iterable of images. A string or a path may refer to an image file, a folder, a glob, a
             list (`.txt`), a manifest (`.jsonl`), a tar shard, or a Parquet file with images. Other supported inputs are
-            bytes of an image file, open binary files, Pillow images and items with boxes. RGB images may be numpy uint8
-            arrays of shape (H, W, 3) or (B, H, W, 3). They may also be tensors of shape (3, H, W) or (B, 3, H, W), with
-            uint8 values or floats from 0 to 1. Images without a name receive the ids `image-0`, `image-1` and so on.
+            bytes of an image file, open binary files, Pillow images, manifests, samples of a manifest and items with
+            boxes. RGB images may be numpy uint8 arrays of shape (H, W, 3) or (B, H, W, 3). They may also be tensors of
+            shape (3, H, W) or (B, 3, H, W), with uint8 values or floats from 0 to 1. Images without a name receive the
+            ids `image-0`, `image-1` and so on.
         threshold: Minimum probability of a predicted label: one number for all labels, or an array of shape (C,).
         top: Number of labels to predict per image: the most probable labels are predicted, and `threshold` is not used.
         allow_urls: Whether to fetch http and https URLs. The limits for each URL are 64 MiB and 30 seconds, and only
             public addresses are allowed.
-        machine: Runtime options.
+        machine: Batch size, device and precision, for example `RuntimeOptions(batch_size=1, device="cpu")` from
+            `mlrec.workflows.runtime`.
         on_error: Function that is called with each unreadable image and its error; the image is then skipped. By
             default, the error is raised.
         progress: Progress display.
 
     Raises:
         DataError: An array has an unsupported shape, dtype or range, or an image cannot be read and `on_error` is None.
-        UsageError: A path does not exist, or a URL is passed without `allow_urls`.
+        UsageError: A path does not exist, a URL is passed without `allow_urls`, a threshold is outside [0, 1], or the
+            number of thresholds is not C.
         ModelError: The model does not exist or cannot be used.
         MlrecError: A logit is NaN or infinite.
 
@@ -128,8 +132,15 @@ def predict(
     machine = machine or RuntimeOptions()
     if not isinstance(model, Scorer):
         model = open_scorer(model, machine)
+    _check_threshold(threshold, len(model.labels))
     items = items_from(images, how=model.decode, allow_urls=allow_urls)
     return _with_progress(model, items, threshold, top, machine, on_error or _raise, progress)
+
+
+def _check_threshold(threshold: float | NDArray[np.float64], labels: int) -> None:
+    cut = np.asarray(threshold, dtype=np.float64)
+    if cut.shape not in ((), (labels,)) or np.isnan(cut).any() or (np.isfinite(cut) & ((cut < 0) | (cut > 1))).any():
+        raise UsageError(f"threshold = {threshold}: expected one number from 0 to 1, or {labels} such numbers")
 
 
 def open_scorer(model: Classifier | str | os.PathLike[str], machine: RuntimeOptions | None = None) -> Scorer:
@@ -145,6 +156,11 @@ def open_scorer(model: Classifier | str | os.PathLike[str], machine: RuntimeOpti
     """
     machine = machine or RuntimeOptions()
     if not isinstance(model, (str, os.PathLike)):
+        if not hasattr(model, "preprocessing"):
+            raise ModelError(
+                f"a model of type {type(model).__name__} has no labels and no preprocessing; pass a model from "
+                "load_model or create_model, or the folder of a run"
+            )
         device = machine.device
         if device == "auto":  # the user's model stays on its device
             device = str(next(model.parameters()).device)
@@ -165,10 +181,10 @@ def _torch_scorer(
 ) -> Scorer:
     from mlrec.training.prediction import open_on
 
-    opened = open_on(model, device, machine.precision)
+    opened = open_on(model, device, machine.precision, keep_mode=True)
 
     def logits(images: Tensor) -> NDArray[np.floating[Any]]:
-        values: NDArray[np.floating[Any]] = opened.run(images, model.head).cpu().numpy()
+        values: NDArray[np.floating[Any]] = opened.run(images, opened.model.head).cpu().numpy()
         return values
 
     identity = {"device": opened.device.type, "precision": opened.precision}

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeAlias, Union
 import numpy as np
 from numpy.typing import NDArray
 
+from mlrec.datasets.frames import Sample
 from mlrec.datasets.images.decode import MAX_FILE_BYTES, Decoder, Pixels, picture_pixels
 from mlrec.datasets.listing import Item, items_of
 from mlrec.utils import web
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger(__name__)
-One: TypeAlias = Union[str, Path, Item, bytes, IO[bytes], NDArray[np.uint8], "Image.Image", "Tensor"]
+One: TypeAlias = Union[str, Path, Item, Sample, bytes, IO[bytes], NDArray[np.uint8], "Image.Image", "Tensor"]
 Images: TypeAlias = One | Iterable[One]
 
 
@@ -82,6 +83,8 @@ class _Converter:
         """Yield the images in one object as items."""
         if isinstance(images, Item):
             yield images
+        elif isinstance(images, Sample):
+            yield Item(images.id, images.path, images.box)
         elif isinstance(images, (str, os.PathLike)):
             yield from self.named(os.fspath(images))
         elif isinstance(images, (bytes, bytearray, memoryview)):

@@ -216,15 +216,16 @@ def compute_maps(
     if temperature is not None:
         head = _head_of(temperature, loaded.architecture)
     shown = meaning(loaded.architecture.head, temperature)
-    opened = open_on(loaded, device, machine.precision)
+    opened = open_on(loaded, device, machine.precision, keep_mode=True)
     size = machine.batch_size_for(config, opened.device)
     batches = load_stream(items, loaded.preprocessing, batch_size=size, threads=machine.workers, decode=decode)
+    read = partial(read_shown_maps, opened.model.head, temperature_head=head)
     results = []
     with progress.task("computing heat maps") as step:
         for batch in batches:
             readable = [item for item, error in batch.items if _readable(error, findings)]
             if readable:
-                found, values = opened.run(batch.images, partial(read_shown_maps, loaded.head, temperature_head=head))
+                found, values = opened.run(batch.images, read)
                 # Rows after the last readable item fill up the batch.
                 for item, logits, of_item in zip(readable, found, values, strict=False):
                     columns = wanted or np.argsort(-logits, kind="stable")[:top].tolist()

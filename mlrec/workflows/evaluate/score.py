@@ -18,6 +18,7 @@ from mlrec.utils.errors import DataError, PredictionsError, UsageError, Validati
 from mlrec.utils.names import label_columns
 
 logger = logging.getLogger(__name__)
+OTHER_FILES = (".npz", ".npy", ".parquet", ".xlsx", ".xls", ".tsv", ".txt")
 
 
 def score(
@@ -101,6 +102,11 @@ def read_truth(path: Path, split: str | None, labels: Sequence[str] | None, find
     if path.is_dir():
         dataset = Dataset.load(path)
         return _of_labels(dataset.manifest(_choose(path, split, dataset.info.splits)), labels, path)
+    if path.suffix.lower() in OTHER_FILES and path.exists():
+        raise DataError(
+            f"{path}: expected a .csv file, a manifest (.jsonl) or the folder of a prepared dataset as ground truth; "
+            "save the table as CSV"
+        )
     manifest = Manifest.load(path)
     _choose(path, split, (manifest.split,))
     return _of_labels(manifest, labels, path)

@@ -124,6 +124,8 @@ def _shared_conventions(runs: Sequence[_ScoredRun]) -> str:
 
 
 def _read(path: Path, findings: ValidationReport, labels: Sequence[str] | None, kind: ScoreKind | None) -> _ScoredRun:
+    if not path.exists():
+        raise PredictionsError(f"{path}: no such file or folder; pass a run folder or a score file")
     if not path.is_dir():
         if path.suffix.lower() != ".csv":  # the kind of other files is known
             kind = None

@@ -5,6 +5,7 @@ The frames have the same content as the command-line tables.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ from mlrec.workflows.report import report as run_report
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-Paths = Sequence[Path | str] | Path | str
+PathLike = str | os.PathLike[str]  # including `Run`
+Paths = Sequence[PathLike] | PathLike
 
 
 def runs(root: Path | str = "runs") -> DataFrame:
@@ -221,6 +223,6 @@ def _frame(table: Table) -> DataFrame:
 
 
 def _paths(paths: Paths) -> list[Path]:
-    if isinstance(paths, Path | str):
+    if isinstance(paths, str | os.PathLike):
         paths = [paths]
     return [Path(path) for path in paths]

@@ -20,7 +20,7 @@ from mlrec.datasets.images.decode import decode
 from mlrec.datasets.listing import Item
 from mlrec.models.checkpoint import save_model
 from mlrec.utils import web
-from mlrec.utils.errors import DataError, MlrecError, UsageError
+from mlrec.utils.errors import ConfigError, DataError, MlrecError, ModelError, UsageError
 from mlrec.workflows.deploy import predict_inputs
 from mlrec.workflows.deploy.predict_inputs import items_from
 from mlrec.workflows.runtime import RuntimeOptions
@@ -201,3 +201,44 @@ def test_the_pil_backend_of_the_paper_does_not_rotate(photo: Path) -> None:
         with Image.open(photo) as picture:
             (item,) = items_from(picture, how="pil")
             np.testing.assert_array_equal(item.content, decode(photo, "pil"))
+
+
+def test_a_model_in_training_mode_stays_in_training_mode(photo: Path) -> None:
+    model = mlrec.create_model("test_resnet", 3, img_size=32, head_dropout=0.5, pretrained=False)
+    expected = scores(model.eval(), photo)
+    maps = mlrec.attention(model, photo, top=3)[0].maps
+    stored = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.train()
+    model.backbone.eval()  # the backbone alone may be in eval mode, for example if it is frozen
+    np.testing.assert_array_equal(scores(model, photo), expected)
+    np.testing.assert_array_equal(mlrec.attention(model, photo, top=3)[0].maps, maps)
+    assert model.head.training
+    assert not model.backbone.training
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in model.state_dict().items())
+
+
+def test_manifests_and_samples_are_read(model: Any, photo: Path) -> None:
+    targets = np.zeros((2, 1), np.int8)
+    boxes = np.array([[0, 0, 20, 20], [10, 5, 20, 30]], np.float64)
+    images = (photo.name, photo.name)
+    manifest = mlrec.Manifest("m", "s", photo.parent, ("a",), images, targets, boxes, ("one", "two"))
+    found = list(mlrec.predict(model, manifest))
+    assert [(one.id, one.item.box) for one in found] == [("one", (0, 0, 20, 20)), ("two", (10, 5, 20, 30))]
+    assert next(mlrec.predict(model, manifest[1])).id == "two"
+
+
+@pytest.mark.parametrize("threshold", [50, -0.1, float("nan"), [0.5, 0.5]])
+def test_invalid_thresholds_are_reported(model: Any, photo: Path, threshold: Any) -> None:
+    with pytest.raises(UsageError, match="expected one number from 0 to 1, or 3 such numbers"):
+        mlrec.predict(model, photo, threshold=threshold)
+
+
+def test_a_model_of_another_kind_is_reported(photo: Path) -> None:
+    with pytest.raises(ModelError, match="a model of type Linear has no labels"):
+        mlrec.predict(torch.nn.Linear(2, 2), photo)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_batch_sizes_below_one_are_reported(size: int) -> None:
+    with pytest.raises(ConfigError, match=f"batch_size = {size}: expected `int` >= 1"):
+        RuntimeOptions(batch_size=size)

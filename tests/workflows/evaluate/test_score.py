@@ -40,6 +40,18 @@ def files(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("name", ["truth.npz", "truth.parquet", "truth.xlsx"])
+def test_other_files_are_no_ground_truth(files: Path, name: str) -> None:
+    (files / name).write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match=rf"{name}: expected a \.csv file, a manifest .*; save the table as CSV"):
+        score(files / "pred.csv", files / name)
+
+
+def test_one_label_as_text_is_reported(files: Path) -> None:
+    with pytest.raises(MlrecError, match=r"labels are the text 'cat'; pass a list of names, for example \['cat'\]"):
+        score(files / "pred.csv", files / "pets", split="test", labels="cat")
+
+
 def test_every_kind_of_truth_gives_the_same(files: Path) -> None:
     by_csv = score(files / "pred.csv", files / "truth.csv")
     assert by_csv.counts == {"samples": 3, "labels": 2, "positives": 3, "unknown": 1, "undefined": 0}

@@ -16,7 +16,7 @@ from mlrec.cli.app import app
 from mlrec.datasets import dataset
 from mlrec.reports.render.formats import write_tables
 from mlrec.reports.render.table import Column, Row, Table
-from mlrec.utils.errors import MlrecError, RunError, UsageError
+from mlrec.utils.errors import MlrecError, PredictionsError, RunError, UsageError
 from mlrec.utils.frame_files import write_frames
 from mlrec.workflows.report.compare import compare_runs
 from tests.reports.builders import LABELS, write_run
@@ -69,6 +69,15 @@ def test_the_frames_of_report_and_compare_are_those_of_the_commands(folder: Path
     assert sorted(by_label.index) == sorted(LABELS)
     assert by_label["ap0"].sort_index().tolist() == of_a["AP"].sort_index().tolist()
     assert by_label["recall0"].sort_index().tolist() == of_a["recall"].sort_index().tolist()
+
+
+def test_runs_are_accepted_as_objects_and_missing_paths_are_named(folder: Path) -> None:
+    a, b = (mlrec.load_run(folder / "runs" / name) for name in "ab")
+    expected = mlrec.compare(a.path, b.path)["metrics"]
+    pd.testing.assert_frame_equal(mlrec.compare(a, [b])["metrics"], expected)
+    assert len(mlrec.report(a)) == 1
+    with pytest.raises(PredictionsError, match="nothing: no such file or folder; pass a run folder or a score file"):
+        mlrec.compare(a, folder / "nothing")
 
 
 def test_a_label_with_one_positive_is_no_finding(tmp_path: Path) -> None:
