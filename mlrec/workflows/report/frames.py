@@ -107,8 +107,8 @@ def report(
             precision, recall and F1 of each method; the column names end with the method number.
 
     Returns:
-        `pandas.DataFrame` with the columns of `--format csv`; metrics are fractions. With `by_label`, the index contains
-        the labels, and the column `data` contains the dataset and the split.
+        `pandas.DataFrame` with the columns of `--format csv`; metrics are fractions. With `by_label`, the index
+        contains the labels, and the column `data` contains the dataset and the split.
 
     Raises:
         MlrecError: A run does not exist, or files of a run cannot be read.
