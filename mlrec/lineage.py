@@ -95,6 +95,8 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
     def extra_data(self, train: Training | None) -> str:
         """List all training data except ImageNet and the data of the last training run.
 
+        Initial weights with unknown origin are also listed.
+
         Args:
             train: Last training run; None for a model that was not trained by mlrec.
 

@@ -183,7 +183,7 @@ def _images(frame: DataFrame, root: Path, findings: ValidationReport) -> list[st
 
 
 def _targets(column: Series[Any], findings: ValidationReport) -> NDArray[np.int8]:
-    """Convert a column of 1, 0, -1, True, False and missing values to 1, 0 and -1; missing values become -1."""
+    """Convert a column of 1, 0, -1, True, False and missing values to 1, 0 and -1 (-1 if missing)."""
     import pandas as pd
 
     where = f"column '{column.name}'"

@@ -221,7 +221,8 @@ class Manifest:
             labels: Names of the label columns. By default, the labels are the class names of the column `labels`.
 
         Raises:
-            DataError: The dataset has multiple splits or is invalid, or the package is not installed.
+            DataError: The dataset has multiple splits or is invalid, an image file in `root` has different content, or
+                the package `datasets` is not installed.
         """
         from mlrec.datasets.frames import from_hf
 
@@ -334,7 +335,7 @@ class Manifest:
         return self.of_columns(chosen, label_columns(self.labels, chosen, f"{self.name}/{self.split}"))
 
     def of_columns(self, labels: Sequence[str], columns: Sequence[int] | NDArray[np.intp]) -> Manifest:
-        """Return a manifest of the same samples with only these columns, in this order; `labels` are their names."""
+        """Return the same samples with only these target columns, in this order; `labels` are their names."""
         if np.array_equal(columns, np.arange(len(self.labels))):
             return self
         sparse = self.__dict__.get("_sparse")

@@ -133,7 +133,7 @@ class SparseTargets:
         return total
 
     def per_sample(self, value: int) -> NDArray[np.int64]:
-        """Return an (N,) array with the number of labels of each sample that have the target `value` (1 or -1)."""
+        """Return an (N,) array: how many labels of each sample have the target `value`, which is 1 or -1."""
         totals = np.zeros(self.shape[0], dtype=np.int64)
         for begin, rows, _, values in self.blocks():
             size = min(ragged.BLOCK, len(totals) - begin)

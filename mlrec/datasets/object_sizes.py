@@ -1,4 +1,4 @@
-"""Object sizes as fractions of the image area, and size ranges. All reported size ranges are defined in this module."""
+"""Object sizes as fractions of the image area, and all size ranges that are used in reports."""
 
 from __future__ import annotations
 

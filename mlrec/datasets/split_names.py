@@ -51,7 +51,9 @@ def known_split(name: str) -> str | None:
 
 
 def disjoint(first: str, second: str) -> bool:
-    """Return whether two splits must not share images; `trainval` and `all` may share images with their parts.
+    """Return whether two splits must not share images.
+
+    `trainval` and `all` may share images with their parts.
 
     Example:
         >>> disjoint("train", "test"), disjoint("trainval", "train")

@@ -148,7 +148,7 @@ def combinations(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def run_name(label: str, values: Mapping[str, Any], identity: Any) -> str:
-    """Return the run folder name of a trial, which contains its values and a ten-digit hash of `identity`."""
+    """Return the name of a run folder, from the label, the values and a ten-digit hash of `identity`."""
     words = [label, *(f"{key}{shown(value)}" for key, value in values.items())]
     legible = "-".join(re.sub(r"[^\w.+]+", "_", word).strip("_") for word in words if word)
     digits = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:10]

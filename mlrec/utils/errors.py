@@ -108,7 +108,7 @@ def first_of(names: Sequence[str], most: int) -> str:
 
 
 def escaped(text: str) -> str:
-    r"""Escape unprintable characters, such as control characters, newlines, direction marks and lone surrogates.
+    r"""Escape unprintable characters, such as control characters, direction marks and lone surrogates.
 
     Names come from third-party files, and a raw ESC or newline could corrupt the output. Text that is already escaped
     is not changed. Text is escaped on output: in `MlrecError`, in the terminal, in tables and in figures.

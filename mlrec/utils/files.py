@@ -103,7 +103,9 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically as indented JSON. NaN and infinity raise ValueError; undefined numbers must be None.
+    """Write `value` atomically as indented JSON.
+
+    NaN and infinity raise ValueError; undefined numbers must be None.
 
     Invalid text, such as a path that is not valid UTF-8, is replaced by question marks to keep the file readable.
     """

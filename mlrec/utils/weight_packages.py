@@ -30,7 +30,7 @@ def check_weights_name(name: str) -> None:
     """Check that `name` is an installed weights package, or an existing file or folder.
 
     Raises:
-        ModelError: The package, file or folder does not exist; the message lists the packages.
+        ModelError: The package is not installed, or the file or folder does not exist.
     """
     if name in PACKAGES:
         if not installed(name):

@@ -198,7 +198,7 @@ def _add_pairs(counts: NDArray[np.int32], first: SparseRows, second: SparseRows)
 def implications(
     labels: Sequence[str], together: Counts, apart: Counts, least: int = LEAST_POSITIVES
 ) -> list[Implication]:
-    """Find pairs of labels in which every positive sample of one label is also positive for the other label.
+    """Find pairs of labels in which every positive sample of one label is also positive for the other.
 
     Args:
         labels: Names of the C labels.

@@ -86,9 +86,7 @@ def decode(path: Path | str, how: Decoder = "fast") -> Pixels:
 def decode_box(path: Path | str, box: NDArray[np.float64] | tuple[float, ...] | None, how: Decoder = "fast") -> Pixels:
     """Decode the part of an image inside `box` to upright pixels.
 
-    `box` contains x, y, width and height in pixels of the stored image.
-
-    If `box` is None, the whole image is decoded.
+    `box` contains x, y, width and height in pixels of the stored image. If `box` is None, the whole image is decoded.
 
     Raises:
         DataError: See `decode`.

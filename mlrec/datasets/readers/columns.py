@@ -180,7 +180,12 @@ class RoleFinder:
         return [k for k in rest if k not in images]
 
     def image(self) -> int:
-        """Return the image column, which is identified by its cells, by its name, or by existing files."""
+        """Return the image column, which is identified by its cells, by its name, or by existing files.
+
+        Raises:
+            NoImageColumnError: No column seems to contain image names.
+            DataError: Multiple columns may contain image names, or the column that the user named does not exist.
+        """
         table = self._table
         if self._options.image_column is not None:
             return column_named(table, self._options.image_column, "--image-column")

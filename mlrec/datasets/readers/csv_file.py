@@ -141,7 +141,9 @@ def split_records(
     skip_blanks: bool = False,
     first_line: int = 1,
 ) -> Iterator[Record]:
-    """Iterate over records, each with the number of its first line; records with only blank cells are skipped.
+    """Iterate over records, each with the number of its first line.
+
+    Records with only blank cells are skipped.
 
     If `skip_blanks` is set, spaces after a delimiter are ignored.
     """

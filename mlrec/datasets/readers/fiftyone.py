@@ -1,4 +1,4 @@
-"""Reader for FiftyOne image classification exports: the file `labels.json` and the image folder `data`.
+"""Reader for FiftyOne image classification exports: the file `labels.json` and the folder `data`.
 
 In `labels.json`, the key `labels` maps each image name (without extension) to the labels of the image. Labels are
 indices into `classes`, or strings if `classes` is null. An empty list means that the image has no labels. `null` means

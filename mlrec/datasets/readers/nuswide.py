@@ -1,4 +1,4 @@
-"""Reader for NUS-WIDE: image lists, and one label file per concept and split with 0 or 1 for each image."""
+"""Reader for NUS-WIDE: image lists, and one file per concept and split with 0 or 1 for each image."""
 
 from __future__ import annotations
 

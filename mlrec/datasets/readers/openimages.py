@@ -1,4 +1,4 @@
-"""Reader for Open Images V4 to V7: image-level labels that humans verified as present (1) or absent (0).
+"""Reader for Open Images V4 to V7: image-level labels that humans verified as present or absent.
 
 Unverified labels are unknown.
 """

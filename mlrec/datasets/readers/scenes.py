@@ -33,7 +33,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Object:
-    """Object in a scene, with its class index in `CLASSES`, (H, W) mask of visible pixels, and full area in pixels."""
+    """Object in a scene: index in `CLASSES`, (H, W) mask of visible pixels, and full area in pixels."""
 
     label: int
     mask: Mask

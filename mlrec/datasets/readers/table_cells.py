@@ -202,7 +202,11 @@ def parse_name_cells(
 
 
 def _are_values(cells: Sequence[Sequence[str]]) -> bool:
-    """Return whether the cells list label values, not names: cells of one length, and repeated or unsorted 0 and 1."""
+    """Return whether the cells list label values, not names.
+
+    Cells list values if all have the same length, contain only values such as 0 and 1, and are not all sorted lists of
+    distinct values.
+    """
     if len({len(values) for values in cells}) != 1 or all(sorted(set(values)) == list(values) for values in cells):
         return False
     return all(cell_key(value) in MEANINGS for values in cells for value in values)

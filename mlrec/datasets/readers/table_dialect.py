@@ -1,4 +1,4 @@
-"""Reader for text tables delimited by commas, semicolons, tabs or vertical bars, or aligned with spaces."""
+"""Reader for text tables with commas, semicolons, tabs or vertical bars, or aligned with spaces."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Reader for tables (delimited text, JSON Lines, JSON, Excel or Parquet); each cell is read as a string.
+"""Reader for tables: delimited text, JSON Lines, JSON, Excel or Parquet.
 
-Cells of other types are converted to strings. A list becomes JSON, a missing value becomes an empty string, and a
-boolean becomes `True` or `False`. Cells have the same meaning in all formats.
+Each cell is read as a string. Cells of other types are converted to strings. A list becomes JSON, a missing value
+becomes an empty string, and a boolean becomes `True` or `False`. Cells have the same meaning in all formats.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class TableSource:
 
 
 def recognizes(path: Path) -> str | None:
-    """Return a short reason if `path` is recognized as a label table or a folder of label tables, otherwise None."""
+    """Return a short reason if `path` is recognized as a label table or a folder of tables, or None."""
     if path.is_file():
         return _recognizes_file(path)
     if not path.is_dir():

@@ -119,8 +119,8 @@ def _named_numbers(parsed: Sequence[NameCells], labels: Sequence[str] | None, co
 def is_long(read: TableRows, cells: NameCells) -> bool:
     """Return whether a table has one row per image and label.
 
-    The result is True if a column states whether the label is present. The result is also True if no cell has multiple
-    labels and at least one image has multiple rows with different labels.
+    The result is False if a cell has multiple labels. Otherwise, the result is True if a column states whether the
+    label is present, or if at least one image has multiple rows with different labels.
     """
     column = read.roles.names
     if column is None or any(len(names) > 1 for names in cells.labels.values()):
@@ -235,7 +235,8 @@ def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:
 def without_repeats(samples: Samples, findings: ValidationReport) -> Samples:
     """Merge identical records with a warning.
 
-    An image with different labels in two records is reported as an error.
+    An image with different labels in two records is reported as an error. Records of an image in different splits are
+    not merged.
     """
     first = first_places(samples.images)
     kept = first == np.arange(len(first))

@@ -1,4 +1,4 @@
-"""Reader for VOC class lists (`ImageSets/Main/<class>_<split>.txt`), used if there are no XML annotations."""
+"""Reader for VOC class lists, `ImageSets/Main/<class>_<split>.txt`, used if there are no XML files."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ OFFICIAL = {"VOC2007": read_voc2007, "VOC2012": read_voc2012}
 
 
 def recognizes(path: Path) -> str | None:
-    """Return a short reason if `path` is recognized as a custom VOC dataset or multiple VOC years, otherwise None."""
+    """Return a short reason if `path` is recognized as a custom VOC dataset or multiple years, or None."""
     if not path.is_dir():
         return None
     years = [folder.absolute().name for folder in year_folders(path)]

@@ -312,7 +312,9 @@ class _LabelFiles:
 
 
 def _tails(entry: str) -> Iterator[str]:
-    """Iterate over the ends of an absolute path, or a path with `..`, from another machine; the longest end is first.
+    """Iterate over the ends of a path from another machine, longest end first.
+
+    Only an absolute path, or a path that starts with `..`, has ends.
 
     An end must contain the name of the split, if the path has one: `/x/test/images` must not match `images`.
 
