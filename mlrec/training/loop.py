@@ -82,7 +82,7 @@ class Network:
     Attributes:
         module: Module that computes logits from inputs: the model, or only the head if the backbone is frozen. The
             module may be compiled or wrapped for multiple processes.
-        inputs: Function that converts a batch to the inputs of `module`: normalized images, or float32 features.
+        inputs: Function that converts `Batch.images` to the inputs of `module`: normalized images, or float32 features.
         device: Device of the module.
         precision: Precision of the forward pass.
     """

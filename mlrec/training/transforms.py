@@ -1,10 +1,10 @@
 """Conversion of pixels to the square input of a model.
 
-Random numbers depend only on the seed, epoch and sample. In training, images are flipped horizontally and cropped with
-random resized crops, as in the paper; RandAugment and Cutout are optional. In evaluation, the whole image is resized to
-a square without preserving the aspect ratio. Two functions apply a view: `tensors`, the default, uses uint8 tensors;
-`pictures` uses PIL and version 1 of torchvision's transforms, as in the paper's code. Pixels are uint8 until they are
-on the device, where `normalize` converts them to floats.
+Random numbers depend only on the seed, epoch and sample. In training, images are flipped horizontally at random and
+cropped with random resized crops, as in the paper; RandAugment and Cutout are optional. In evaluation, the whole image
+is resized to a square without preserving the aspect ratio. Two functions apply a view: `tensors`, the default, uses
+uint8 tensors; `pictures` uses PIL and version 1 of torchvision's transforms, as in the paper's code. Pixels are uint8
+until they are on the device, where `normalize` converts them to floats.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class View:
         top, left, height, width: Crop box in pixels.
         flip: Whether the crop is flipped horizontally.
         operations: RandAugment operations, in order.
-        hole: Area of the resized image that Cutout fills with gray: top, left, bottom, right.
+        hole: Area of the resized image that Cutout fills with gray: top, left, bottom, right; None without Cutout.
     """
 
     top: int

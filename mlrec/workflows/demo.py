@@ -72,7 +72,7 @@ def demo(
     All files are written to the folder `out`.
 
     Args:
-        out: Output folder; runs and other results from an earlier demo are replaced.
+        out: Output folder; runs from an earlier demo are replaced.
         seeds: Random seeds for head initialization and sample order.
         images: Number of scenes by split; by default, the number in an existing folder `out/scenes`, otherwise the
             usual number.

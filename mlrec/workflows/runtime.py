@@ -22,7 +22,8 @@ class RuntimeOptions:
         batch_size: Number of images per batch. If None, the `eval_batch_size` of the run is used. If `eval_batch_size`
             is not set, the batch size is the training batch size or, on CUDA, the smaller of 64 and 8 times the
             training batch size. For a model without a config, 16 is used as the training batch size.
-        workers: Number of dataloader workers; if None, the number depends on the machine.
+        workers: Number of dataloader workers or, in `predict` and `attend`, of decoding threads; if None, the number
+            depends on the machine.
         device: Name of the device: "auto", "cpu", "cuda", "cuda:1", "mps", ...
         precision: "auto", "fp32", "tf32", "bf16" or "fp16".
         tta: Views of each image for test-time augmentation, see `training.tta.Views`; by default only the image itself.

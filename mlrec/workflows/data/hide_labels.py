@@ -54,8 +54,8 @@ def hide_labels(
     """Add copies of a split in which some annotations are unknown: `train-keep30`, ..., `train-single`.
 
     Earlier copies with the same names are replaced. All other splits remain unchanged. Images that are also in `test`
-    are omitted. Each known target is kept with the specified probability, independently of all
-    others. `single_positive` keeps one random positive of each sample and no negative (Cole et al., CVPR 2021).
+    are omitted. Each known target is kept with the specified probability, independently of all others.
+    `single_positive` keeps one random positive of each sample and no negative (Cole et al., CVPR 2021).
 
     Args:
         data: Folder of a prepared dataset; by default the most recently prepared dataset.

@@ -45,8 +45,8 @@ class Agreement:
         images: Number of images used for the comparison.
         on: Dataset and split of the images, or "random".
         max_difference: Largest absolute difference between the logits.
-        mAP: mAP of the original model on these images, as a fraction; None for random images.
-        exported_mAP: mAP of the exported model on these images, as a fraction; None for random images.
+        mAP: mAP of the original model on these images, as a fraction; None if undefined, or for random images.
+        exported_mAP: mAP of the exported model on these images, as a fraction; None if undefined, or for random images.
     """
 
     images: int

@@ -60,7 +60,8 @@ class Prediction:
     """Predicted labels of an image, or of a box in an image.
 
     Attributes:
-        id: Path of the image, sample id in a manifest, or id of the box.
+        id: Path or URL of the image, sample id in a manifest, id of the box, or a number such as `image-0` for an image
+            without a name.
         labels: All labels of the model, in the order of the logits.
         probabilities: Array of shape (C,) with the probabilities of `labels`.
         predicted: Predicted labels, most probable first.

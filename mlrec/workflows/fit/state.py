@@ -19,8 +19,8 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """Candidate model that was trained during a fit.
 
     Attributes:
-        name: Name of the run folder.
-        pair: Name of the backbone and head.
+        name: Name of the run folder; the folder of the best candidate is renamed to `best` at the end.
+        pair: Names of the backbone and the head, joined by "-".
         stage: Training stage, "frozen" or "fine-tuned".
         mAP: mAP on the model-selection split, as a fraction; None if undefined.
         seconds: Time in seconds for training and evaluation, without the time for features of a frozen backbone.

@@ -38,7 +38,7 @@ def runs(root: Path | str = "runs") -> DataFrame:
     that are not available for a run are NaN or None.
 
     Args:
-        root: Folder that contains runs, directly or in subfolders.
+        root: Folder that contains runs, directly or in its subfolders.
 
     Returns:
         `pandas.DataFrame`.
