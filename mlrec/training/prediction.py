@@ -56,8 +56,8 @@ class InferenceModel:
         device: Device of the model.
         precision: Precision of the backbone. The head runs in float32. Logits in bf16 would have only 8 significant
             bits, so many samples would have equal scores.
-        backbone: Module that computes features (B, d, h, w) from normalized images (B, 3, S, S). In half precision,
-            this module is a copy created by `in_half`.
+        backbone: Module that computes features (B, d, h, w) from normalized images (B, 3, S, S). In half precision, the
+            module is returned by `in_half`, except on MPS.
         batch_flag: Command-line flag that sets the batch size, used in out-of-memory messages.
     """
 

@@ -59,7 +59,7 @@ class Check:
     Attributes:
         name: Name of the check.
         verdict: Result of the check: "ok", "warning" or "error".
-        found: Finding of the check, in one sentence.
+        found: Finding of the check, as text.
         advice: Advice on how to fix the problem, or an empty string.
     """
 
@@ -123,7 +123,8 @@ def doctor(
     up on the hub but not downloaded. The temporary folder is removed at the end.
 
     Args:
-        data: Folder of a prepared dataset [default: the most recently prepared dataset, or synthetic images].
+        data: Folder of a prepared dataset [default: `data` in the config, otherwise the most recently prepared dataset,
+            otherwise synthetic images].
         device: Training device [default: as in training].
         workers: Number of dataloader workers [default: as in training].
         flags: Additional keys of `Config`, see `train`.
@@ -131,7 +132,7 @@ def doctor(
         recipe: Name of a recipe, see `train`.
         out: Folder of runs, for which permissions and disk space are checked.
         data_root: Folder of prepared datasets.
-        progress: Progress display with one step per check.
+        progress: Progress display with one step per group of checks.
 
     Raises:
         ConfigError: A key or a value is invalid.

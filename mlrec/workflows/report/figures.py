@@ -32,7 +32,7 @@ class ReportFigure:
 
     Attributes:
         stem: File name without extension.
-        caption: Description in one sentence.
+        caption: Description of the figure.
         figure: Figure to show.
         folded: Whether a page shows the figure only after a click on the caption.
     """

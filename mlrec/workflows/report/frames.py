@@ -155,10 +155,11 @@ def compare(
     Args:
         ours: Method A: a run or a score file; multiple entries are seeds of one method.
         theirs: Method B, in the same form as A.
-        truth: Ground truth for score files: a CSV, a manifest or the folder of a dataset.
+        truth: Ground truth: a CSV, a manifest or the folder of a dataset; by default the targets stored in the first
+            entry of `ours`.
         split: Split of the ground truth, if there are multiple splits.
         scores: Kind of the scores in CSV files; by default inferred from the values.
-        conventions: Scoring conventions; by default those of the runs.
+        conventions: Scoring conventions; by default those of the runs, or `mlrec` if they differ or are unknown.
         labels: Labels to compare; by default all.
         resamples: Number of bootstrap resamples.
 

@@ -26,7 +26,8 @@ MOST_RUNS = 50  # the settings of further runs are in their folders only
 def report_page(report: Report, labels: Sequence[str] | None = None, *, progress: Progress = SILENT) -> str:
     """Return a report as an HTML page.
 
-    Heat maps are computed by running the best model for each dataset on the images shown.
+    Heat maps are computed by running the best model for each scored split on the images shown, if the model and the
+    images are available.
 
     Args:
         report: Report to render.

@@ -102,7 +102,8 @@ def report(
     Args:
         runs: Run folders or folders of runs; by default all finished runs under `root`.
         root: Folder of runs, which may be missing if `table` is set.
-        table: Number of a table in the paper, 1 to 8; runs are scored under the conventions of this table.
+        table: Number of a table in the paper, 1 to 8. For tables 2 to 8, runs are scored under the conventions of the
+            table.
         figure: Number of a figure in the paper; 5 shows mAP against λ.
         extra: CSV with additional rows for `table`, such as results from an evaluation server.
         conventions: Conventions for scoring the stored predictions; by default the stored metrics are used.
@@ -150,7 +151,8 @@ def paper_report(runs: Sequence[Path] = (), *, root: Path = Path("runs")) -> tup
 
     Args:
         runs: Run folders or folders of runs; by default all finished runs under `root`.
-        root: Folder of runs; without runs, the tables contain only the rows of the paper.
+        root: Folder of runs, used if `runs` is empty. If it contains no finished run, the tables contain only the rows
+            of the paper.
     """
     tables = [report(runs, root=root, table=number, layout="paper").table for number in (1, *TABLES)]
     own: list[Run] = []
