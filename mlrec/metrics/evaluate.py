@@ -80,8 +80,8 @@ def evaluate(
     Raises:
         PredictionsError: Shapes or names differ, a score is NaN or infinite, a target is not 1, 0 or -1, the kind of
             the scores is unclear, a probability is outside [0, 1] by more than 1e-4 (probabilities with smaller
-            deviations are clipped), or `threshold` has the wrong shape or names, is NaN, or is not from 0 to 1 for
-            probabilities.
+            deviations are clipped), or `threshold` has the wrong shape or names, is NaN, or is outside [0, 1] for
+            probabilities (infinity is allowed).
         UsageError: There are no conventions with that name, `scores` is not a kind of scores, or `top` is not an
             integer from 1 to C.
 

@@ -111,7 +111,7 @@ class Metric:
         """Return the metrics over all added samples.
 
         Raises:
-            PredictionsError: No sample was added, or the kind of the scores is unclear or the threshold is invalid (see
+            PredictionsError: No sample was added, the kind of the scores is unclear, or the threshold is invalid (see
                 `evaluate`).
             UsageError: `scores` is not a kind of scores, or `top` is not from 1 to C.
         """

@@ -42,7 +42,7 @@ class Backbone(nn.Module):
         origin: Text that states the source of the weights and the number of matching tensors, for weights loaded with
             `load_backbone_weights`; otherwise "".
         grid: Number of rows and columns of the feature map for images of the size in `preprocessing`.
-        preprocessing: Preprocessing that the pretrained weights expect, with the size `img_size`.
+        preprocessing: Preprocessing that the pretrained weights expect, with the input size of this backbone.
 
     Raises:
         ModelError: The name is unknown, the model has no spatial feature map, the input size is not supported, or the

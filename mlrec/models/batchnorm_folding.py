@@ -24,8 +24,8 @@ def folded(backbone: nn.Module, image: Tensor) -> nn.Module:
 
     Folding uses the identity γ (w·x + b - μ) / σ + β = (γ w / σ)·x + γ (b - μ) / σ + β. A forward pass on `image`
     determines the convolution that precedes each norm. A norm is not folded if another module also uses the output of
-    the convolution, because folding would then change the features. If the features of `image` change nevertheless,
-    nothing is folded.
+    the convolution, because folding would then change the features. If the features of `image`
+    nevertheless change by more than rounding errors, nothing is folded.
 
     Args:
         backbone: Float32 module with one input and one output. The forward pass of the backbone must call each norm as

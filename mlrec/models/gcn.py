@@ -167,8 +167,7 @@ def read_vectors(path: Path, labels: Sequence[str]) -> NDArray[np.float32]:
 
     Raises:
         ModelError: The file cannot be read, a number is invalid, vectors have different lengths, or some labels have no
-            vector. The message lists the
-            labels without a vector.
+            vector. The message lists the labels without a vector.
     """
     found = _lines_of(path, {name for label in labels for name in (label.casefold(), *_words(label))})
     lengths = {len(vector) for vector in found.values()}

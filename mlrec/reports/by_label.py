@@ -37,8 +37,8 @@ LabelIntervals = Mapping[tuple[Path, ...], Sequence[LabelInterval]]
 def label_tables(rows: Sequence[Result], intervals: LabelIntervals | None = None) -> list[Table]:
     """Return one table of per-label metrics for each group of comparable results.
 
-    If all results of a group have the same training split, its label counts are known, and any label is not frequent
-    ("head"), a table of the mAP by label frequency in the training split follows.
+    A table of the mAP by label frequency in the training split follows if all results of the group have the same
+    training split, this split still exists and has all labels, and at least one label is not frequent ("head").
 
     Args:
         rows: Results, each of which has separate columns in its table.

@@ -96,7 +96,8 @@ def comparison_tables(
 ) -> list[Table]:
     """Return two tables of the differences A − B: one with a row per metric, and one with a row per label.
 
-    Between them is a table with one row per frequency group if `training` is set and a label is not frequent ("head").
+    Between them is a table with one row per frequency group if `training` is set and at least one label is not frequent
+    ("head").
 
     Args:
         ours: Method A.

@@ -157,13 +157,13 @@ def heads_of(config: Mapping[str, Any]) -> int | None:
 def result_of(run: Run, *, conventions: str | None = None, labels: Sequence[str] | None = None) -> Result:
     """Return the `Result` of a finished run.
 
-    The stored metrics are used if `conventions` and `labels` allow it; otherwise, the stored predictions are scored
-    again.
+    The stored metrics are used if `labels` is None and the conventions are those of the stored metrics. Otherwise, the
+    stored predictions are scored again.
 
     Args:
         run: Finished run.
         conventions: Name of the conventions; by default, those of the stored metrics.
-        labels: Labels to score; by default, all labels. If set, the predictions are always scored again.
+        labels: Labels to score; by default, the labels of the stored metrics.
 
     Raises:
         MlrecError: Files of the run cannot be read, or the predictions have no targets.

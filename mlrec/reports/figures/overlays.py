@@ -56,7 +56,7 @@ class ColorScale:
         Args:
             maps: Heat maps as arrays (..., h, w).
             quantile: Quantile from 0 to 1. The color is strongest at this quantile of the maximum absolute values of
-                the individual maps.
+                the individual maps, or at their largest value if the quantile is 0.
         """
         peaks = np.concatenate([np.abs(values).max(axis=(-2, -1)).ravel() for values in maps])
         # Of maps with a single strong one, the quantile may be 0.

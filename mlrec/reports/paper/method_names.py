@@ -71,10 +71,10 @@ def method_name(config: dict[str, Any], *, cutmix: bool = False) -> str:
 
 
 def variation(config: dict[str, Any]) -> str:
-    """Describe the temperatures and the logit scale that are set in a configuration with a CSRA head.
+    """Describe the temperatures of a CSRA head if they are set, and the logit scale if it is not 1.
 
-    For a head from another package, the options that differ from their defaults are listed. The result is "" if nothing
-    is set, and for all other heads.
+    For a head from another package, the options that differ from their defaults are listed. For all other heads, the
+    result is "".
 
     Args:
         config: Configuration keys of a run.

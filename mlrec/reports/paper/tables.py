@@ -152,7 +152,7 @@ def belongs(record: RunRecord, number: int, *, named: bool) -> bool:
     """Return whether a run belongs to a table.
 
     A run belongs to a table if its head matches. The dataset must also match, unless the user listed the run or the
-    table is an ablation (Tables 6 to 8). No run belongs to Table 3, and only CSRA runs with one head belong to Table 6.
+    table is an ablation (Tables 6 to 8). No run belongs to Table 3. CSRA runs belong to Table 6 only with one head.
 
     Args:
         record: Record of the run.
