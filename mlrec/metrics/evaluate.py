@@ -187,8 +187,9 @@ def evaluate_scores(
         top: See `evaluate`.
 
     Raises:
-        PredictionsError: Shapes differ, a label is repeated, a score is NaN or infinite, or a target is not 1, 0 or -1.
-        UsageError: There are no conventions with that name, or `top` is not from 1 to C.
+        PredictionsError: Shapes or numbers of names differ, a label is repeated, a score is NaN or infinite, or a
+            target is not 1, 0 or -1.
+        UsageError: There are no conventions with that name, or `top` is not an integer from 1 to C.
     """
     rules = conventions_named(conventions)
     ranked, truth = checked(scores, targets, labels, sample_ids)

@@ -113,7 +113,7 @@ class Metric:
         Raises:
             PredictionsError: No sample was added, the kind of the scores is unclear, or the threshold is invalid (see
                 `evaluate`).
-            UsageError: `scores` is not a kind of scores, or `top` is not from 1 to C.
+            UsageError: `top` is not an integer from 1 to C.
         """
         if not self._scores:
             raise PredictionsError(

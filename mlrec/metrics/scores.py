@@ -110,7 +110,7 @@ class Scores:
 
         Raises:
             PredictionsError: There are no targets, or a score is NaN or infinite.
-            UsageError: There are no conventions with that name, or `top` is not from 1 to C.
+            UsageError: There are no conventions with that name, or `top` is not an integer from 1 to C.
         """
         if self.targets is None:
             raise PredictionsError(
