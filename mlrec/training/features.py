@@ -120,9 +120,9 @@ class FeatureCache:
     The cache is shared by evaluations and by runs that differ only in the head.
 
     Args:
-        whole: Complete split, if features will be requested for parts of a split, such as cross-validation folds.
-            Without augmentation, features are computed once for the complete split, and the requested samples are
-            selected.
+        whole: Complete split, if features will be requested for parts of a split, such as cross-validation folds; None
+            otherwise. Without augmentation, features are computed once for the complete split, and the requested
+            samples are selected.
     """
 
     def __init__(self, whole: Manifest | None = None) -> None:

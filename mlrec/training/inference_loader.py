@@ -50,7 +50,7 @@ def load_stream(
         items: Items to load, consumed on demand.
         preprocessing: Size and interpolation of the model input.
         batch_size: Number of items per batch.
-        threads: Number of decoding threads. None means one per core; 0 means decoding in the calling thread.
+        threads: Number of decoding threads. None means one per core; 0 also means one thread.
         decode: Image decoder.
     """
     if threads is None:

@@ -120,8 +120,8 @@ def loss_function(config: Config, manifest: Manifest) -> Loss:
     `config.logit_adjust` adds τ times the prior log odds to the logits, see `prior_log_odds`.
 
     Raises:
-        ConfigError: The loss is unknown, the weights file does not match the labels, or the loss cannot be used with
-            `config.unknown` or the targets.
+        ConfigError: The loss is unknown, the `pos_weight` file is invalid or does not match the labels, or the loss
+            cannot be used with `config.unknown` or the targets.
     """
     loss_per_target: TargetLoss = find_part("loss", config.loss, LOSSES, ConfigError)
     weight = positive_weight(config, manifest)

@@ -119,7 +119,7 @@ def trained_lineage(record: RunRecord) -> Lineage:
 
 
 def unknown_origin(record: RunRecord) -> str | None:
-    """Return a warning if a run starts from weights of unknown origin.
+    """Return a warning if a run starts from weights of unknown origin, otherwise None.
 
     Tables list runs that start from weights of unknown origin separately.
     """
