@@ -138,7 +138,7 @@ CARD = "README.md"
 
 
 def onnx_file(model: Path | str) -> Path | None:
-    """Return the path of the ONNX file if `model` is an `.onnx` path or an exported folder, otherwise None.
+    """Return the path of the ONNX file if `model` is an `.onnx` path or exported folder, else None.
 
     A folder that also contains `model.safetensors` does not count as an exported folder.
     """

@@ -1,4 +1,4 @@
-"""ImageNet rows of Table 1: accuracy after adding λ times the maximum score over locations to each logit."""
+"""ImageNet rows of Table 1: accuracy if λ times the maximum over locations is added to each logit."""
 
 from __future__ import annotations
 
