@@ -371,12 +371,12 @@ def resolve_temperatures(heads: int | None, temperatures: Sequence[float] | None
     """Return `temperatures` if they are set, otherwise the paper's temperatures for this number of heads.
 
     Args:
-        heads: Number of heads H [default: number of temperatures, otherwise 1].
+        heads: Number of heads H [default: number of temperatures if they are set, otherwise 1].
         temperatures: Temperature of each head, greater than 0 [default: the paper's temperatures].
 
     Raises:
-        ModelError: The numbers of heads and temperatures differ, the paper has no temperatures for H heads, or a
-            temperature is not greater than 0.
+        ModelError: The numbers of heads and temperatures differ, the paper has no temperatures for H heads, or
+            `temperatures` is empty or contains a value that is not a number greater than 0.
 
     Example:
         >>> resolve_temperatures(4, None)

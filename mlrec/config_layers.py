@@ -268,7 +268,7 @@ def recipe_chain(name: str) -> list[tuple[str, dict[str, Any]]]:
     """Return the names and values of a recipe and its base recipes, highest priority first.
 
     Raises:
-        ConfigError: There is no recipe with that name, or the base recipes form a cycle.
+        ConfigError: The recipe or a base recipe does not exist, or the base recipes form a cycle.
     """
     layers: list[tuple[str, dict[str, Any]]] = []
     following: Any = name

@@ -24,7 +24,7 @@ class Training(msgspec.Struct, frozen=True):
         dataset: Name of the prepared dataset.
         kind: Kind of the dataset source ("coco", "voc2007", ...).
         digest: Digest of the split manifest.
-        run: Name of the run folder, if known.
+        run: Name of the run folder, or "" if it is not known.
     """
 
     dataset: str
@@ -49,8 +49,8 @@ class Lineage(msgspec.Struct, frozen=True, kw_only=True):
         origin: How the origin is known. "timm": the weights were downloaded under this tag, or the SHA-256 matches the
             published file. "declared": the user or a recipe declared the origin. "unknown": the weights are from any
             other file, or from a run that no longer exists.
-        declared: Declared origin.
-        sha256: SHA-256 of the weights file.
+        declared: Declared origin, or "" if no origin was declared.
+        sha256: SHA-256 of the weights file, or "" if it is not known.
         trainings: All subsequent training runs, oldest first. In a model file, the last entry is the training run that
             produced the model.
     """

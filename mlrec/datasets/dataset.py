@@ -84,7 +84,7 @@ class Dataset:
         """Open the most recently prepared dataset in the folder `root`.
 
         Raises:
-            DataError: There is no prepared dataset.
+            DataError: There is no prepared dataset in `root`.
         """
         files = sorted(Path(root).glob(f"[!.]*/{DATASET_FILE}"), key=lambda file: (file.stat().st_mtime_ns, file))
         if not files:
@@ -125,7 +125,7 @@ def refuse_foreign(folder: Path) -> None:
     """Check that a folder is missing, empty or a prepared dataset, so that it can be replaced.
 
     Raises:
-        DataError: The folder contains files that mlrec did not write.
+        DataError: The folder is not empty and is not a prepared dataset, or contains files that mlrec did not write.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return

@@ -95,7 +95,7 @@ def sources_of(paths: Sequence[str], report: Callable[[str], None] | None = None
 
     Raises:
         UsageError: A path does not exist or is neither a file nor a folder, or a folder or glob contains no images. The
-            message lists all invalid paths. The error is raised before the first image is returned.
+            message lists up to ten invalid paths. The error is raised before the first image is returned.
     """
     findings, sources = ValidationReport(), []
     for path in paths:
@@ -114,7 +114,7 @@ def boxes_of(file: Path) -> list[Item]:
     boxes with this file name from 0.
 
     Raises:
-        DataError: A column is missing or a number is invalid; all errors are listed.
+        DataError: A column is missing, a number is invalid, or a box is empty. The message lists up to ten errors.
     """
     findings = ValidationReport()
     table = read_csv(file, findings)

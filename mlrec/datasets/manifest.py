@@ -322,7 +322,7 @@ class Manifest:
         """Return the manifest with its target columns in the order of `labels`.
 
         Raises:
-            DataError: The two sets of labels differ; the message lists the missing and the unexpected names.
+            DataError: The two sets of labels differ; the message lists missing and unexpected names.
         """
         return self.of_columns(labels, label_order(self.labels, labels))
 

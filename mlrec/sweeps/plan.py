@@ -34,8 +34,8 @@ class SweepPlan:
         notes: Footnotes of the table.
         folder: Folder of the sweep, which contains the run folders.
         base: Training plan with the keys that all runs share.
-        file: Configuration file of all runs.
-        recipe: Recipe of all runs.
+        file: Configuration file of all runs, or None.
+        recipe: Name of the recipe of all runs; None for the default recipe, see `train`.
         settings: Settings of the sweep. In a grid, each setting is trained once for every combination of a pair in
             `splits` and a seed. A search has one setting, to which the searched values are added.
         axes: Axes of the grid, or ranges of the search.

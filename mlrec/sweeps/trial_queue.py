@@ -56,7 +56,7 @@ class Attempts:
     Attributes:
         status: "waiting" or "running"; None if the trial is in neither state.
         failures: Number of failures.
-        error: Message of the last failure, in one line.
+        error: Message of the last failure, in one line, or "" if there was no failure.
     """
 
     status: Literal["waiting", "running"] | None = None

@@ -35,13 +35,15 @@ def atomic_write(path: Path, needed: int = 0, *, shared: bool = False) -> Iterat
 
     Args:
         path: File to write.
-        needed: Number of bytes to write, if known. The error message for a full disk contains this number.
+        needed: Number of bytes to write, if known. The error message contains this number, or the number of bytes
+            written so far if it is larger.
         shared: Whether other machines write to the same folder at the same time. If so, temporary files of killed
             processes are removed only by `remove_shared_temporary`, because processes on other machines are not
             visible.
 
     Raises:
-        MlrecError: The disk is full or the folder is not writable; the message states the needed and the free bytes.
+        MlrecError: The file cannot be written, for example because the disk is full. The message states the needed and
+            the free bytes.
 
     Example:
         >>> with atomic_write(Path("numbers.bin")) as stream:

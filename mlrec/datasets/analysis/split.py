@@ -32,12 +32,12 @@ def stratified(
     columns: "at least one", "at least two", "at least four", and so on.
 
     Args:
-        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown). The proportion of unknown labels is also
-            preserved.
+        targets: (N, C) array of 1 (positive), 0 (negative) or -1 (unknown). Each label has similar proportions of
+            positives and of unknown targets in all parts.
         groups: (N,) array with the group number of each sample, from 0 to G - 1 without gaps. Samples of one group are
             assigned to the same part.
         shares: Fraction of the samples in each part; the fractions sum to 1.
-        seed: Random seed for breaking ties.
+        seed: Random seed for the order of the groups and for breaking ties.
 
     Returns:
         (N,) array with the part number of each sample, from 0 to len(shares) - 1.
