@@ -73,7 +73,8 @@ def resolve(
 
     A layer may contain overlays: `[data.KIND]` with the values for one kind of dataset source, and `[head.NAME]` with
     the values for one head. With overlays, a single recipe covers all kinds and heads. The overlay for `source_kind` is
-    applied first, then the overlay for the selected head. Old key names are also accepted (see `config.OLD_KEYS`).
+    applied first, then the overlay for the selected head; both override the other values of the same layer. Old key
+    names are also accepted (see `config.OLD_KEYS`).
 
     Args:
         layers: Pairs that contain the name and the values of a layer. Error messages contain the name of the layer.

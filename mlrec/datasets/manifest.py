@@ -40,9 +40,9 @@ FORMAT = "mlrec-manifest/1"
 class Manifest:
     """One split of a dataset, with N samples and C labels.
 
-    `len(manifest)`, `manifest[3]`, `manifest[10:20]` and `for sample in manifest` work as with a list. A sample has
-    the attributes `id`, `path`, `labels` (the positive labels), `unknown`, `target` and `box`, and the method
-    `pixels()`; see `frames.Sample`.
+    `len(manifest)`, `manifest[3]` and `for sample in manifest` work as with a list; `manifest[10:20]` is a manifest. A
+    sample has the attributes `id`, `path`, `labels` (the positive labels), `unknown`, `target` and `box`, and the
+    method `pixels()`; see `frames.Sample`.
 
     Attributes:
         name, split: Names of the dataset ("voc2007") and of the split ("test").

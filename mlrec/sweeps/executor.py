@@ -43,9 +43,9 @@ class SweepExecutor:
 
     Attributes:
         plan: Plan of the sweep.
-        jobs: Number of worker processes on this machine. By default, one per GPU, or one if there is no GPU or the sweep
-            sets another device or a specific GPU. To add workers, run the same command again in another process or on
-            another machine.
+        jobs: Number of worker processes on this machine. By default, one per GPU, or one if there is no GPU or the
+            sweep sets another device or a specific GPU. To add workers, run the same command again in another process
+            or on another machine.
         storage: Optuna storage shared by all workers: URL of a database, or path of a journal file. The default is an
             SQLite file in the sweep folder.
         retry_failed: Whether to restart trials that have reached the maximum number of failures.

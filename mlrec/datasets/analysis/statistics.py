@@ -118,7 +118,7 @@ def shifts(first: SplitStatistics, second: SplitStatistics) -> list[Shift]:
     """Find labels whose prevalence differs significantly between two splits, most significant first.
 
     Each label is tested with a two-proportion z-test. The significance level is 5% over all labels (Bonferroni
-    correction). If all splits are random, a difference is reported for about one dataset in twenty.
+    correction). For random splits, a difference is reported for at most about one pair of splits in twenty.
     """
     bound = NormalDist().inv_cdf(1 - SIGNIFICANCE / 2 / max(len(first.labels), 1))
     significant = []

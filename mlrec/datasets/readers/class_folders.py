@@ -41,7 +41,8 @@ class _Photograph:
 def recognizes(path: Path) -> str | None:
     """Return a short reason if `path` is recognized as class folders, otherwise None.
 
-    A folder without annotation files is recognized if its subfolders contain images.
+    A folder without annotation files is recognized if its subfolders contain images and are not named like folders of
+    other layouts, such as `images`.
     """
     if not path.is_dir():
         return None

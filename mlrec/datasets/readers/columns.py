@@ -319,8 +319,8 @@ def column_named(table: TextTable, name: str, flag: str) -> int:
 def split_column(table: TextTable, image: int, options: ReadOptions, findings: ValidationReport) -> int | None:
     """Return the index of the column of split names, or None.
 
-    A numeric column named `split` is ignored unless `--splits` maps its numbers to splits. A column named `set`,
-    `partition` or similar is used if all its cells are split names.
+    A numeric column named `split` is ignored with a warning unless `--splits` maps its numbers to splits. A column
+    named `set`, `partition` or similar is used if all its cells are split names.
 
     Raises:
         DataError: Two columns are named `split`.

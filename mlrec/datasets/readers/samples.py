@@ -96,8 +96,8 @@ class ImageFinder:
     """Finder of image files below a folder by the names in an annotation.
 
     If a file with the annotated name exists in one of the usual folders of the source, this file is used. If no usual
-    folder contains the file, but the path of exactly one image ends with the annotated name, this image is used with a
-    warning (see `ImageIndex.find`). Files are listed but not opened.
+    folder contains the file, but the path of exactly one image ends with the annotated name, this image is used (see
+    `ImageIndex.find`), with a warning unless only the extension is missing. Files are listed but not opened.
     """
 
     def __init__(self, root: Path, findings: ValidationReport) -> None:
