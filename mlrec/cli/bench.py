@@ -47,8 +47,7 @@ def bench(
     """Measure the parameter count, FLOPs and time per step of each head.
 
     All heads share one backbone. Each round measures an evaluation step and a training step with every head. Without
-    SWEEPS, average pooling
-    and CSRA are compared on a backbone with random weights.
+    SWEEPS, average pooling and CSRA are compared on a backbone with random weights.
 
     Example: mlrec bench head --backbone resnet101 --heads 1,4,8
     """

@@ -63,8 +63,9 @@ def evaluate(
     If there are more than 20 labels, only the lowest and highest AP values are printed, unless --full is set.
 
     By default, the model is evaluated on the dataset of its run; use --data to select another dataset with the same
-    label names. Predictions and metrics are written to the folder eval-DATA-SPLIT next to the model. Heat maps can be
-    misleading; use --localize to measure how well they match the objects.
+    label names. The metrics and the predictions for all labels are written to the folder eval-DATA-SPLIT in the model
+    folder, or next to the model file. An existing folder is replaced. Heat maps can be misleading; use --localize to
+    measure how well they match the objects.
 
     Example: mlrec eval runs/voc2007-resnet101-csra-1 --top3
     """

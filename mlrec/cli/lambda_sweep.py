@@ -72,7 +72,7 @@ def lambda_sweep(
 
     λ times the attention-pooled score of each label is added to its logit (Figure 1 and Table 1 of the paper). All
     values of λ are evaluated in a single pass over the images. The result is written to lambda-DATA-SPLIT/lambda.json
-    next to the model.
+    in the model folder, or next to the model file.
 
     Example: mlrec lambda-sweep runs/voc2007-resnet101-average-1 --lam 0:1:0.01
     """

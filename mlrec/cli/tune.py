@@ -36,7 +36,7 @@ def tune(
 ) -> None:
     """Tune a threshold for each label and calibrate probabilities.
 
-    Use a split whose metrics you do not report. The result is written to thresholds.json next to the model; mlrec
+    Use a split whose metrics you do not report. The result is written to thresholds.json in the model folder; mlrec
     predict --tuned and mlrec eval --tuned use this file. The printed metrics are cross-fitted: each sample is evaluated
     with thresholds that were tuned on other samples.
 
