@@ -52,7 +52,7 @@ def report(
     runs_root: options.RunsRoot = Path("runs"),
     table: Annotated[
         int | None,
-        typer.Option(help="Number of the paper's table to print together with the runs.", metavar="N"),
+        typer.Option(help="Table of the paper to print together with the runs.", metavar="N"),
     ] = None,
     paper: Annotated[
         bool,
@@ -72,7 +72,7 @@ def report(
     figure: Annotated[
         int | None,
         typer.Option(
-            help="Number of the paper's figure to reproduce from the runs; only 5 (mAP against λ) is available.",
+            help="Figure of the paper to reproduce from the runs; only Figure 5 (mAP against λ) is available.",
             metavar="N",
         ),
     ] = None,

@@ -24,8 +24,8 @@ EVAL_OVER_TRAINING = 8  # maximum ratio of the evaluation batch size to the trai
 def resolve_device(name: str = "auto") -> torch.device:
     """Return the device with this name; "auto" selects the best available device.
 
-    "auto" is CUDA if available, then MPS if available, otherwise the CPU. Under torchrun, "cuda" is the GPU of this
-    process.
+    "auto" selects CUDA if available, otherwise MPS if available, otherwise the CPU. Under torchrun, "cuda" is the GPU
+    of this process.
 
     Raises:
         UsageError: The device is unknown, is not available on this machine, is a GPU without kernels in this torch

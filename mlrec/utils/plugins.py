@@ -1,7 +1,7 @@
 """Plugins: readers, heads, losses and trackers that other installed packages provide.
 
 The entry-point groups are `mlrec.readers`, `mlrec.heads`, `mlrec.losses` and `mlrec.trackers`. The module of a plugin
-is imported when the plugin is used. Plugins cannot replace built-in readers, heads, losses and trackers.
+is imported when the plugin is used. Plugins cannot replace built-in readers, heads, losses or trackers.
 """
 
 from __future__ import annotations

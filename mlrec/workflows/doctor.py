@@ -128,7 +128,7 @@ def doctor(
         device: Training device [default: as in training].
         workers: Number of dataloader workers [default: as in training].
         flags: Additional keys of `Config`, see `train`.
-        file: TOML file with keys, see `train`.
+        file: TOML file with keys of `Config`; see `train`.
         recipe: Name of a recipe, see `train`.
         out: Folder of runs, for which permissions and disk space are checked.
         data_root: Folder of prepared datasets.

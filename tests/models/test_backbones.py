@@ -125,7 +125,7 @@ def test_a_name_without_a_map_is_refused(name: str) -> None:
     ("name", "told"),
     [
         ("resnet_50", "no backbone 'resnet_50'.*did you mean 'resnet50'"),
-        ("resnet18.nonsense", "no weights 'resnet18.nonsense'.*resnet18.tv_in1k"),
+        ("resnet18.nonsense", "no weights named 'resnet18.nonsense'.*resnet18.tv_in1k"),
         ("no\nsuch", r"no backbone 'no\\nsuch'"),
     ],
 )

@@ -248,7 +248,8 @@ WIDER_: list[tuple[str, Spoil, str, str]] = [
 ]
 CSV: list[tuple[str, Spoil, str, str]] = [
     ("Latin-1", written("labels.csv", "filename,caf\xe8\nimg0.jpg,1\n".encode("latin-1")), REFUSED, "0xE8"),
-    ("UTF-16", written("labels.csv", "filename,cat\nimg0.jpg,1\n".encode("utf-16")), REFUSED, "UTF-8"),
+    ("UTF-16", written("labels.csv", "filename,cat\nimg0.jpg,1\nimg1.jpg,0\n".encode("utf-16")), OK, ""),
+    ("half a character of UTF-16", written("labels.csv", "filename,cat\n".encode("utf-16")[:-1]), REFUSED, "UTF-16"),
     ("only a header", written("labels.csv", "filename,cat,dog\n"), REFUSED, "no records"),
     ("an identical row", written("labels.csv", "filename,cat\nimg0.jpg,1\nimg0.jpg,1\n"), WARNED, "img0.jpg"),
     ("an open quote", written("labels.csv", 'filename,cat\n"img0.jpg,1\n'), REFUSED, "quot"),

@@ -54,7 +54,7 @@ def read_peta(path: Path, options: ReadOptions, findings: ValidationReport) -> R
         rows = division[split].astype(np.int64) - 1  # MATLAB indices start at 1
         if rows.size and not (rows.min() >= 0 and rows.max() < len(table)):
             raise DataError(
-                f"{file}: split '{split}' contains an image number that is not from 1 to {len(table):,}; "
+                f"{file}: split '{split}' contains an image number outside the range 1 to {len(table):,}; "
                 "download the file again"
             )
         images = tuple(finder.find(f"{row + 1:05}.png", f"{file}: image {row + 1}", FOLDERS) for row in rows.tolist())

@@ -13,7 +13,7 @@ from typing import Any
 from mlrec.datasets.image_paths import is_image
 from mlrec.datasets.readers.samples import first_bytes, first_existing, lines_of
 from mlrec.datasets.split_names import WHOLE, known_split
-from mlrec.utils.errors import DataError, counted
+from mlrec.utils.errors import DataError
 from mlrec.utils.files import read_text
 from mlrec.utils.names import duplicates_in
 
@@ -65,12 +65,12 @@ def find_description(path: Path) -> Path:
     if len(yaml_files) == 1:
         return yaml_files[0]
     others = (*sorted(path.glob("[!.]*.data")), path / CLASSES, path / "labels" / CLASSES, path / NAMES)
+    advice = "specify the path of the file that describes the dataset"
+    if yaml_files:
+        raise DataError(f"{path}: the folder contains {len(yaml_files)} YAML files, but none is named {FILE}; {advice}")
     other = first_existing(others)
-    if other is None or yaml_files:
-        raise DataError(
-            f"{path}: the folder contains {counted(len(yaml_files), 'YAML file')}, but no {FILE}, {DARKNET} or "
-            f"{CLASSES}; specify the path of the file that describes the dataset"
-        )
+    if other is None:
+        raise DataError(f"{path}: the folder contains no {FILE}, {DARKNET} or {CLASSES}; {advice}")
     return other
 
 

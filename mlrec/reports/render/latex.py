@@ -103,7 +103,7 @@ def escape(text: str) -> str:
 
     Example:
         >>> escape("50%")
-        '50 \\%'
+        '50\\%'
     """
     return escaped(text).translate(_TABLE)
 
