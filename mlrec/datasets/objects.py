@@ -151,7 +151,7 @@ def _of_voc(annotation: Annotation, column: dict[str, int]) -> Objects:
 
 
 def _coco(manifest: Manifest, path: Path, folder: str, findings: ValidationReport) -> list[Objects]:
-    file = read_json(path, _ObjectsFile, findings, forgiven=("bbox", "segmentation", "area"), strict=False)
+    file = read_json(path, _ObjectsFile, findings, forgiven=("bbox", "segmentation", "area"))
     labels, ids = categories(file.categories, path, findings)
     column = {
         key: manifest.labels.index(label) for key, label in zip(ids, labels, strict=True) if label in manifest.labels

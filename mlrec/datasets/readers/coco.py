@@ -112,7 +112,7 @@ def read_coco(path: Path, options: ReadOptions, findings: ValidationReport) -> R
     left_out = 0
     for part in parts:
         try:
-            file = read_json(part.file, _CocoFile, findings, forgiven=MAY_BE_NAN, strict=False)
+            file = read_json(part.file, _CocoFile, findings, forgiven=MAY_BE_NAN)
         except DataError as error:
             findings.errors.append(str(error))
             continue

@@ -30,9 +30,7 @@ _BYTE = re.compile(r"\(byte (\d+)\)")
 _PLACE = re.compile(r"^(.*?) - at `\$\.?(.*)`$", re.DOTALL)
 
 
-def read_json(
-    path: Path, kind: type[T], findings: ValidationReport, *, forgiven: Collection[str] = (), strict: bool = True
-) -> T:
+def read_json(path: Path, kind: type[T], findings: ValidationReport, *, forgiven: Collection[str] = ()) -> T:
     """Read the JSON file `path` as an instance of `kind`.
 
     Args:
@@ -41,7 +39,6 @@ def read_json(
         findings: Report that receives warnings.
         forgiven: Keys that may contain NaN or an infinite number. Such a key is ignored with a warning, so `kind`
             must have a default for it.
-        strict: Whether a number in quotes, such as the id "7", is an error. Otherwise, it is read as a number.
 
     Raises:
         DataError: The file cannot be read or is invalid; the message states the file, and the line and column or the
@@ -50,7 +47,7 @@ def read_json(
     data = read_bytes(path).removeprefix(_BOM)
     try:
         if len(data) > SMALL and not _repeats_a_key(data, kind):
-            return msgspec.json.decode(data, type=kind, strict=strict)
+            return msgspec.json.decode(data, type=kind)
     except msgspec.ValidationError as error:
         raise DataError(f"{path}: {_told(str(error))}; correct the record") from error
     except msgspec.DecodeError as error:
@@ -60,7 +57,7 @@ def read_json(
         pass  # reported below
     value = _read_slowly(path, data, findings, forgiven)
     try:
-        return msgspec.json.decode(msgspec.json.encode(value), type=kind, strict=strict)
+        return msgspec.json.decode(msgspec.json.encode(value), type=kind)
     except (msgspec.ValidationError, RecursionError, OverflowError, UnicodeEncodeError) as error:
         raise DataError(f"{path}: {_told(str(error))}; correct the record") from error
 
