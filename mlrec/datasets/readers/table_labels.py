@@ -94,11 +94,15 @@ def parse_names(rows: Sequence[TableRows], options: ReadOptions, findings: Valid
         parse_name_cells(cells, name, separator, options.no_label_value, options.labels, findings)
         for cells, name in zip(places, names, strict=True)
     ]
-    return _named_numbers(parsed, options.labels, names[0]) if parsed else []
+    return _named_numbers(parsed, options.labels, names[0], findings) if parsed else []
 
 
-def _named_numbers(parsed: Sequence[NameCells], labels: Sequence[str] | None, column: str) -> list[NameCells]:
-    """Replace class numbers by the names in `--labels`, in order, starting from number 0.
+def _named_numbers(
+    parsed: Sequence[NameCells], labels: Sequence[str] | None, column: str, findings: ValidationReport
+) -> list[NameCells]:
+    """Replace class numbers with the names in `--labels`, in order, starting from number 0.
+
+    If number 0 does not occur, a warning is issued, because the numbers may start from 1.
 
     Raises:
         DataError: A class number has no name.
@@ -109,6 +113,12 @@ def _named_numbers(parsed: Sequence[NameCells], labels: Sequence[str] | None, co
     if int(numbers[-1]) >= len(labels):
         raise DataError(
             f"{column}: class number {numbers[-1]} has no name; --labels names the numbers 0 to {len(labels) - 1}"
+        )
+    if int(numbers[0]) > 0:
+        findings.warn(
+            "class numbers were named by --labels starting from 0, but number 0 does not occur; if the numbers start "
+            "from 1, add a name for number 0 in front",
+            f"{column}: {numbers[0]} = {labels[int(numbers[0])]}",
         )
     named = [
         {cell: tuple(labels[int(name)] for name in found) for cell, found in cells.labels.items()} for cells in parsed
@@ -210,11 +220,14 @@ def form_note(read: TableRows, cells: NameCells, long: bool) -> str:
         value = read.roles.value
         stated = "" if value is None else f"; column '{read.table.columns[value]}' states whether the label is present"
         return f"labels were read from {column}, with one row per image and label{stated}"
+    named = ""
+    if cells.classes:
+        named = ", and named by --labels in this order, starting from number 0"
     if cells.separator is None:
-        return f"labels were read from {column}, with one label per cell"
+        return f"labels were read from {column}, with one label per cell{named}"
     if cells.separator == LIST:
-        return f"labels were read from {column}, with one list per cell"
-    return f"labels were read from {column}, in which they are separated by {sign_name(cells.separator)}"
+        return f"labels were read from {column}, with one list per cell{named}"
+    return f"labels were read from {column}, in which they are separated by {sign_name(cells.separator)}{named}"
 
 
 def labels_of(cells: Iterable[NameCells]) -> tuple[str, ...]:

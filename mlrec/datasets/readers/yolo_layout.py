@@ -47,8 +47,8 @@ def recognizes(path: Path) -> str | None:
 
 def _has_boxes(file: Path) -> bool:
     """Return whether a text file next to an image with the same name has lines `class x y width height`."""
-    beside = any(is_image(other.name) for other in file.parent.glob(f"{glob.escape(file.stem)}.*"))
-    return beside and _BOX.match(first_bytes(file)) is not None
+    has_image = any(is_image(other.name) for other in file.parent.glob(f"{glob.escape(file.stem)}.*"))
+    return has_image and _BOX.match(first_bytes(file)) is not None
 
 
 def find_description(path: Path) -> Path:

@@ -71,6 +71,13 @@ def test_class_numbers_are_named_by_labels(tmp_path: Path) -> None:
         read(tmp_path, labels=("cat", "dog"))
 
 
+def test_class_numbers_that_may_start_from_1_cause_a_warning(tmp_path: Path) -> None:
+    tree(tmp_path, "a.jpg b.jpg", labels_dot_csv="image,label\na.jpg,1|2\nb.jpg,1\n")
+    reading, findings = read(tmp_path, labels=("cat", "dog", "bus"))
+    assert positives(reading) == {"all": {"a.jpg": ["dog", "bus"], "b.jpg": ["dog"]}}
+    assert any("number 0 does not occur" in warning and "1 = dog" in warning for warning in findings.warnings)
+
+
 def test_a_column_of_single_class_numbers_is_read_on_request(tmp_path: Path) -> None:
     tree(tmp_path, "a.jpg b.jpg c.jpg", labels_dot_csv="image,label\na.jpg,0\nb.jpg,1\nc.jpg,2\n")
     assert "if it contains class numbers, use --label-column 'label'" in read(tmp_path)[1].errors[0]
